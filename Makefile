@@ -1,0 +1,31 @@
+# Two targets, each from a fresh clone: `make demo` and `make test`.
+PY ?= python3
+V := .venv
+SERVER := .venv-mlserver
+BIN := $(V)/bin
+
+.PHONY: demo test
+.DELETE_ON_ERROR:
+
+$(V)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PY) -m venv $(V)
+	$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[all]" --group test
+	touch $@
+
+# MLServer pins an older web stack than whorl's tests use, so the server that the HTTP tests ask lives on its own.
+$(SERVER)/.installed: constraints-mlserver.txt
+	test -x $(SERVER)/bin/python || $(PY) -m venv $(SERVER)
+	$(SERVER)/bin/python -m pip install -q --upgrade "pip>=25.1"
+	$(SERVER)/bin/python -m pip install -q -r constraints-mlserver.txt
+	touch $@
+
+demo: $(V)/.installed
+	$(BIN)/whorl demo
+
+test: $(V)/.installed $(SERVER)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n auto

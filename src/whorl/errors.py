@@ -1,0 +1,59 @@
+"""Every error whorl raises on purpose: what was given, what is needed, what to type next."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "AccessRefused",
+    "BudgetExhausted",
+    "InvalidFile",
+    "MissingExtra",
+    "OracleError",
+    "UsageError",
+    "WhorlError",
+]
+
+
+class WhorlError(Exception):
+    """Base of all deliberate errors.
+
+    The message is one line that a person can act on. ``exit_code`` is what the command line returns.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(WhorlError, ValueError):
+    """A name, option or value that whorl does not know or cannot use."""
+
+    exit_code = 2
+
+
+class BudgetExhausted(WhorlError):
+    """The hard query budget of an oracle is spent. Answers received so far are kept."""
+
+    exit_code = 5
+
+
+class AccessRefused(WhorlError):
+    """A scheme, sampler or removal needs more access than a model grants. Raised before the first query."""
+
+    exit_code = 6
+
+
+class InvalidFile(WhorlError):
+    """A file that is damaged, lies about itself, is too large, or would have to execute code to load."""
+
+    exit_code = 7
+
+
+class OracleError(WhorlError):
+    """A model could not be asked, or its answer cannot be an answer (shape, NaN, label out of range)."""
+
+
+class MissingExtra(WhorlError):
+    """An optional dependency is absent; the message names the extra to install."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f'{what} needs an optional dependency. Type: pip install "whorl[{extra}]"')

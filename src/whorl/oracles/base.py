@@ -1,0 +1,144 @@
+"""A model together with the access it grants.
+
+An author of an oracle writes ``_stream``: ask the model about some inputs, yield answers as they arrive. The base
+class checks inputs and answers, counts every input asked, and derives the lower levels of access once for all.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import final
+
+import torch
+from torch import Tensor
+
+from whorl.errors import AccessRefused, OracleError, UsageError
+from whorl.types import Access
+
+__all__ = ["Chunk", "Oracle", "require"]
+
+Chunk = tuple[Tensor, Tensor]  # positions [m] int64 among the inputs asked, and their answers [m, ...]
+
+
+class Oracle(ABC):
+    """A model that answers about pictures at one declared level of access.
+
+    Parameters:
+        access: what ``answers`` returns and what else may be asked.
+        input_shape: (channels, height, width) of one input.
+        classes: number of classes.
+        name: how messages and verdicts call this model.
+        digest: content hash of the model, or its address where the content can't be seen.
+        block: inputs worth asking in one round. None means all at once; a paid endpoint gives a small number, so
+            that a sequential test can stop early.
+    """
+
+    def __init__(
+        self,
+        *,
+        access: Access,
+        input_shape: tuple[int, int, int],
+        classes: int,
+        name: str,
+        digest: str,
+        block: int | None = None,
+    ) -> None:
+        self.access = access
+        self.input_shape = input_shape
+        self.classes = classes
+        self.name = name
+        self.digest = digest
+        self.block = block
+        self.queries_spent = 0
+
+    @abstractmethod
+    def _stream(self, inputs: Tensor) -> Iterator[Chunk]:
+        """Yield (positions, answers) until every input is answered, in any order.
+
+        Answers at access LABELS are int64 ``[m]``; at PROBABILITIES or above float32 ``[m, classes]``,
+        probabilities at PROBABILITIES and logits above.
+        """
+
+    @final
+    def stream(self, inputs: Tensor) -> Iterator[Chunk]:
+        """Ask about ``inputs`` and yield checked answers as they arrive.
+
+        Shape:
+            inputs: ``[n, c, h, w]`` float32 in [0, 1].
+
+        Raises:
+            UsageError: the inputs do not fit the model.
+            OracleError: an answer cannot be an answer.
+        """
+        if inputs.shape[1:] != self.input_shape:
+            raise UsageError(
+                f"{self.name} takes inputs [n, {', '.join(map(str, self.input_shape))}]; "
+                f"these are {list(inputs.shape)}"
+            )
+        for positions, answers in self._stream(inputs):
+            self.queries_spent += len(positions)
+            self._check(positions, answers)
+            yield positions, answers
+
+    @final
+    def answers(self, inputs: Tensor) -> Tensor:
+        """Answers at the declared level, in the order of the inputs.
+
+        Shape:
+            inputs: ``[n, c, h, w]`` in [0, 1]. Returns ``[n]`` int64 at LABELS, else ``[n, classes]`` float32.
+        """
+        shape = (len(inputs),) if self.access is Access.LABELS else (len(inputs), self.classes)
+        result = torch.empty(shape, dtype=torch.int64 if self.access is Access.LABELS else torch.float32)
+        missing = torch.ones(len(inputs), dtype=torch.bool)
+        for positions, answers in self.stream(inputs):
+            result[positions] = answers
+            missing[positions] = False
+        if missing.any():
+            raise OracleError(f"{self.name} left {int(missing.sum())} of {len(inputs)} queries unanswered")
+        return result
+
+    @final
+    def labels(self, inputs: Tensor) -> Tensor:
+        """Predicted classes ``[n]`` int64."""
+        answers = self.answers(inputs)
+        return answers if self.access is Access.LABELS else answers.argmax(1)
+
+    @final
+    def probabilities(self, inputs: Tensor) -> Tensor:
+        """Class probabilities ``[n, classes]``; refused below `Access.PROBABILITIES`."""
+        require(self, Access.PROBABILITIES, "class probabilities")
+        answers = self.answers(inputs)
+        return answers if self.access is Access.PROBABILITIES else answers.softmax(1)
+
+    @final
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Class scores before softmax ``[n, classes]``; refused below `Access.LOGITS`."""
+        require(self, Access.LOGITS, "logits")
+        return self.answers(inputs)
+
+    def _check(self, positions: Tensor, answers: Tensor) -> None:
+        if self.access is Access.LABELS:
+            if answers.shape != positions.shape:
+                raise OracleError(
+                    f"{self.name} gave labels of shape {list(answers.shape)} for {len(positions)} queries"
+                )
+            if len(answers) and not (0 <= int(answers.min()) and int(answers.max()) < self.classes):
+                raise OracleError(
+                    f"{self.name} gave a label outside 0..{self.classes - 1}: "
+                    f"{int(answers.min())}..{int(answers.max())}"
+                )
+            return
+        if answers.shape != (len(positions), self.classes):
+            raise OracleError(
+                f"{self.name} gave answers of shape {list(answers.shape)}; "
+                f"{[len(positions), self.classes]} are needed"
+            )
+        if not bool(answers.isfinite().all()):
+            raise OracleError(f"{self.name} gave an answer that is NaN or infinite")
+
+
+def require(oracle: Oracle, needed: Access, purpose: str) -> None:
+    """Raise `AccessRefused` unless the oracle grants ``needed``, before anything is asked."""
+    if oracle.access < needed:
+        raise AccessRefused(f"{purpose} needs {needed.name}; {oracle.name} grants {oracle.access.name}")
