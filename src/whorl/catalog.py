@@ -64,7 +64,7 @@ class Catalog(Generic[T]):
         module, _, attribute = self._targets[name].partition(":")
         return getattr(importlib.import_module(module), attribute)
 
-    def parameters(self, name: str) -> dict[str, Value]:
+    def parameters(self, name: str) -> dict[str, Any]:
         """The parameters an expression may give to that name, with their defaults (a required one maps to ``...``)."""
         signature = inspect.signature(self[name])
         return {
@@ -78,9 +78,7 @@ class Catalog(Generic[T]):
         call = parse(expression) if isinstance(expression, str) else expression
         known = self.parameters(call.name)
         if len(call.args) > len(known):
-            raise UsageError(
-                f"{call}: {call.name} takes {len(known)} parameters: {', '.join(known) or 'none'}"
-            )
+            raise UsageError(f"{call}: {call.name} takes {len(known)} parameters: {', '.join(known) or 'none'}")
         given = dict(zip(known, call.args, strict=False))
         for key, value in call.kwargs:
             if key not in known:

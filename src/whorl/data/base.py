@@ -112,8 +112,6 @@ def divide(labels: Tensor, part: str, *, seed: int, shares: Mapping[str, float] 
     for label in labels.unique(sorted=True):
         members = (labels == label).nonzero().flatten()
         members = members[torch.randperm(len(members), generator=generator)]
-        first, last = (
-            (edges[names.index(part) : names.index(part) + 2] * len(members)).round().long().tolist()
-        )
+        first, last = (edges[names.index(part) : names.index(part) + 2] * len(members)).round().long().tolist()
         chosen.append(members[first:last])
     return torch.cat(chosen).sort().values

@@ -73,8 +73,7 @@ class Oracle(ABC):
         """
         if inputs.shape[1:] != self.input_shape:
             raise UsageError(
-                f"{self.name} takes inputs [n, {', '.join(map(str, self.input_shape))}]; "
-                f"these are {list(inputs.shape)}"
+                f"{self.name} takes inputs [n, {', '.join(map(str, self.input_shape))}]; these are {list(inputs.shape)}"
             )
         for positions, answers in self._stream(inputs):
             self.queries_spent += len(positions)
@@ -131,8 +130,7 @@ class Oracle(ABC):
             return
         if answers.shape != (len(positions), self.classes):
             raise OracleError(
-                f"{self.name} gave answers of shape {list(answers.shape)}; "
-                f"{[len(positions), self.classes]} are needed"
+                f"{self.name} gave answers of shape {list(answers.shape)}; {[len(positions), self.classes]} are needed"
             )
         if not bool(answers.isfinite().all()):
             raise OracleError(f"{self.name} gave an answer that is NaN or infinite")
