@@ -1,0 +1,24 @@
+"""Small reference architectures, their training, and files that describe themselves."""
+
+from torch import nn
+
+from whorl.catalog import Catalog
+
+__all__ = ["NETS"]
+
+NETS: Catalog[nn.Module] = Catalog(
+    "nets",
+    {
+        "lenet5": "whorl.nets.plain:LeNet5",
+        "mlp": "whorl.nets.plain:MLP",
+        "mobilenet": "whorl.nets.plain:MobileNet",
+        "resnet": "whorl.nets.resnet:ResNet",
+        "resnet8": "whorl.nets.named:resnet8",
+        "resnet14": "whorl.nets.named:resnet14",
+        "resnet20": "whorl.nets.named:resnet20",
+        "vgg": "whorl.nets.plain:VGG",
+        "wrn": "whorl.nets.resnet:WideResNet",
+        "wrn22-4": "whorl.nets.named:wrn22_4",
+    },
+    fixed=("input_shape", "classes"),
+)

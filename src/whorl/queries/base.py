@@ -1,0 +1,51 @@
+"""What a sampler of queries promises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from whorl.data.base import Dataset
+from whorl.errors import AccessRefused, UsageError
+from whorl.oracles.base import Oracle
+from whorl.types import Access, Queries
+
+__all__ = ["Sampler", "draw", "gradient_of", "random_targets"]
+
+
+class Sampler(ABC):
+    """Makes the inputs that a fingerprint asks about. Subclasses are frozen dataclasses of their settings."""
+
+    needs_victim: ClassVar[Access]
+    """Access to the victim at extraction."""
+    part: ClassVar[str] = "queries"
+    """The part of a data set that the paper takes its seeds from."""
+
+    @abstractmethod
+    def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
+        """``budget`` queries; ``data`` is the owner's, labelled."""
+
+
+def draw(data: Dataset, count: int, generator: torch.Generator) -> Tensor:
+    """Positions ``[count]`` of different random pictures. Raises `UsageError` when there are too few."""
+    if len(data) < count:
+        raise UsageError(f"{count} seed pictures are needed and the data hold {len(data)}; give more or ask for fewer")
+    return torch.randperm(len(data), generator=generator)[:count]
+
+
+def gradient_of(victim: Oracle) -> Callable[[Tensor], Tensor]:
+    """Inputs to logits, differentiable in the inputs only."""
+    differentiable = getattr(victim, "differentiable", None)
+    if differentiable is None:
+        raise AccessRefused(f"this sampler follows gradients; {victim.name} grants {victim.access.name}")
+    return differentiable()
+
+
+def random_targets(source: Tensor, classes: int, generator: torch.Generator) -> Tensor:
+    """A uniformly random class other than ``source``, ``[n]``."""
+    step = torch.randint(1, classes, source.shape, generator=generator)
+    return (source.cpu() + step).remainder(classes).to(source.device)

@@ -1,0 +1,95 @@
+"""Adam on many pictures at once, each of which leaves the batch as soon as it is done.
+
+Adam's moments are element-wise, so one large tensor is as many independent optimisers, and dropping a row is exact.
+Without dropping, one straggler keeps the whole batch busy; with it the cost is the number of passes really needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Adam", "Descent", "descend"]
+
+
+class Adam:
+    """Adam (Kingma & Ba, ICLR 2015) for the rows of one tensor, with its default moments."""
+
+    def __init__(self, like: Tensor, learning_rate: float) -> None:
+        self.learning_rate = learning_rate
+        self.first = torch.zeros_like(like)
+        self.second = torch.zeros_like(like)
+        self.time = 0
+
+    def step(self, gradient: Tensor) -> Tensor:
+        """The change to subtract, of the gradient's shape."""
+        self.time += 1
+        self.first.lerp_(gradient, 0.1)
+        self.second.lerp_(gradient.square(), 0.001)
+        rate = self.learning_rate / (1 - 0.9**self.time)
+        return rate * self.first / ((self.second / (1 - 0.999**self.time)).sqrt_().add_(1e-8))
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows only."""
+        self.first, self.second = self.first[rows], self.second[rows]
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Where each row ended: its best point, the loss there, and how many forward-backward passes it took.
+
+    Shape:
+        points: ``[n, c, h, w]``; losses: ``[n]``; passes: ``[n]`` int64.
+    """
+
+    points: Tensor
+    losses: Tensor
+    passes: Tensor
+
+
+def descend(
+    start: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    *,
+    learning_rate: float,
+    iterations: int,
+    patience: int = 0,
+    enough: int = 0,
+) -> Descent:
+    """Minimise a non-negative loss per row within the box [0, 1]; a row stops when its loss is 0.
+
+    Parameters:
+        start: ``[n, c, h, w]`` in [0, 1].
+        loss: (points ``[b, c, h, w]``, rows ``[b]``) to ``[b]``; row numbers say which of the n a point is.
+        learning_rate: Adam's, in units of [0, 1] pixels.
+        iterations: most steps.
+        patience: a row also stops after this many steps without a better loss; 0 never.
+        enough: all stop once this many rows have loss 0; 0 for all.
+    """
+    rows = torch.arange(len(start), device=start.device)
+    point = start.clone()
+    best = Descent(start.clone(), torch.full_like(rows, torch.inf, dtype=start.dtype), torch.zeros_like(rows))
+    best_at = torch.zeros_like(rows)
+    adam = Adam(point, learning_rate)
+    for step in range(iterations):
+        point.requires_grad_()
+        values = loss(point, rows)
+        (slope,) = torch.autograd.grad(values.sum(), point)
+        point, values = point.detach(), values.detach()
+        best.passes[rows] += 1
+        better = values < best.losses[rows]
+        improved = rows[better]
+        best.points[improved], best.losses[improved], best_at[improved] = point[better], values[better], step
+        going = values > 0
+        if patience:
+            going &= step - best_at[rows] < patience
+        if not going.any() or (enough and int((best.losses == 0).sum()) >= enough):
+            break
+        if not going.all():
+            rows, point, slope = rows[going], point[going], slope[going]
+            adam.keep(going)
+        point = (point - adam.step(slope)).clamp_(0, 1)
+    return best

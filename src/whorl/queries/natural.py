@@ -1,0 +1,31 @@
+"""Pictures as they are: the baseline that every optimised query must beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+
+from whorl.data.base import Dataset
+from whorl.oracles.base import Oracle
+from whorl.queries.base import Sampler, draw
+from whorl.types import Access, Queries
+
+__all__ = ["Natural"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Natural(Sampler):
+    """Random pictures of the owner's held-out data, or uniform noise."""
+
+    needs_victim: ClassVar[Access] = Access.LABELS
+
+    start: Literal["natural", "noise"] = "natural"
+
+    def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
+        """The pictures with their true labels, or noise."""
+        if self.start == "noise":
+            return Queries(torch.rand(budget, *victim.input_shape, generator=generator))
+        index = draw(data, budget, generator)
+        return Queries(data.inputs(index), {"truth": data.labels[index]})

@@ -1,0 +1,58 @@
+"""What a thief does to a stolen model so that it is harder to recognise."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from typing import ClassVar, final
+
+import torch
+from torch import nn
+
+from whorl.data.base import Dataset
+from whorl.errors import AccessRefused, UsageError
+from whorl.oracles.base import Oracle, require
+from whorl.oracles.torch import TorchOracle
+from whorl.types import Access
+
+__all__ = ["Removal", "head_of", "stolen_copy"]
+
+
+class Removal(ABC):
+    """One attack. Subclasses are frozen dataclasses whose fields are its settings, learning rates included.
+
+    An author writes ``apply``; calling the removal checks access first.
+    """
+
+    family: ClassVar[str]
+    """How tables group it: fine-tune, prune, quantise, extract, ..."""
+    needs: ClassVar[Access] = Access.WEIGHTS
+    """What the thief must have of the victim."""
+
+    @abstractmethod
+    def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
+        """The model the thief ends up with. ``data`` is the thief's own; the victim stays untouched."""
+
+    @final
+    def __call__(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
+        """Check access, then apply."""
+        require(victim, self.needs, f"the removal {type(self).__name__}")
+        return self.apply(victim, data, generator=generator).eval()
+
+
+def stolen_copy(victim: Oracle) -> nn.Module:
+    """The thief's own copy of the victim's weights."""
+    if not isinstance(victim, TorchOracle):
+        raise AccessRefused(f"this removal changes PyTorch weights; {victim.name} is {type(victim).__name__}")
+    return copy.deepcopy(victim.module).eval()
+
+
+def head_of(net: nn.Module) -> nn.Linear:
+    """The last linear layer, by the name ``head`` or else the last one there is."""
+    head = getattr(net, "head", None)
+    if isinstance(head, nn.Linear):
+        return head
+    linear = [module for module in net.modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise UsageError(f"{type(net).__name__} has no linear layer, so it has no last layer to tune")
+    return linear[-1]

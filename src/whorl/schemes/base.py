@@ -1,0 +1,209 @@
+"""What every scheme shares: access checks, metering, seeding, timing, calibration and verification.
+
+An author writes three steps, ``sample``, ``represent`` and ``similarity``, or takes them from `whorl.queries` and
+`whorl.representations`. The rest is final, so it cannot drift between authors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from typing import ClassVar, final
+
+import torch
+
+from whorl.data.base import Dataset
+from whorl.detection.verdict import Trial
+from whorl.errors import AccessRefused, UsageError
+from whorl.expressions import Call
+from whorl.oracles.base import Oracle
+from whorl.queries.base import Sampler
+from whorl.representations.labels import Representer
+from whorl.storage import digest_tensors
+from whorl.types import (
+    Access,
+    Calibration,
+    Evidence,
+    Fingerprint,
+    Null,
+    Queries,
+    Representation,
+    Verdict,
+)
+
+__all__ = ["Scheme", "identity"]
+
+
+class Scheme(Sampler, Representer, ABC):
+    """Queries, a representation and a similarity, with the access that each side needs.
+
+    Subclasses are frozen dataclasses whose fields are the paper's symbols, spelled out; a constructor only stores.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    needs_pool: ClassVar[bool] = False
+    """Whether extraction trains on shadow models."""
+    tasks: ClassVar[frozenset[str]] = frozenset({"classification"})
+
+    @abstractmethod
+    def similarity(self, reference: Representation, observed: Representation) -> Evidence:
+        """How alike two representations of the same queries are; larger is more alike."""
+
+    def __str__(self) -> str:
+        fields = dataclasses.fields(self)  # pyright: ignore[reportArgumentType] every scheme is a dataclass
+        return str(Call(self.name, (), tuple((field.name, getattr(self, field.name)) for field in fields)))
+
+    @final
+    def extract(self, victim: Oracle, data: Dataset, *, budget: int = 100, seed: int = 0) -> Fingerprint:
+        """Make the fingerprint of a victim.
+
+        Parameters:
+            victim: must grant ``needs_victim``.
+            data: the owner's labelled pictures; the part named by ``part`` is what the paper uses.
+            budget: number of queries.
+            seed: the same seed gives the same bytes on the same machine.
+
+        Raises:
+            AccessRefused: before anything is asked.
+            UsageError: the data do not fit the victim, or are too few.
+        """
+        needed = max(self.needs_victim, self.needs_suspect)
+        if victim.access < needed:
+            raise AccessRefused(
+                f"{self.name} needs {needed.name} of the victim; {victim.name} grants {victim.access.name}. "
+                f"Schemes that work here: whorl schemes --victim-access {victim.access.name.lower()}"
+            )
+        if data.input_shape != victim.input_shape:
+            raise UsageError(f"{victim.name} takes pictures {victim.input_shape}; the data hold {data.input_shape}")
+        if budget < 1:
+            raise UsageError(f"a fingerprint needs at least one query, not {budget}")
+        started = time.perf_counter()
+        generator = torch.Generator().manual_seed(seed)
+        queries = self.sample(victim, data, budget=budget, generator=generator)
+        seconds = time.perf_counter() - started
+        _check(queries, budget, victim)
+        return Fingerprint(
+            scheme=str(self),
+            victim=victim.digest,
+            queries=queries,
+            reference=self.represent(victim, queries),
+            data=data.expression,
+            seed=seed,
+            classes=victim.classes,
+            seconds=seconds,
+            versions={package: version(package) for package in ("whorl", "torch", "numpy")},
+        )
+
+    @final
+    def observe(self, fingerprint: Fingerprint, oracle: Oracle) -> Evidence:
+        """Ask one model about the whole fingerprint."""
+        self._admit(fingerprint, oracle)
+        observed = self.represent(oracle, fingerprint.queries)
+        return self.similarity(fingerprint.reference, observed)
+
+    @final
+    def calibrate(
+        self,
+        fingerprint: Fingerprint,
+        independents: Mapping[str, Oracle],
+        *,
+        pool: str,
+        siblings: int = 0,
+        derived: Mapping[str, Sequence[Oracle]] | None = None,
+        progress: Callable[[], None] = lambda: None,
+    ) -> Fingerprint:
+        """The fingerprint with its null, and with the similarities of known copies by removal.
+
+        Parameters:
+            independents: models trained without the victim, by name; none may be under test later.
+            pool: who they are, in words; the verdict quotes it.
+            siblings: how many of them share a public ancestor with the victim.
+            derived: removal to copies of the victim that went through it.
+            progress: called after each model.
+        """
+        if not independents:
+            raise UsageError("calibration needs independent models; give some, or a recipe to train them from")
+
+        def measure(oracle: Oracle) -> float:
+            value = self.observe(fingerprint, oracle).similarity
+            progress()
+            return value
+
+        null = Null(
+            pool=pool,
+            names=tuple(independents),
+            similarities=tuple(measure(oracle) for oracle in independents.values()),
+            siblings=siblings,
+        )
+        power = {removal: tuple(measure(oracle) for oracle in copies) for removal, copies in (derived or {}).items()}
+        return dataclasses.replace(fingerprint, calibration=Calibration(null, power))
+
+    @final
+    def verify(
+        self,
+        fingerprint: Fingerprint,
+        suspect: Oracle,
+        *,
+        alpha: float = 0.01,
+        budget: int | None = None,
+        seed: int = 0,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> Verdict:
+        """Ask the suspect, in random order and no longer than needed, and decide.
+
+        Parameters:
+            alpha: accepted chance of calling an independent model derived.
+            budget: most queries to ask; all of the fingerprint by default.
+            seed: of the order in which queries are asked.
+            progress: called with the number of queries asked in each round.
+        """
+        self._admit(fingerprint, suspect)
+        size = len(fingerprint.queries)
+        limit = size if budget is None else min(budget, size)
+        trial = Trial(fingerprint.calibration, size=size, alpha=alpha, per_query=self.per_query, budget=limit)
+        order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))[:limit]
+        block = (suspect.block or limit) if self.per_query else limit
+        for chosen in order.split(block):
+            observed = self.represent(suspect, fingerprint.queries[chosen])
+            evidence = self.similarity(fingerprint.reference[chosen], observed)
+            if evidence.per_query is None:
+                trial.observe(evidence.similarity)
+            else:
+                trial.update(evidence.per_query)
+            progress(len(chosen))
+            if trial.settled:
+                break
+        return trial.verdict(scheme=fingerprint.scheme, fingerprint=identity(fingerprint), suspect=suspect.name)
+
+    def _admit(self, fingerprint: Fingerprint, oracle: Oracle) -> None:
+        if oracle.access < self.needs_suspect:
+            raise AccessRefused(
+                f"{self.name} needs {self.needs_suspect.name} of the suspect; {oracle.name} grants "
+                f"{oracle.access.name}. Schemes that work here: "
+                f"whorl schemes --suspect-access {oracle.access.name.lower()}"
+            )
+        expected = tuple(fingerprint.queries.inputs.shape[-3:])
+        if oracle.input_shape != expected or (fingerprint.classes and oracle.classes != fingerprint.classes):
+            raise UsageError(
+                f"the fingerprint asks pictures {expected} of {fingerprint.classes} classes; "
+                f"{oracle.name} takes {oracle.input_shape} of {oracle.classes}"
+            )
+
+
+def identity(fingerprint: Fingerprint) -> str:
+    """Content hash of the queries and the reference."""
+    tensors = {"inputs": fingerprint.queries.inputs, "reference": fingerprint.reference.values}
+    return digest_tensors(tensors)[:16]
+
+
+def _check(queries: Queries, budget: int, victim: Oracle) -> None:
+    """A sampler that breaks its promise is a bug of the scheme, found here and not in a verdict."""
+    inputs = queries.inputs
+    if len(queries) != budget or tuple(inputs.shape[-3:]) != victim.input_shape or inputs.dtype != torch.float32:
+        raise UsageError(f"the sampler made {list(inputs.shape)} {inputs.dtype}; {budget} float32 queries are due")
+    if not bool(inputs.isfinite().all()) or float(inputs.min()) < 0 or float(inputs.max()) > 1:
+        raise UsageError("the sampler left the box [0, 1]; no interface would accept such a query")
