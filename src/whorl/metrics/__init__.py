@@ -1,0 +1,28 @@
+"""Pure functions on arrays of scores: how well do scores separate derived from independent models?
+
+``positives`` are the scores of derived models, ``negatives`` those of independent ones; larger is more alike.
+"""
+
+from whorl.metrics.aruc import RobustnessUniqueness, aruc, robustness_uniqueness_curve
+from whorl.metrics.bootstrap import ClusterEstimate, cluster_bootstrap, cluster_bootstrap_difference
+from whorl.metrics.intervals import Interval, clopper_pearson, wilson
+from whorl.metrics.roc import OperatingPoint, auc, auc_interval, tpr_at_fpr
+from whorl.metrics.scores import Scores, as_scores
+
+__all__ = [
+    "ClusterEstimate",
+    "Interval",
+    "OperatingPoint",
+    "RobustnessUniqueness",
+    "Scores",
+    "aruc",
+    "as_scores",
+    "auc",
+    "auc_interval",
+    "clopper_pearson",
+    "cluster_bootstrap",
+    "cluster_bootstrap_difference",
+    "robustness_uniqueness_curve",
+    "tpr_at_fpr",
+    "wilson",
+]
