@@ -19,6 +19,7 @@ from whorl.storage import (
     digest_tensors,
     read_fingerprint,
     read_json,
+    read_metadata,
     read_tensors,
     write_fingerprint,
     write_json,
@@ -81,7 +82,7 @@ def test_tensors_round_trip(tmp_path: Path, dtype: torch.dtype) -> None:
     tensors = {"whole": whole, "shared": whole, "strided": whole[:, ::2].t(), "scalar": whole[0, 0], "none": whole[:0]}
     write_tensors(tmp_path / "new" / "x.safetensors", tensors, {"key": "välue"})
     found, metadata = read_tensors(tmp_path / "new" / "x.safetensors")
-    assert metadata == {"key": "välue"}
+    assert metadata == read_metadata(tmp_path / "new" / "x.safetensors") == {"key": "välue"}
     assert found.keys() == tensors.keys()
     for name, value in tensors.items():
         assert found[name].dtype == dtype

@@ -39,6 +39,7 @@ __all__ = [
     "one_line",
     "read_fingerprint",
     "read_json",
+    "read_metadata",
     "read_tensors",
     "replacing",
     "write_fingerprint",
@@ -93,15 +94,26 @@ def read_tensors(path: str | Path, *, max_bytes: int = MAX_TENSOR_BYTES) -> tupl
         UsageError: no such file.
         InvalidFile: too large, or not safetensors.
     """
+    with _opened(path, max_bytes) as file:
+        # Copies, because a mapped tensor changes, or kills the process, when another program rewrites the file.
+        tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        return tensors, dict(file.metadata() or {})
+
+
+def read_metadata(path: str | Path, *, max_bytes: int = MAX_TENSOR_BYTES) -> dict[str, str]:
+    """Metadata of a safetensors file, whose tensors stay unread. Raises what `read_tensors` raises."""
+    with _opened(path, max_bytes) as file:
+        return dict(file.metadata() or {})
+
+
+@contextmanager
+def _opened(path: str | Path, max_bytes: int) -> Generator[Any]:
     check_size(path, max_bytes)
     try:
         with cast(Any, safe_open(str(path), framework="pt")) as file:
-            # Copies, because a mapped tensor changes, or kills the process, when another program rewrites the file.
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-            metadata: dict[str, str] = dict(file.metadata() or {})
+            yield file
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InvalidFile(f"{path} is not a whole safetensors file: {one_line(error)}") from None
-    return tensors, metadata
 
 
 def write_json(path: str | Path, document: Any) -> None:
