@@ -1,12 +1,15 @@
 """Small reference architectures, their training, and files that describe themselves."""
 
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from whorl.catalog import Catalog
 
-__all__ = ["NETS"]
+if TYPE_CHECKING:
+    from torch import nn
 
-NETS: Catalog[nn.Module] = Catalog(
+__all__ = ["ESTIMATORS", "NETS"]
+
+NETS: Catalog["nn.Module"] = Catalog(
     "nets",
     {
         "lenet5": "whorl.nets.plain:LeNet5",
@@ -22,3 +25,5 @@ NETS: Catalog[nn.Module] = Catalog(
     },
     fixed=("input_shape", "classes"),
 )
+
+ESTIMATORS: Catalog[Any] = Catalog("estimators", {"random_forest": "whorl.nets.forest:random_forest"}, fixed=("seed",))

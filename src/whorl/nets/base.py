@@ -88,7 +88,8 @@ def initialise(net: nn.Module, generator: torch.Generator) -> None:
     """
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+            drawn = torch.empty(module.weight.shape)  # on the CPU, where the generator is
+            module.weight.data.copy_(nn.init.kaiming_normal_(drawn, nonlinearity="relu", generator=generator))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d):

@@ -1,0 +1,142 @@
+"""What a run leaves behind: every cell, not just averages, as JSON or parquet."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from whorl.errors import InvalidFile, MissingExtra
+from whorl.storage import read_json, replacing, write_json
+
+__all__ = [
+    "Cell",
+    "Extraction",
+    "Machine",
+    "Result",
+    "describe_machine",
+    "read_result",
+    "write_parquet",
+    "write_result",
+]
+
+
+class Machine(BaseModel):
+    """Where the figures were measured, without anything that names the machine."""
+
+    processor: str
+    cores: int
+    memory_gib: int
+    device: str
+    python: str
+    versions: dict[str, str]
+
+
+class Cell(BaseModel):
+    """One suspect judged by one fingerprint."""
+
+    victim: int = Field(ge=0)
+    scheme: str
+    suspect: str
+    group: str
+    kind: Literal["derived", "beyond", "independent"]
+    similarity: float
+    accuracy: float
+    damaged: bool
+    decision: str
+    p_value: float
+    spent: int
+    needed: int
+    """Queries after which a sequential verification of this suspect would have stopped."""
+
+
+class Extraction(BaseModel):
+    """One fingerprint and the calibration models' similarities to it."""
+
+    victim: int
+    scheme: str
+    expression: str
+    seconds: float
+    notes: dict[str, float]
+    null: list[float]
+    known: dict[str, list[float]]
+    pictures: str = ""
+    """File name of the fingerprint beside the store, for pictures of its queries."""
+
+
+class Result(BaseModel):
+    """A whole run of a suite."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: int = Field(1, ge=1, le=1)
+    suite: str
+    about: str
+    limit: int
+    alpha: float
+    budget: int
+    columns: list[str]
+    chosen: str
+    sweep: dict[str, str]
+    rows: list[str]
+    groups: list[str]
+    victims: list[str]
+    victim_accuracy: list[float]
+    null_size: int
+    paper: dict[str, dict[str, str]]
+    machine: Machine
+    extractions: list[Extraction]
+    cells: list[Cell]
+
+
+def describe_machine(device: str) -> Machine:
+    """Processor, cores, memory and versions of this machine."""
+    processor = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        processor = names[0] if names else processor
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    if device.startswith("cuda"):
+        device = torch.cuda.get_device_name(device)
+    return Machine(
+        processor=processor,
+        cores=os.cpu_count() or 1,
+        memory_gib=round(memory / 2**30),
+        device=device,
+        python=platform.python_version(),
+        versions={package: version(package) for package in ("whorl", "torch", "numpy", "scikit-learn")},
+    )
+
+
+def write_result(result: Result, path: Path) -> None:
+    """Save as JSON."""
+    write_json(path, result.model_dump())
+
+
+def read_result(path: Path) -> Result:
+    """Read and check a result. Raises `InvalidFile` naming the first wrong field."""
+    try:
+        return Result.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidFile(f"{path} is not a result: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def write_parquet(result: Result, path: Path) -> None:
+    """Save the cells as one parquet table, with the suite's name in every row."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise MissingExtra("parquet export", "parquet") from None
+    rows = [{"suite": result.suite, **cell.model_dump()} for cell in result.cells]
+    with replacing(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows), temporary)

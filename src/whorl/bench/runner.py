@@ -1,0 +1,252 @@
+"""Plan, run, keep, resume: from a suite to its result.
+
+Three stages, each over the cores: build the models, extract and calibrate the fingerprints, judge the suspects. Every
+model, fingerprint and cell is kept under the hash of all it depends on, so a run that is killed goes on where it
+stopped, and suites that share cells share the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from whorl.bench.result import Cell, Extraction, Result, describe_machine
+from whorl.bench.store import Store, cell_key
+from whorl.bench.suite import Suite
+from whorl.data import SOURCES
+from whorl.detection.verdict import Trial
+from whorl.errors import UsageError
+from whorl.oracles.base import Oracle
+from whorl.schemes import SCHEMES
+from whorl.storage import digest_file, read_fingerprint, write_fingerprint
+from whorl.types import Fingerprint
+from whorl.zoo.cache import Zoo
+from whorl.zoo.recipe import Recipe, parse_recipe
+from whorl.zoo.workers import Task, run_tasks
+
+__all__ = ["Progress", "run"]
+
+Progress = Callable[[str, int, int], None]
+"""(stage, done, total)"""
+
+FORMAT = 1  # part of every key; raised when a change of code changes results
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One fingerprint to make: a scheme on a victim."""
+
+    victim: int
+    column: str
+    expression: str
+    path: str
+
+
+@dataclass(frozen=True)
+class _Suspect:
+    """One model under test, and the victim it belongs to (None: independent of all)."""
+
+    recipe: Recipe
+    label: str
+    group: str
+    kind: str
+    victim: int | None
+
+
+def run(
+    suite: Suite,
+    *,
+    folder: Path,
+    schemes: str = "*",
+    workers: int = 0,
+    device: str = "cpu",
+    progress: Progress = lambda *_: None,
+) -> Result:
+    """Run a suite, or what is left of it.
+
+    Parameters:
+        folder: the cache: models, fingerprints and the store of results.
+        schemes: comma-separated wildcards over the columns.
+        workers: processes; 0 for one per core.
+        device: where nets train and answer.
+    """
+    columns = [name for name in suite.schemes if any(fnmatch(name, mask) for mask in schemes.split(","))]
+    if not columns:
+        raise UsageError(f"no scheme of {suite.name} matches {schemes!r}. It has {', '.join(suite.schemes)}.")
+    zoo, store = Zoo(folder, device=device), Store(folder / "results.sqlite")
+    total, done = len({recipe.digest for recipe in suite.recipes()}), 0
+    missing = {recipe.digest for recipe in suite.recipes() if recipe not in zoo}
+    progress("models", total - len(missing), total)
+
+    def built(_: Recipe) -> None:
+        nonlocal done
+        done += 1
+        progress("models", min(total, total - len(missing) + done), total)
+
+    zoo.build(suite.recipes(), workers=workers, progress=built)
+    jobs = _jobs(suite, columns, folder)
+    extractions = _extract_all(suite, jobs, folder, device, workers, progress)
+    cells = _judge_all(suite, jobs, folder, device, workers, progress, store)
+    return Result(
+        format=1,
+        suite=suite.name,
+        about=suite.about,
+        limit=suite.limit,
+        alpha=suite.alpha,
+        budget=suite.budget,
+        columns=columns,
+        chosen=suite.chosen if suite.chosen in columns else "",
+        sweep={str(k): expression for k, expression in suite.sweep.items()},
+        rows=[row.label for row in suite.derived],
+        groups=list(suite.independents),
+        victims=[str(victim) for victim in suite.victims],
+        victim_accuracy=[zoo.card(victim).accuracy for victim in suite.victims],
+        null_size=len(suite.null),
+        paper={row: dict(columns) for row, columns in suite.paper.items()},
+        machine=describe_machine(device),
+        extractions=extractions,
+        cells=cells,
+    )
+
+
+def _jobs(suite: Suite, columns: list[str], folder: Path) -> list[_Job]:
+    wanted = [(column, suite.schemes[column]) for column in columns]
+    if suite.chosen in columns:
+        wanted += [(f"{suite.chosen} k={k}", expression) for k, expression in suite.sweep.items()]
+    jobs: list[_Job] = []
+    for index, victim in enumerate(suite.victims):
+        for column, expression in wanted:
+            bound = str(SCHEMES.bind(expression))
+            key = cell_key(
+                format=FORMAT,
+                victim=victim.digest,
+                scheme=bound,
+                data=str(SOURCES.bind(suite.data)),
+                budget=suite.budget,
+                null=[recipe.digest for recipe in suite.null],
+                known=[row.removal for row in suite.known],
+            )
+            path = folder / "fingerprints" / f"{key}.safetensors"
+            jobs.append(_Job(index, column, bound, str(path)))
+    return jobs
+
+
+def _extract_all(
+    suite: Suite, jobs: list[_Job], folder: Path, device: str, workers: int, progress: Progress
+) -> list[Extraction]:
+    tasks: dict[Any, Task] = {}
+    for job in jobs:
+        if job.path not in tasks and not Path(job.path).is_file():
+            tasks[job.path] = Task(_extract, (suite, job, str(folder), device))
+    done = len(jobs) - len(tasks)
+    progress("fingerprints", done, len(jobs))
+    for _ in run_tasks(tasks, workers=workers):
+        done += 1
+        progress("fingerprints", done, len(jobs))
+    return [_extraction(job, read_fingerprint(job.path)) for job in jobs]
+
+
+def _extraction(job: _Job, fingerprint: Fingerprint) -> Extraction:
+    calibration = fingerprint.calibration
+    notes = {key: float(value) for key, value in fingerprint.queries.notes.items() if isinstance(value, int | float)}
+    return Extraction(
+        victim=job.victim,
+        scheme=job.column,
+        expression=job.expression,
+        seconds=fingerprint.seconds,
+        notes=notes,
+        null=list(calibration.null.similarities) if calibration else [],
+        known={removal: list(values) for removal, values in (calibration.derived if calibration else {}).items()},
+        pictures=Path(job.path).name,
+    )
+
+
+def _extract(suite: Suite, job: _Job, folder: str, device: str) -> None:
+    """Make and calibrate one fingerprint (runs in a worker)."""
+    zoo, scheme, victim = Zoo(Path(folder), device=device), SCHEMES.make(job.expression), suite.victims[job.victim]
+    data = SOURCES.make(suite.data).load(scheme.part)
+    fingerprint = scheme.extract(zoo.oracle(victim), data, budget=suite.budget, seed=0)
+    copies: dict[str, list[Oracle]] = {}
+    for row in suite.known:
+        copies.setdefault(row.label, []).append(zoo.oracle(victim.then(row.removal)))
+    strangers = {str(recipe): zoo.oracle(recipe) for recipe in suite.null}
+    pool = f"{len(strangers)} models trained from nothing on the calibration part of {suite.data}"
+    write_fingerprint(scheme.calibrate(fingerprint, strangers, pool=pool, derived=copies), job.path)
+
+
+def _suspects(suite: Suite) -> Iterator[_Suspect]:
+    for index, victim in enumerate(suite.victims):
+        for row in suite.derived:
+            kind = "beyond" if row.beyond else "derived"
+            yield _Suspect(victim.then(row.removal), row.label, row.label, kind, index)
+    for group, recipes in suite.independents.items():
+        for number, recipe in enumerate(recipes):
+            yield _Suspect(recipe, f"{group} {number + 1}", group, "independent", None)
+
+
+def _judge_all(
+    suite: Suite, jobs: list[_Job], folder: Path, device: str, workers: int, progress: Progress, store: Store
+) -> list[Cell]:
+    suspects = list(_suspects(suite))
+    zoo = Zoo(folder, device=device)
+    identity = {job.path: digest_file(job.path) for job in jobs}
+    keys: dict[tuple[int, str], str] = {}
+    tasks: dict[Any, Task] = {}
+    for position, suspect in enumerate(suspects):
+        asked = [job for job in jobs if suspect.victim in (None, job.victim)]
+        for job in asked:
+            keys[position, job.path] = cell_key(
+                format=FORMAT, suspect=suspect.recipe.digest, fingerprint=identity[job.path], alpha=suite.alpha
+            )
+        missing = tuple(job.path for job in asked if keys[position, job.path] not in store)
+        if missing:
+            tasks[position] = Task(_judge, (str(suspect.recipe), missing, suite.alpha, str(folder), device))
+    done = len(suspects) - len(tasks)
+    progress("suspects", done, len(suspects))
+    for position, answers in run_tasks(tasks, workers=workers):
+        for path, answer in answers.items():
+            store.put(keys[int(str(position)), path], answer)
+        done += 1
+        progress("suspects", done, len(suspects))
+    cells: list[Cell] = []
+    for position, suspect in enumerate(suspects):
+        card = zoo.card(suspect.recipe)
+        for job in jobs:
+            if (position, job.path) in keys:
+                about = {"victim": job.victim, "scheme": job.column, "suspect": suspect.label, "group": suspect.group}
+                model = {"kind": suspect.kind, "accuracy": card.accuracy, "damaged": card.damaged}
+                cells.append(Cell(**about, **model, **store.get(keys[position, job.path])))
+    return cells
+
+
+def _judge(recipe: str, paths: tuple[str, ...], alpha: float, folder: str, device: str) -> dict[str, dict[str, Any]]:
+    """Ask one suspect about many fingerprints (runs in a worker)."""
+    suspect = Zoo(Path(folder), device=device).oracle(parse_recipe(recipe))
+    answers: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        fingerprint = read_fingerprint(path)
+        scheme = SCHEMES.make(fingerprint.scheme)
+        evidence = scheme.observe(fingerprint, suspect)
+        trial = Trial(fingerprint.calibration, size=len(fingerprint.queries), alpha=alpha, per_query=scheme.per_query)
+        if evidence.per_query is None:
+            trial.observe(evidence.similarity)
+        else:
+            order = torch.randperm(len(evidence.per_query), generator=torch.Generator().manual_seed(0))
+            for value in evidence.per_query[order].split(1):
+                trial.update(value)
+                if trial.settled:
+                    break
+        verdict = trial.verdict(scheme=fingerprint.scheme, fingerprint=path, suspect=recipe)
+        answers[path] = {
+            "similarity": evidence.similarity,
+            "decision": verdict.decision,
+            "p_value": verdict.p_value,
+            "spent": len(fingerprint.queries),
+            "needed": int(verdict.queries["spent"]),
+        }
+    return answers

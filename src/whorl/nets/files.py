@@ -1,0 +1,67 @@
+"""Weights that say which architecture they belong to: safetensors with a line of JSON, and nothing to execute."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
+
+from whorl.errors import InvalidFile, UsageError
+from whorl.nets import NETS
+from whorl.storage import read_tensors, write_tensors
+
+__all__ = ["ModelHeader", "read_header", "read_model", "write_model"]
+
+KEY = "whorl-model"
+
+
+class ModelHeader(BaseModel):
+    """What a model file says of itself."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: int = Field(1, ge=1, le=1)
+    architecture: str = Field(max_length=1000)
+    input_shape: tuple[int, int, int]
+    classes: int = Field(ge=2, le=100_000)
+
+
+def write_model(net: nn.Module, path: Path, *, architecture: str, input_shape: tuple[int, int, int]) -> None:
+    """Save a net of the catalog so that `read_model` needs nothing else.
+
+    Parameters:
+        architecture: an expression of `NETS`, such as ``resnet8(width=8)``.
+        input_shape: (channels, height, width).
+    """
+    classes = int(getattr(net, "classes", 0))
+    header = ModelHeader(format=1, architecture=architecture, input_shape=input_shape, classes=classes)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    write_tensors(path, tensors, {KEY: header.model_dump_json()})
+
+
+def read_header(metadata: dict[str, str], path: Path) -> ModelHeader:
+    """The header among a file's metadata. Raises `InvalidFile` when it is missing or lies about its form."""
+    if KEY not in metadata:
+        raise InvalidFile(f"{path} does not name its architecture; give one, as in architecture='resnet8(width=8)'")
+    try:
+        return ModelHeader.model_validate_json(metadata[KEY])
+    except (ValidationError, json.JSONDecodeError) as error:
+        raise InvalidFile(f"{path} has a damaged model header: {str(error).splitlines()[0]}") from None
+
+
+def read_model(path: Path) -> tuple[nn.Module, ModelHeader]:
+    """The net of a file written by `write_model`, in evaluation mode, and its header."""
+    tensors, metadata = read_tensors(path)
+    header = read_header(metadata, path)
+    try:
+        with torch.device("meta"):
+            net = NETS.make(header.architecture, input_shape=header.input_shape, classes=header.classes)
+        net.load_state_dict(tensors, assign=True)
+    except UsageError as error:
+        raise InvalidFile(f"{path} names an architecture that whorl cannot build: {error}") from None
+    except (RuntimeError, TypeError) as error:
+        raise InvalidFile(f"{path} does not fit {header.architecture}: {str(error).splitlines()[0]}") from None
+    return net.eval().to(memory_format=torch.channels_last), header  # pyright: ignore[reportCallIssue]

@@ -1,0 +1,228 @@
+"""Models built from recipes, each kept once under the digest of its recipe, with a card that says what it is."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+from torch import nn
+
+from whorl.data.base import Dataset
+from whorl.errors import UsageError
+from whorl.nets import ESTIMATORS, NETS
+from whorl.nets.base import Classifier
+from whorl.nets.files import read_model, write_model
+from whorl.nets.training import Schedule, build, fit
+from whorl.oracles.base import Oracle
+from whorl.oracles.torch import TorchOracle
+from whorl.removals import REMOVALS
+from whorl.storage import read_json, replacing, write_json
+from whorl.zoo.recipe import Recipe, Train, parse_recipe, split_step
+from whorl.zoo.workers import Task, run_tasks
+
+__all__ = ["Card", "Zoo", "default_cache"]
+
+DAMAGE = 0.05  # a thief who loses more accuracy than this has not kept the model; such copies are counted apart
+
+
+class Card(BaseModel):
+    """What is known of a model of the zoo.
+
+    ``accuracy`` and ``agreement`` (with the victim at the root of the recipe) are shares of the test part;
+    ``damaged`` marks a removed model more than 5 points below its victim; ``seconds`` are those of its last step.
+    """
+
+    recipe: str
+    digest: str
+    parents: list[str]
+    seed: int
+    part: str
+    data: str
+    accuracy: float
+    agreement: float
+    victim_accuracy: float
+    damaged: bool
+    seconds: float
+    device: str = "cpu"
+
+
+def default_cache() -> Path:
+    """``$WHORL_CACHE``, else ``~/.cache/whorl``."""
+    return Path(os.environ.get("WHORL_CACHE", Path.home() / ".cache" / "whorl"))
+
+
+class Zoo:
+    """A folder of models by recipe. Two processes may use it at once: files appear whole or not at all."""
+
+    def __init__(self, folder: Path | None = None, *, device: str = "cpu") -> None:
+        self.folder = (folder or default_cache()) / "zoo"
+        self.device = device
+
+    def path(self, recipe: Recipe) -> Path:
+        """Where the model of a recipe lies once built."""
+        return self.folder / f"{recipe.digest}{'.skops' if recipe.is_estimator else '.safetensors'}"
+
+    def card_path(self, recipe: Recipe) -> Path:
+        """Where its card lies; written last, so a card means that the model is whole."""
+        return self.folder / f"{recipe.digest}.json"
+
+    def __contains__(self, recipe: Recipe) -> bool:
+        return self.card_path(recipe).is_file()
+
+    def card(self, recipe: Recipe) -> Card:
+        """The card of a built model."""
+        if recipe not in self:
+            raise UsageError(f"not in the zoo yet. Type: whorl zoo build '{recipe}'")
+        return Card.model_validate(read_json(self.card_path(recipe)))
+
+    def cards(self) -> Iterator[Card]:
+        """All cards, by recipe."""
+        found = [Card.model_validate(read_json(path)) for path in self.folder.glob("*.json")]
+        yield from sorted(found, key=lambda card: card.recipe)
+
+    def oracle(self, recipe: Recipe, *, name: str = "") -> Oracle:
+        """A built model with all its access."""
+        self.card(recipe)
+        return self._open(recipe, name or str(recipe))
+
+    def _open(self, recipe: Recipe, name: str) -> Oracle:
+        if recipe.is_estimator:
+            from whorl.oracles.sklearn import SklearnOracle, read_skops
+
+            data = recipe.source.load("test")
+            estimator = read_skops(self.path(recipe))
+            shape, classes = data.input_shape, len(data.classes)
+            return SklearnOracle(estimator, input_shape=shape, classes=classes, name=name, digest=recipe.digest)
+        net, header = read_model(self.path(recipe))
+        shape, classes = header.input_shape, header.classes
+        net.to(self.device)
+        return TorchOracle(net, input_shape=shape, classes=classes, name=name, digest=recipe.digest)
+
+    def build(
+        self, recipes: Iterable[Recipe], *, workers: int = 0, progress: Callable[[Recipe], None] = lambda _: None
+    ) -> None:
+        """Build what is missing, ancestors first, over the cores. A killed build goes on where it stopped."""
+        wanted: dict[str, Recipe] = {}
+        for recipe in recipes:
+            step: Recipe | None = recipe
+            while step is not None and step not in self:
+                wanted[step.digest] = step
+                step = step.parent
+        tasks = {
+            digest: Task(
+                _build_one,
+                (str(recipe), str(self.folder.parent), self.device),
+                (recipe.parent.digest,) if recipe.parent else (),
+            )
+            for digest, recipe in wanted.items()
+        }
+        for digest, _ in run_tasks(tasks, workers=workers):
+            progress(wanted[str(digest)])
+
+
+def _build_one(text: str, folder: str, device: str) -> None:
+    """Build one recipe whose parent is there (runs in a worker)."""
+    zoo, recipe = Zoo(Path(folder), device=device), parse_recipe(text)
+    started = time.perf_counter()
+    if recipe.is_estimator:
+        _fit_estimator(zoo, recipe)
+    else:
+        net, architecture = _remove(zoo, recipe) if recipe.parent else _train(recipe.train, recipe, device)
+        shape = recipe.source.load("test").input_shape
+        write_model(net.to("cpu"), zoo.path(recipe), architecture=architecture, input_shape=shape)
+    _write_card(zoo, recipe, time.perf_counter() - started)
+
+
+def _train(train: Train, recipe: Recipe, device: str) -> tuple[nn.Module, str]:
+    data = _training_data(train, recipe)
+    generator = torch.Generator().manual_seed(train.seed)
+    net = build(train.architecture, data.input_shape, len(data.classes), generator).to(device)
+    if isinstance(net, Classifier):
+        net.standardise(data.inputs())
+    schedule = Schedule(
+        epochs=train.epochs,
+        learning_rate=train.learning_rate,
+        policy="one-cycle",
+        batch=train.batch,
+        shift=train.shift,
+        flip=train.flip,
+    )
+    fit(net, data, schedule, generator=generator)
+    return net, train.architecture
+
+
+def _training_data(train: Train, recipe: Recipe) -> Dataset:
+    data = recipe.source.load(train.part)
+    if train.share == 1:
+        return data
+    generator = torch.Generator().manual_seed(1_000_003 + train.seed)
+    return data.subset(torch.randperm(len(data), generator=generator)[: round(train.share * len(data))])
+
+
+def _remove(zoo: Zoo, recipe: Recipe) -> tuple[nn.Module, str]:
+    parent = recipe.parent
+    assert parent is not None
+    step, part, seed = split_step(recipe.chain.steps[-1])
+    removal = REMOVALS.make(step)
+    generator = torch.Generator().manual_seed(seed)
+    net = removal(zoo.oracle(parent), recipe.source.load(part), generator=generator)
+    own = dict(step.kwargs).get("architecture")  # an extracted net has the thief's architecture
+    architecture = str(own) if own is not None else read_model(zoo.path(parent))[1].architecture
+    return net, str(NETS.bind(architecture))
+
+
+def _fit_estimator(zoo: Zoo, recipe: Recipe) -> None:
+    from skops.io import dump
+
+    train = recipe.train
+    data = _training_data(train, recipe)
+    estimator = ESTIMATORS.make(train.architecture, seed=train.seed)
+    estimator.fit(data.inputs().flatten(1).numpy(), data.labels.numpy())
+    with replacing(zoo.path(recipe)) as path:
+        dump(estimator, path)
+
+
+def _write_card(zoo: Zoo, recipe: Recipe, seconds: float) -> None:
+    test = recipe.source.load("test")
+    labels = zoo._open(recipe, str(recipe)).labels(test.inputs())
+    accuracy = float((labels == test.labels).float().mean())
+    agreement, victim_accuracy = 1.0, accuracy
+    if recipe.parent is not None:
+        victim = zoo.oracle(recipe.root).labels(test.inputs())
+        agreement = float((labels == victim).float().mean())
+        victim_accuracy = float((victim == test.labels).float().mean())
+    last = dict(recipe.chain.steps[-1].kwargs)
+    card = Card(
+        recipe=str(recipe),
+        digest=recipe.digest,
+        parents=_ancestors(recipe),
+        seed=int(_whole(last["seed"])),
+        part=str(last["part"]),
+        data=recipe.train.data,
+        accuracy=accuracy,
+        agreement=agreement,
+        victim_accuracy=victim_accuracy,
+        damaged=accuracy < victim_accuracy - DAMAGE,
+        seconds=round(seconds, 3),
+        device=zoo.device,
+    )
+    write_json(zoo.card_path(recipe), card.model_dump())
+
+
+def _ancestors(recipe: Recipe) -> list[str]:
+    found: list[str] = []
+    while recipe.parent is not None:
+        recipe = recipe.parent
+        found.append(recipe.digest)
+    return found
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int):
+        raise UsageError(f"a seed is a whole number, not {value!r}")
+    return value

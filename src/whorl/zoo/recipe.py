@@ -1,0 +1,153 @@
+"""How a model came to be, as an expression that can be read, hashed and run again.
+
+``train(resnet8(width=8), digits, seed=0) -> prune_filters(4/16)``: the first step trains a net on one part of a data
+set; each further step is a removal, applied by a thief who holds another part. `parse_recipe` binds every default, so
+recipes of equal meaning have equal text and equal digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, Final
+
+from whorl.data import PARTS, SOURCES, Source
+from whorl.errors import UsageError
+from whorl.expressions import Call, Chain, Value, parse, parse_chain
+from whorl.nets import ESTIMATORS, NETS
+from whorl.removals import REMOVALS
+
+__all__ = ["Recipe", "Train", "parse_recipe"]
+
+FORMAT: Final = 1  # part of every digest; raised when the meaning of an old text changes
+
+
+@dataclass(frozen=True)
+class Train:
+    """The first step: settings of `whorl.nets.training.Schedule` and what to train on.
+
+    ``architecture`` is an expression of `NETS` or `ESTIMATORS`; ``part`` is the part of ``data`` to learn from;
+    ``share`` is the share of that part, drawn by the seed, for independent models with data of their own.
+    """
+
+    architecture: str
+    data: str
+    part: str = "victim"
+    epochs: int = 10
+    learning_rate: float = 0.1
+    batch: int = 100
+    shift: int = 1
+    flip: bool = False
+    share: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A bound chain of steps."""
+
+    chain: Chain
+
+    def __str__(self) -> str:
+        return str(self.chain)
+
+    @cached_property
+    def digest(self) -> str:
+        """Content hash, 20 hexadecimal digits."""
+        return hashlib.sha256(f"{FORMAT}\n{self}".encode()).hexdigest()[:20]
+
+    @property
+    def parent(self) -> Recipe | None:
+        """The recipe without its last step."""
+        return Recipe(Chain(self.chain.steps[:-1])) if len(self.chain.steps) > 1 else None
+
+    @property
+    def root(self) -> Recipe:
+        """The first step alone: for a derived model, its victim."""
+        return Recipe(Chain(self.chain.steps[:1]))
+
+    @property
+    def train(self) -> Train:
+        """The first step."""
+        return Train(**{key: _text(value) for key, value in self.chain.steps[0].kwargs})
+
+    @property
+    def source(self) -> Source:
+        """The data set of the first step."""
+        return SOURCES.make(self.train.data)
+
+    @property
+    def is_estimator(self) -> bool:
+        """Whether the model is a scikit-learn estimator rather than a net."""
+        return parse(self.train.architecture).name in ESTIMATORS
+
+    def then(self, removal: str) -> Recipe:
+        """The recipe of what this removal makes of the model."""
+        return parse_recipe(f"{self} -> {removal}")
+
+
+def parse_recipe(text: str) -> Recipe:
+    """Read a recipe and bind every default. Raises `UsageError` naming the mistake."""
+    first, *rest = parse_chain(text).steps
+    steps = [_bind_train(first)]
+    if rest and parse(str(dict(steps[0].kwargs)["architecture"])).name in ESTIMATORS:
+        raise UsageError(f"removals change nets; {steps[0].name} here fits an estimator: {text!r}")
+    steps += [_bind_removal(step) for step in rest]
+    return Recipe(Chain(tuple(steps)))
+
+
+def split_step(step: Call) -> tuple[Call, str, int]:
+    """A bound removal step as (removal expression, part, seed)."""
+    settings = dict(step.kwargs)
+    part, seed = settings.pop("part"), settings.pop("seed")
+    if not isinstance(part, str) or not isinstance(seed, int):
+        raise UsageError(f"{step}: part is a word and seed a whole number")
+    return Call(step.name, (), tuple(settings.items())), part, seed
+
+
+def _bind_train(step: Call) -> Call:
+    if step.name != "train":
+        raise UsageError(f"a recipe begins with train(architecture, data, ...), not {step.name}")
+    names = [field.name for field in fields(Train)]
+    given: dict[str, Value] = dict(zip(names, step.args, strict=False)) | dict(step.kwargs)
+    if len(step.args) > len(names) or given.keys() - set(names):
+        raise UsageError(f"train takes {', '.join(names)}; this gives {step}")
+    if missing := {"architecture", "data"} - given.keys():
+        raise UsageError(f"train needs {' and '.join(sorted(missing))}: {step}")
+    defaults: dict[str, Any] = {field.name: field.default for field in fields(Train)}
+    bound = defaults | given
+    architecture = str(bound["architecture"])
+    catalog = ESTIMATORS if parse(architecture).name in ESTIMATORS else NETS
+    bound["architecture"] = _bare(catalog.bind(architecture))
+    bound["data"] = _bare(SOURCES.bind(str(bound["data"])))
+    _check_part(bound["part"])
+    return Call("train", (), tuple(bound.items()))
+
+
+def _bind_removal(step: Call) -> Call:
+    extra = {key: value for key, value in step.kwargs if key in ("part", "seed")}
+    own = Call(step.name, step.args, tuple(item for item in step.kwargs if item[0] not in extra))
+    bound = REMOVALS.bind(own)
+    part, seed = extra.get("part", "attacker"), extra.get("seed", 0)
+    _check_part(part)
+    settings = [(key, _bind_architecture(key, value)) for key, value in bound.kwargs]
+    return Call(step.name, (), (*settings, ("part", part), ("seed", seed)))
+
+
+def _bind_architecture(key: str, value: Value) -> Value:
+    return _bare(NETS.bind(str(value))) if key == "architecture" else value
+
+
+def _check_part(part: object) -> None:
+    if part not in PARTS:
+        raise UsageError(f"no such part of a data set: {part!r}. The parts are {', '.join(PARTS)}.")
+
+
+def _bare(call: Call) -> Value:
+    """A call without parameters reads back as a word, so it is stored as one."""
+    return call if call.kwargs else call.name
+
+
+def _text(value: Value) -> Any:
+    return str(value) if isinstance(value, Call) else value
