@@ -1,0 +1,204 @@
+"""Weights and architectures from files and names, without running what a file says."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import os
+import re
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from whorl.errors import InvalidFile, UsageError
+from whorl.expressions import parse
+from whorl.nets import NETS
+from whorl.storage import check_size, one_line, read_tensors
+
+__all__ = ["CODE", "WEIGHT_SUFFIXES", "call_code", "load_architecture", "load_weights", "read_weights"]
+
+MAX_BYTES: Final = 4 << 30
+MAX_PARAMETERS: Final = 1 << 30
+WEIGHT_SUFFIXES: Final = (".safetensors", ".pt", ".pth", ".bin")
+CODE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(.*\))?")
+NESTED: Final = ("state_dict", "model_state_dict", "model")  # where training loops put the weights in a checkpoint
+
+
+def read_weights(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
+    """Named tensors of a ``.safetensors`` file, or of a state dict in ``.pt``, ``.pth`` or ``.bin``.
+
+    Raises:
+        UsageError: no such file, or a suffix that is not known.
+        InvalidFile: damaged, too large, or pickled code, which is never run.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return read_tensors(path, max_bytes=max_bytes)[0]
+    if path.suffix not in WEIGHT_SUFFIXES:
+        raise UsageError(f"{path} is not known to hold weights; the suffixes are {', '.join(WEIGHT_SUFFIXES)}")
+    check_size(path, max_bytes)
+    try:
+        with path.open("rb") as file:
+            archived = file.read(4) == b"PK\x03\x04"  # how torch itself tells the two formats apart
+        if archived:
+            _check_archive(path, max_bytes)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=archived)
+    except UnpicklingError:
+        raise InvalidFile(
+            f"{path} holds pickled code or objects, which are not loaded. Where you trust it, convert it: "
+            "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
+        ) from None
+    except Exception as error:  # a damaged pickle makes the unpickler raise anything
+        raise InvalidFile(f"{path} is not a whole PyTorch file: {one_line(error)}") from None
+    return _owned(_state_dict(content, path), path, max_bytes)
+
+
+def _check_archive(path: Path, max_bytes: int) -> None:
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise ValueError("it is compressed, which torch.save never does")
+    if (unpacked := sum(entry.file_size for entry in entries)) > max_bytes:
+        raise ValueError(f"it unpacks to {unpacked:,} bytes; at most {max_bytes:,} are read")
+
+
+def _state_dict(content: Any, path: Path) -> Mapping[str, Tensor]:
+    """The mapping from names to tensors, looked for one level down as well."""
+    candidates = [content]
+    if isinstance(content, Mapping):
+        candidates += [content[key] for key in NESTED if key in content]
+    for candidate in candidates:
+        if isinstance(candidate, Mapping) and candidate:
+            names_fit = all(isinstance(name, str) for name in candidate)
+            if names_fit and all(isinstance(value, Tensor) for value in candidate.values()):
+                return candidate
+    raise InvalidFile(f"{path} holds no state dict; save one: torch.save(model.state_dict(), path)")
+
+
+def _owned(tensors: Mapping[str, Tensor], path: Path, max_bytes: int) -> dict[str, Tensor]:
+    """Dense copies: a tensor in the file may repeat a few bytes into terabytes, or share them with others."""
+    plain = all(value.layout is torch.strided and not value.is_quantized for value in tensors.values())
+    if not plain or any(value.device.type != "cpu" for value in tensors.values()):
+        raise InvalidFile(f"{path} holds sparse, quantised or empty tensors; dense ones are needed")
+    size = sum(value.numel() * value.element_size() for value in tensors.values())
+    if size > max_bytes:
+        raise InvalidFile(f"{path} unpacks to {size:,} bytes of tensors; at most {max_bytes:,} are read")
+    return {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Put ``weights`` into ``module``; every name and shape must fit.
+
+    Names that all begin with ``module.``, as PyTorch's data-parallel wrappers write them, lose it.
+
+    Raises:
+        InvalidFile: names the first keys that are missing, unexpected or of another shape.
+    """
+    if weights and all(name.startswith("module.") for name in weights):
+        weights = {name.removeprefix("module."): value for name, value in weights.items()}
+    own = module.state_dict()
+    shapes = [
+        f"{name} {list(weights[name].shape)} instead of {list(value.shape)}"
+        for name, value in own.items()
+        if name in weights and weights[name].shape != value.shape
+    ]
+    problems = {
+        "missing": [name for name in own if name not in weights],
+        "unexpected": [name for name in weights if name not in own],
+        "mis-shaped": shapes,
+    }
+    if any(problems.values()):
+        told = "; ".join(_first(problem, names) for problem, names in problems.items() if names)
+        raise InvalidFile(f"{source} does not fit the architecture: {told}. Mend architecture, input shape or classes")
+    module.load_state_dict(dict(weights), strict=True)
+
+
+def _first(problem: str, names: list[str]) -> str:
+    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{problem} " + ", ".join(one_line(ValueError(name), 100) for name in names[:3]) + rest
+
+
+def load_architecture(text: str, *, trust_code: bool, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """A module with fresh weights.
+
+    Parameters:
+        text: one of `whorl.nets.NETS` as in ``resnet8(width=16)``; ``timm:NAME``; or ``module:callable`` as in
+            ``my_nets:small(width=8)``, which runs that code. It is handed ``input_shape`` and ``classes`` where it
+            has parameters of these names.
+
+    Raises:
+        UsageError: no such architecture, wrong parameters, or code without ``trust_code``.
+    """
+    if text.startswith("timm:"):
+        return _timm(text.removeprefix("timm:"), input_shape, classes)
+    if CODE.fullmatch(text):
+        module = call_code(text, trust_code=trust_code, input_shape=input_shape, classes=classes)
+        if not isinstance(module, nn.Module):
+            raise UsageError(f"{text} gave a {type(module).__name__}; a torch.nn.Module is needed")
+        return module
+    call = NETS.bind(text)
+    try:
+        with torch.device("meta"):  # costs nothing, and tells the size before any memory is taken
+            size = sum(p.numel() for p in NETS.make(call, input_shape=input_shape, classes=classes).parameters())
+        if size > MAX_PARAMETERS:
+            raise UsageError(f"{text} has {size:,} parameters; at most {MAX_PARAMETERS:,} are built")
+        return NETS.make(call, input_shape=input_shape, classes=classes)
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{text} can't be built for inputs {list(input_shape)}: {one_line(error)}") from None
+
+
+def _timm(name: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    if not re.fullmatch(r"\w+(\.\w+)?", name):  # hf-hub: and local-dir: names would fetch or read files
+        raise UsageError(f"timm:{name} is not the name of a timm architecture, such as timm:resnet18")
+    if importlib.util.find_spec("timm") is None:
+        raise UsageError(f"timm:{name} needs the package timm. Type: pip install timm")
+    try:
+        timm = importlib.import_module("timm")
+        return timm.create_model(name, pretrained=False, num_classes=classes, in_chans=input_shape[0])
+    except Exception as error:  # a torchvision of another build raises RuntimeError while timm is imported
+        raise UsageError(f"timm can't make {name}: {one_line(error)}") from None
+
+
+def call_code(text: str, *, trust_code: bool, **offered: Any) -> Any:
+    """What ``module:callable`` or ``module:callable(key=value)`` returns.
+
+    The module is looked for in the current folder too. The callable is handed those of ``offered`` that it has
+    parameters for.
+
+    Raises:
+        UsageError: ``trust_code`` is false, there is no such callable, or it fails.
+    """
+    if not trust_code:
+        raise UsageError(f"{text} is code, and code is run for a model only with --trust-code (trust_code=True)")
+    place, _, expression = text.partition(":")
+    call = parse(expression)
+    try:
+        with _current_folder():
+            function: Any = importlib.import_module(place)
+            for attribute in call.name.split("."):
+                function = getattr(function, attribute)
+        wanted = inspect.signature(function).parameters
+        keywords = {key: value for key, value in offered.items() if key in wanted} | dict(call.kwargs)
+        return function(*call.args, **keywords)
+    except Exception as error:  # trusted code may fail in any way
+        raise UsageError(f"{text} failed: {type(error).__name__}: {one_line(error)}") from error
+
+
+@contextmanager
+def _current_folder() -> Iterator[None]:
+    folder = os.getcwd()
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
