@@ -115,11 +115,13 @@ def test_the_bet_by_hand():
     assert sooner.highest_refuted == 0.5
 
 
-def test_no_level_is_refuted_above_one_that_stands():
-    test = SequentialMean(50, 0.05, levels=np.arange(51) / 50)
-    test.update(ones(50, 50)[:12])
-    assert 0 < test.highest_refuted < 1
-    assert test.lower == test.highest_refuted
+def test_no_level_falls_while_a_lower_one_stands():
+    values = [0, 1, 1, 1, 0, 1, 1, 1, 1]  # against 22/30 the wealth once passes 1/error, against 19/30 never
+    alone, among = SequentialMean(30, 0.999, levels=[22 / 30]), SequentialMean(30, 0.999)
+    for test in (alone, among):
+        test.update(values)
+    assert alone.highest_refuted == 22 / 30
+    assert among.highest_refuted == among.lower == 18 / 30
 
 
 def test_levels_rounded_to_float32_are_ties_not_excesses():

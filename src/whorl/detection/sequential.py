@@ -99,11 +99,14 @@ class SequentialMean:
 
     @property
     def highest_refuted(self) -> float:
-        """m is above this level and all below it; -inf while none is refuted."""
+        """m is above this level and all below it; -inf while none is refuted.
+
+        A level that chance refuted falsely is restored once it is certain to be true, at the latest when all is asked.
+        """
         refuted = self.total > self.size * (self.levels + TIE)
         if self.error:
             refuted |= self._log_peak >= -math.log(self.error)
-        refuted &= self.levels + TIE < self.upper  # what is certainly true stays, whatever chance said before
+        refuted &= self.levels + TIE < self.upper
         count = int(np.logical_and.accumulate(refuted).sum())
         return float(self.levels[count - 1]) if count else -math.inf
 
