@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
 from whorl.errors import UsageError
-from whorl.expressions import Call, Value, parse
+from whorl.expressions import Call, parse
 
 __all__ = ["Catalog"]
 

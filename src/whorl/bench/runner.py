@@ -13,8 +13,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from whorl.bench.result import Cell, Extraction, Result, describe_machine
 from whorl.bench.store import Store, cell_key
 from whorl.bench.suite import Suite
@@ -23,6 +21,7 @@ from whorl.detection.verdict import Trial
 from whorl.errors import UsageError
 from whorl.oracles.base import Oracle
 from whorl.schemes import SCHEMES
+from whorl.schemes.base import asking_order
 from whorl.storage import digest_file, read_fingerprint, write_fingerprint
 from whorl.types import Fingerprint
 from whorl.zoo.cache import Zoo
@@ -236,8 +235,7 @@ def _judge(recipe: str, paths: tuple[str, ...], alpha: float, folder: str, devic
         if evidence.per_query is None:
             trial.observe(evidence.similarity)
         else:
-            order = torch.randperm(len(evidence.per_query), generator=torch.Generator().manual_seed(0))
-            for value in evidence.per_query[order].split(1):
+            for value in evidence.per_query[asking_order(fingerprint, suspect.digest)].split(1):
                 trial.update(value)
                 if trial.settled:
                     break

@@ -11,6 +11,7 @@ from torch.fx.experimental.optimization import fuse
 from torch.fx.proxy import TraceError
 
 from whorl.oracles.base import Chunk, Oracle, require
+from whorl.storage import digest_tensors
 from whorl.types import Access
 
 __all__ = ["TorchOracle", "frozen"]
@@ -38,6 +39,7 @@ class TorchOracle(Oracle):
         digest: str = "",
         batch: int = 256,
     ) -> None:
+        digest = digest or digest_tensors(module.state_dict())
         super().__init__(access=access, input_shape=input_shape, classes=classes, name=name, digest=digest)
         self._module = module
         self._batch = batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +14,9 @@ from whorl.errors import AccessRefused, UsageError
 from whorl.oracles.base import Oracle
 from whorl.types import Access, Queries
 
-__all__ = ["Sampler", "draw", "gradient_of", "random_targets"]
+__all__ = ["Sampler", "Target", "choose_target", "draw", "gradient_of"]
+
+Target = Literal["least-likely", "random"]
 
 
 class Sampler(ABC):
@@ -45,7 +47,11 @@ def gradient_of(victim: Oracle) -> Callable[[Tensor], Tensor]:
     return differentiable()
 
 
-def random_targets(source: Tensor, classes: int, generator: torch.Generator) -> Tensor:
-    """A uniformly random class other than ``source``, ``[n]``."""
-    step = torch.randint(1, classes, source.shape, generator=generator)
-    return (source.cpu() + step).remainder(classes).to(source.device)
+def choose_target(rule: Target, logits: Tensor, generator: torch.Generator) -> Tensor:
+    """A class other than the predicted one for each row of ``logits`` ``[n, classes]``, as ``[n]``."""
+    if rule == "least-likely":
+        return logits.argmin(1)
+    if rule == "random":
+        step = torch.randint(1, logits.shape[1], (len(logits),), generator=generator)
+        return (logits.argmax(1) + step).remainder(logits.shape[1])
+    raise UsageError(f"the target is least-likely or random, not {rule!r}")

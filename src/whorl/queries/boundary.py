@@ -15,7 +15,7 @@ from torch import Tensor
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
 from whorl.oracles.base import Oracle
-from whorl.queries.base import Sampler, draw, gradient_of, random_targets
+from whorl.queries.base import Sampler, Target, draw, gradient_of
 from whorl.queries.descent import descend
 from whorl.types import Access, Queries
 
@@ -43,7 +43,7 @@ class Boundary(Sampler):
     margin: float = 5.0
     unit: Literal["logit", "gap"] = "logit"
     start: Literal["natural", "noise"] = "natural"
-    target: Literal["least-likely", "random"] = "least-likely"
+    target: Target = "least-likely"
     learning_rate: float = 0.001
     iterations: int = 1000
     patience: int = 0
@@ -56,9 +56,7 @@ class Boundary(Sampler):
         seeds = self._seeds(victim, data, count, generator)
         logits = victim.logits(seeds)
         source = logits.argmax(1)
-        target = (
-            logits.argmin(1) if self.target == "least-likely" else random_targets(source, logits.shape[1], generator)
-        )
+        target = choose_target(self.target, logits, generator)
         top = logits.topk(2).values
         gap = float((top[:, 0] - top[:, 1]).median())
         margin = self.margin * gap if self.unit == "gap" else self.margin

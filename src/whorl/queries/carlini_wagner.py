@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from whorl.data.base import Dataset
 from whorl.oracles.base import Oracle
-from whorl.queries.base import Sampler, draw, gradient_of, random_targets
+from whorl.queries.base import Sampler, Target, draw, gradient_of
 from whorl.queries.descent import Adam
 from whorl.types import Access, Queries
 
@@ -39,7 +39,7 @@ class CarliniWagner(Sampler):
     part: ClassVar[str] = "victim"
 
     margin: float = 5.0
-    target: Literal["least-likely", "random"] = "least-likely"
+    target: Target = "least-likely"
     searches: int = 9
     iterations: int = 1000
     learning_rate: float = 0.01
@@ -51,9 +51,7 @@ class CarliniWagner(Sampler):
         seeds = data.inputs(draw(data, budget, generator))
         logits = victim.logits(seeds)
         source = logits.argmax(1)
-        target = (
-            logits.argmin(1) if self.target == "least-likely" else random_targets(source, logits.shape[1], generator)
-        )
+        target = choose_target(self.target, logits, generator)
         device = getattr(victim, "device", seeds.device)
         points, distances = self._search(model, seeds.to(device), target.to(device))
         found = distances.isfinite().cpu()

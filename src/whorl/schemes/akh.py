@@ -6,7 +6,8 @@ Model Fingerprinting Schemes*, AAAI 2025, arXiv 2412.13021.
 Queries: misclassified held-out pictures. Representation: labels. Similarity: matching rate (1 - Hamming).
 Access: labels of both, and labelled pictures on which nobody trained.
 
-Changed from the paper: when errors run out, CutMix pictures fill up (see `Negatives`), also for a victim without errors.
+Changed from the paper: when errors run out, CutMix pictures fill up (see `Negatives`), even for a victim that
+makes none.
 The paper's own figure: replacing random by negative queries is the largest single gain of its whole grid.
 """
 

@@ -7,6 +7,7 @@ An author writes three steps, ``sample``, ``represent`` and ``similarity``, or t
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from importlib.metadata import version
 from typing import ClassVar, final
 
 import torch
+from torch import Tensor
 
 from whorl.data.base import Dataset
 from whorl.detection.verdict import Trial
@@ -24,7 +26,6 @@ from whorl.queries.base import Sampler
 from whorl.representations.labels import Representer
 from whorl.storage import digest_tensors
 from whorl.types import (
-    Access,
     Calibration,
     Evidence,
     Fingerprint,
@@ -34,7 +35,7 @@ from whorl.types import (
     Verdict,
 )
 
-__all__ = ["Scheme", "identity"]
+__all__ = ["Scheme", "asking_order", "identity"]
 
 
 class Scheme(Sampler, Representer, ABC):
@@ -150,7 +151,6 @@ class Scheme(Sampler, Representer, ABC):
         *,
         alpha: float = 0.01,
         budget: int | None = None,
-        seed: int = 0,
         progress: Callable[[int], None] = lambda _: None,
     ) -> Verdict:
         """Ask the suspect, in random order and no longer than needed, and decide.
@@ -158,22 +158,21 @@ class Scheme(Sampler, Representer, ABC):
         Parameters:
             alpha: accepted chance of calling an independent model derived.
             budget: most queries to ask; all of the fingerprint by default.
-            seed: of the order in which queries are asked.
             progress: called with the number of queries asked in each round.
         """
         self._admit(fingerprint, suspect)
         size = len(fingerprint.queries)
         limit = size if budget is None else min(budget, size)
         trial = Trial(fingerprint.calibration, size=size, alpha=alpha, per_query=self.per_query, budget=limit)
-        order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))[:limit]
+        order = asking_order(fingerprint, suspect.digest or suspect.name)[:limit]
         block = (suspect.block or limit) if self.per_query else limit
         for chosen in order.split(block):
             observed = self.represent(suspect, fingerprint.queries[chosen])
             evidence = self.similarity(fingerprint.reference[chosen], observed)
-            if evidence.per_query is None:
-                trial.observe(evidence.similarity)
-            else:
+            if self.per_query and evidence.per_query is not None:
                 trial.update(evidence.per_query)
+            else:
+                trial.observe(evidence.similarity)
             progress(len(chosen))
             if trial.settled:
                 break
@@ -198,6 +197,17 @@ def identity(fingerprint: Fingerprint) -> str:
     """Content hash of the queries and the reference."""
     tensors = {"inputs": fingerprint.queries.inputs, "reference": fingerprint.reference.values}
     return digest_tensors(tensors)[:16]
+
+
+def asking_order(fingerprint: Fingerprint, suspect: str) -> Tensor:
+    """The order ``[n]`` in which a suspect is asked, fixed by the contents of both.
+
+    It is as good as drawn at random after the suspect was fixed, the same when an interrupted verification resumes,
+    and nobody can shop for a seed that convicts.
+    """
+    seed = hashlib.sha256(f"{identity(fingerprint)} {suspect}".encode()).digest()[:8]
+    generator = torch.Generator().manual_seed(int.from_bytes(seed, "little") >> 1)
+    return torch.randperm(len(fingerprint.queries), generator=generator)
 
 
 def _check(queries: Queries, budget: int, victim: Oracle) -> None:

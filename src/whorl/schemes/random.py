@@ -1,7 +1,7 @@
 """Random: label agreement on pictures as they are, IPGuard's weakest baseline.
 
-Paper: Cao, Jia, Gong, *IPGuard*, AsiaCCS 2021, section 5.1. Queries: held-out pictures or noise. Representation: labels.
-Similarity: matching rate. Two good models of one task agree on most pictures, so this has no uniqueness.
+Paper: Cao, Jia, Gong, *IPGuard*, AsiaCCS 2021, section 5.1. Queries: held-out pictures or noise. Representation:
+labels. Similarity: matching rate. Two good models of one task agree on most pictures, so this has no uniqueness.
 """
 
 from __future__ import annotations

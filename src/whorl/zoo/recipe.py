@@ -82,6 +82,12 @@ class Recipe:
         """Whether the model is a scikit-learn estimator rather than a net."""
         return parse(self.train.architecture).name in ESTIMATORS
 
+    def with_seed(self, seed: int) -> Recipe:
+        """The same recipe with another seed in its last step."""
+        *before, last = self.chain.steps
+        settings = tuple((key, seed if key == "seed" else value) for key, value in last.kwargs)
+        return Recipe(Chain((*before, Call(last.name, (), settings))))
+
     def then(self, removal: str) -> Recipe:
         """The recipe of what this removal makes of the model."""
         return parse_recipe(f"{self} -> {removal}")

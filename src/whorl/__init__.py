@@ -1,0 +1,68 @@
+"""Was this model made from that one? Fingerprints of neural networks, with a verdict whose error rate is stated.
+
+>>> import whorl
+>>> sorted(whorl.schemes)[:2]
+['akh', 'cw-l2']
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from whorl.data import SOURCES as data
+    from whorl.nets import NETS as nets
+    from whorl.oracles.opening import open_oracle
+    from whorl.ownership import calibrate, extract, verify
+    from whorl.removals import REMOVALS as removals
+    from whorl.schemes import SCHEMES as schemes
+    from whorl.storage import read_fingerprint, write_fingerprint
+    from whorl.types import Access, Fingerprint, Verdict
+
+__all__ = [
+    "Access",
+    "Fingerprint",
+    "Verdict",
+    "calibrate",
+    "data",
+    "extract",
+    "nets",
+    "open_oracle",
+    "read_fingerprint",
+    "removals",
+    "schemes",
+    "verify",
+    "write_fingerprint",
+]
+
+__version__ = version("whorl")
+
+# Imported on first use, so that `import whorl` and `whorl --help` do not wait for torch.
+_FACE = {
+    "Access": "whorl.types:Access",
+    "Fingerprint": "whorl.types:Fingerprint",
+    "Verdict": "whorl.types:Verdict",
+    "calibrate": "whorl.ownership:calibrate",
+    "data": "whorl.data:SOURCES",
+    "extract": "whorl.ownership:extract",
+    "nets": "whorl.nets:NETS",
+    "open_oracle": "whorl.oracles.opening:open_oracle",
+    "read_fingerprint": "whorl.storage:read_fingerprint",
+    "removals": "whorl.removals:REMOVALS",
+    "schemes": "whorl.schemes:SCHEMES",
+    "verify": "whorl.ownership:verify",
+    "write_fingerprint": "whorl.storage:write_fingerprint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FACE:
+        raise AttributeError(f"module 'whorl' has no attribute {name!r}")
+    module, _, attribute = _FACE[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

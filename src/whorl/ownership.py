@@ -1,0 +1,152 @@
+"""The three verbs of an owner: extract a fingerprint, calibrate it, verify a suspect.
+
+Each takes whatever names a model (a module, an estimator, a file, an address, an oracle) and whatever names data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from whorl.data import SOURCES, Dataset
+from whorl.errors import UsageError
+from whorl.oracles.base import Oracle
+from whorl.oracles.opening import open_oracle
+from whorl.oracles.torch import TorchOracle
+from whorl.removals import REMOVALS
+from whorl.schemes import SCHEMES, Scheme
+from whorl.storage import read_fingerprint
+from whorl.types import Fingerprint, Verdict
+from whorl.zoo.cache import Zoo
+from whorl.zoo.recipe import Recipe, parse_recipe
+
+__all__ = ["calibrate", "copies", "extract", "strangers", "verify"]
+
+
+def extract(
+    victim: Any,
+    *,
+    data: Dataset | str,
+    scheme: Scheme | str = "ipguard",
+    part: str | None = None,
+    budget: int = 100,
+    seed: int = 0,
+    **options: Any,
+) -> Fingerprint:
+    """Make the fingerprint of a model you own.
+
+    Parameters:
+        victim: a module, estimator, file, address or oracle (see `whorl.oracles.opening.open_oracle`).
+        data: a data set, or an expression such as ``digits`` or ``folder("./pictures", size=32)``.
+        scheme: a scheme, or an expression such as ``ipguard(margin=10)``.
+        part: the part of the data to take seeds from; the scheme's own choice by default.
+        budget: number of queries.
+        seed: the same seed gives the same bytes on the same machine.
+        options: what the file does not say of the model: architecture, classes, input_shape, ...
+    """
+    chosen = SCHEMES.make(scheme) if isinstance(scheme, str) else scheme
+    oracle = open_oracle(victim, **options)
+    pictures = SOURCES.make(data).load(part or chosen.part) if isinstance(data, str) else data
+    return chosen.extract(oracle, pictures, budget=budget, seed=seed)
+
+
+def calibrate(
+    fingerprint: Fingerprint | str | Path,
+    independents: Mapping[str, Any],
+    *,
+    pool: str,
+    siblings: int = 0,
+    derived: Mapping[str, Sequence[Any]] | None = None,
+    progress: Callable[[], None] = lambda: None,
+    **options: Any,
+) -> Fingerprint:
+    """The fingerprint with the null that a verdict needs.
+
+    Parameters:
+        independents: name to model; trained without the victim, and none of them ever under test.
+        pool: who they are, in words; every verdict quotes it.
+        siblings: how many of them share a public ancestor with the victim.
+        derived: removal to known copies of the victim, which measure power.
+        options: as in `extract`, for all models.
+    """
+    known = _fingerprint(fingerprint)
+    return SCHEMES.make(known.scheme).calibrate(
+        known,
+        {name: open_oracle(model, **options) for name, model in independents.items()},
+        pool=pool,
+        siblings=siblings,
+        derived={name: [open_oracle(model, **options) for model in models] for name, models in (derived or {}).items()},
+        progress=progress,
+    )
+
+
+def verify(
+    fingerprint: Fingerprint | str | Path,
+    suspect: Any,
+    *,
+    alpha: float = 0.01,
+    budget: int | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+    **options: Any,
+) -> Verdict:
+    """Was the suspect made from the fingerprint's victim?
+
+    Parameters:
+        suspect: a module, estimator, file, address or oracle.
+        alpha: accepted chance of calling an independent model derived.
+        budget: most queries; all of the fingerprint by default.
+        options: as in `extract`.
+    """
+    known = _fingerprint(fingerprint)
+    oracle = open_oracle(suspect, **options)
+    return SCHEMES.make(known.scheme).verify(known, oracle, alpha=alpha, budget=budget, progress=progress)
+
+
+def strangers(
+    recipe: str,
+    count: int,
+    *,
+    folder: Path | None = None,
+    first_seed: int = 1000,
+    workers: int = 0,
+    progress: Callable[[Recipe], None] = lambda _: None,
+) -> dict[str, Oracle]:
+    """Train ``count`` independent models from one recipe with seeds from ``first_seed`` on."""
+    base = parse_recipe(recipe)
+    if base.parent is not None:
+        raise UsageError(f"independent models are trained from nothing; this recipe removes: {recipe}")
+    recipes = [base.with_seed(first_seed + number) for number in range(count)]
+    zoo = Zoo(folder)
+    zoo.build(recipes, workers=workers, progress=progress)
+    return {str(each): zoo.oracle(each) for each in recipes}
+
+
+def copies(
+    victim: Any,
+    removals: Sequence[str],
+    *,
+    data: Dataset | str,
+    count: int = 6,
+    progress: Callable[[], None] = lambda: None,
+    **options: Any,
+) -> dict[str, list[Oracle]]:
+    """``count`` copies of the victim per removal, with seeds of their own, to measure power."""
+    oracle = open_oracle(victim, **options)
+    pictures = SOURCES.make(data).load("calibration") if isinstance(data, str) else data
+    found: dict[str, list[Oracle]] = {}
+    for expression in removals:
+        removal = REMOVALS.make(expression)
+        found[expression] = []
+        for seed in range(count):
+            net = removal(oracle, pictures, generator=torch.Generator().manual_seed(seed))
+            copy = TorchOracle(net, input_shape=oracle.input_shape, classes=oracle.classes, name=expression)
+            found[expression].append(copy)
+            progress()
+    return found
+
+
+def _fingerprint(given: Fingerprint | str | Path) -> Fingerprint:
+    return given if isinstance(given, Fingerprint) else read_fingerprint(given)
