@@ -1,0 +1,282 @@
+"""One door to every kind of model: whatever names a model goes in, an oracle comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from whorl.errors import UsageError
+from whorl.nets.base import Classifier
+from whorl.nets.files import KEY, read_model
+from whorl.oracles.base import Chunk, Oracle
+from whorl.oracles.convention import GRANTS
+from whorl.oracles.description import ModelDescription, describe, read_description
+from whorl.oracles.files import CODE, WEIGHT_SUFFIXES, call_code, load_architecture, load_weights, read_weights
+from whorl.oracles.onnx import OnnxOracle
+from whorl.oracles.sklearn import SklearnOracle, read_skops
+from whorl.oracles.torch import TorchOracle
+from whorl.oracles.wrappers import LabelsOnly, Wrapper
+from whorl.storage import digest_file, digest_tensors, read_metadata
+from whorl.types import Access
+
+__all__ = ["open_oracle"]
+
+DESCRIPTION: Final = "model.toml"
+KINDS: Final = {".onnx": "onnx", ".skops": "skops"} | dict.fromkeys(WEIGHT_SUFFIXES, "torch")
+INPUT_OPTIONS: Final = {"input_shape": "shape"} | {key: key for key in ("range", "layout", "mean", "std")}
+
+
+def open_oracle(
+    target: Oracle | nn.Module | str | Path | Any,
+    *,
+    trust_code: bool = False,
+    access: Access | str | None = None,
+    **options: Any,
+) -> Oracle:
+    """An oracle for ``target``.
+
+    Parameters:
+        target: an oracle, a PyTorch module, a fitted scikit-learn classifier, a folder with a ``model.toml``, a path
+            to ``.toml``, ``.safetensors``, ``.pt``, ``.pth``, ``.bin``, ``.onnx`` or ``.skops``, an ``http(s)://``
+            address, or ``module:callable``.
+        trust_code: allow ``module:callable``, as target or architecture, to run.
+        access: grant no more than this. What the model itself grants is never raised.
+        options: the fields of ``model.toml``, which they override: architecture, classes, class_names, output,
+            input_shape, range, layout, mean, std, and for an address the fields of
+            `whorl.oracles.http.HttpSettings`.
+
+    Raises:
+        UsageError: the target is of no known kind, or the description lacks something; says what to give.
+        InvalidFile: a file is damaged or would have to run code.
+        MissingExtra: an optional package is needed.
+    """
+    cap = _access(access)
+    if isinstance(target, str | Path):
+        return _lowered(_from_text(str(target), trust_code, cap, options), cap)
+    return _lowered(_from_object(target, cap, options), cap)
+
+
+def _access(access: Access | str | None) -> Access | None:
+    if not isinstance(access, str):
+        return access
+    if access.upper() not in Access.__members__:
+        levels = _list(level.name.lower() for level in Access)
+        raise UsageError(f"no such access: {access!r}. The levels are {levels}.")
+    return Access[access.upper()]
+
+
+def _lowered(oracle: Oracle, cap: Access | None) -> Oracle:
+    if cap is None or oracle.access <= cap:
+        return oracle
+    if isinstance(oracle, TorchOracle) and cap > Access.LOGITS and oracle.access is Access.WEIGHTS:
+        shape, classes = oracle.input_shape, oracle.classes
+        return TorchOracle(
+            oracle.module, input_shape=shape, classes=classes, access=cap, name=oracle.name, digest=oracle.digest
+        )
+    return LabelsOnly(oracle) if cap is Access.LABELS else _Capped(oracle, cap)
+
+
+class _Capped(Wrapper):
+    """The same answers, or their softmax, with every other door shut."""
+
+    def __init__(self, inner: Oracle, cap: Access) -> None:
+        super().__init__(inner, access=min(cap, Access.LOGITS), change=f"Capped({cap.name.lower()})")
+
+    def _stream(self, inputs: Tensor) -> Iterator[Chunk]:
+        soften = self.access is Access.PROBABILITIES  # what is lowered to probabilities granted logits
+        for positions, answers in self.inner.stream(inputs):
+            yield positions, answers.softmax(1) if soften else answers
+
+
+def _from_object(target: Any, cap: Access | None, options: Mapping[str, Any]) -> Oracle:
+    if isinstance(target, Oracle):
+        if options:
+            raise UsageError(f"{target.name} is an oracle already; it takes no {_list(options)}")
+        return target
+    if not isinstance(target, nn.Module) and not hasattr(target, "predict"):
+        raise UsageError(f"a {type(target).__name__} is not a model. {_known()}")
+    kind = "torch" if isinstance(target, nn.Module) else "skops"
+    known = {"input_shape": target.input_shape, "classes": target.classes} if isinstance(target, Classifier) else {}
+    description = _described({"kind": kind, "path": type(target).__name__}, known | dict(options))
+    if description.architecture is not None:
+        raise UsageError(f"architecture is for files of weights; {type(target).__name__} is a module already")
+    if isinstance(target, nn.Module):
+        return _torch(target, description, cap, digest_tensors(target.state_dict()))
+    return _sklearn(target, description, digest="")
+
+
+def _from_text(target: str, trust_code: bool, cap: Access | None, options: Mapping[str, Any]) -> Oracle:
+    path = Path(target)
+    if target.startswith(("http://", "https://")):
+        return _http(_described({"kind": "http", "url": target}, options))
+    if CODE.fullmatch(target) and not path.exists():
+        made = call_code(target, trust_code=trust_code, **options)
+        return made if isinstance(made, Oracle) else _from_object(made, cap, options)
+    if path.is_dir():
+        path = path / DESCRIPTION
+    if path.suffix == ".toml":
+        read = read_description(path).model_dump(mode="json", exclude_unset=True)
+        return _from_description(_described(read, options), trust_code, cap)
+    kind = KINDS.get(path.suffix, options.get("kind"))
+    if kind is None:
+        raise UsageError(f"{target} is not known to be a model. {_known()}")
+    return _from_description(_described({"kind": kind, "path": target}, options), trust_code, cap)
+
+
+def _from_description(description: ModelDescription, trust_code: bool, cap: Access | None) -> Oracle:
+    cap = min(cap or Access.WEIGHTS, description.granted or Access.WEIGHTS)
+    if description.kind == "http":
+        return _lowered(_http(description), cap)
+    path = Path(description.path or "")
+    if description.kind == "onnx":
+        return _onnx(path, description, cap)
+    if description.kind == "skops":
+        oracle = _sklearn(read_skops(path), description, digest=digest_file(path), name=path.name)
+        return _lowered(oracle, cap)
+    return _weights(path, description, trust_code, cap)
+
+
+def _described(base: Mapping[str, Any], options: Mapping[str, Any]) -> ModelDescription:
+    """The description ``base`` with options over it; options whorl does not know belong to an endpoint."""
+    values = {key: value for key, value in base.items() if key not in ("input", "http")}
+    pictures, http = dict(base.get("input", {})), dict(base.get("http", {}))
+    fields = ModelDescription.model_fields.keys() - {"input", "http"}
+    for key, value in options.items():
+        if key in INPUT_OPTIONS:
+            pictures[INPUT_OPTIONS[key]] = value
+        elif key in fields:
+            values[key] = value
+        elif values["kind"] == "http":
+            http[key] = value
+        else:
+            known = _list(sorted((fields | INPUT_OPTIONS.keys()) - {"kind", "path", "url"}))
+            raise UsageError(f"{values.get('path')} takes no option {key!r}. Known: {known}")
+    return describe(values | {"input": pictures} | ({"http": http} if http else {}))
+
+
+def _shape(description: ModelDescription) -> tuple[tuple[int, int, int], int]:
+    shape, classes = description.input.shape, description.class_count
+    lacking = [name for name, value in (("input_shape", shape), ("classes", classes)) if value is None]
+    if shape is None or classes is None:
+        where = description.path or description.url
+        raise UsageError(
+            f"{where} does not say its {' and '.join(lacking)}; give {_list(f'{name}=' for name in lacking)} "
+            "or a model.toml with input.shape and classes"
+        )
+    return shape, classes
+
+
+def _weights(path: Path, description: ModelDescription, trust_code: bool, cap: Access) -> Oracle:
+    if description.architecture is None and path.suffix == ".safetensors" and KEY in read_metadata(path):
+        module, header = read_model(path)
+        own = {"input_shape": header.input_shape, "classes": header.classes}
+        given = {"input_shape": description.input.shape, "classes": description.class_count}
+        for key, value in given.items():
+            if value not in (None, own[key]):
+                raise UsageError(f"{path} has {key} {own[key]}; {value} is given. Leave it out")
+        described = _described(description.model_dump(mode="json", exclude_unset=True), own)
+        return _torch(module, described, cap, digest_tensors(module.state_dict()), path.name)
+    if description.architecture is None:
+        raise UsageError(
+            f"{path} holds weights without their architecture; give architecture=, as in 'resnet8(width=8)', "
+            "timm:resnet18 or module:callable"
+        )
+    shape, classes = _shape(description)
+    weights = read_weights(path)
+    module = load_architecture(description.architecture, trust_code=trust_code, input_shape=shape, classes=classes)
+    load_weights(module, weights, str(path))
+    return _torch(module.eval(), description, cap, digest_tensors(module.state_dict()), path.name)
+
+
+def _torch(
+    module: nn.Module, description: ModelDescription, cap: Access | None, digest: str, name: str = ""
+) -> TorchOracle:
+    shape, classes = _shape(description)
+    adapter = description.input.convention.adapter(shape)
+    if description.output == "labels":
+        raise UsageError("a PyTorch model gives logits or probabilities; to grant labels only, set access='labels'")
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    parts = [] if isinstance(adapter, nn.Identity) else [adapter.to(device)]
+    parts += [module] + ([_Logarithm()] if description.output == "probabilities" else [])
+    whole = module if len(parts) == 1 else nn.Sequential(*parts)
+    whole.training = module.training  # not train(), which would reach into a module that is only borrowed
+    return TorchOracle(
+        whole,
+        input_shape=shape,
+        classes=classes,
+        access=cap or Access.WEIGHTS,
+        name=name or type(module).__name__,
+        digest=digest,
+    )
+
+
+class _Logarithm(nn.Module):
+    """Logits of probabilities: their softmax is the probabilities again."""
+
+    def forward(self, probabilities: Tensor) -> Tensor:
+        return probabilities.clamp_min(1e-30).log()
+
+
+def _onnx(path: Path, description: ModelDescription, cap: Access) -> OnnxOracle:
+    return OnnxOracle(
+        path,
+        input_shape=description.input.shape,
+        classes=description.class_count,
+        output=description.output or "logits",
+        access=cap,
+        convention=description.input.convention,
+    )
+
+
+def _sklearn(estimator: Any, description: ModelDescription, *, digest: str, name: str = "") -> SklearnOracle:
+    if description.class_count is None and len(getattr(estimator, "classes_", ())) > 1:
+        description = description.model_copy(update={"classes": len(estimator.classes_)})
+    shape, classes = _shape(description)
+    return SklearnOracle(
+        estimator,
+        input_shape=shape,
+        classes=classes,
+        convention=description.input.convention,
+        class_names=description.class_names,
+        name=name,
+        digest=digest,
+    )
+
+
+def _http(description: ModelDescription) -> Oracle:
+    from whorl.oracles.http import HttpOracle, HttpSettings
+
+    http = dict(description.http)
+    budget = http.pop("budget", None)
+    settings = HttpSettings.read({**http, "url": description.url})  # first, as it keeps keys in a URL out of messages
+    shape, classes = _shape(description)
+    if description.output is None:
+        raise UsageError(
+            f"{description.url} does not say what it answers; give output='labels', one of {_list(GRANTS)}"
+        )
+    if budget is not None and (type(budget) is not int or budget < 0):
+        raise UsageError(f"budget must be a whole number of queries, at least 0; it is {budget!r}")
+    return HttpOracle(
+        settings,
+        input_shape=shape,
+        classes=classes,
+        access=GRANTS[description.output],
+        convention=description.input.convention,
+        class_names=description.class_names,
+        budget=budget,
+    )
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def _known() -> str:
+    return (
+        "Known: an oracle, a PyTorch module, a scikit-learn classifier, model.toml or a folder that holds one, "
+        f"{_list(sorted(KINDS))}, http(s)://..., and module:callable with --trust-code"
+    )
