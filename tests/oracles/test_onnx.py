@@ -15,6 +15,7 @@ from whorl.errors import InvalidFile, MissingExtra, OracleError, UsageError
 from whorl.oracles import onnx as oracle_module
 from whorl.oracles.convention import InputConvention
 from whorl.oracles.onnx import OnnxOracle
+from whorl.storage import digest_file
 from whorl.types import Access
 
 SHAPE = (3, 6, 6)
@@ -75,7 +76,7 @@ def test_logits_and_labels_are_those_of_the_net(exported: tuple[nn.Module, Path]
     torch.testing.assert_close(oracle.logits(INPUTS), expected, atol=1e-5, rtol=1e-5)
     assert torch.equal(oracle.labels(INPUTS), expected.argmax(1))
     assert oracle.queries_spent == 2 * len(INPUTS)
-    assert len(oracle.digest) == 64
+    assert oracle.digest == digest_file(path)
 
 
 @pytest.mark.parametrize("access", [Access.LABELS, Access.PROBABILITIES, Access.WEIGHTS])

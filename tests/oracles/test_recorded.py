@@ -175,6 +175,12 @@ def test_a_place_that_cannot_hold_a_file_is_refused(tmp_path):
             Recorded(LinearOracle(), path)
 
 
+def test_a_model_without_a_digest_is_not_recorded(path):
+    with pytest.raises(UsageError, match="no digest"):
+        Recorded(LinearOracle(digest=""), path)
+    assert not path.exists()
+
+
 def recorded(path):
     oracle = Recorded(LinearOracle(), path)
     oracle.answers(INPUTS)

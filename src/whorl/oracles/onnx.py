@@ -6,6 +6,7 @@ calls operators that are not onnxruntime's own, holds loops (which may never end
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,7 @@ from torch import Tensor
 from whorl.errors import InvalidFile, MissingExtra, OracleError, UsageError
 from whorl.oracles.base import Chunk, Oracle
 from whorl.oracles.convention import GRANTS, InputConvention, Output, lower
-from whorl.storage import check_size, digest_file, one_line
+from whorl.storage import check_size, one_line
 from whorl.types import Access
 
 __all__ = ["OnnxOracle"]
@@ -64,7 +65,7 @@ class OnnxOracle(Oracle):
         batch: int = 256,
     ) -> None:
         self._path = Path(path)
-        self._session = _session(self._path)
+        self._session, digest = _session(self._path)
         layout = convention.layout
         self._input = _only_input(self._session, self._path)
         self._output_name, found_classes = _chosen_output(self._session, output, self._path)
@@ -77,7 +78,7 @@ class OnnxOracle(Oracle):
             input_shape=shape,
             classes=classes,
             name=self._path.name,
-            digest=digest_file(self._path),
+            digest=digest,
         )
         self._adapt = convention.adapter(shape)
         self._output: Output = output
@@ -110,7 +111,8 @@ class OnnxOracle(Oracle):
         return torch.from_numpy(kept.astype(np.int64 if self._output == "labels" else np.float32))
 
 
-def _session(path: Path) -> Any:
+def _session(path: Path) -> tuple[Any, str]:
+    """The session, and the SHA-256 of the bytes that it was made from."""
     try:
         import onnx
         import onnxruntime
@@ -129,9 +131,10 @@ def _session(path: Path) -> Any:
     options.log_severity_level = 4
     try:
         # From the bytes that were checked, not from the path, which may have changed since.
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # as above
         raise InvalidFile(f"{path} is refused by onnxruntime: {one_line(error)}") from None
+    return session, hashlib.sha256(data).hexdigest()
 
 
 def _refuse_danger(graph: Any, path: Path) -> None:

@@ -42,12 +42,14 @@ class Recorded(Wrapper):
     asked, ``replayed`` what was not, ``queries_spent`` both.
 
     Raises:
-        UsageError: the file cannot be made at ``path``.
+        UsageError: the file cannot be made at ``path``, or ``inner`` has no digest to know it by.
         InvalidFile: the file is no such store, belongs to another model or access, or is damaged.
         OracleError: the file cannot be written (disk full, locked by another process for half a minute).
     """
 
     def __init__(self, inner: Oracle, path: Path | str) -> None:
+        if not inner.digest:
+            raise UsageError(f"{inner.name} has no digest, so its answers cannot be told from another model's")
         super().__init__(inner, access=min(inner.access, Access.LOGITS))
         self.path = Path(path)
         self.replayed = 0

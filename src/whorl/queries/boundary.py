@@ -15,7 +15,7 @@ from torch import Tensor
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
 from whorl.oracles.base import Oracle
-from whorl.queries.base import Sampler, Target, draw, gradient_of
+from whorl.queries.base import Sampler, Target, choose_target, draw, gradient_of
 from whorl.queries.descent import descend
 from whorl.types import Access, Queries
 
