@@ -1,0 +1,355 @@
+"""A model behind an HTTP endpoint, asked politely and as rarely as possible.
+
+Every answer is handed on as soon as it arrives, and a failure hands on first what has already been answered, so that
+under a `Recorded` oracle nothing that was paid for is asked twice. The endpoint is taken for hostile: its bodies are
+cut off at a limit, its redirects are not followed, and a key never leaves for another host or into a message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import torch
+from torch import Tensor
+
+from whorl.errors import BudgetExhausted, MissingExtra, OracleError, UsageError, WhorlError
+from whorl.oracles.base import Chunk, Oracle
+from whorl.oracles.convention import InputConvention
+from whorl.oracles.endpoint import HttpSettings
+from whorl.oracles.formats import AnswerFormat, InputFormat, shorten
+from whorl.oracles.protocols import HuggingFace, OpenInference, Protocol, Template, TensorFlowServing
+from whorl.types import Access
+
+__all__ = ["HttpOracle", "HttpSettings"]
+
+# What decides which question a picture becomes and what its answer means: answers are replayed only where it agrees.
+_MEANING: Final = {"url", "protocol", "model", "output_name", "signature", "template", "answer", "flat"}
+_COMPLAINT: Final = 2048  # bytes of an error page worth reading
+
+
+class _Unavailable(OracleError):
+    """An attempt that is worth repeating, after ``wait`` seconds where the endpoint says so."""
+
+    def __init__(self, message: str, wait: float | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
+class _NotAsked(OracleError):
+    """A request that was given up because another one failed."""
+
+
+class HttpOracle(Oracle):
+    """A model behind an HTTP endpoint.
+
+    ``sent`` counts inputs that left this machine, those of repeated attempts included, because a paid endpoint may
+    bill them; ``budget`` bounds it. ``queries_spent`` counts answers.
+
+    Parameters:
+        access: what the endpoint answers with: LABELS, PROBABILITIES or LOGITS.
+        convention: how the model wants its pictures.
+        class_names: the endpoint's names of the classes in order; ``LABEL_0`` and so on where empty.
+        budget: inputs that may be sent at most; the next one ends in `BudgetExhausted` before it is sent.
+
+    Raises:
+        MissingExtra: httpx2, stamina or jmespath is not installed.
+        UsageError: the settings cannot work, or the environment variable of the key is not set.
+    """
+
+    def __init__(
+        self,
+        settings: HttpSettings,
+        *,
+        input_shape: tuple[int, int, int],
+        classes: int,
+        access: Access,
+        convention: InputConvention | None = None,
+        class_names: tuple[str, ...] = (),
+        budget: int | None = None,
+    ) -> None:
+        convention = convention or InputConvention()
+        self.settings = settings
+        self._protocol = _protocol(settings, InputFormat(convention, settings.flat), access, classes, class_names)
+        self._protocol.body(torch.zeros(1, *input_shape))  # settings that cannot work show before the first query
+        self._batch = min(settings.batch, self._protocol.most or settings.batch)
+        meaning = settings.model_dump(include=_MEANING)
+        meaning |= {"access": access.name, "convention": str(convention), "names": class_names, "shape": input_shape}
+        super().__init__(
+            access=access,
+            input_shape=input_shape,
+            classes=classes,
+            name=_shown(_joined(settings.url, self._protocol.path)),
+            digest=hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest(),
+            block=self._batch * settings.concurrency,
+        )
+        self.budget = budget
+        self.sent = 0
+        self._lock = threading.Lock()
+        self._parsing = threading.Lock()  # a parsed body takes many times its size, so one at a time
+        self._next_start = 0.0
+        self._described = bool(settings.input_name) or not isinstance(self._protocol, OpenInference)
+        self._key = _key(settings)
+        self._client, self._attempts = _client(settings, self._key)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _stream(self, inputs: Tensor) -> Iterator[Chunk]:
+        affordable = inputs if self.budget is None else inputs[: max(0, self.budget - self.sent)]
+        if len(affordable):
+            self._describe()
+        failure: WhorlError | None = None
+        stopped = threading.Event()
+        futures: dict[Future[Tensor], Tensor] = {}
+        pool = ThreadPoolExecutor(self.settings.concurrency, thread_name_prefix="whorl-http")
+        try:
+            for start in range(0, len(affordable), self._batch):
+                part = affordable[start : start + self._batch]
+                futures[pool.submit(self._ask, part, stopped)] = torch.arange(start, start + len(part))
+            for future in as_completed(futures):
+                try:
+                    answers = future.result()
+                except _NotAsked:
+                    continue
+                except WhorlError as error:
+                    # What is on its way may be answered and billed, so it is waited for; nothing new is sent.
+                    failure = failure or error
+                    continue
+                yield futures[future], answers
+        finally:
+            stopped.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+        if failure is not None:
+            raise failure
+        if len(affordable) < len(inputs):
+            raise self._exhausted()
+
+    def _describe(self) -> None:
+        """Ask a v2 server once for the names of its tensors; a server that has no description is taken as it is."""
+        if self._described or not isinstance(self._protocol, OpenInference):
+            return
+        url = _joined(self.settings.url, self._protocol.description_path)
+        status, body = self._exchange("GET", url, b"", 0, threading.Event())
+        if status < 400:
+            self._protocol = self._read(url, self._protocol.described, body, self.input_shape)
+            self._protocol.body(torch.zeros(1, *self.input_shape))
+        self._described = True
+
+    def _ask(self, inputs: Tensor, stopped: threading.Event) -> Tensor:
+        url = _joined(self.settings.url, self._protocol.path)
+        try:
+            if stopped.is_set():
+                raise _NotAsked
+            status, body = self._exchange("POST", url, self._protocol.body(inputs), len(inputs), stopped)
+            if status >= 300:
+                raise OracleError(f"{_shown(url)} answers {status}{self._complaint(body)}")
+            with self._parsing:
+                return self._read(url, self._protocol.answers, body, len(inputs))
+        except BaseException:
+            stopped.set()  # here, not where the error is read: this thread would begin the next request before that
+            raise
+
+    def _read(self, url: str, read: Callable[..., Any], *given: Any) -> Any:
+        try:
+            return read(*given)
+        except OracleError as error:
+            raise OracleError(f"{_shown(url)}: {self._redacted(str(error))}") from None
+
+    def _exchange(
+        self, method: str, url: str, body: bytes, count: int, stopped: threading.Event
+    ) -> tuple[int, bytes | bytearray]:
+        """Status and body of the first attempt that is not worth repeating."""
+        attempts = 0
+        try:
+            for attempt in self._attempts():
+                with attempt:
+                    attempts += 1
+                    self._pace(stopped)
+                    self._charge(count)
+                    return self._send(method, url, body, count)
+        except _Unavailable as error:
+            times = f" (asked {attempts} times)" if attempts > 1 else ""
+            raise OracleError(f"{_shown(url)} {error}{times}; what was answered is kept, try again later") from None
+        raise AssertionError("the last attempt returns or raises")
+
+    def _pace(self, stopped: threading.Event) -> None:
+        """Wait for this request's turn."""
+        delay = 0.0
+        if self.settings.rate is not None:
+            with self._lock:
+                start = max(time.monotonic(), self._next_start)
+                self._next_start = start + 1 / self.settings.rate
+            delay = start - time.monotonic()
+        if stopped.wait(delay) if delay > 0 else stopped.is_set():
+            raise _NotAsked
+
+    def _charge(self, count: int) -> None:
+        with self._lock:
+            if self.budget is not None and self.sent + count > self.budget:
+                raise self._exhausted()
+            self.sent += count
+
+    def _exhausted(self) -> BudgetExhausted:
+        return BudgetExhausted(
+            f"{self.name}: {self.sent} of a budget of {self.budget} queries are spent and more are needed; "
+            "give a larger budget"
+        )
+
+    def _send(self, method: str, url: str, body: bytes, count: int) -> tuple[int, bytes | bytearray]:
+        """One attempt. Raises `_Unavailable` where another may help."""
+        import httpx2
+
+        headers = {"Content-Type": self._protocol.content_type} if body else {}
+        try:
+            with self._client.stream(method, url, content=body, headers=headers) as response:
+                status = response.status_code
+                if status < 300:
+                    return status, self._whole(response)
+                complaint = self._opening(response)
+                after = _seconds(response.headers.get("retry-after"))
+                if status != 429 and status < 500:
+                    if 300 <= status < 400:
+                        raise OracleError(f"{_shown(url)} redirects elsewhere ({status}), which is not followed")
+                    return status, complaint
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+            with self._lock:
+                self.sent -= count  # nothing left this machine
+            raise _Unavailable(f"cannot be reached ({shorten(error) or type(error).__name__})") from None
+        except httpx2.TimeoutException:
+            raise _Unavailable(f"did not answer within {self.settings.timeout:g} s") from None
+        except httpx2.TransportError as error:
+            raise _Unavailable(f"lost the connection ({type(error).__name__})") from None
+        message = f"answers {status}{self._complaint(complaint)}"
+        if after is not None and after > self.settings.max_wait:
+            raise OracleError(
+                f"{_shown(url)} {message} and asks to wait {after:.0f} s, longer than max_wait, "
+                f"{self.settings.max_wait:g} s; what was answered is kept, try again later"
+            )
+        raise _Unavailable(message, after)
+
+    def _whole(self, response: Any) -> bytearray:
+        """The body, cut off at the limit: neither its size nor its slowness is up to the endpoint."""
+        encoding = response.headers.get("content-encoding", "identity")
+        if encoding.lower() != "identity":
+            raise OracleError(f"{self.name} compresses its answer ({shorten(encoding, 20)}) although asked not to")
+        limit, declared = self.settings.max_response_bytes, int(response.headers.get("content-length", 0))
+        deadline = time.monotonic() + self.settings.timeout
+        body = bytearray()
+        for part in response.iter_raw():
+            body += part
+            if max(declared, len(body)) > limit:
+                raise OracleError(
+                    f"{self.name} sends more than {limit} bytes for an answer; "
+                    "ask for less at a time (batch) or raise max_response_bytes"
+                )
+            if time.monotonic() > deadline:
+                raise _Unavailable(f"did not finish its answer within {self.settings.timeout:g} s")
+        return body
+
+    def _opening(self, response: Any) -> bytes:
+        """As much of an error page as is worth reading."""
+        deadline = time.monotonic() + self.settings.timeout
+        opening = b""
+        for part in response.iter_raw():
+            opening += part
+            if len(opening) > _COMPLAINT or time.monotonic() > deadline:
+                break
+        return opening[:_COMPLAINT]
+
+    def _complaint(self, body: bytes | bytearray) -> str:
+        text = self._redacted(shorten(body.decode(errors="replace"), 200))
+        return f": {text}" if text else ""
+
+    def _redacted(self, text: str) -> str:
+        return text.replace(self._key, "***") if self._key else text
+
+
+def _protocol(
+    settings: HttpSettings, inputs: InputFormat, access: Access, classes: int, class_names: tuple[str, ...]
+) -> Protocol:
+    outputs = AnswerFormat(access, classes, class_names)
+    model, output = settings.model, settings.output_name
+    if settings.protocol == "v2":
+        return OpenInference(model, inputs, outputs, settings.input_name, output, settings.datatype)
+    if settings.protocol == "tensorflow":
+        return TensorFlowServing(model, inputs, outputs, output, settings.signature)
+    if settings.protocol == "template":
+        return Template(settings.template, settings.answer, inputs, outputs, model)
+    if inputs != InputFormat():
+        raise UsageError("Hugging Face takes PNG pictures; leave out range, layout, mean, std and flat")
+    return HuggingFace(model, outputs)
+
+
+def _key(settings: HttpSettings) -> str:
+    if settings.key_env is None:
+        return ""
+    key = os.environ.get(settings.key_env, "")
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise UsageError(
+            f"the environment variable {settings.key_env} holds no API key; type: export {settings.key_env}=…"
+        )
+    return key
+
+
+def _client(settings: HttpSettings, key: str) -> tuple[Any, Callable[[], Any]]:
+    """A client, and a maker of attempts."""
+    try:
+        import httpx2
+        import stamina
+    except ImportError:
+        raise MissingExtra("HTTP endpoints", "http") from None
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    if key:
+        headers[settings.key_header] = f"{settings.key_scheme} {key}".strip()
+    limits = httpx2.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency)
+    client = httpx2.Client(headers=headers, timeout=settings.timeout, limits=limits, follow_redirects=False)
+
+    def pause(error: Exception) -> bool | float:
+        return (True if error.wait is None else error.wait) if isinstance(error, _Unavailable) else False
+
+    def attempts() -> Any:
+        return stamina.retry_context(
+            on=pause,
+            attempts=settings.retries + 1,
+            timeout=None,
+            wait_initial=min(0.2, settings.max_wait),
+            wait_max=settings.max_wait,
+            wait_jitter=min(0.2, settings.max_wait),
+        )
+
+    return client, attempts
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """What ``Retry-After`` says, a number of seconds or a date (RFC 9110, section 10.2.3); None where unreadable."""
+    if retry_after is None:
+        return None
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after[:12])
+    try:
+        date = parsedate_to_datetime(retry_after)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    date = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())
+
+
+def _joined(url: str, path: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(path=parts.path.rstrip("/") + path if path else parts.path).geturl()
+
+
+def _shown(url: str) -> str:
+    """The address without its query string."""
+    return urlsplit(url)._replace(query="").geturl()

@@ -1,0 +1,322 @@
+"""Each protocol: what is sent, what an answer means, and that nothing else passes for an answer."""
+
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from hostile_server import NAMES, HostileServer, truth
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from linear_oracle import CLASSES, SHAPE, pictures
+from PIL import Image
+from torch.testing import assert_close
+
+from whorl.errors import OracleError, UsageError
+from whorl.oracles.convention import InputConvention
+from whorl.oracles.formats import AnswerFormat, InputFormat
+from whorl.oracles.http import HttpOracle, HttpSettings
+from whorl.oracles.protocols import HuggingFace, OpenInference, Template, TensorFlowServing
+from whorl.types import Access
+
+INPUTS = (pictures(6) * 255).round() / 255  # what a PNG can hold
+PLAIN = InputFormat()
+LEVELS = {"labels": Access.LABELS, "probabilities": Access.PROBABILITIES, "logits": Access.LOGITS}
+LABELS, PROBABILITIES, LOGITS = (AnswerFormat(access, CLASSES) for access in LEVELS.values())
+BODY = '{"pictures": {{ images | tojson }}, "model": "{{ model }}"}'
+
+
+def template(body='{"x": {{ inputs }}}', answer="y", inputs=PLAIN, outputs=LOGITS):
+    return Template(body, answer, inputs, outputs, "m")
+
+
+def through(server, *, access=Access.LOGITS, class_names=(), path="", **given):
+    chosen = HttpSettings(url=server.url + path, batch=2, concurrency=2, **given)
+    return HttpOracle(chosen, input_shape=SHAPE, classes=CLASSES, access=access, class_names=class_names)
+
+
+def test_v2_sends_tensors_and_reads_them():
+    with HostileServer() as server:
+        assert_close(through(server, model="m").logits(INPUTS), truth(INPUTS))
+        assert set(server.paths) == {"/v2/models/m/infer"}
+
+
+def test_tensorflow_sends_instances_and_reads_predictions():
+    with HostileServer() as server:
+        assert_close(through(server, protocol="tensorflow", model="m/versions/2").logits(INPUTS), truth(INPUTS))
+        assert set(server.paths) == {"/v1/models/m/versions/2:predict"}
+    with HostileServer(always="labels") as server:
+        endpoint = through(server, protocol="tensorflow", model="m", access=Access.LABELS)
+        assert torch.equal(endpoint.labels(INPUTS), truth(INPUTS).argmax(1))
+
+
+@pytest.mark.parametrize("access", [Access.LABELS, Access.PROBABILITIES])
+def test_hugging_face_gets_a_picture_a_request(access):
+    with HostileServer() as server:
+        endpoint = through(server, protocol="huggingface", path="/hf", model="a/b", access=access, class_names=NAMES)
+        expected = truth(INPUTS).softmax(1)
+        assert_close(endpoint.answers(INPUTS), expected if access > Access.LABELS else expected.argmax(1))
+        assert set(server.paths) == {"/hf/models/a/b"}
+        assert [count for _, count in server.requests] == [1] * len(INPUTS)
+        assert endpoint.block == 2
+
+
+def test_a_template_speaks_any_other_json():
+    with HostileServer() as server:
+        endpoint = through(
+            server, protocol="template", path="/any", model="m", template=BODY, answer="results[].scores"
+        )
+        assert_close(endpoint.logits(INPUTS), truth(INPUTS))
+        assert set(server.paths) == {"/any"}
+
+
+def test_inputs_follow_the_convention_in_every_protocol():
+    convention = InputConvention(range=(0, 255), layout="NHWC", mean=(10.0,), std=(2.0,))
+    expected = ((INPUTS * 255 - 10) / 2).permute(0, 2, 3, 1)
+    for inputs, wanted in (
+        (InputFormat(convention), expected),
+        (InputFormat(convention, flat=True), expected.flatten(1)),
+    ):
+        (tensor,) = json.loads(OpenInference("m", inputs, LOGITS).body(INPUTS))["inputs"]
+        assert tensor["shape"] == list(wanted.shape)
+        assert_close(torch.tensor(tensor["data"]), wanted.flatten())
+        instances = json.loads(TensorFlowServing("m", inputs, LOGITS).body(INPUTS))["instances"]
+        assert_close(torch.tensor(instances), wanted)
+        assert_close(torch.tensor(json.loads(template(inputs=inputs).body(INPUTS))["x"]), wanted)
+
+
+def test_numbers_arrive_bit_by_bit():
+    inputs = pictures(3)
+    (tensor,) = json.loads(OpenInference("m", PLAIN, LOGITS).body(inputs))["inputs"]
+    assert torch.equal(torch.tensor(tensor["data"], dtype=torch.float32), inputs.flatten())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pngs_hold_the_picture(channels):
+    inputs = (pictures(1, shape=(channels, 5, 7)) * 255).round() / 255
+    body = HuggingFace("", PROBABILITIES).body(inputs)
+    levels = np.asarray(Image.open(io.BytesIO(body))).reshape(5, 7, channels)
+    assert torch.equal(torch.from_numpy(levels.astype(np.float32) / 255).permute(2, 0, 1), inputs[0])
+    encoded = json.loads(template('{"x": "{{ images[0] }}"}').body(inputs))["x"]
+    assert base64.b64decode(encoded) == body
+
+
+def v2(data, shape, **more):
+    return json.dumps({"outputs": [{"name": "y", "datatype": "FP32", "shape": shape, "data": data, **more}]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("protocol", "body", "expected"),
+    [
+        (OpenInference("m", PLAIN, LABELS), v2([3, 0], [2]), [3, 0]),
+        (OpenInference("m", PLAIN, LABELS), v2([[3], [0]], [2, 1]), [3, 0]),
+        (OpenInference("m", PLAIN, LABELS), v2([3.0, 0.0], [2]), [3, 0]),
+        (OpenInference("m", PLAIN, LABELS), v2(["LABEL_3", "LABEL_0"], [2], datatype="BYTES"), [3, 0]),
+        (OpenInference("m", PLAIN, LOGITS), v2([1, 2, 3, 4, -5, 6, 7, 8e2], [2, 4]), [[1, 2, 3, 4], [-5, 6, 7, 8e2]]),
+        (OpenInference("m", PLAIN, LOGITS), v2([[1, 2, 3, 4], [5, 6, 7, 8]], [2, 4]), [[1, 2, 3, 4], [5, 6, 7, 8]]),
+        (OpenInference("m", PLAIN, LOGITS), v2([1, 2, 3, 4] * 2, [2, 4, 1, 1]), [[1, 2, 3, 4]] * 2),
+        (
+            OpenInference("m", PLAIN, LABELS, output_name="b"),
+            b'{"outputs": [{"name": "a"}, {"name": "b", "shape": [2], "data": [1, 2]}]}',
+            [1, 2],
+        ),
+        (TensorFlowServing("m", PLAIN, LABELS, "c"), b'{"predictions": [{"c": 1, "p": []}, {"c": 2}]}', [1, 2]),
+        (template(outputs=LABELS, answer="r[].top.id"), b'{"r": [{"top": {"id": 1}}, {"top": {"id": 2}}]}', [1, 2]),
+        (
+            template(outputs=AnswerFormat(Access.LABELS, CLASSES, NAMES), answer="[*].name"),
+            b'[{"name": "dog"}, {"name": "ant"}]',
+            [3, 0],
+        ),
+    ],
+)
+def test_what_answers_mean(protocol, body, expected):
+    assert protocol.answers(body, 2).tolist() == expected
+
+
+def test_classes_that_hugging_face_leaves_out_get_nothing():
+    body = b'[{"label": "LABEL_2", "score": 0.7}, {"label": "LABEL_0", "score": 0.2}]'
+    assert_close(HuggingFace("", PROBABILITIES).answers(body, 1), torch.tensor([[0.2, 0, 0.7, 0]]))
+    assert HuggingFace("", LABELS).answers(body, 1).tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "body", "complaint"),
+    [
+        (OpenInference("m", PLAIN, LOGITS), b'{"error": "no\\u0000 such\\nmodel"}', "says: no? such model"),
+        (OpenInference("m", PLAIN, LOGITS), b"[]", "an object with 'outputs' is needed"),
+        (OpenInference("m", PLAIN, LOGITS), b'{"outputs": [1]}', "a list of objects"),
+        (OpenInference("m", PLAIN, LOGITS), b'{"outputs": []}', "several outputs or none"),
+        (OpenInference("m", PLAIN, LOGITS), b'{"outputs": [{"name": "a"}, {"name": "b"}]}', "(a, b); name one"),
+        (OpenInference("m", PLAIN, LOGITS), b'{"outputs": [{"name": "a"}]}', "no shape"),
+        (OpenInference("m", PLAIN, LOGITS), v2(None, [2, 4]), "null; a list of numbers"),
+        (OpenInference("m", PLAIN, LOGITS), v2([True] * 8, [2, 4]), "a truth value came where a number"),
+        (OpenInference("m", PLAIN, LOGITS), v2(["1"] * 8, [2, 4]), "a text came where a number"),
+        (OpenInference("m", PLAIN, LOGITS), v2([None] * 8, [2, 4]), "null came where a number"),
+        (OpenInference("m", PLAIN, LOGITS), v2([10**400] * 8, [2, 4]), "too large"),
+        (OpenInference("m", PLAIN, LOGITS), v2([1e39] * 8, [2, 4]), "NaN or infinite"),
+        (OpenInference("m", PLAIN, LOGITS), v2([1] * 8, [4, 2]), "the shape [4, 2]; [2, 4] is needed"),
+        (OpenInference("m", PLAIN, LOGITS), v2([1, 2], [2]), "the shape [2]; [2, 4] is needed"),
+        (OpenInference("m", PLAIN, LABELS), v2([1] * 8, [2, 4]), "the shape [2, 4]; [2] is needed"),
+        (OpenInference("m", PLAIN, LABELS), v2([1, 4], [2]), "the label 4 is outside 0..3"),
+        (OpenInference("m", PLAIN, LABELS), v2([1, -1], [2]), "the label -1 is outside"),
+        (OpenInference("m", PLAIN, LABELS), v2([1, 0.5], [2]), "0.5 came where a label"),
+        (OpenInference("m", PLAIN, LABELS), v2([1, True], [2]), "a truth value came where a label"),
+        (OpenInference("m", PLAIN, LABELS), v2([1, 10**400], [2]), "outside 0..3"),
+        (OpenInference("m", PLAIN, LABELS), v2(["cat", "dog"], [2]), "'cat' is unknown; give the class names"),
+        (OpenInference("m", PLAIN, LABELS), v2(["LABEL_9", "LABEL_1"], [2]), "the label 9 is outside"),
+        (OpenInference("m", PLAIN, AnswerFormat(Access.LABELS, 4, NAMES)), v2(["elk"] * 2, [2]), "not among the 4"),
+        (OpenInference("m", PLAIN, PROBABILITIES), v2([1.1, 0, 0, 0] * 2, [2, 4]), "1.1 is no probability"),
+        (OpenInference("m", PLAIN, PROBABILITIES), v2([-1, 0, 0, 0] * 2, [2, 4]), "-1 is no probability"),
+        (TensorFlowServing("m", PLAIN, LOGITS), b'{"predictions": [[1, 2, 3, 4]]}', "1 answers to 2 queries"),
+        (TensorFlowServing("m", PLAIN, LOGITS), b'{"predictions": [[1, 2, 3, 4], [1]]}', "a row has 1 numbers; 4"),
+        (TensorFlowServing("m", PLAIN, LOGITS), b'{"predictions": {"a": 1}}', "an object; a list is needed"),
+        (TensorFlowServing("m", PLAIN, LOGITS), b'{"predictions": [1, 2]}', "a row of 4 numbers"),
+        (TensorFlowServing("m", PLAIN, LABELS), b'{"predictions": [[1], [2]]}', "declare probabilities or logits"),
+        (TensorFlowServing("m", PLAIN, LOGITS), b'{"predictions": [{"a": 1}, {"a": 2}]}', "several outputs (a)"),
+        (TensorFlowServing("m", PLAIN, LOGITS, "a"), b'{"predictions": [{"a": 1}, 2]}', "the answer is 2"),
+        (template(), b'{"z": 1}', "'y' finds nothing in the answer '{\"z\": 1}'"),
+        (template(answer="abs(y)"), b'{"y": "text"}', "cannot be applied"),
+        (template(), b'{"y": NaN}', "an answer is NaN"),
+        (template(), b'{"y": -Infinity}', "an answer is -Infinity"),
+        (template(), b"\xff\xfe\xfd", "is not JSON"),
+        (template(), b'{"y":' + b"[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_what_is_no_answer(protocol, body, complaint):
+    with pytest.raises(OracleError) as refusal:
+        protocol.answers(body, 2)
+    assert complaint in str(refusal.value)
+    assert str(refusal.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        (b"[]", "lists no class"),
+        (b'{"label": "LABEL_1"}', "a list of objects"),
+        (b'[{"label": "LABEL_1"}]', "no 'score'"),
+        (b'[{"label": "LABEL_1", "score": "0.5"}]', "a text came where a number"),
+        (b'[{"label": "LABEL_1", "score": 1e400}]', "NaN or infinite"),
+        (b'[{"label": "LABEL_1", "score": 7}]', "7 is no probability"),
+        (b'[{"label": "LABEL_1", "score": 0.5}, {"label": "LABEL_1", "score": 0.5}]', "listed twice"),
+        (b'[{"label": "LABEL_4", "score": 0.5}]', "outside 0..3"),
+        (b'[{"label": ["LABEL_1"], "score": 0.5}]', "a label is needed"),
+        (b'{"error": "Model is loading"}', "a list of objects"),
+    ],
+)
+def test_what_is_no_answer_of_hugging_face(body, complaint):
+    with pytest.raises(OracleError) as refusal:
+        HuggingFace("", PROBABILITIES).answers(body, 1)
+    assert complaint in str(refusal.value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.sampled_from(["LABEL_1", "y"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["y", "outputs", "predictions", "shape", "data", "label", "score"]), inner)
+    ),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@given(JSON | st.fixed_dictionaries({"outputs": st.tuples(st.fixed_dictionaries({"shape": JSON, "data": JSON}))}))
+def test_any_document_is_an_answer_or_one_line(document):
+    body = json.dumps(document).encode()
+    for outputs in (LABELS, PROBABILITIES, LOGITS):
+        protocols = [
+            OpenInference("m", PLAIN, outputs),
+            TensorFlowServing("m", PLAIN, outputs),
+            template(outputs=outputs),
+        ]
+        protocols += [HuggingFace("", outputs)] if outputs is not LOGITS else []
+        for protocol in protocols:
+            try:
+                answers = protocol.answers(body, 1)
+            except OracleError:
+                continue
+            if outputs is LABELS:
+                assert answers.shape == (1,)
+                assert 0 <= int(answers) < CLASSES
+            else:
+                assert answers.shape == (1, CLASSES)
+                assert answers.isfinite().all()
+
+
+def described(inputs, protocol=None):
+    protocol = protocol or OpenInference("m", PLAIN, LOGITS)
+    return protocol.described(json.dumps({"name": "m", "inputs": inputs}).encode(), SHAPE)
+
+
+def test_a_description_names_the_input_and_its_type():
+    found = described([{"name": "pixels", "datatype": "FP16", "shape": [-1, 1, 2, 3]}])
+    (tensor,) = json.loads(found.body(INPUTS))["inputs"]
+    assert (tensor["name"], tensor["datatype"]) == ("pixels", "FP16")
+    levels = OpenInference("m", InputFormat(InputConvention(range=(0, 255))), LOGITS)
+    (tensor,) = json.loads(described([{"name": "x", "datatype": "UINT8"}], levels).body(INPUTS))["inputs"]
+    assert tensor["data"] == (INPUTS * 255).flatten().round().tolist()
+    assert all(isinstance(value, int) for value in tensor["data"])
+    for nothing in (None, []):
+        assert described(nothing) == OpenInference("m", PLAIN, LOGITS)
+    assert described([{"name": "x", "shape": [1, 2, 3]}]).input_name == "x"  # without the axis of pictures
+
+
+@pytest.mark.parametrize(
+    ("inputs", "complaint"),
+    [
+        (
+            [{"name": "x", "shape": [-1, 2, 3, 1]}],
+            r"takes inputs of shape \[-1, 2, 3, 1\]; \[n, 1, 2, 3\] would be sent",
+        ),
+        ([{"name": "x", "shape": [-1, 6]}], "Mend input.shape"),
+        ([{"name": "x"}, {"name": "y"}], r"several inputs \(x, y\)"),
+        (["x"], "a list of objects"),
+        (7, "a list of objects"),
+    ],
+)
+def test_a_description_of_something_else_is_refused(inputs, complaint):
+    with pytest.raises(OracleError, match=complaint):
+        described(inputs)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: described([{"name": "x", "datatype": "UINT8"}]).body(INPUTS),
+        lambda: described([{"name": "x", "datatype": "BYTES"}]).body(INPUTS),
+        lambda: OpenInference("m", PLAIN, LOGITS).body(INPUTS * float("nan")),
+        lambda: OpenInference("m", InputFormat(InputConvention(mean=(1.0, 2.0))), LOGITS).body(INPUTS),
+        lambda: HuggingFace("", LOGITS),
+        lambda: HuggingFace("", LABELS).body(torch.zeros(1, 2, 3, 3)),
+        lambda: AnswerFormat(Access.GRADIENTS, 4),
+        lambda: AnswerFormat(Access.LABELS, 4, ("a", "b", "c")),
+        lambda: AnswerFormat(Access.LABELS, 4, ("a", "b", "c", "c")),
+        lambda: template("{{ inputs"),
+        lambda: template("{{ picture }}"),
+        lambda: template("not json").body(INPUTS),
+        lambda: template("{{ inputs.__class__.__mro__ }}").body(INPUTS),
+        lambda: template("{{ inputs[99] }}").body(INPUTS),
+        lambda: template("{{ 1 / 0 }}").body(INPUTS),
+        lambda: template("{{ range(999999999) | list }}").body(INPUTS),
+        lambda: template(answer="a["),
+        lambda: template(answer=""),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(make):
+    with pytest.raises(UsageError):
+        make()
+
+
+def test_hugging_face_refuses_a_convention_that_pngs_cannot_follow():
+    chosen = HttpSettings(url="http://host", protocol="huggingface")
+    with pytest.raises(UsageError, match="takes PNG pictures"):
+        HttpOracle(
+            chosen,
+            input_shape=SHAPE,
+            classes=CLASSES,
+            access=Access.LABELS,
+            convention=InputConvention(layout="NHWC"),
+        )
