@@ -17,6 +17,7 @@ Names may hold letters, digits and ``_ . + -``. A bare name among the values is 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -97,6 +98,8 @@ def _print(value: Value) -> str:
         return value if bare else json.dumps(value, ensure_ascii=False)
     if isinstance(value, Fraction):
         return f"{value.numerator}/{value.denominator}"
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"an expression holds finite numbers only, not {value}")
     return repr(value)
 
 

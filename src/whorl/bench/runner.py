@@ -78,14 +78,14 @@ def run(
     if not columns:
         raise UsageError(f"no scheme of {suite.name} matches {schemes!r}. It has {', '.join(suite.schemes)}.")
     zoo, store = Zoo(folder, device=device), Store(folder / "results.sqlite")
-    total, done = len({recipe.digest for recipe in suite.recipes()}), 0
-    missing = {recipe.digest for recipe in suite.recipes() if recipe not in zoo}
-    progress("models", total - len(missing), total)
+    total = len({recipe.digest for recipe in suite.recipes()})
+    left = len(zoo.missing(suite.recipes()))
+    progress("models", total - left, total)
 
     def built(_: Recipe) -> None:
-        nonlocal done
-        done += 1
-        progress("models", min(total, total - len(missing) + done), total)
+        nonlocal left
+        left -= 1
+        progress("models", total - left, total)
 
     zoo.build(suite.recipes(), workers=workers, progress=built)
     jobs = _jobs(suite, columns, folder)
@@ -126,7 +126,7 @@ def _jobs(suite: Suite, columns: list[str], folder: Path) -> list[_Job]:
                 victim=victim.digest,
                 scheme=bound,
                 data=str(SOURCES.bind(suite.data)),
-                budget=suite.budget,
+                budget=suite.budget_of(column),
                 null=[recipe.digest for recipe in suite.null],
                 known=[row.removal for row in suite.known],
             )
@@ -169,12 +169,12 @@ def _extract(suite: Suite, job: _Job, folder: str, device: str) -> None:
     """Make and calibrate one fingerprint (runs in a worker)."""
     zoo, scheme, victim = Zoo(Path(folder), device=device), SCHEMES.make(job.expression), suite.victims[job.victim]
     data = SOURCES.make(suite.data).load(scheme.part)
-    fingerprint = scheme.extract(zoo.oracle(victim), data, budget=suite.budget, seed=0)
+    fingerprint = scheme.extract(zoo.oracle(victim), data, budget=suite.budget_of(job.column), seed=0)
     copies: dict[str, list[Oracle]] = {}
     for row in suite.known:
         copies.setdefault(row.label, []).append(zoo.oracle(victim.then(row.removal)))
     strangers = {str(recipe): zoo.oracle(recipe) for recipe in suite.null}
-    pool = f"{len(strangers)} models trained from nothing on the calibration part of {suite.data}"
+    pool = f"{len(strangers)} models trained from nothing on the victim's own pictures of {suite.data}"
     write_fingerprint(scheme.calibrate(fingerprint, strangers, pool=pool, derived=copies), job.path)
 
 

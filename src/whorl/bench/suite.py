@@ -36,6 +36,7 @@ class Suite:
         known: removals whose results on the victim calibrate power and choose k; other data and seeds than ``derived``.
         schemes: column label to scheme expression.
         sweep: k to scheme expression, for the curve of ARUC against k.
+        budgets: column label to its number of queries, where it is not ``budget``.
         chosen: the column whose scheme is that of the sweep with the best ARUC on calibration models alone.
         alpha: accepted false-accusation rate of verdicts.
         paper: row or group label to column label to the paper's own figure, as text.
@@ -53,6 +54,7 @@ class Suite:
     sweep: Mapping[float, str] = field(default_factory=dict)
     chosen: str = ""
     budget: int = 100
+    budgets: Mapping[str, int] = field(default_factory=dict)
     alpha: float = 0.05
     paper: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     limit: int = 0
@@ -69,6 +71,10 @@ class Suite:
             known=self.known[:limit],
             limit=limit,
         )
+
+    def budget_of(self, column: str) -> int:
+        """Queries of that column's fingerprints."""
+        return self.budgets.get(column, self.budget)
 
     def recipes(self) -> list[Recipe]:
         """Every model that the suite needs."""

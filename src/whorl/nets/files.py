@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -11,11 +12,14 @@ from torch import nn
 
 from whorl.errors import InvalidFile, UsageError
 from whorl.nets import NETS
-from whorl.storage import read_tensors, write_tensors
+from whorl.storage import one_line, read_tensors, write_tensors
 
 __all__ = ["ModelHeader", "read_header", "read_model", "write_model"]
 
 KEY = "whorl-model"
+
+
+Side = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class ModelHeader(BaseModel):
@@ -25,7 +29,7 @@ class ModelHeader(BaseModel):
 
     format: int = Field(1, ge=1, le=1)
     architecture: str = Field(max_length=1000)
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[Side, Side, Side]
     classes: int = Field(ge=2, le=100_000)
 
 
@@ -49,7 +53,7 @@ def read_header(metadata: dict[str, str], path: Path) -> ModelHeader:
     try:
         return ModelHeader.model_validate_json(metadata[KEY])
     except (ValidationError, json.JSONDecodeError) as error:
-        raise InvalidFile(f"{path} has a damaged model header: {str(error).splitlines()[0]}") from None
+        raise InvalidFile(f"{path} has a damaged model header: {one_line(error)}") from None
 
 
 def read_model(path: Path) -> tuple[nn.Module, ModelHeader]:
@@ -61,7 +65,8 @@ def read_model(path: Path) -> tuple[nn.Module, ModelHeader]:
             net = NETS.make(header.architecture, input_shape=header.input_shape, classes=header.classes)
         net.load_state_dict(tensors, assign=True)
     except UsageError as error:
-        raise InvalidFile(f"{path} names an architecture that whorl cannot build: {error}") from None
-    except (RuntimeError, TypeError) as error:
-        raise InvalidFile(f"{path} does not fit {header.architecture}: {str(error).splitlines()[0]}") from None
+        raise InvalidFile(f"{path} names an architecture that whorl cannot build: {one_line(error)}") from None
+    except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:
+        said = one_line(error)
+        raise InvalidFile(f"{path} does not fit {one_line(ValueError(header.architecture))}: {said}") from None
     return net.eval().to(memory_format=torch.channels_last), header  # pyright: ignore[reportCallIssue]

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, relu
 
+from whorl.errors import UsageError
 from whorl.nets.base import Classifier, HiddenUnits, convolution
 
 __all__ = ["MLP", "VGG", "LeNet5", "MobileNet"]
+
+MAX_DEPTH = 1000  # a model file names its depth, and a lying one must not build for ever
 
 
 class LeNet5(Classifier):
@@ -111,6 +114,8 @@ class MLP(Classifier):
 
     def __init__(self, input_shape: tuple[int, int, int], classes: int, *, width: int = 64, depth: int = 1) -> None:
         super().__init__(input_shape, classes)
+        if not 1 <= depth <= MAX_DEPTH:
+            raise UsageError(f"a perceptron has 1 to {MAX_DEPTH} hidden layers, not {depth}")
         widths = [torch.Size(input_shape).numel(), *[width] * depth]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.head = nn.Linear(width, classes)

@@ -10,6 +10,8 @@ from whorl.nets.base import Classifier, HiddenUnits, convolution
 
 __all__ = ["ResNet", "WideResNet"]
 
+MAX_DEPTH = 1202  # the deepest net of He et al.; a model file names its depth, and a lying one must not build for ever
+
 
 class _Block(nn.Module):
     """conv-norm-ReLU-conv-norm plus shortcut, then ReLU; a projection where the shape changes."""
@@ -59,8 +61,8 @@ class ResNet(Classifier):
 
     def __init__(self, input_shape: tuple[int, int, int], classes: int, *, depth: int = 20, width: int = 16) -> None:
         super().__init__(input_shape, classes)
-        if depth < 8 or (depth - 2) % 6:
-            raise UsageError(f"a CIFAR ResNet has depth 6n + 2 (8, 14, 20, ...), not {depth}")
+        if not 8 <= depth <= MAX_DEPTH or (depth - 2) % 6:
+            raise UsageError(f"a CIFAR ResNet has depth 6n + 2 (8, 14, 20, ... {MAX_DEPTH}), not {depth}")
         self.stem = nn.Sequential(convolution(input_shape[0], width), nn.BatchNorm2d(width), nn.ReLU())
         self.blocks = _stages(_Block, width, width, (depth - 2) // 6)
         self.head = nn.Linear(4 * width, classes)
@@ -79,8 +81,8 @@ class WideResNet(Classifier):
 
     def __init__(self, input_shape: tuple[int, int, int], classes: int, *, depth: int = 22, widen: int = 4) -> None:
         super().__init__(input_shape, classes)
-        if depth < 10 or (depth - 4) % 6:
-            raise UsageError(f"a wide ResNet has depth 6n + 4 (10, 16, 22, ...), not {depth}")
+        if not 10 <= depth <= MAX_DEPTH or (depth - 4) % 6:
+            raise UsageError(f"a wide ResNet has depth 6n + 4 (10, 16, 22, ... {MAX_DEPTH}), not {depth}")
         width = 16 * widen
         self.stem = convolution(input_shape[0], 16)
         self.blocks = _stages(_PreActivationBlock, 16, width, (depth - 4) // 6)

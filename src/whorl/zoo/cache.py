@@ -103,16 +103,21 @@ class Zoo:
         net.to(self.device)
         return TorchOracle(net, input_shape=shape, classes=classes, name=name, digest=recipe.digest)
 
-    def build(
-        self, recipes: Iterable[Recipe], *, workers: int = 0, progress: Callable[[Recipe], None] = lambda _: None
-    ) -> None:
-        """Build what is missing, ancestors first, over the cores. A killed build goes on where it stopped."""
+    def missing(self, recipes: Iterable[Recipe]) -> dict[str, Recipe]:
+        """Digest to recipe of what has to be built for these, ancestors included."""
         wanted: dict[str, Recipe] = {}
         for recipe in recipes:
             step: Recipe | None = recipe
             while step is not None and step not in self:
                 wanted[step.digest] = step
                 step = step.parent
+        return wanted
+
+    def build(
+        self, recipes: Iterable[Recipe], *, workers: int = 0, progress: Callable[[Recipe], None] = lambda _: None
+    ) -> None:
+        """Build what is missing, ancestors first, over the cores. A killed build goes on where it stopped."""
+        wanted = self.missing(recipes)
         tasks = {
             digest: Task(
                 _build_one,

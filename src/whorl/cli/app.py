@@ -1,0 +1,48 @@
+"""The command ``whorl``. Verbs import what they need when they run, so that help answers at once."""
+
+from __future__ import annotations
+
+import typer
+
+from whorl.cli import bench, calibrate, demo, doctor, extract, listing, report, verify, zoo
+
+__all__ = ["app", "main"]
+
+EPILOG = (
+    "Exit codes: 0 done; 1 error; 2 usage; 3 --fail-on derived met; 4 --fail-on inconclusive met; "
+    "5 query budget exhausted; 6 access refused; 7 invalid or tampered file."
+)
+
+app = typer.Typer(
+    help="Was this model made from that one?",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command("demo")(demo.demo)
+app.command("extract")(extract.extract)
+app.command("calibrate")(calibrate.calibrate)
+app.command("verify")(verify.verify)
+app.command("schemes")(listing.schemes)
+app.command("removals")(listing.removals)
+app.add_typer(zoo.app, name="zoo")
+app.add_typer(bench.app, name="bench")
+app.command("report")(report.report)
+app.command("doctor")(doctor.doctor)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(installed("whorl"))
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

@@ -1,0 +1,107 @@
+"""``whorl bench``: run a suite, show its table, export its cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from whorl.cli.console import bar, chatter, guarded, out, print_json
+from whorl.cli.options import Cache, Device, Jobs, Json, Quiet
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Benchmarks: suites of victims, copies and independent models.", no_args_is_help=True)
+
+
+@app.command("list")
+@guarded
+def listing(as_json: Json = False) -> None:
+    """List the suites."""
+    from whorl.bench.suite import SUITES
+
+    suites = [{"name": name, "about": SUITES[name]().about} for name in SUITES]
+    if as_json:
+        print_json(suites)
+        return
+    for suite in suites:
+        typer.echo(f"{suite['name']}  {suite['about']}")
+
+
+@app.command("run")
+@guarded
+def run(
+    suite: Annotated[str, typer.Argument(help="Name of a suite, as in ipguard/textures.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the result as JSON.")] = None,
+    schemes: Annotated[str, typer.Option(help="Columns to run, with wildcards, as in 'ipguard,a*'.")] = "*",
+    limit: Annotated[int, typer.Option(help="At most so many victims, rows and models per group; 0 for all.")] = 0,
+    jobs: Jobs = 0,
+    device: Device = "cpu",
+    cache: Cache = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a suite, or what is left of it, and print its table.
+
+    Example: whorl bench run ipguard/textures --limit 2 -o textures.json
+    """
+    from whorl.bench.result import write_result
+    from whorl.bench.runner import run as run_suite
+    from whorl.bench.suite import SUITES
+    from whorl.zoo.cache import default_cache
+
+    chosen = SUITES[suite]()
+    if limit:
+        chosen = chosen.limited(limit)
+    with bar(quiet) as show:
+        folder = cache or default_cache()
+        result = run_suite(chosen, folder=folder, schemes=schemes, workers=jobs, device=device, progress=show)
+    if output is not None:
+        write_result(result, output)
+        if not quiet:
+            chatter.print(f"result: {output}  page: whorl report {output}", highlight=False)
+    _show(result, as_json)
+
+
+@app.command("show")
+@guarded
+def show(
+    result: Annotated[Path, typer.Argument(help="A result written by whorl bench run.")], as_json: Json = False
+) -> None:
+    """Print the table of a result."""
+    from whorl.bench.result import read_result
+
+    _show(read_result(result), as_json)
+
+
+@app.command("export")
+@guarded
+def export(
+    result: Annotated[Path, typer.Argument(help="A result written by whorl bench run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .parquet or .json file.")],
+) -> None:
+    """Write every cell of a result as a table."""
+    from whorl.bench.result import read_result, write_parquet, write_result
+    from whorl.errors import UsageError
+
+    writers = {".parquet": write_parquet, ".json": write_result}
+    if output.suffix not in writers:
+        raise UsageError(f"cells are exported as .parquet or .json, not {output.suffix or 'without a suffix'}")
+    writers[output.suffix](read_result(result), output)
+    typer.echo(str(output))
+
+
+def _show(result: Any, as_json: bool) -> None:
+    import dataclasses
+
+    from whorl.bench.summary import summarise
+
+    summary = summarise(result)
+    if as_json:
+        print_json(dataclasses.asdict(summary))
+        return
+    from whorl.cli.table import suite_table
+
+    for table in suite_table(result, summary):
+        out.print(table)

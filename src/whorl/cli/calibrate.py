@@ -1,0 +1,139 @@
+"""``whorl calibrate``: give a fingerprint the null that a verdict needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from whorl.cli.console import bar, chatter, guarded, model_options, print_json
+from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode
+
+__all__ = ["calibrate"]
+
+SUFFIXES = {".safetensors", ".pt", ".pth", ".onnx", ".skops", ".toml"}
+
+
+@guarded
+def calibrate(  # noqa: PLR0913 each argument is an option a person may type
+    fingerprint: Annotated[Path, typer.Argument(help="A fingerprint made by whorl extract.")],
+    independent: Annotated[
+        list[str] | None, typer.Option(help="A model trained without the victim, or a folder of them. Repeatable.")
+    ] = None,
+    train: Annotated[
+        str | None, typer.Option(help="Recipe to train independent models from, as in 'train(resnet8, digits, ...)'.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="How many to train, with seeds from 1000 on.")] = 99,
+    derived: Annotated[
+        list[str] | None, typer.Option(help="REMOVAL=MODEL: a known copy of the victim, to measure power. Repeatable.")
+    ] = None,
+    victim: Annotated[str | None, typer.Option(help="Your model, to make known copies of with --removal.")] = None,
+    removal: Annotated[
+        list[str] | None, typer.Option(help="A removal to make copies with, as in 'fine_tune(all)'. Repeatable.")
+    ] = None,
+    copies: Annotated[int, typer.Option(help="Copies per --removal.")] = 6,
+    data: Annotated[str | None, typer.Option(help="Pictures for --removal (their calibration part).")] = None,
+    pool: Annotated[str, typer.Option(help="Who the independent models are, in words; verdicts quote it.")] = "",
+    siblings: Annotated[int, typer.Option(help="How many of them share a public ancestor with the victim.")] = 0,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write. [in place]")] = None,
+    architecture: Architecture = None,
+    classes: Classes = None,
+    shape: Shape = None,
+    settings: Set = None,
+    trust_code: TrustCode = False,
+    cache: Cache = None,
+    jobs: Jobs = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Give a fingerprint its null: the similarities of independent models, and of known copies.
+
+    At alpha .01 a verdict of derived needs 99 independent models, at .05 it needs 19.
+
+    Example: whorl calibrate mine.fp --train 'train(resnet8(width=8), digits, part=calibration)' --count 99
+    """
+    from whorl import ownership
+    from whorl.errors import UsageError
+    from whorl.storage import read_fingerprint, write_fingerprint
+
+    options = model_options(architecture, classes, shape, settings) | {"trust_code": trust_code}
+    known = read_fingerprint(fingerprint)
+    models = {path: path for given in independent or [] for path in _models(given)}
+    if not models and train is None:
+        raise UsageError(
+            "calibration needs independent models: give --independent MODEL (repeatable) or --train RECIPE"
+        )
+    if removal and not (victim and data):
+        raise UsageError("--removal makes copies of your model: give --victim MODEL and --data PICTURES too")
+    with bar(quiet) as show:
+        trained = {}
+        if train is not None:
+            done = _counter(show, "training", count)
+            trained = ownership.strangers(train, count, folder=cache, workers=jobs, progress=lambda _: done())
+        power: dict[str, list[object]] = {}
+        for name, path in (_pair(given) for given in derived or []):
+            power.setdefault(name, []).append(path)
+        if removal and victim and data:
+            made = _counter(show, "copies", copies * len(removal))
+            own = ownership.copies(victim, removal, data=data, count=copies, progress=made, **options)
+            power |= {name: list(models) for name, models in own.items()}
+        total = len(models) + len(trained) + sum(map(len, power.values()))
+        calibrated = ownership.calibrate(
+            known,
+            models | trained,
+            pool=pool or _describe(list(models), train, count),
+            siblings=siblings,
+            derived=power,
+            progress=_counter(show, "asking", total),
+            **options,
+        )
+    target = output or fingerprint
+    write_fingerprint(calibrated, target)
+    assert calibrated.calibration is not None
+    null = calibrated.calibration.null
+    document = {
+        "fingerprint": str(target),
+        "null": {"pool": null.pool, "size": len(null), "siblings": null.siblings, "max": max(null.similarities)},
+        "smallest_p_value": 1 / (len(null) + 1),
+        "derived": {name: list(values) for name, values in calibrated.calibration.derived.items()},
+    }
+    if as_json:
+        print_json(document)
+        return
+    typer.echo(f"{target}  null of {len(null)} models, largest similarity {max(null.similarities):.3f}")
+    if not quiet:
+        chatter.print(f"smallest p-value that it allows: {document['smallest_p_value']:.4f}", highlight=False)
+
+
+def _models(given: str) -> list[str]:
+    path = Path(given)
+    if path.is_dir() and not (path / "model.toml").is_file():
+        return sorted(str(file) for file in path.iterdir() if file.suffix in SUFFIXES)
+    return [given]
+
+
+def _pair(given: str) -> tuple[str, str]:
+    from whorl.errors import UsageError
+
+    name, mark, path = given.partition("=")
+    if not mark:
+        raise UsageError(f"--derived takes REMOVAL=MODEL, as in fine-tune=copy.safetensors; this is {given!r}")
+    return name, path
+
+
+def _describe(models: list[str], train: str | None, count: int) -> str:
+    parts = [f"{len(models)} models given by the owner"] if models else []
+    parts += [f"{count} models of {train}"] if train else []
+    return " and ".join(parts)
+
+
+def _counter(show, what: str, total: int):
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        show(what, min(done, total), total)
+
+    return step

@@ -1,0 +1,28 @@
+"""Options that several verbs share, each written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["Architecture", "Cache", "Classes", "Device", "Jobs", "Json", "Quiet", "Set", "Shape", "TrustCode"]
+
+Architecture = Annotated[
+    str | None, typer.Option(help="Architecture of bare weights: 'resnet8(width=8)' or module:callable.")
+]
+Classes = Annotated[int | None, typer.Option(help="Number of classes, where the model does not say.")]
+Shape = Annotated[str | None, typer.Option(help="Input shape, as in 3,32,32, where the model does not say.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="KEY=VALUE: any other field of model.toml, as in output=labels or protocol=tensorflow."),
+]
+TrustCode = Annotated[bool, typer.Option("--trust-code", help="Allow module:callable to run code for a model.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no chatter.")]
+Cache = Annotated[
+    Path | None, typer.Option(help="Where models, fingerprints and results are kept. [$WHORL_CACHE or ~/.cache/whorl]")
+]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Worker processes; 0 for one per core.")]
+Device = Annotated[str, typer.Option(help="Where nets train and answer: cpu, cuda, mps.")]

@@ -1,0 +1,125 @@
+"""``whorl verify``: was the suspect made from the victim?"""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from whorl.cli.console import bar, chatter, guarded, model_options, out, print_json
+from whorl.cli.options import Architecture, Cache, Classes, Json, Quiet, Set, Shape, TrustCode
+
+__all__ = ["verify"]
+
+
+class FailOn(str, Enum):
+    """Decisions that may turn into an exit code."""
+
+    derived = "derived"
+    inconclusive = "inconclusive"
+
+
+CODES = {FailOn.derived: 3, FailOn.inconclusive: 4}
+COLOURS = {"derived": "bold red", "unrelated": "bold green", "inconclusive": "bold yellow"}
+
+
+@guarded
+def verify(  # noqa: PLR0913 each argument is an option a person may type
+    fingerprint: Annotated[Path, typer.Argument(help="A calibrated fingerprint.")],
+    suspect: Annotated[str, typer.Argument(help="The suspect: a file, a folder with model.toml, or an address.")],
+    alpha: Annotated[float, typer.Option(help="Accepted chance of calling an independent model derived.")] = 0.01,
+    budget: Annotated[int | None, typer.Option(help="Most queries to ask. [all of the fingerprint]")] = None,
+    access: Annotated[str | None, typer.Option(help="Use no more than this access, as in labels.")] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Keep answers here, so that nothing is asked twice. [cache, for addresses]")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Also write the verdict as an HTML page.")] = None,
+    fail_on: Annotated[FailOn | None, typer.Option(help="Exit with 3 on derived, with 4 on inconclusive.")] = None,
+    architecture: Architecture = None,
+    classes: Classes = None,
+    shape: Shape = None,
+    settings: Set = None,
+    trust_code: TrustCode = False,
+    cache: Cache = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Ask the suspect, in random order and no longer than needed, and give a verdict with its error rate.
+
+    Example: whorl verify mine.fp suspect.onnx --set output=logits --json
+    """
+    from whorl import ownership
+    from whorl.oracles.opening import open_oracle
+    from whorl.oracles.recorded import Recorded
+    from whorl.storage import read_fingerprint
+    from whorl.zoo.cache import default_cache
+
+    known = read_fingerprint(fingerprint)
+    options = _implied(known, model_options(architecture, classes, shape, settings), suspect)
+    oracle = open_oracle(suspect, trust_code=trust_code, access=access, **options)
+    if record is None and oracle.block is not None:
+        record = (cache or default_cache()) / "answers" / f"{oracle.digest[:20]}-{oracle.access.name.lower()}.sqlite"
+    if record is not None:
+        oracle = Recorded(oracle, record)
+    size = len(known.queries)
+    with bar(quiet) as show:
+        asked = 0
+
+        def progress(count: int) -> None:
+            nonlocal asked
+            asked += count
+            show("queries", asked, min(budget or size, size))
+
+        verdict = ownership.verify(known, oracle, alpha=alpha, budget=budget, progress=progress)
+    document = dataclasses.asdict(verdict)
+    if report is not None:
+        from whorl.report.pages import verdict_page
+
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(verdict_page(verdict, fingerprint=known), encoding="utf-8")
+    if as_json:
+        print_json(document)
+    else:
+        _show(document, quiet)
+        if report is not None and not quiet:
+            chatter.print(f"page: {report}", highlight=False)
+    if fail_on is not None and verdict.decision == fail_on.value:
+        raise typer.Exit(CODES[fail_on])
+
+
+def _implied(known: Any, options: dict[str, Any], suspect: str) -> dict[str, Any]:
+    """The fingerprint knows the shape and the classes that a bare file or an address does not tell."""
+    if Path(suspect).suffix in (".toml", ".skops", ".safetensors") or Path(suspect).is_dir():
+        return options
+    return {"input_shape": list(known.queries.inputs.shape[-3:]), "classes": known.classes} | options
+
+
+def _show(document: dict[str, Any], quiet: bool) -> None:
+    decision = document["decision"]
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    queries, null = document["queries"], document["null"]
+    early = ", stopped early" if queries["stopped_early"] else ""
+    table.add_row("verdict", f"[{COLOURS[decision]}]{decision.upper()}[/]")
+    table.add_row("similarity", f"{document['similarity']:.3f}")
+    table.add_row(
+        "p-value", f"{document['p_value']:.4f}  (floor {document['p_value_floor']:.4f}, alpha {document['alpha']:g})"
+    )
+    table.add_row("error bound", f"{document['error_bound']:.4f}")
+    if null["size"]:
+        spread = ", ".join(f"{name} {value:.3f}" for name, value in null["quantiles"].items())
+        table.add_row("null", escape(f"{null['size']} models: {spread}"))
+    table.add_row("queries", f"{queries['spent']} of {queries['budget']}{early}")
+    for removal, power in document["power"].items():
+        bounds = f"[{power['low']:.2f}, {power['high']:.2f}]"
+        table.add_row("power", escape(f"{removal}: {power['caught']} of {power['copies']} {bounds}"))
+    out.print(table, highlight=False)
+    if not quiet:
+        for caveat in document["caveats"]:
+            chatter.print(f"[dim]·[/] {escape(caveat)}", highlight=False)

@@ -1,0 +1,99 @@
+"""``whorl zoo``: models built from recipes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from whorl.cli.console import bar, guarded, out, print_json
+from whorl.cli.options import Cache, Device, Jobs, Json, Quiet
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Models built from recipes, cached by content.", no_args_is_help=True)
+
+RecipeText = Annotated[str, typer.Argument(help="As in 'train(resnet8(width=8), digits) -> prune_filters(4/16)'.")]
+
+
+@app.command("build")
+@guarded
+def build(
+    recipes: Annotated[list[str], typer.Argument(help="Recipes; ancestors are built first.")],
+    jobs: Jobs = 0,
+    device: Device = "cpu",
+    cache: Cache = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Build models over the cores. A build that is killed goes on where it stopped."""
+    from whorl.zoo.cache import Zoo
+    from whorl.zoo.recipe import parse_recipe
+
+    zoo, wanted = Zoo(cache, device=device), [parse_recipe(text) for text in recipes]
+    missing = zoo.missing(wanted)
+    with bar(quiet) as show:
+        done = 0
+
+        def built(_: object) -> None:
+            nonlocal done
+            done += 1
+            show("models", done, len(missing))
+
+        zoo.build(wanted, workers=jobs, progress=built)
+    cards = [zoo.card(recipe).model_dump() for recipe in wanted]
+    if as_json:
+        print_json(cards)
+        return
+    for card in cards:
+        typer.echo(f"{card['digest']}  accuracy {card['accuracy']:.3f}  agreement {card['agreement']:.3f}")
+
+
+@app.command("list")
+@guarded
+def listing(cache: Cache = None, as_json: Json = False) -> None:
+    """List what is in the zoo."""
+    from whorl.zoo.cache import Zoo
+
+    cards = [card.model_dump() for card in Zoo(cache).cards()]
+    if as_json:
+        print_json(cards)
+        return
+    table = Table("digest", "accuracy", "agreement", "recipe", box=None, pad_edge=False)
+    for card in cards:
+        mark = " damaged" if card["damaged"] else ""
+        row = (f"{card['accuracy']:.3f}{mark}", f"{card['agreement']:.3f}", escape(card["recipe"]))
+        table.add_row(card["digest"], *row)
+    out.print(table, highlight=False)
+
+
+@app.command("card")
+@guarded
+def card(recipe: RecipeText, cache: Cache = None) -> None:
+    """Print the card of one model as JSON."""
+    from whorl.zoo.cache import Zoo
+    from whorl.zoo.recipe import parse_recipe
+
+    print_json(Zoo(cache).card(parse_recipe(recipe)).model_dump())
+
+
+@app.command("export")
+@guarded
+def export(
+    recipe: RecipeText,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the model.")],
+    cache: Cache = None,
+) -> None:
+    """Copy a built model out of the zoo; the file says which architecture it is."""
+    from whorl.zoo.cache import Zoo
+    from whorl.zoo.recipe import parse_recipe
+
+    zoo, wanted = Zoo(cache), parse_recipe(recipe)
+    zoo.card(wanted)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(zoo.path(wanted), output)
+    typer.echo(str(output))
