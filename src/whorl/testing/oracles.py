@@ -1,0 +1,144 @@
+"""The contract of an oracle: right answers in order, every query counted, nothing granted that was not declared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from whorl.errors import AccessRefused, UsageError
+from whorl.oracles.base import Oracle
+from whorl.testing.promises import promise
+from whorl.testing.unchanged import chance_unchanged, same_bytes
+from whorl.types import Access
+
+__all__ = ["check_oracle"]
+
+COUNT = 13  # prime, so that no batch size divides it
+TOLERANCE = 1e-4  # relative: batches of other sizes add up in another order
+
+
+def check_oracle(
+    make: Callable[[Access], Oracle],
+    *,
+    levels: Sequence[Access] = (Access.LABELS, Access.PROBABILITIES, Access.LOGITS),
+) -> None:
+    """Raise `AssertionError` unless oracles of one model keep the contract.
+
+    Parameters:
+        make: a fresh oracle of always the same deterministic model, granting the given level.
+        levels: the levels at which the model can answer.
+    """
+    answers: dict[Access, Tensor] = {}
+    for level in levels:
+        first = make(level)
+        _check_identity(first, make(level), level)
+        inputs = torch.rand(COUNT, *first.input_shape, generator=torch.Generator().manual_seed(0))
+        answers[level] = _check_answers(first, inputs, level)
+        _check_batches(make(level), inputs, answers[level])
+        _check_shapes(make(level))
+        _check_refusals(make(level), inputs, level)
+    _check_levels(answers)
+
+
+def _check_identity(first: Oracle, second: Oracle, level: Access) -> None:
+    promise(first.access is level, f"{first.name} was asked to grant {level.name} and grants {first.access.name}")
+    promise(
+        first.queries_spent == 0, f"{first.name} has spent {first.queries_spent} queries before the first was asked"
+    )
+    promise(
+        len(first.input_shape) == 3 and all(size > 0 for size in first.input_shape),
+        f"input_shape is (channels, height, width), not {first.input_shape}",
+    )
+    promise(first.classes >= 2, f"{first.name} has {first.classes} classes; a classifier has 2 or more")
+    for field in ("input_shape", "classes", "digest"):
+        promise(getattr(first, field) == getattr(second, field), f"two oracles of one model differ in {field}")
+
+
+def _check_answers(oracle: Oracle, inputs: Tensor, level: Access) -> Tensor:
+    asked = inputs.clone()
+    with chance_unchanged(oracle.name):
+        answers = oracle.answers(asked)
+    promise(same_bytes(asked, inputs), f"{oracle.name} writes to the inputs that it is asked about")
+    promise(oracle.queries_spent == COUNT, f"{oracle.name} counts {oracle.queries_spent} of {COUNT} queries asked")
+    if level is Access.LABELS:
+        promise(answers.dtype == torch.int64 and answers.shape == (COUNT,), "labels are int64 [n]")
+        promise(0 <= int(answers.min()) and int(answers.max()) < oracle.classes, "a label lies in 0..classes-1")
+        return answers
+    promise(
+        answers.dtype == torch.float32 and answers.shape == (COUNT, oracle.classes), "scores are float32 [n, classes]"
+    )
+    promise(bool(answers.isfinite().all()), f"{oracle.name} answers with NaN or infinity")
+    if level is Access.PROBABILITIES:
+        promise(float(answers.min()) >= 0, "a probability is at least 0")
+        # Providers round and cut their lists, so a row may sum to less than 1.
+        promise(float(answers.sum(1).max()) <= 1 + 0.01 * oracle.classes, "the probabilities of a row sum to 1 at most")
+    return answers
+
+
+def _check_batches(oracle: Oracle, inputs: Tensor, answers: Tensor) -> None:
+    backwards = torch.arange(COUNT - 1, -1, -1)
+    promise(
+        _alike(oracle.answers(inputs[backwards]), answers[backwards]),
+        f"{oracle.name} does not answer in the order of the inputs",
+    )
+    single = torch.cat([oracle.answers(each) for each in inputs.split(1)])
+    promise(_alike(single, answers), f"{oracle.name} answers otherwise when it is asked one by one")
+    promise(
+        oracle.queries_spent == 2 * COUNT,
+        f"{oracle.name} counts {oracle.queries_spent} of {2 * COUNT} queries asked in several calls",
+    )
+
+
+def _check_shapes(oracle: Oracle) -> None:
+    channels, height, width = oracle.input_shape
+    for shape in ((2, channels, height, width + 1), (2, channels + 1, height, width), (channels, height, width)):
+        try:
+            oracle.answers(torch.zeros(shape))
+        except UsageError:
+            continue
+        raise AssertionError(f"{oracle.name} takes inputs {list(shape)}; only [n, {channels}, {height}, {width}] fit")
+    promise(oracle.queries_spent == 0, f"{oracle.name} counts queries that it refused")
+
+
+def _check_refusals(oracle: Oracle, inputs: Tensor, level: Access) -> None:
+    above: dict[Access, Callable[[], object]] = {
+        Access.PROBABILITIES: lambda: oracle.probabilities(inputs),
+        Access.LOGITS: lambda: oracle.logits(inputs),
+        Access.GRADIENTS: lambda: getattr(oracle, "differentiable", _absent)(),
+        Access.WEIGHTS: lambda: getattr(oracle, "module", None) or _absent(),
+    }
+    for needed, ask in above.items():
+        if needed > level:
+            try:
+                ask()
+            except AccessRefused:
+                continue
+            raise AssertionError(f"{oracle.name} grants {level.name} and still gives {needed.name}")
+    promise(oracle.queries_spent == 0, f"{oracle.name} asks the model before it refuses")
+
+
+def _absent() -> None:
+    raise AccessRefused("not offered")
+
+
+def _check_levels(answers: dict[Access, Tensor]) -> None:
+    labels, probabilities, logits = (
+        answers.get(level) for level in (Access.LABELS, Access.PROBABILITIES, Access.LOGITS)
+    )
+    if probabilities is not None and logits is not None:
+        promise(_alike(probabilities, logits.softmax(1)), "probabilities are not the softmax of the logits")
+    for name, scores in (("probability", probabilities), ("logit", logits)):
+        if labels is not None and scores is not None:
+            # Equal scores may go either way.
+            chosen = scores.gather(1, labels[:, None]).squeeze(1)
+            promise(_alike(chosen, scores.amax(1)), f"a label is not the class of the largest {name}")
+
+
+def _alike(first: Tensor, second: Tensor) -> bool:
+    if first.shape != second.shape or first.dtype != second.dtype:
+        return False
+    if not first.is_floating_point():
+        return torch.equal(first, second)
+    return bool((first - second).abs().max() <= TOLERANCE * second.abs().max().clamp_min(1e-12))

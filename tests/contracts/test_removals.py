@@ -1,0 +1,128 @@
+"""Every removal of the catalog keeps the contract, and the check finds a removal that breaks it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+
+from whorl.removals import REMOVALS, Removal
+from whorl.testing import check_removal
+from whorl.types import Access
+
+# Removals that need a setting, and other settings than the default that take another way through the code.
+SETTINGS = {
+    "distil": ["distil('mlp(width=16)', epochs=1)"],
+    "extract": ["extract('mlp(width=16)', epochs=1)", "extract('mlp(width=16)', probabilities, epochs=1)"],
+    "fine_tune": ["fine_tune(all)", "fine_tune(last)"],
+    "retrain": ["retrain(all)", "retrain(last)"],
+    "quantise": [f"quantise({format})" for format in ("fp16", "bf16", "int8", "int4")],
+}
+
+
+@pytest.mark.parametrize("expression", [each for name in REMOVALS for each in SETTINGS.get(name, [name])])
+def test_removal_keeps_contract(expression):
+    check_removal(REMOVALS.make(expression))
+
+
+def test_settings_are_of_known_removals():
+    assert set(SETTINGS) <= set(REMOVALS)
+
+
+@dataclass(frozen=True)
+class Copy(Removal):
+    family: ClassVar[str] = "none"
+
+    def apply(self, victim, data, *, generator):
+        return copy.deepcopy(victim.module)
+
+
+def test_unregistered_removal_passes():
+    check_removal(Copy())
+
+
+class NoDataclass(Copy):
+    def __init__(self, strength=1):
+        object.__setattr__(self, "strength", strength)
+
+
+@dataclass(frozen=True)
+class Borrows(Copy):
+    def apply(self, victim, data, *, generator):
+        return victim.module
+
+
+@dataclass(frozen=True)
+class Writes(Copy):
+    def apply(self, victim, data, *, generator):
+        victim.module.head.bias.data.zero_()
+        return super().apply(victim, data, generator=generator)
+
+
+@dataclass(frozen=True)
+class Updates(Copy):
+    """Moves the norms of the victim by a forward pass in training mode."""
+
+    def apply(self, victim, data, *, generator):
+        victim.module(data.inputs(slice(0, 5)))
+        return super().apply(victim, data, generator=generator)
+
+
+@dataclass(frozen=True)
+class GlobalChance(Copy):
+    def apply(self, victim, data, *, generator):
+        net = super().apply(victim, data, generator=generator)
+        net.head.bias.data.add_(torch.randn(10))
+        return net
+
+
+@dataclass(frozen=True)
+class Remembers(Copy):
+    calls: ClassVar[list[int]] = []
+
+    def apply(self, victim, data, *, generator):
+        self.calls.append(0)
+        net = super().apply(victim, data, generator=generator)
+        net.head.bias.data.add_(len(self.calls))
+        return net
+
+
+@dataclass(frozen=True)
+class AsksFirst(Copy):
+    needs: ClassVar[Access] = Access.LABELS
+
+    def apply(self, victim, data, *, generator):
+        victim.labels(data.inputs(slice(0, 5)))
+        return super().apply(victim, data, generator=generator)
+
+
+@dataclass(frozen=True)
+class WrongShape(Copy):
+    def apply(self, victim, data, *, generator):
+        net = super().apply(victim, data, generator=generator)
+        net.head.weight.data = net.head.weight.data[:3]
+        net.head.bias.data = net.head.bias.data[:3]
+        return net
+
+
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        (NoDataclass(), "takes .* and stores"),
+        (Borrows(), "training mode|shares memory"),
+        (Writes(), "writes to the victim: head.bias"),
+        (Updates(), "running_mean"),
+        (GlobalChance(), "global random state"),
+        (Remembers(), "another head.bias for the same seed"),
+        (AsksFirst(), "before it refuses LABELS"),
+        (WrongShape(), "answers"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Removal) else "",
+)
+def test_broken_promises_are_named(broken, says):
+    with pytest.raises(AssertionError, match=says) as caught:
+        check_removal(broken)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,151 @@
+"""Every scheme of the catalog keeps the contract, and the check finds a scheme that breaks it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+
+from whorl.schemes import SCHEMES
+from whorl.schemes.random import Random
+from whorl.testing import check_scheme
+from whorl.types import Access, Queries
+
+# Settings for schemes whose default is slow; what the contract says does not depend on them.
+CHEAP = {
+    "cw-l2": "cw-l2(margin=1, searches=2, iterations=50)",  # nine searches of a thousand steps each
+    "ipguard": "ipguard(margin=1, iterations=100)",  # a thousand steps for the points that never arrive
+}
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_scheme_keeps_contract(name):
+    check_scheme(SCHEMES.make(CHEAP.get(name, name)))
+
+
+def test_cheap_settings_are_of_known_schemes():
+    assert set(CHEAP) <= set(SCHEMES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sound(Random):
+    """A plug-in that is in no catalog."""
+
+    name: ClassVar[str] = "sound"
+
+    def draw(self, victim, data, budget, generator):
+        return data.inputs(torch.randperm(len(data), generator=generator)[:budget])
+
+    def sample(self, victim, data, *, budget, generator):
+        victim.labels(data.inputs(slice(0, 1)))
+        return Queries(self.draw(victim, data, budget, generator))
+
+
+def test_unregistered_scheme_passes():
+    check_scheme(Sound())
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlobalChance(Sound):
+    def draw(self, victim, data, budget, generator):
+        return data.inputs(torch.randperm(len(data))[:budget])
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoChance(Sound):
+    def draw(self, victim, data, budget, generator):
+        return data.inputs(slice(0, budget))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remembers(Sound):
+    seen: ClassVar[list[int]] = []
+
+    def draw(self, victim, data, budget, generator):
+        self.seen.append(0)
+        return data.inputs(slice(len(self.seen), len(self.seen) + budget))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writes(Sound):
+    needs_victim: ClassVar[Access] = Access.WEIGHTS
+
+    def draw(self, victim, data, budget, generator):
+        next(victim.module.parameters()).data.mul_(1.01)
+        return super().draw(victim, data, budget, generator)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thaws(Sound):
+    needs_victim: ClassVar[Access] = Access.WEIGHTS
+
+    def draw(self, victim, data, budget, generator):
+        victim.module.requires_grad_(True)
+        return super().draw(victim, data, budget, generator)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwitchesMode(Sound):
+    needs_victim: ClassVar[Access] = Access.WEIGHTS
+
+    def draw(self, victim, data, budget, generator):
+        victim.module.eval()
+        return super().draw(victim, data, budget, generator)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoPaper(Sound):
+    paper: ClassVar[str] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoPart(Sound):
+    part: ClassVar[str] = "training"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Impostor(Sound):
+    """Claims a name of the catalog."""
+
+    name: ClassVar[str] = "random"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lopsided(Sound):
+    def similarity(self, reference, observed):
+        found = super().similarity(reference, observed)
+        return type(found)(found.similarity, found.per_query / 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backwards(Sound):
+    """Smaller is more alike."""
+
+    def similarity(self, reference, observed):
+        found = super().similarity(reference, observed)
+        return type(found)(1 - found.similarity, 1 - found.per_query)
+
+
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        (GlobalChance(), "global random state"),
+        (NoChance(), "same queries for another seed"),
+        (Remembers(), "for the same seed"),
+        (Writes(), "writes to the victim"),
+        (Thaws(), "requires_grad"),
+        (SwitchesMode(), "training mode"),
+        (NoPaper(), "paper"),
+        (NoPart(), "part"),
+        (Impostor(), "makes Random"),
+        (Lopsided(), "mean per query"),
+        (Backwards(), "stranger"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Random) else "",
+)
+def test_broken_promises_are_named(broken, says):
+    with pytest.raises(AssertionError, match=says) as caught:
+        check_scheme(broken, budget=40)
+    assert "\n" not in str(caught.value)
