@@ -14,6 +14,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import torch
+
+from whorl.testing import tiny_data, tiny_victim
 
 ROOT = Path(__file__).parents[1]
 MLSERVER = ROOT / ".venv-mlserver" / "bin" / "mlserver"
@@ -96,6 +99,30 @@ class MLServer:
 
     def _said(self) -> str:
         return self.log.read_text(errors="replace")[-3000:]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Nets of the tests are so small that a second thread costs more than it gives, above all beside other tests."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def victim():
+    """An oracle around a tiny net that the test may change, granting everything; trained once per session."""
+    return tiny_victim()
+
+
+@pytest.fixture(scope="session")
+def attacker_data():
+    """What the thief holds."""
+    return tiny_data("attacker")
+
+
+@pytest.fixture(scope="session")
+def held_out():
+    """Pictures on which nobody trained."""
+    return tiny_data("test")
 
 
 @pytest.fixture(scope="session")
