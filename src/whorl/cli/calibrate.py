@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ SUFFIXES = {".safetensors", ".pt", ".pth", ".onnx", ".skops", ".toml"}
 
 
 @guarded
-def calibrate(  # noqa: PLR0913 each argument is an option a person may type
+def calibrate(
     fingerprint: Annotated[Path, typer.Argument(help="A fingerprint made by whorl extract.")],
     independent: Annotated[
         list[str] | None, typer.Option(help="A model trained without the victim, or a folder of them. Repeatable.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +40,7 @@ def extract(
     from whorl.storage import write_fingerprint
 
     options = model_options(architecture, classes, shape, settings)
-    with chatter.status(f"extracting {budget} queries") if not quiet else _silent():
+    with nullcontext() if quiet else chatter.status(f"extracting {budget} queries"):
         fingerprint = ownership.extract(
             model, data=data, scheme=scheme, part=part, budget=budget, seed=seed, trust_code=trust_code, **options
         )
@@ -63,9 +64,3 @@ def extract(
         chatter.print(f"{fingerprint.seconds:.1f} s; {notes}", highlight=False)
         chatter.print("The queries are secret: whoever has them can dodge them. Keep the file private.")
         chatter.print(f"A verdict needs independent models. Type: whorl calibrate {output} --help")
-
-
-class _silent:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ from whorl.cli.options import Architecture, Cache, Classes, Json, Quiet, Set, Sh
 __all__ = ["verify"]
 
 
-class FailOn(str, Enum):
+class FailOn(StrEnum):
     """Decisions that may turn into an exit code."""
 
     derived = "derived"
@@ -29,7 +29,7 @@ COLOURS = {"derived": "bold red", "unrelated": "bold green", "inconclusive": "bo
 
 
 @guarded
-def verify(  # noqa: PLR0913 each argument is an option a person may type
+def verify(
     fingerprint: Annotated[Path, typer.Argument(help="A calibrated fingerprint.")],
     suspect: Annotated[str, typer.Argument(help="The suspect: a file, a folder with model.toml, or an address.")],
     alpha: Annotated[float, typer.Option(help="Accepted chance of calling an independent model derived.")] = 0.01,
