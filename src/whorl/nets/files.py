@@ -69,4 +69,5 @@ def read_model(path: Path) -> tuple[nn.Module, ModelHeader]:
     except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:
         said = one_line(error)
         raise InvalidFile(f"{path} does not fit {one_line(ValueError(header.architecture))}: {said}") from None
-    return net.eval().to(memory_format=torch.channels_last), header  # pyright: ignore[reportCallIssue]
+    # A file may hold half precision; queries and answers are float32.
+    return net.eval().to(torch.float32).to(memory_format=torch.channels_last), header  # pyright: ignore[reportCallIssue]
