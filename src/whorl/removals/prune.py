@@ -41,9 +41,11 @@ class PruneWeights(Removal):
         net = stolen_copy(victim)
         weights = [module.weight for module in net.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
         magnitudes = torch.cat([weight.detach().abs().flatten() for weight in weights])
-        removed = round(_share(self.amount) * len(magnitudes))
-        threshold = magnitudes.kthvalue(removed).values if removed else magnitudes.new_tensor(-1.0)
-        masks: Masks = [(weight, weight.detach().abs() > threshold) for weight in weights]
+        kept = torch.ones_like(magnitudes, dtype=torch.bool)
+        # By rank, not by a threshold: a quantised net has many weights of equal size.
+        kept[magnitudes.argsort(stable=True)[: round(_share(self.amount) * len(kept))]] = False
+        parts = kept.split([weight.numel() for weight in weights])
+        masks: Masks = [(weight, part.view_as(weight)) for weight, part in zip(weights, parts, strict=True)]
         return _tune(net, masks, self, data, generator)
 
 
