@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from whorl.data.base import Dataset
+from whorl.errors import UsageError
 from whorl.nets.base import initialise
 from whorl.nets.training import Schedule, fit
 from whorl.oracles.base import Oracle
@@ -57,6 +58,8 @@ class Retrain(Removal):
 
 
 def _tune(net: nn.Module, removal: FineTune | Retrain, data: Dataset, generator: torch.Generator) -> nn.Module:
+    if removal.layers not in ("last", "all"):
+        raise UsageError(f"the layers that move are last or all, not {removal.layers!r}")
     parameters = list(head_of(net).parameters()) if removal.layers == "last" else None
     schedule = Schedule(epochs=removal.epochs, learning_rate=removal.learning_rate)
     fit(net, data, schedule, generator=generator, parameters=parameters)
