@@ -42,13 +42,14 @@ class Extract(Removal):
             raise UsageError(f"extraction learns from labels or probabilities, not {self.answers!r}")
         if self.answers == "probabilities":
             require(victim, Access.PROBABILITIES, "extraction from probabilities")
+        net = _untrained(self, victim, data, generator)
         answers = victim.probabilities if self.answers == "probabilities" else victim.labels
         targets = answers(data.inputs())
 
         def loss(model: nn.Module, inputs: Tensor, index: Tensor) -> Tensor:
             return cross_entropy(model(inputs), targets.to(inputs.device)[index])
 
-        return _student(self, victim, data, loss, generator)
+        return _taught(net, self, data, loss, generator)
 
 
 @dataclass(frozen=True)
@@ -65,21 +66,27 @@ class Distil(Removal):
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The student."""
+        net = _untrained(self, victim, data, generator)
         targets = (victim.logits(data.inputs()) / self.temperature).softmax(1)
 
         def loss(model: nn.Module, inputs: Tensor, index: Tensor) -> Tensor:
             soft = targets.to(inputs.device)[index]
             return cross_entropy(model(inputs) / self.temperature, soft) * self.temperature**2
 
-        return _student(self, victim, data, loss, generator)
+        return _taught(net, self, data, loss, generator)
 
 
-def _student(
-    removal: Extract | Distil, victim: Oracle, data: Dataset, loss: Loss, generator: torch.Generator
-) -> nn.Module:
+def _untrained(removal: Extract | Distil, victim: Oracle, data: Dataset, generator: torch.Generator) -> nn.Module:
+    """The thief's net, built before the first query: a mistake in its name must not cost any."""
     net = build(str(removal.architecture), victim.input_shape, victim.classes, generator)
     if isinstance(net, Classifier):
         net.standardise(data.inputs())
+    return net
+
+
+def _taught(
+    net: nn.Module, removal: Extract | Distil, data: Dataset, loss: Loss, generator: torch.Generator
+) -> nn.Module:
     schedule = Schedule(epochs=removal.epochs, learning_rate=removal.learning_rate, policy="one-cycle")
     fit(net, data, schedule, generator=generator, loss=loss)
     return net
