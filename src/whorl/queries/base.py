@@ -50,7 +50,8 @@ def gradient_of(victim: Oracle) -> Callable[[Tensor], Tensor]:
 def choose_target(rule: Target, logits: Tensor, generator: torch.Generator) -> Tensor:
     """A class other than the predicted one for each row of ``logits`` ``[n, classes]``, as ``[n]``."""
     if rule == "least-likely":
-        return logits.argmin(1)
+        # Not the argmin alone: where all logits are equal that is the predicted class.
+        return logits.scatter(1, logits.argmax(1, keepdim=True), torch.inf).argmin(1)
     if rule == "random":
         step = torch.randint(1, logits.shape[1], (len(logits),), generator=generator)
         return (logits.argmax(1) + step).remainder(logits.shape[1])

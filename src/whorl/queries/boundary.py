@@ -51,6 +51,8 @@ class Boundary(Sampler):
 
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """Boundary points with their seeds, source and target classes, and whether they converged."""
+        if self.unit not in ("logit", "gap"):
+            raise UsageError(f"the margin is in units of logit or gap, not {self.unit!r}")
         model = gradient_of(victim)
         count = max(budget, round(self.candidates * budget))
         seeds = self._seeds(victim, data, count, generator)
