@@ -170,6 +170,9 @@ def _extract(suite: Suite, job: _Job, folder: str, device: str) -> None:
     zoo, scheme, victim = Zoo(Path(folder), device=device), SCHEMES.make(job.expression), suite.victims[job.victim]
     data = SOURCES.make(suite.data).load(scheme.part)
     fingerprint = scheme.extract(zoo.oracle(victim), data, budget=suite.budget_of(job.column), seed=0)
+    if not suite.null:
+        write_fingerprint(fingerprint, job.path)
+        return
     copies: dict[str, list[Oracle]] = {}
     for row in suite.known:
         copies.setdefault(row.label, []).append(zoo.oracle(victim.then(row.removal)))

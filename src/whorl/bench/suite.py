@@ -48,9 +48,9 @@ class Suite:
     victims: tuple[Recipe, ...]
     derived: tuple[Derived, ...]
     independents: Mapping[str, tuple[Recipe, ...]]
-    null: tuple[Recipe, ...]
-    known: tuple[Derived, ...]
     schemes: Mapping[str, str]
+    null: tuple[Recipe, ...] = ()
+    known: tuple[Derived, ...] = ()
     sweep: Mapping[float, str] = field(default_factory=dict)
     chosen: str = ""
     budget: int = 100
@@ -87,6 +87,7 @@ SUITES: Catalog[Suite] = Catalog(
     "suites",
     {
         "ipguard/cifar10": "whorl.bench.ipguard:cifar10",
+        "ipguard/cifar10-small": "whorl.bench.ipguard:cifar10_small",
         "ipguard/digits": "whorl.bench.ipguard:digits",
         "ipguard/textures": "whorl.bench.ipguard:textures",
     },
