@@ -1,0 +1,138 @@
+"""How often is an independent model called derived?
+
+200 trials, each with everything fresh: a victim, its fingerprint, a null of 99 independent nets, and one independent
+suspect. All nets are small perceptrons drawn from one population (own seed, own random half of the pictures), so the
+suspect is exchangeable with the null and the error bound must hold. Thousands of nets are trained at once as one
+stacked matrix product; each is then an ordinary module that goes through the public path.
+
+Run: python benchmarks/false_accusations.py [--trials 200] [-o benchmarks/results/false_accusations.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, relu
+
+from whorl.bench.result import describe_machine
+from whorl.data import SOURCES, Dataset
+from whorl.metrics import clopper_pearson
+from whorl.nets.plain import MLP
+from whorl.oracles.torch import TorchOracle
+from whorl.schemes import SCHEMES
+from whorl.storage import write_json
+
+NULL = 99
+ALPHAS = (0.01, 0.05)
+COLUMNS = {"ipguard": ("ipguard(learning_rate=0.01, patience=25)", 100), "akh": ("akh", 100), "random": ("random", 100)}
+HIDDEN, BATCH, STEPS, RATE = 32, 32, 250, 0.2
+
+
+def train_stack(count: int, data: Dataset, generator: torch.Generator) -> list[MLP]:
+    """``count`` perceptrons of one population, trained at once by SGD with momentum."""
+    inputs, classes = data.inputs().flatten(1), len(data.classes)
+    mean, std = inputs.mean(), inputs.std()
+    normal = (inputs - mean) / std
+    shapes = [(count, normal.shape[1], HIDDEN), (count, 1, HIDDEN), (count, HIDDEN, classes), (count, 1, classes)]
+    scales = [(2 / normal.shape[1]) ** 0.5, 0.0, (2 / HIDDEN) ** 0.5, 0.0]
+    drawn = zip(shapes, scales, strict=True)
+    weights = [(torch.randn(shape, generator=generator) * scale).requires_grad_() for shape, scale in drawn]
+    own = torch.stack([torch.randperm(len(data), generator=generator)[: len(data) // 2] for _ in range(count)])
+    optimizer = torch.optim.SGD(weights, lr=RATE, momentum=0.9)
+    for step in range(STEPS):
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * (1 - step / STEPS)
+        chosen = own.gather(1, torch.randint(own.shape[1], (count, BATCH), generator=generator))
+        logits = _forward(normal[chosen], weights)
+        # Summed over nets, averaged over each net's own batch: every net sees exactly its own gradient.
+        loss = cross_entropy(logits.flatten(0, 1), data.labels[chosen].flatten(), reduction="sum") / BATCH
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return [_module(data, mean, std, [weight.detach()[index] for weight in weights]) for index in range(count)]
+
+
+def _forward(inputs: Tensor, weights: list[Tensor]) -> Tensor:
+    first, offset, second, bias = weights
+    return torch.baddbmm(bias, relu(torch.baddbmm(offset, inputs, first)), second)
+
+
+def _module(data: Dataset, mean: Tensor, std: Tensor, weights: list[Tensor]) -> MLP:
+    net = MLP(data.input_shape, len(data.classes), width=HIDDEN)
+    first, offset, second, bias = weights
+    layer = net.layers[0]
+    layer.load_state_dict({"weight": first.T.contiguous(), "bias": offset[0]})
+    net.head.load_state_dict({"weight": second.T.contiguous(), "bias": bias[0]})
+    net.mean.fill_(float(mean))
+    net.std.fill_(float(std))
+    return net.eval()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/results/false_accusations.json"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    source = SOURCES.make("digits(size=8)")
+    data, held_out, test = source.load("victim"), source.load("queries"), source.load("test")
+    started = time.perf_counter()
+    accused = {column: dict.fromkeys(ALPHAS, 0) for column in COLUMNS}
+    own = {column: dict.fromkeys(ALPHAS, 0) for column in COLUMNS}
+    accuracies: list[float] = []
+    for trial in range(options.trials):
+        generator = torch.Generator().manual_seed(trial)
+        nets = train_stack(NULL + 2, data, generator)
+        oracles = [
+            TorchOracle(net, input_shape=data.input_shape, classes=len(data.classes), name=f"net {number}")
+            for number, net in enumerate(nets)
+        ]
+        victim, suspect, *strangers = oracles
+        accuracies.append(float((suspect.labels(test.inputs()) == test.labels).float().mean()))
+        for column, (expression, budget) in COLUMNS.items():
+            scheme = SCHEMES.make(expression)
+            seeds = data if scheme.part == "victim" else held_out
+            fingerprint = scheme.extract(victim, seeds, budget=budget, seed=trial)
+            null = {oracle.name: oracle for oracle in strangers}
+            fingerprint = scheme.calibrate(fingerprint, null, pool="perceptrons of the suspect's population")
+            for alpha in ALPHAS:
+                verdict = scheme.verify(fingerprint, suspect, alpha=alpha)
+                accused[column][alpha] += verdict.decision == "derived"
+                own[column][alpha] += scheme.verify(fingerprint, victim, alpha=alpha).decision == "derived"
+        print(f"{trial + 1}/{options.trials}  {accused}", flush=True)
+    rows = []
+    for column, (expression, budget) in COLUMNS.items():
+        for alpha in ALPHAS:
+            interval = clopper_pearson(accused[column][alpha], options.trials)
+            rows.append(
+                {
+                    "scheme": expression,
+                    "queries": budget,
+                    "alpha": alpha,
+                    "accused": accused[column][alpha],
+                    "trials": options.trials,
+                    "rate": accused[column][alpha] / options.trials,
+                    "interval": [interval.low, interval.high],
+                    "within_bound": interval.low <= alpha,
+                    "victims_recognised": own[column][alpha],
+                }
+            )
+    document = {
+        "about": "independent perceptrons judged one by one, each with a fresh victim, fingerprint and null",
+        "null": NULL,
+        "mean_accuracy": sum(accuracies) / len(accuracies),
+        "seconds": round(time.perf_counter() - started, 1),
+        "machine": describe_machine("cpu").model_dump(),
+        "rows": rows,
+    }
+    write_json(options.output, document)
+    for row in rows:
+        print(row)
+
+
+if __name__ == "__main__":
+    main()
