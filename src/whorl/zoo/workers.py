@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -43,7 +44,7 @@ def run_tasks(tasks: Mapping[Any, Task], *, workers: int = 0) -> Iterator[tuple[
     context = multiprocessing.get_context("spawn")  # a forked torch can hang in its thread pool
     waiting = dict(tasks)
     running: dict[Future[Any], Hashable] = {}
-    with ProcessPoolExecutor(workers, context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
         try:
             while waiting or running:
                 for key in _ready(waiting, running)[: 2 * workers - len(running)]:
@@ -77,5 +78,14 @@ def _ready(waiting: Mapping[Any, Task], running: Mapping[Future[Any], Hashable])
     return ready
 
 
-def _one_thread() -> None:
+def _start_worker() -> None:
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed says nothing, and a worker would wait for its next task forever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
