@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from torch import nn
 
 from whorl.data.base import Dataset
-from whorl.errors import UsageError
+from whorl.errors import InvalidFile, UsageError
 from whorl.nets import ESTIMATORS, NETS
 from whorl.nets.base import Classifier
 from whorl.nets.files import read_model, write_model
@@ -78,11 +78,11 @@ class Zoo:
         """The card of a built model."""
         if recipe not in self:
             raise UsageError(f"not in the zoo yet. Type: whorl zoo build '{recipe}'")
-        return Card.model_validate(read_json(self.card_path(recipe)))
+        return _read_card(self.card_path(recipe))
 
     def cards(self) -> Iterator[Card]:
         """All cards, by recipe."""
-        found = [Card.model_validate(read_json(path)) for path in self.folder.glob("*.json")]
+        found = [_read_card(path) for path in self.folder.glob("*.json")]
         yield from sorted(found, key=lambda card: card.recipe)
 
     def oracle(self, recipe: Recipe, *, name: str = "") -> Oracle:
@@ -128,6 +128,14 @@ class Zoo:
         }
         for digest, _ in run_tasks(tasks, workers=workers):
             progress(wanted[str(digest)])
+
+
+def _read_card(path: Path) -> Card:
+    try:
+        return Card.model_validate(read_json(path))
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"])) or "the whole"
+        raise InvalidFile(f"{path} is not a sound card ({place}); delete it to build its model anew") from None
 
 
 def _build_one(text: str, folder: str, device: str) -> None:

@@ -8,7 +8,10 @@ recipes of equal meaning have equal text and equal digest.
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from functools import cached_property
 from typing import Any, Final
 
@@ -128,7 +131,22 @@ def _bind_train(step: Call) -> Call:
     bound["architecture"] = _bare(catalog.bind(architecture))
     bound["data"] = _bare(SOURCES.bind(str(bound["data"])))
     _check_part(bound["part"])
+    _check_numbers(bound)
     return Call("train", (), tuple(bound.items()))
+
+
+def _check_numbers(bound: Mapping[str, Any]) -> None:
+    """A mistake shows here and not in a worker, hours later."""
+    for key, least in {"epochs": 1, "batch": 1, "shift": 0, "seed": 0}.items():
+        if type(bound[key]) is not int or bound[key] < least:
+            raise UsageError(f"train: {key} is a whole number of at least {least}, not {bound[key]}")
+    for key, most in {"learning_rate": math.inf, "share": 1}.items():
+        if type(bound[key]) not in (int, float, Fraction) or not 0 < bound[key] <= most:
+            raise UsageError(
+                f"train: {key} is a number above 0{' and at most 1' if most == 1 else ''}, not {bound[key]}"
+            )
+    if not isinstance(bound["flip"], bool):
+        raise UsageError(f"train: flip is true or false, not {bound['flip']}")
 
 
 def _bind_removal(step: Call) -> Call:
@@ -137,6 +155,8 @@ def _bind_removal(step: Call) -> Call:
     bound = REMOVALS.bind(own)
     part, seed = extra.get("part", "attacker"), extra.get("seed", 0)
     _check_part(part)
+    if type(seed) is not int or seed < 0:
+        raise UsageError(f"{step.name}: seed is a whole number of at least 0, not {seed}")
     settings = [(key, _bind_architecture(key, value)) for key, value in bound.kwargs]
     return Call(step.name, (), (*settings, ("part", part), ("seed", seed)))
 
