@@ -74,7 +74,7 @@ def run(
         workers: processes; 0 for one per core.
         device: where nets train and answer.
     """
-    columns = [name for name in suite.schemes if any(fnmatch(name, mask) for mask in schemes.split(","))]
+    columns = [name for name in suite.schemes if any(fnmatch(name, mask.strip()) for mask in schemes.split(","))]
     if not columns:
         raise UsageError(f"no scheme of {suite.name} matches {schemes!r}. It has {', '.join(suite.schemes)}.")
     zoo, store = Zoo(folder, device=device), Store(folder / "results.sqlite")
@@ -205,7 +205,8 @@ def _judge_all(
             keys[position, job.path] = cell_key(
                 format=FORMAT, suspect=suspect.recipe.digest, fingerprint=identity[job.path], alpha=suite.alpha
             )
-        missing = tuple(job.path for job in asked if keys[position, job.path] not in store)
+        # Two columns may share a fingerprint; it is asked once.
+        missing = tuple(dict.fromkeys(job.path for job in asked if keys[position, job.path] not in store))
         if missing:
             tasks[position] = Task(_judge, (str(suspect.recipe), missing, suite.alpha, str(folder), device))
     done = len(suspects) - len(tasks)
