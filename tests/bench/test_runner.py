@@ -1,0 +1,197 @@
+"""A suite runs, keeps everything, and computes nothing twice."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from tiny_suite import tiny_suite
+
+from whorl.bench.result import read_result, write_parquet, write_result
+from whorl.bench.runner import run
+from whorl.bench.store import Store
+from whorl.bench.summary import summarise
+from whorl.errors import InvalidFile, UsageError
+from whorl.schemes import SCHEMES
+from whorl.storage import read_fingerprint
+from whorl.zoo.cache import Zoo
+
+SUITE = tiny_suite()
+
+
+class Progress:
+    """Logs (stage, done, total)."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, *call):
+        self.calls.append(call)
+
+    def of(self, stage):
+        return [(done, total) for name, done, total in self.calls if name == stage]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def progress():
+    return Progress()
+
+
+@pytest.fixture(scope="module")
+def result(folder, progress):
+    return run(SUITE, folder=folder, workers=1, progress=progress)
+
+
+def test_every_suspect_meets_every_fingerprint_of_its_victim(result):
+    schemes = {"random", "fgsm", "fgsm k=0.02", "fgsm k=0.3"}
+    cells = {(cell.victim, cell.scheme, cell.suspect) for cell in result.cells}
+    suspects = ["int8", "FTLL", "WP p=.95", "labels", "same 1", "same 2", "random forest 1"]
+    assert cells == {(victim, scheme, suspect) for victim in (0, 1) for scheme in schemes for suspect in suspects}
+    assert len(result.cells) == len(cells)
+    kinds = {cell.suspect: cell.kind for cell in result.cells}
+    assert [kinds[suspect] for suspect in suspects] == ["derived"] * 3 + ["beyond"] + ["independent"] * 3
+
+
+def test_result_describes_the_suite(result):
+    assert (result.suite, result.alpha, result.budget, result.limit, result.null_size) == ("tiny", 0.25, 20, 0, 4)
+    assert result.columns == ["random", "fgsm"]
+    assert result.rows == ["int8", "FTLL", "WP p=.95", "labels"]
+    assert result.groups == ["same", "random forest"]
+    assert result.sweep == {"0.02": "fgsm(epsilon=0.02)", "0.3": "fgsm(epsilon=0.3)"}
+    assert result.paper == {"FTLL": {"fgsm": ".90"}}
+    assert result.machine.cores > 0
+    assert result.machine.versions["torch"]
+
+
+def test_cells_are_what_the_scheme_says(result, folder):
+    """Each similarity again, from the fingerprint and the model on disk."""
+    zoo = Zoo(folder)
+    for extraction in result.extractions:
+        fingerprint = read_fingerprint(folder / "fingerprints" / extraction.pictures)
+        scheme = SCHEMES.make(fingerprint.scheme)
+        assert len(fingerprint.queries) == (30 if extraction.scheme == "random" else 20)
+        assert fingerprint.victim == SUITE.victims[extraction.victim].digest
+        assert [scheme.observe(fingerprint, zoo.oracle(each)).similarity for each in SUITE.null] == extraction.null
+        assert list(extraction.known) == ["fine-tune"]
+        for row in SUITE.derived:
+            copy = zoo.oracle(SUITE.victims[extraction.victim].then(row.removal))
+            (cell,) = [
+                cell
+                for cell in result.cells
+                if (cell.victim, cell.scheme, cell.suspect) == (extraction.victim, extraction.scheme, row.label)
+            ]
+            assert cell.similarity == scheme.observe(fingerprint, copy).similarity
+            verdict = scheme.verify(fingerprint, copy, alpha=SUITE.alpha)
+            assert cell.decision == verdict.decision
+            assert cell.needed <= cell.spent == len(fingerprint.queries)
+            assert cell.accuracy == zoo.card(SUITE.victims[cell.victim].then(row.removal)).accuracy
+
+
+def test_copies_that_lost_their_accuracy_are_marked(result):
+    assert all(cell.damaged for cell in result.cells if cell.suspect == "WP p=.95")
+    assert not any(cell.damaged for cell in result.cells if cell.kind == "independent" or cell.suspect == "int8")
+
+
+def test_progress_counts_to_the_end(result, progress):
+    for stage in ("models", "fingerprints", "suspects"):
+        counts = progress.of(stage)
+        assert counts[0][0] == 0
+        assert counts[-1][0] == counts[-1][1] > 0
+        assert [done for done, _ in counts] == sorted({done for done, _ in counts})
+    assert progress.of("models")[0][1] == len({recipe.digest for recipe in SUITE.recipes()})
+
+
+def everything(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
+
+
+def test_a_second_run_computes_nothing(result, folder):
+    stamps, cells = everything(folder), len(Store(folder / "results.sqlite"))
+    assert cells == len({(cell.victim, cell.scheme, cell.suspect) for cell in result.cells})
+    progress = Progress()
+    again = run(SUITE, folder=folder, workers=1, progress=progress)
+    assert again == result
+    assert everything(folder) == stamps
+    assert len(Store(folder / "results.sqlite")) == cells
+    assert all(done == total for _, done, total in progress.calls)
+
+
+def test_a_run_goes_on_where_it_stopped(result, folder):
+    """One fingerprint and some cells are lost: only they, and what hangs on them, are made again."""
+    store = Store(folder / "results.sqlite")
+    keys = [key for (key,) in store._database.execute("SELECT key FROM cells ORDER BY key")]
+    with store._database:
+        store._database.executemany("DELETE FROM cells WHERE key = ?", [(key,) for key in keys[::9]])
+    lost = next(each for each in result.extractions if (each.victim, each.scheme) == (1, "random"))
+    (folder / "fingerprints" / lost.pictures).unlink()
+    stamps = everything(folder)
+    progress = Progress()
+    again = run(SUITE, folder=folder, workers=1, progress=progress)
+    assert progress.of("models") == [(19, 19)]
+    assert progress.of("fingerprints") == [(7, 8), (8, 8)]
+    assert {path: stamp for path, stamp in everything(folder).items() if path in stamps} == stamps
+    assert again.cells == result.cells
+
+
+def test_other_settings_are_other_cells(result, folder):
+    """Another alpha asks the models again and keeps models and fingerprints."""
+    stamps, before = everything(folder), len(Store(folder / "results.sqlite"))
+    other = run(replace(SUITE, alpha=0.3), folder=folder, schemes="random", workers=1)
+    assert everything(folder) == stamps
+    assert len(Store(folder / "results.sqlite")) == before + len(other.cells)
+    assert [cell.similarity for cell in other.cells] == [
+        cell.similarity for cell in result.cells if cell.scheme == "random"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("masks", "columns"),
+    [("rand*", ["random"]), ("fgsm,random", ["random", "fgsm"]), ("fgsm, random", ["random", "fgsm"])],
+)
+def test_schemes_can_be_chosen(result, folder, masks, columns):
+    assert run(SUITE, folder=folder, schemes=masks, workers=1).columns == columns
+
+
+def test_a_scheme_that_the_suite_lacks_is_refused_before_anything_is_built(tmp_path):
+    with pytest.raises(UsageError, match="It has random, fgsm"):
+        run(SUITE, folder=tmp_path, schemes="ipgard")
+    assert not list(tmp_path.iterdir())
+
+
+def test_json_reads_back(result, tmp_path):
+    write_result(result, tmp_path / "result.json")
+    assert read_result(tmp_path / "result.json") == result
+
+
+@pytest.mark.parametrize("change", [{"format": 2}, {"cells": [{}]}, {"more": 1}, {"alpha": "small"}])
+def test_a_result_that_lies_is_one_clear_line(result, tmp_path, change):
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(result.model_dump() | change))
+    with pytest.raises(InvalidFile, match="is not a result") as caught:
+        read_result(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_parquet_has_every_cell(result, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    write_parquet(result, tmp_path / "cells.parquet")
+    rows = parquet.read_table(tmp_path / "cells.parquet").to_pylist()
+    assert [row.pop("suite") for row in rows] == ["tiny"] * len(result.cells)
+    assert rows == [cell.model_dump() for cell in result.cells]
+
+
+def test_the_table_of_a_run(result):
+    """The summary of a real run: ranges of real cells."""
+    table = summarise(result)
+    for column in table.columns:
+        scheme = column.name if column.name == "random" else f"fgsm k={table.best_k:g}"
+        same = [c.similarity for c in result.cells if (c.scheme, c.group) == (scheme, "same")]
+        assert column.groups["same"].count == 4
+        assert (column.groups["same"].low, column.groups["same"].high) == (min(same), max(same))
+        assert column.rows["int8"].mean > column.groups["same"].mean

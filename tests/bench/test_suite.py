@@ -1,0 +1,56 @@
+"""Suites say what they consist of, and those of the catalog are sound."""
+
+from __future__ import annotations
+
+import pytest
+from tiny_suite import tiny_suite
+
+from whorl.bench.suite import SUITES
+from whorl.errors import UsageError
+from whorl.schemes import SCHEMES
+
+
+def test_recipes_are_all_models():
+    suite = tiny_suite()
+    found = [recipe.digest for recipe in suite.recipes()]
+    # 2 victims with 4 rows and 1 known copy each, 3 strangers, 4 models of the null
+    assert len(found) == len(set(found)) == 2 + 2 * 5 + 3 + 4
+
+
+def test_limited_is_smaller_and_says_so():
+    suite = tiny_suite().limited(1)
+    assert suite.limit == 1
+    assert len(suite.victims) == len(suite.derived) == len(suite.known) == 1
+    assert {group: len(models) for group, models in suite.independents.items()} == {"same": 1, "random forest": 1}
+    assert len(suite.null) == 4, "with fewer there would be no verdict"
+    with pytest.raises(UsageError, match="at least 1"):
+        suite.limited(0)
+
+
+def test_budget_of_a_column():
+    suite = tiny_suite()
+    assert (suite.budget_of("random"), suite.budget_of("fgsm")) == (30, 20)
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_suites_of_the_catalog(name):
+    suite = SUITES[name]()
+    assert suite.name == name
+    for expression in (*suite.schemes.values(), *suite.sweep.values()):
+        SCHEMES.make(expression)
+    assert not suite.chosen or suite.chosen in suite.schemes
+    assert all(recipe.parent is None for recipe in (*suite.victims, *suite.null))
+    tested = {recipe.digest for group in suite.independents.values() for recipe in group}
+    victims = {recipe.digest for recipe in suite.victims}
+    null = {recipe.digest for recipe in suite.null}
+    assert not tested & null, "a model under test may not calibrate"
+    assert not victims & (tested | null)
+    known = {suite.victims[0].then(row.removal).digest for row in suite.known}
+    copies = {suite.victims[0].then(row.removal).digest for row in suite.derived}
+    assert not known & copies
+    for row in suite.known:
+        assert "part=calibration" in row.removal, "known copies come from pictures of their own"
+    labels = [row.label for row in suite.derived] + list(suite.independents)
+    assert len(labels) == len(set(labels)), "rows and groups are told apart by their labels"
+    assert set(suite.budgets) <= set(suite.schemes)
+    assert suite.recipes()
