@@ -1,0 +1,108 @@
+"""The two pages: a benchmark, and one verdict. Each is one file of HTML that loads nothing and runs nothing."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from whorl.bench.result import Result
+from whorl.report import words
+from whorl.report.figures import aruc_by_k, curve_figure, match_figure
+from whorl.report.gaps import untested
+from whorl.report.pictures import gallery, read_gallery
+from whorl.report.strips import calibration_of, interval_bar, suspect_figure, threshold_of
+from whorl.report.study import Study
+from whorl.report.tables import paper_table
+from whorl.types import Fingerprint, Verdict
+
+__all__ = ["bench_page", "verdict_page"]
+
+SAYINGS: Final = {
+    "derived": "The suspect answers like the fingerprinted model, more than an independent model would by chance.",
+    "unrelated": "The suspect answers like an independent model; a copy made in one of the ways that this test is "
+    "known to catch would not.",
+    "inconclusive": "The evidence carries no decision, in either direction.",
+}
+
+
+def bench_page(result: Result, *, fingerprints: Path | None = None) -> str:
+    """The page of a benchmark: the paper's table, curves, matches of every suspect, pictures, and what is untested.
+
+    Parameters:
+        fingerprints: folder of the files that `Extraction.pictures` names; without it there are no pictures.
+
+    Raises:
+        InvalidFile: a fingerprint file is damaged.
+    """
+    study = Study.of(result)
+    columns = study.summary.columns
+    best = study.summary.best_k
+    chosen = study.column()
+    matches = [match_figure(study, column, key=f"match-{i}") for i, column in enumerate(columns)]
+    curves = [curve_figure(study, column, key=f"curve-{i}") for i, column in enumerate(columns)]
+    firsts = [next(iter(study.extractions(column)), None) for column in columns]
+    galleries = [read_gallery(fingerprints, first.pictures) if first else None for first in firsts]
+    return _page(
+        "bench.html.j2",
+        result=result,
+        columns=columns,
+        chosen=chosen,
+        best=best,
+        sections=paper_table(study),
+        sweep=sorted(study.summary.sweep, key=lambda point: point.k),
+        sweep_figure=aruc_by_k(study.summary.sweep, best, key="sweep") if best is not None else "",
+        matches=list(zip(columns, matches, strict=True)),
+        curves=list(zip(columns, curves, strict=True)),
+        galleries=[(column, shown) for column, shown in zip(columns, galleries, strict=True) if shown],
+        beyond=study.rows(beyond=True),
+        untested=untested(study),
+    )
+
+
+def verdict_page(verdict: Verdict, *, fingerprint: Fingerprint | None = None) -> str:
+    """The page of one verdict: decision, evidence, power, what it does not show, how to reproduce it.
+
+    Parameters:
+        fingerprint: the fingerprint that was verified; adds the values of the null, known copies and pictures.
+
+    Raises:
+        UsageError: the fingerprint is not the one of the verdict.
+    """
+    calibration = calibration_of(verdict, fingerprint)
+    threshold = threshold_of(verdict, calibration)
+    power = [
+        (removal, of, interval_bar(of["power"], of["low"], of["high"], key=f"power-{i}"))
+        for i, (removal, of) in enumerate(verdict.power.items())
+    ]
+    return _page(
+        "verdict.html.j2",
+        verdict=verdict,
+        saying=SAYINGS[verdict.decision],
+        threshold=threshold,
+        figure=suspect_figure(verdict, calibration, threshold),
+        copies=bool(calibration and calibration.derived),
+        power=power,
+        pictures=gallery(fingerprint.queries) if fingerprint else None,
+        fingerprint=fingerprint,
+    )
+
+
+def _page(template: str, **values: object) -> str:
+    return _environment().get_template(template).render(**values)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("whorl.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    names = ("count", "interval", "listed", "p_value", "percent", "plain", "rate", "seconds")
+    environment.filters.update({name: getattr(words, name) for name in names})
+    return environment
