@@ -112,7 +112,9 @@ def test_hidden_units_can_be_scaled(name):
 def test_frozen_copy_folds_norms(name):
     net = lively(name)
     inputs = torch.rand(4, 3, 16, 16, generator=generator(2))
-    duplicate = frozen(net)
+    duplicate = frozen(net.train())  # its own mode must not matter, and stays
+    assert net.training
+    net.eval()
     norms = {
         kind: sum(isinstance(m, nn.BatchNorm2d) for m in each.modules())
         for kind, each in (("net", net), ("frozen", duplicate))

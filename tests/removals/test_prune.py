@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from whorl.errors import UsageError
-from whorl.nets.training import accuracy, build
+from whorl.nets.training import accuracy
 from whorl.oracles.torch import TorchOracle
 from whorl.removals import REMOVALS
+from whorl.testing import tiny_victim
 
 
 def apply(expression, victim, data):
@@ -74,10 +75,8 @@ def test_whole_filters_go_and_stay(sixteenths, victim, attacker_data):
 @torch.no_grad()
 def test_a_pruned_filter_carries_nothing(architecture, attacker_data):
     """Whatever a reader made of a pruned unit does not matter any more: norms may not turn zero into an offset."""
-    net = build(architecture, (1, 8, 8), 10, torch.Generator().manual_seed(0)).eval()
-    victim = TorchOracle(net, input_shape=(1, 8, 8), classes=10)
-    with torch.enable_grad():
-        pruned = apply("prune_filters(1/2)", victim, attacker_data)
+    with torch.enable_grad():  # of a trained net, whose offsets are not 0
+        pruned = apply("prune_filters(1/2)", tiny_victim(architecture=architecture), attacker_data)
     inputs = attacker_data.inputs(slice(0, 5))
     expected = pruned(inputs)
     for number, units in enumerate(pruned.hidden_units()):
