@@ -73,6 +73,13 @@ def test_enough_errors_need_no_mixture(victim, held_out):
     assert queries.notes["asked_of_victim"] == len(held_out)
 
 
+def test_asking_again_counts_anew(victim, held_out):
+    """The same seed gives the same bytes, whatever the victim was asked before."""
+    first, again = (Negatives().sample(victim, held_out, budget=60, generator=generator()) for _ in range(2))
+    assert first.notes == again.notes
+    assert first.inputs.equal(again.inputs)
+
+
 def _truth(inputs, data):
     rows = {picture.numpy().tobytes(): int(label) for picture, label in zip(data.inputs(), data.labels, strict=True)}
     return torch.tensor([rows[picture.numpy().tobytes()] for picture in inputs])

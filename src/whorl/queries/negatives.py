@@ -41,6 +41,7 @@ class Negatives(Sampler):
 
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """Misclassified pictures; the companion ``natural`` says which are not mixtures."""
+        before = victim.queries_spent
         order = torch.randperm(len(data), generator=generator)
         images, labels = data.inputs(order), data.labels[order]
         wrong = victim.labels(images) != labels
@@ -63,7 +64,7 @@ class Negatives(Sampler):
                 f"{rounds * max(budget, 64)} CutMix pictures; give more labelled pictures or a smaller budget"
             )
         companions = {"natural": torch.arange(budget) < natural}
-        return Queries(found, companions, {"natural_errors": natural, "asked_of_victim": victim.queries_spent})
+        return Queries(found, companions, {"natural_errors": natural, "asked_of_victim": victim.queries_spent - before})
 
 
 def cutmix(images: Tensor, labels: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
