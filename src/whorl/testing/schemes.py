@@ -123,6 +123,7 @@ def _check_seeds(first: Fingerprint, again: Fingerprint, other: Fingerprint) -> 
     name = first.scheme
     for key, one in _tensors(first).items():
         promise(same_bytes(one, _tensors(again)[key]), f"{name} gives another {key} for the same seed")
+    promise(first.queries.notes == again.queries.notes, f"{name} gives other notes for the same seed")
     promise(
         not torch.equal(first.queries.inputs, other.queries.inputs), f"{name} gives the same queries for another seed"
     )
