@@ -20,7 +20,7 @@ from whorl.errors import UsageError
 __all__ = ["PARTS", "Dataset", "Source", "divide"]
 
 # The share of each part where one finite set has to be divided.
-# victim: trains the victim, and the independent models that are hardest to tell from it. attacker: what the thief holds.
+# victim: trains the victim, and the independent models that are hardest to tell from it. attacker: the thief's.
 # calibration: the owner's, for known copies and for independent models with pictures of their own.
 # queries: the owner's held-out pictures, on which nobody may train. test: accuracy and agreement.
 PARTS: Final[Mapping[str, float]] = {

@@ -70,8 +70,9 @@ def descend(
         enough: all stop once this many rows have loss 0; 0 for all.
     """
     rows = torch.arange(len(start), device=start.device)
-    point = start.clone()
-    best = Descent(start.clone(), torch.full_like(rows, torch.inf, dtype=start.dtype), torch.zeros_like(rows))
+    # The nets run channels last; points in another layout would be copied at every pass.
+    point = start.contiguous(memory_format=torch.channels_last).clone()
+    best = Descent(point.clone(), torch.full_like(rows, torch.inf, dtype=start.dtype), torch.zeros_like(rows))
     best_at = torch.zeros_like(rows)
     adam = Adam(point, learning_rate)
     for step in range(iterations):

@@ -1,0 +1,138 @@
+"""Extraction and verification against their floors, as ratios within one run on one thread.
+
+Extraction: IPGuard with n = 100 against (a) the floor, that is the sample passes really needed times the best measured
+time of one forward-backward pass per sample, and (b) a per-picture loop on the same frozen net that reaches the same
+loss. Verification: label answers of the oracle against a bare batched forward pass.
+
+Run: python benchmarks/speed.py [-o benchmarks/results/speed.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from whorl.bench.result import describe_machine
+from whorl.data import SOURCES
+from whorl.nets.training import Schedule, accuracy, build, fit
+from whorl.oracles.torch import TorchOracle, frozen
+from whorl.queries.boundary import boundary_loss
+from whorl.schemes import SCHEMES
+from whorl.storage import write_json
+
+REPEATS = 5
+
+
+def timed(work: Callable[[], object], repeats: int = REPEATS) -> float:
+    """Median processor seconds of this thread."""
+    work()
+    seconds = []
+    for _ in range(repeats):
+        started = time.process_time()
+        work()
+        seconds.append(time.process_time() - started)
+    return statistics.median(seconds)
+
+
+def pass_seconds(net: torch.nn.Module, shape: tuple[int, int, int]) -> dict[int, float]:
+    """Seconds of one forward-backward pass per sample, by batch size."""
+    model = frozen(net)
+    best: dict[int, float] = {}
+    for batch in (1, 25, 50, 100, 200):
+        inputs = torch.rand(batch, *shape).to(memory_format=torch.channels_last).requires_grad_()
+
+        def once(inputs: torch.Tensor = inputs) -> None:
+            torch.autograd.grad(model(inputs).sum(), inputs)
+
+        best[batch] = timed(once, 9) / batch
+    return best
+
+
+def one_by_one(net: torch.nn.Module, fingerprint: object, margin: float, count: int) -> float:
+    """Seconds of the loop over pictures: frozen net, input gradients only, torch's own Adam."""
+    model, queries = frozen(net), fingerprint.queries  # type: ignore[attr-defined]
+    started = time.process_time()
+    for index in range(count):
+        point = queries.companions["seeds"][index : index + 1].clone().requires_grad_()
+        near, far = queries.companions["source"][index : index + 1], queries.companions["target"][index : index + 1]
+        adam = torch.optim.Adam([point], lr=0.001)
+        for _ in range(1000):
+            loss = boundary_loss(model(point), near, far, margin)
+            if float(loss) == 0:
+                break
+            (point.grad,) = torch.autograd.grad(loss.sum(), point)
+            adam.step()
+            with torch.no_grad():
+                point.clamp_(0, 1)
+    return time.process_time() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/results/speed.json"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = []
+    cases = [
+        ("resnet8", 16, 6, "random", 5.0),
+        ("resnet8", 16, 6, "least-likely", 5.0),
+        ("resnet20", 32, 3, "random", 5.0),
+    ]
+    for architecture, size, epochs, target, margin in cases:
+        data = SOURCES.make(f"textures(size={size}, images=4000, noise=0.1)")
+        train, test = data.load("victim"), data.load("test")
+        generator = torch.Generator().manual_seed(0)
+        net = build(architecture, train.input_shape, 10, generator)
+        fit(net, train, Schedule(epochs=epochs, learning_rate=0.2, policy="one-cycle"), generator=generator)
+        victim = TorchOracle(net, input_shape=train.input_shape, classes=10)
+        passes = pass_seconds(net, train.input_shape)
+        scheme = SCHEMES.make(f"ipguard(margin={margin}, target={target})")
+        started = time.process_time()
+        fingerprint = scheme.extract(victim, train, budget=100)
+        extraction = time.process_time() - started
+        notes = fingerprint.queries.notes
+        needed = int(notes["passes"])
+        floor = needed * min(passes.values())
+        sample = 100 if size == 16 else 20
+        loop = one_by_one(net, fingerprint, margin, sample) * 100 / sample
+        inputs = test.inputs(slice(0, 1000))
+
+        def bare(net: torch.nn.Module = net, inputs: torch.Tensor = inputs) -> None:
+            with torch.inference_mode():
+                for chunk in inputs.split(256):
+                    net(chunk.to(memory_format=torch.channels_last)).argmax(1)
+
+        def through(victim: TorchOracle = victim, inputs: torch.Tensor = inputs) -> None:
+            victim.labels(inputs)
+
+        ratios = [timed(through, 3) / timed(bare, 3) for _ in range(REPEATS)]
+        rows.append(
+            {
+                "net": architecture,
+                "size": size,
+                "accuracy": accuracy(net, test),
+                "scheme": str(scheme),
+                "converged": notes["converged"],
+                "passes": needed,
+                "pass_seconds_by_batch": passes,
+                "extraction_seconds": extraction,
+                "floor_seconds": floor,
+                "extraction_over_floor": extraction / floor,
+                "loop_seconds": loop,
+                "loop_measured_on": sample,
+                "loop_over_extraction": loop / extraction,
+                "verification_over_bare": statistics.median(ratios),
+                "verification_over_bare_all": ratios,
+            }
+        )
+        print(rows[-1], flush=True)
+    write_json(options.output, {"machine": describe_machine("cpu").model_dump(), "threads": 1, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
