@@ -129,7 +129,7 @@ def _describe(models: list[str], train: str | None, count: int) -> str:
     return " and ".join(parts)
 
 
-def _counter(show, what: str, total: int):
+def _counter(show: Callable[[str, int, int], None], what: str, total: int) -> Callable[[], None]:
     done = 0
 
     def step() -> None:

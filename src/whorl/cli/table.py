@@ -45,8 +45,8 @@ def suite_table(result: Result, summary: Summary) -> Iterator[RenderableType]:
     yield table
     yield Text(
         "Mean matching rate over victims; ranges over independent models; (the paper's own figure). * not claimed by "
-        "the paper and not in the averages; ! a copy that lost over 5 points of accuracy. flagged, accused: called derived "
-        f"at alpha {result.alpha:g} with a null of {result.null_size} models.",
+        "the paper and not in the averages; ! a copy that lost over 5 points of accuracy. flagged, accused: called "
+        f"derived at alpha {result.alpha:g} with a null of {result.null_size} models.",
         style="dim",
     )
     if summary.sweep:
