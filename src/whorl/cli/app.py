@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from whorl.cli import bench, calibrate, demo, doctor, extract, listing, report, verify, zoo
+from whorl.cli.console import end_workers_on_interrupt
 
 __all__ = ["app", "main"]
 
@@ -45,4 +46,5 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main() -> None:
     """Entry point of the console script."""
+    end_workers_on_interrupt()
     app()

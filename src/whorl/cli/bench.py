@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from whorl.cli.console import bar, chatter, guarded, out, print_json
+from whorl.cli.console import bar, checked_device, guarded, out, print_json, say
 from whorl.cli.options import Cache, Device, Jobs, Json, Quiet
 
 __all__ = ["app"]
@@ -51,6 +51,7 @@ def run(
     from whorl.bench.suite import SUITES
     from whorl.zoo.cache import default_cache
 
+    checked_device(device)
     chosen = SUITES[suite]()
     if limit:
         chosen = chosen.limited(limit)
@@ -60,7 +61,7 @@ def run(
     if output is not None:
         write_result(result, output)
         if not quiet:
-            chatter.print(f"result: {output}  page: whorl report {output}", highlight=False)
+            say(f"result: {output}  page: whorl report {output}")
     _show(result, as_json)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from whorl.cli.console import bar, chatter, guarded, model_options, print_json
+from whorl.cli.console import bar, guarded, model_options, print_json, say
 from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode
 
 __all__ = ["calibrate"]
@@ -104,7 +104,7 @@ def calibrate(
         return
     typer.echo(f"{target}  null of {len(null)} models, largest similarity {max(null.similarities):.3f}")
     if not quiet:
-        chatter.print(f"smallest p-value that it allows: {document['smallest_p_value']:.4f}", highlight=False)
+        say(f"smallest p-value that it allows: {document['smallest_p_value']:.4f}")
 
 
 def _models(given: str) -> list[str]:

@@ -5,17 +5,30 @@ from __future__ import annotations
 import functools
 import json
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from whorl.errors import UsageError, WhorlError
 
-__all__ = ["INTERRUPTED", "bar", "chatter", "guarded", "model_options", "out", "print_json"]
+__all__ = [
+    "INTERRUPTED",
+    "bar",
+    "chatter",
+    "checked_device",
+    "end_workers_on_interrupt",
+    "guarded",
+    "model_options",
+    "out",
+    "print_json",
+    "say",
+]
 
 INTERRUPTED = 130
 
@@ -34,14 +47,42 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
         try:
             return verb(*args, **kwargs)
         except WhorlError as error:
-            chatter.print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False)
+            _complain(str(error))
             sys.exit(error.exit_code)
+        except BrokenPipeError:
+            raise  # whoever read stdout has seen enough; that is no mistake
+        except OSError as error:
+            _complain(f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "))
+            sys.exit(WhorlError.exit_code)
         except KeyboardInterrupt:
             command = shlex.join(["whorl", *sys.argv[1:]])
-            chatter.print(f"stopped; what is finished is kept. Go on with: {_plain(command)}", highlight=False)
+            say(f"stopped; what is finished is kept. Go on with: {command}")
             sys.exit(INTERRUPTED)
 
     return run
+
+
+def end_workers_on_interrupt() -> None:
+    """From now on Ctrl-C also ends the worker processes, whose models would take minutes that nobody waits for."""
+
+    def stop(*_: object) -> None:
+        import multiprocessing
+
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a parent wants it ignored
+        signal.signal(signal.SIGINT, stop)
+
+
+def say(text: str) -> None:
+    """One line of chatter on stderr, as it is."""
+    chatter.print(text, markup=False, highlight=False)
+
+
+def _complain(text: str) -> None:
+    chatter.print(f"[bold red]error:[/] {escape(text)}", highlight=False)
 
 
 def print_json(document: Any) -> None:
@@ -83,13 +124,20 @@ def model_options(
     return options
 
 
+def checked_device(device: str) -> str:
+    """The device, if torch can put a tensor there; `UsageError` otherwise."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):  # an unknown word, and one that this build of torch leaves out
+        raise UsageError(f"no such device here: {device!r}. Those that there are: type whorl doctor") from None
+    return device
+
+
 def _value(text: str) -> Any:
     """JSON where it is JSON, text where it is not."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")

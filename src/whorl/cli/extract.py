@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from whorl.cli.console import chatter, guarded, model_options, print_json
+from whorl.cli.console import chatter, guarded, model_options, print_json, say
 from whorl.cli.options import Architecture, Classes, Json, Quiet, Set, Shape, TrustCode
 
 __all__ = ["extract"]
@@ -60,7 +60,11 @@ def extract(
         return
     typer.echo(f"{output}  {document['bytes']:,} bytes  {document['queries']} queries  id {document['id']}")
     if not quiet:
-        notes = ", ".join(f"{key} {value:.4g}" for key, value in document["notes"].items())
-        chatter.print(f"{fingerprint.seconds:.1f} s; {notes}", highlight=False)
-        chatter.print("The queries are secret: whoever has them can dodge them. Keep the file private.")
-        chatter.print(f"A verdict needs independent models. Type: whorl calibrate {output} --help")
+        facts = [f"{key} {_shown(value)}" for key, value in document["notes"].items()]
+        say("; ".join([f"{fingerprint.seconds:.1f} s", *facts]))
+        say("The queries are secret: whoever has them can dodge them. Keep the file private.")
+        say(f"A verdict needs independent models. Type: whorl calibrate {output} --help")
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else str(value)

@@ -24,5 +24,5 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no chat
 Cache = Annotated[
     Path | None, typer.Option(help="Where models, fingerprints and results are kept. [$WHORL_CACHE or ~/.cache/whorl]")
 ]
-Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Worker processes; 0 for one per core.")]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=0, help="Worker processes; 0 for one per core.")]
 Device = Annotated[str, typer.Option(help="Where nets train and answer: cpu, cuda, mps.")]

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from whorl.cli.console import bar, guarded, out, print_json
+from whorl.cli.console import bar, checked_device, guarded, out, print_json
 from whorl.cli.options import Cache, Device, Jobs, Json, Quiet
 
 __all__ = ["app"]
@@ -34,7 +34,7 @@ def build(
     from whorl.zoo.cache import Zoo
     from whorl.zoo.recipe import parse_recipe
 
-    zoo, wanted = Zoo(cache, device=device), [parse_recipe(text) for text in recipes]
+    zoo, wanted = Zoo(cache, device=checked_device(device)), [parse_recipe(text) for text in recipes]
     missing = zoo.missing(wanted)
     with bar(quiet) as show:
         done = 0
