@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from whorl.cli.bench import run
-from whorl.cli.console import chatter, guarded
+from whorl.cli.console import guarded, say
 from whorl.cli.options import Cache, Jobs, Quiet
 
 __all__ = ["demo"]
@@ -29,9 +29,9 @@ def demo(
     from whorl.report.pages import bench_page
     from whorl.zoo.cache import default_cache
 
-    run("ipguard/digits", output=output, cache=cache, jobs=jobs, quiet=True)
+    run("ipguard/digits", output=output, cache=cache, jobs=jobs, quiet=quiet)
     page = output.with_suffix(".html")
     fingerprints = (cache or default_cache()) / "fingerprints"
     page.write_text(bench_page(read_result(output), fingerprints=fingerprints), encoding="utf-8")
     if not quiet:
-        chatter.print(f"page: {page}   with your own model: whorl extract --help", highlight=False)
+        say(f"page: {page}   with your own model: whorl extract --help")
