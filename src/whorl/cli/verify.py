@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from whorl.cli.console import bar, chatter, guarded, model_options, out, print_json
+from whorl.cli.console import bar, chatter, guarded, model_options, out, print_json, say
 from whorl.cli.options import Architecture, Cache, Classes, Json, Quiet, Set, Shape, TrustCode
 
 __all__ = ["verify"]
@@ -87,14 +87,15 @@ def verify(
     else:
         _show(document, quiet)
         if report is not None and not quiet:
-            chatter.print(f"page: {report}", highlight=False)
+            say(f"page: {report}")
     if fail_on is not None and verdict.decision == fail_on.value:
         raise typer.Exit(CODES[fail_on])
 
 
 def _implied(known: Any, options: dict[str, Any], suspect: str) -> dict[str, Any]:
     """The fingerprint knows the shape and the classes that a bare file or an address does not tell."""
-    if Path(suspect).suffix in (".toml", ".skops", ".safetensors") or Path(suspect).is_dir():
+    described = (".toml", ".skops") if "architecture" in options else (".toml", ".skops", ".safetensors")
+    if Path(suspect).suffix in described or Path(suspect).is_dir():
         return options
     return {"input_shape": list(known.queries.inputs.shape[-3:]), "classes": known.classes} | options
 
