@@ -65,6 +65,7 @@ def verify(
     if record is None and oracle.block is not None:
         record = (cache or default_cache()) / "answers" / f"{oracle.digest[:20]}-{oracle.access.name.lower()}.sqlite"
     if record is not None:
+        record.parent.mkdir(parents=True, exist_ok=True)
         oracle = Recorded(oracle, record)
     size = len(known.queries)
     with bar(quiet) as show:
