@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,8 +36,6 @@ __all__ = [
     "write_fingerprint",
 ]
 
-__version__ = version("whorl")
-
 # Imported on first use, so that `import whorl` and `whorl --help` do not wait for torch.
 _FACE = {
     "Access": "whorl.types:Access",
@@ -58,6 +55,10 @@ _FACE = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("whorl")
     if name not in _FACE:
         raise AttributeError(f"module 'whorl' has no attribute {name!r}")
     module, _, attribute = _FACE[name].partition(":")

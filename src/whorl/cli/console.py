@@ -13,7 +13,6 @@ from typing import Any, ParamSpec, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from whorl.errors import UsageError, WhorlError
 
@@ -93,6 +92,14 @@ def print_json(document: Any) -> None:
 @contextmanager
 def bar(quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
     """A progress bar on stderr; the yielded function takes (what, done, total)."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )  # late: help need not wait for it
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=chatter, disable=quiet or not chatter.is_terminal) as progress:
         tasks: dict[str, Any] = {}
