@@ -92,6 +92,7 @@ def print_json(document: Any) -> None:
 @contextmanager
 def bar(quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
     """A progress bar on stderr; the yielded function takes (what, done, total)."""
+    # Imported late, so that help need not wait for it.
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
