@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from whorl.bench.result import Cell, Extraction, Result
+from whorl.errors import UsageError
 from whorl.metrics import ClusterEstimate, Interval, aruc, auc, auc_interval, clopper_pearson, cluster_bootstrap
 
 __all__ = ["Column", "KPoint", "Range", "Share", "Summary", "summarise"]
@@ -130,13 +131,18 @@ def _key(result: Result, k: float | None) -> str:
 def _clusters(
     result: Result, positives: Sequence[Cell], negatives: Sequence[Cell]
 ) -> list[tuple[list[float], list[float]]]:
-    return [
+    """Scores by victim; a victim none of whose copies kept its accuracy says nothing."""
+    clusters = [
         (
             _scores(cell for cell in positives if cell.victim == victim),
             _scores(cell for cell in negatives if cell.victim == victim),
         )
         for victim in range(len(result.victims))
     ]
+    kept = [cluster for cluster in clusters if all(cluster)]
+    if not kept:
+        raise UsageError(f"no copy of {result.suite} kept its accuracy, so there is nothing to average")
+    return kept
 
 
 def _aruc(result: Result, positives: Sequence[Cell], negatives: Sequence[Cell]) -> ClusterEstimate:
