@@ -1,0 +1,122 @@
+"""``whorl extract`` and ``whorl calibrate``: what an owner does before any suspect."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from whorl.storage import read_fingerprint
+
+DATA = "digits(size=8)"
+STRANGER = "train(mlp(width=8), digits(size=8), part=calibration, epochs=1)"
+
+
+def test_extract_writes_the_same_bytes_for_the_same_seed(whorl, case, tmp_path):
+    first, second = tmp_path / "new" / "first.fp", tmp_path / "second.fp"
+    arguments = ("extract", case.victim, "--data", DATA, "--scheme", "fgsm", "--budget", "7", "--json")
+    result = whorl(*arguments, "-o", first)
+    assert result.stderr == ""
+    document = json.loads(result.stdout)
+    assert document["fingerprint"] == str(first)
+    assert (document["queries"], document["bytes"]) == (7, first.stat().st_size)
+    assert document["scheme"].startswith("fgsm(")
+    assert document["seconds"] >= 0
+    again = json.loads(whorl(*arguments, "-o", second).stdout)
+    assert again["id"] == document["id"]
+    other = json.loads(whorl(*arguments, "--seed", "1", "-o", second).stdout)
+    assert other["id"] != document["id"]
+
+
+def test_extract_says_what_to_type_next_and_is_quiet_where_asked(whorl, case, tmp_path):
+    arguments = ("extract", case.victim, "--data", DATA, "--scheme", "ipguard(iterations=5)", "--budget", "3")
+    path = tmp_path / "odd [name].fp"
+    loud = whorl(*arguments, "-o", path)
+    assert loud.stdout.startswith(f"{path}  ")
+    assert " bytes  3 queries  id " in loud.stdout
+    assert "secret" in loud.stderr
+    assert f"whorl calibrate {path} --help" in loud.stderr.splitlines()[-1]
+    quiet = whorl(*arguments, "-o", path, "--quiet")
+    assert (quiet.stdout, quiet.stderr) == (loud.stdout, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--data", DATA, "--scheme", "ipgard"], 2, "Did you mean ipguard"),
+        (["--data", DATA, "--scheme", "ipguard(marginn=1)"], 2, "Did you mean margin"),
+        (["--data", "digit"], 2, "digits"),
+        (["--data", "digits(size=16)"], 2, "takes pictures (1, 8, 8)"),
+        (["--data", DATA, "--part", "thief"], 2, "no such part"),
+        (["--data", DATA, "--budget", "0"], 2, "at least one query"),
+        (["--data", DATA, "--scheme", "random", "--budget", "100000"], 2, "pictures"),
+        (["--data", DATA, "--scheme", "random", "--classes", "3"], 2, "classes"),
+    ],
+)
+def test_a_mistake_of_extract_ends_in_one_line(whorl, case, tmp_path, arguments, code, told):
+    result = whorl("extract", case.victim, "-o", tmp_path / "x.fp", *arguments)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert told in result.stderr.splitlines()[-1]
+    assert result.stderr.count("error: ") == 1
+    assert not (tmp_path / "x.fp").exists()
+
+
+def test_a_model_that_grants_too_little_is_refused(whorl, case, tmp_path):
+    (tmp_path / "model.toml").write_text(f'kind = "torch"\npath = "{case.victim}"\naccess = "logits"\n')
+    result = whorl("extract", tmp_path, "--data", DATA, "-o", tmp_path / "x.fp", "--quiet")
+    assert result.exit_code == 6
+    assert "ipguard needs GRADIENTS of the victim" in result.stderr
+    assert "whorl schemes --victim-access logits" in result.stderr
+
+
+def test_calibrate_takes_a_folder_of_independents(whorl, case, tmp_path):
+    output = tmp_path / "mine.fp"
+    result = whorl("calibrate", case.raw, "--independent", case.independents, "-o", output, "--json")
+    assert result.stderr == ""
+    document = json.loads(result.stdout)
+    assert document["null"]["size"] == 19
+    assert document["null"]["pool"] == "19 models given by the owner"
+    assert document["smallest_p_value"] == pytest.approx(1 / 20)
+    calibrated = read_fingerprint(output)
+    assert calibrated.calibration is not None
+    assert sorted(calibrated.calibration.null.similarities) == sorted(
+        read_fingerprint(case.calibrated).calibration.null.similarities
+    )
+    assert max(calibrated.calibration.null.similarities) == document["null"]["max"]
+
+
+def test_calibrate_trains_independents_and_makes_copies(whorl, case, tmp_path):
+    output = tmp_path / "mine.fp"
+    arguments = ("calibrate", case.raw, "--train", STRANGER, "--count", "2", "-j", "1", "-o", output)
+    copies = ("--victim", case.victim, "--removal", "quantise(int8)", "--copies", "2", "--data", DATA)
+    known = ("--derived", f"tuned={case.stolen}", "--pool", "two small nets", "--siblings", "1")
+    result = whorl(*arguments, *copies, *known)
+    assert f"{output}  null of 2 models, largest similarity 0." in result.stdout
+    assert "smallest p-value that it allows: 0.3333" in result.stderr
+    calibration = read_fingerprint(output).calibration
+    assert (calibration.null.pool, calibration.null.siblings) == ("two small nets", 1)
+    assert {name: len(values) for name, values in calibration.derived.items()} == {"quantise(int8)": 2, "tuned": 1}
+    assert min(calibration.derived["quantise(int8)"]) > max(calibration.null.similarities)
+    quiet = whorl(*arguments, "--quiet")
+    assert quiet.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "give --independent MODEL (repeatable) or --train RECIPE"),
+        (["--independent", "{independents}", "--removal", "quantise(int8)"], "give --victim MODEL and --data PICTURES"),
+        (["--independent", "{independents}", "--derived", "{stolen}"], "--derived takes REMOVAL=MODEL"),
+        (["--train", "train(mlp, digits(size=8)) -> quantise(int8)"], "trained from nothing"),
+        (["--train", "trane(mlp)"], "a recipe begins with train"),
+        (["--independent", "{folder}/missing.onnx"], "no such file"),
+    ],
+)
+def test_a_mistake_of_calibrate_ends_in_one_line(whorl, case, arguments, told):
+    before = case.raw.read_bytes()
+    paths = {name: str(getattr(case, name)) for name in ("independents", "stolen", "folder")}
+    result = whorl("calibrate", case.raw, *(argument.format(**paths) for argument in arguments))
+    assert (result.exit_code, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert told in line
+    assert case.raw.read_bytes() == before
