@@ -1,0 +1,234 @@
+"""Everything that the documentation tells a reader to type, typed.
+
+Fenced blocks of a file run in order in one temporary folder. What a fence's info string means:
+
+- ``console``: lines after ``$ `` are commands for bash; one that ends in a backslash goes on in the next. A command
+  must exit with 0, or with N where it ends in ``# exits with N``. The lines after it are its output: all of stdout, of
+  stderr or of both. Spaces count as one; ``…`` or ``...`` stands for anything in a line, alone on a line for any lines.
+- ``python``: runs in one namespace for the whole file, which sees the same environment as the commands do.
+- ``toml`` (or ``python``) with the first line ``# file: NAME``: is written to NAME. The entry points of a
+  ``pyproject.toml`` are installed for the commands that follow, as pip would install them.
+- ``text``: is for reading only. There is no other info string.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")] + sorted(ROOT.glob("docs/*.md"))
+FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"# file: (\S+)\n")
+CODE = re.compile(r"#\s*exits with (\d+)\s*$")
+LINK = re.compile(r"\]\((?!https?://|mailto:|#)([^)#\s]+)[^)]*\)")
+PATIENCE = 200  # seconds for one command on a busy machine
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block; ``line`` is that of its first line of content, from 1."""
+
+    info: str
+    body: str
+    line: int
+
+
+@dataclass
+class Command:
+    """A line to type, and what it is said to print (None: not said)."""
+
+    text: str
+    expected: str | None = None
+
+    @property
+    def code(self) -> int:
+        found = CODE.search(self.text)
+        return int(found.group(1)) if found else 0
+
+
+def blocks_of(text):
+    return [
+        Block(match["info"].strip(), match["body"], text.count("\n", 0, match.start("body")) + 1)
+        for match in FENCE.finditer(text)
+    ]
+
+
+def commands_of(body):
+    found: list[Command] = []
+    goes_on = False
+    for line in body.splitlines():
+        if goes_on:
+            found[-1].text += "\n" + line.removeprefix("> ")
+        elif line.startswith("$ "):
+            found.append(Command(line.removeprefix("$ ")))
+        elif found:
+            found[-1].expected = (found[-1].expected or "") + line + "\n"
+        else:
+            raise ValueError(f"output before the first command: {line}")
+        goes_on = line.endswith("\\") and (goes_on or line.startswith("$ "))
+    return found
+
+
+def tidy(text):
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+def pattern_of(expected):
+    parts = []
+    for line in tidy(expected).splitlines():
+        pieces = [re.escape(piece) for piece in re.split(r"…|\.\.\.", line)]
+        parts.append(r"(?:.*\n)*?" if line in ("…", "...") else ".*".join(pieces) + r"\n")
+    return re.compile("".join(parts))
+
+
+def is_said(expected, out, error):
+    pattern = pattern_of(expected)
+    return any(pattern.fullmatch(tidy(text)) for text in (out, error, out + error, error + out))
+
+
+class Reader:
+    """Somebody who types what a document says, in an empty folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.module = ModuleType("document")
+
+    def read(self, text, name):
+        for block in blocks_of(text):
+            if block.info == "text":
+                continue
+            place = f"{name}:{block.line}"
+            if block.info in ("toml", "python") and (match := FILE.match(block.body)):
+                self.write(match.group(1), block.body)
+            elif block.info == "python":
+                code = compile("\n" * (block.line - 1) + block.body, name, "exec", dont_inherit=True)
+                exec(code, self.module.__dict__)
+            elif block.info == "console":
+                for command in commands_of(block.body):
+                    self.type(command, place)
+            else:
+                raise ValueError(f"{place}: a block is console, python, text, or toml with # file:, not {block.info!r}")
+
+    def write(self, file, body):
+        path = self.folder / file
+        assert path.resolve().is_relative_to(self.folder.resolve()), f"{file} is outside of the reader's folder"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(body)
+        if path.name == "pyproject.toml":
+            self.install(tomllib.loads(body)["project"])
+
+    def install(self, project):
+        info = self.folder / "site" / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+        info.mkdir(parents=True)
+        groups = project.get("entry-points", {})
+        lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in names.items()) for group, names in groups.items()]
+        (info / "entry_points.txt").write_text("\n".join(lines))
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+        )
+
+    def type(self, command, place):
+        done = subprocess.run(
+            ["bash", "-c", command.text],
+            cwd=self.folder,
+            env=os.environ | {"PYTHONPATH": f"{self.folder}{os.pathsep}{self.folder / 'site'}"},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            stdin=subprocess.DEVNULL,
+        )
+        shown = f"{place}: $ {command.text}\n{done.stdout}{done.stderr}"
+        assert done.returncode == command.code, f"{shown}exits with {done.returncode}, not {command.code}"
+        if command.expected is not None:
+            assert is_said(command.expected, done.stdout, done.stderr), f"{shown}is not\n{command.expected}"
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory):
+    """Models are trained once for all documents, by whichever worker comes first."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "docs-cache"
+
+
+@pytest.fixture
+def reader(tmp_path, shared_cache, monkeypatch):
+    before = dict(os.environ)
+    person = Reader(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "document", person.module)  # where dataclasses look their annotations up
+    os.environ |= {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "WHORL_CACHE": str(shared_cache),
+        "COLUMNS": "120",
+        "NO_COLOR": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    yield person
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_document_says_works(path, reader):
+    reader.read(path.read_text(encoding="utf-8"), str(path))
+
+
+@pytest.mark.parametrize("path", [*FILES, ROOT / "CHANGELOG.md"], ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path):
+    text = FENCE.sub("", path.read_text(encoding="utf-8"))
+    assert [link for link in LINK.findall(text) if not (path.parent / link).exists()] == []
+
+
+def fenced(info, *lines):
+    return "\n".join([f"```{info}", *lines, "```", ""])
+
+
+def test_the_reader_notices_what_does_not_work(reader):
+    wrong = [
+        ("exits with 1, not 0", fenced("console", "$ false")),
+        ("exits with 0, not 3", fenced("console", "$ true  # exits with 3")),
+        ("is not", fenced("console", "$ echo one", "two")),
+        ("is not", fenced("console", "$ echo one; echo more", "one")),
+        ("division by zero", fenced("python", "1 / 0")),
+        ("not 'sh'", fenced("sh", "true")),
+        ("not 'toml'", fenced("toml", "key = 1")),
+        ("output before", fenced("console", "one")),
+        ("outside of", fenced("toml", "# file: ../above.toml")),
+    ]
+    for message, text in wrong:
+        with pytest.raises(Exception, match=message):
+            reader.read(text, "wrong.md")
+
+
+def test_the_reader_goes_on_where_the_block_before_ended(reader, tmp_path):
+    text = [
+        fenced("toml", "# file: sub/own.toml", "key = 1"),
+        fenced("console", "$ cat sub/own.toml", "…", "key = 1", "$ echo a \\", ">   b; exit 4  # exits with 4", "a  b"),
+        fenced("python", "import os", "own = open('sub/own.toml').read()", "os.environ['OWN'] = 'seen'"),
+        fenced("console", "$ echo $OWN", "seen", "$ echo to stderr >&2", "to ...", "$ echo unsaid"),
+        fenced("python", "assert own.endswith('key = 1\\n')"),
+        fenced("text", "$ false"),
+    ]
+    reader.read("\n".join(text), "right.md")
+    assert reader.module.own
+    assert Path.cwd() == tmp_path
+
+
+def test_wildcards_stand_for_no_more_than_they_say():
+    assert is_said("a … c\n", "a b c\n", "")
+    assert not is_said("a … c\n", "a b\nc\n", "")
+    assert is_said("a\n...\nc\n", "a\nb\nb\nc\n", "")
+    assert is_said("a\n…\n", "a\n", "")
+    assert not is_said("a\n", "a\nb\n", "")
+    assert is_said("said\nout\n", "out\n", "said\n")
