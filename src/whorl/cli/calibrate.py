@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from whorl.cli.console import bar, guarded, model_options, print_json, say
+from whorl.cli.console import bar, guarded, implied, model_options, print_json, say
 from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode
+
+if TYPE_CHECKING:
+    from whorl.oracles.base import Oracle
 
 __all__ = ["calibrate"]
 
@@ -56,11 +59,15 @@ def calibrate(
     """
     from whorl import ownership
     from whorl.errors import UsageError
+    from whorl.oracles.opening import open_oracle
     from whorl.storage import read_fingerprint, write_fingerprint
 
-    options = model_options(architecture, classes, shape, settings) | {"trust_code": trust_code}
-    known = read_fingerprint(fingerprint)
-    models = {path: path for given in independent or [] for path in _models(given)}
+    options, known = model_options(architecture, classes, shape, settings), read_fingerprint(fingerprint)
+
+    def opened(model: str) -> Oracle:
+        return open_oracle(model, trust_code=trust_code, **implied(known, options, model))
+
+    models = {path: opened(path) for given in independent or [] for path in _models(given)}
     if not models and train is None:
         raise UsageError(
             "calibration needs independent models: give --independent MODEL (repeatable) or --train RECIPE"
@@ -72,13 +79,12 @@ def calibrate(
         if train is not None:
             done = _counter(show, "training", count)
             trained = ownership.strangers(train, count, folder=cache, workers=jobs, progress=lambda _: done())
-        power: dict[str, list[object]] = {}
+        power: dict[str, list[Oracle]] = {}
         for name, path in (_pair(given) for given in derived or []):
-            power.setdefault(name, []).append(path)
+            power.setdefault(name, []).append(opened(path))
         if removal and victim and data:
             made = _counter(show, "copies", copies * len(removal))
-            own = ownership.copies(victim, removal, data=data, count=copies, progress=made, **options)
-            power |= {name: list(models) for name, models in own.items()}
+            power |= ownership.copies(opened(victim), removal, data=data, count=copies, progress=made)
         total = len(models) + len(trained) + sum(map(len, power.values()))
         calibrated = ownership.calibrate(
             known,
@@ -87,7 +93,6 @@ def calibrate(
             siblings=siblings,
             derived=power,
             progress=_counter(show, "asking", total),
-            **options,
         )
     target = output or fingerprint
     write_fingerprint(calibrated, target)

@@ -9,12 +9,16 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ParamSpec, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
 
 from whorl.errors import UsageError, WhorlError
+
+if TYPE_CHECKING:
+    from whorl.types import Fingerprint
 
 __all__ = [
     "INTERRUPTED",
@@ -23,6 +27,7 @@ __all__ = [
     "checked_device",
     "end_workers_on_interrupt",
     "guarded",
+    "implied",
     "model_options",
     "out",
     "print_json",
@@ -130,6 +135,14 @@ def model_options(
     if shape is not None:
         options["input_shape"] = _value(shape if shape.startswith("[") else f"[{shape}]")
     return options
+
+
+def implied(known: Fingerprint, options: dict[str, Any], model: str) -> dict[str, Any]:
+    """The fingerprint knows the shape and the classes that a bare file or an address does not tell."""
+    described = (".toml", ".skops") if "architecture" in options else (".toml", ".skops", ".safetensors")
+    if Path(model).suffix in described or Path(model).is_dir():
+        return options
+    return {"input_shape": list(known.queries.inputs.shape[-3:]), "classes": known.classes} | options
 
 
 def checked_device(device: str) -> str:

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from whorl.cli.console import bar, chatter, guarded, model_options, out, print_json, say
+from whorl.cli.console import bar, chatter, guarded, implied, model_options, out, print_json, say
 from whorl.cli.options import Architecture, Cache, Classes, Json, Quiet, Set, Shape, TrustCode
 
 __all__ = ["verify"]
@@ -60,7 +60,7 @@ def verify(
     from whorl.zoo.cache import default_cache
 
     known = read_fingerprint(fingerprint)
-    options = _implied(known, model_options(architecture, classes, shape, settings), suspect)
+    options = implied(known, model_options(architecture, classes, shape, settings), suspect)
     oracle = open_oracle(suspect, trust_code=trust_code, access=access, **options)
     if record is None and oracle.block is not None:
         record = (cache or default_cache()) / "answers" / f"{oracle.digest[:20]}-{oracle.access.name.lower()}.sqlite"
@@ -91,14 +91,6 @@ def verify(
             say(f"page: {report}")
     if fail_on is not None and verdict.decision == fail_on.value:
         raise typer.Exit(CODES[fail_on])
-
-
-def _implied(known: Any, options: dict[str, Any], suspect: str) -> dict[str, Any]:
-    """The fingerprint knows the shape and the classes that a bare file or an address does not tell."""
-    described = (".toml", ".skops") if "architecture" in options else (".toml", ".skops", ".safetensors")
-    if Path(suspect).suffix in described or Path(suspect).is_dir():
-        return options
-    return {"input_shape": list(known.queries.inputs.shape[-3:]), "classes": known.classes} | options
 
 
 def _show(document: dict[str, Any], quiet: bool) -> None:
