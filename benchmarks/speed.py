@@ -2,7 +2,8 @@
 
 Extraction: IPGuard with n = 100 against (a) the floor, that is the sample passes really needed times the best measured
 time of one forward-backward pass per sample, and (b) a per-picture loop on the same frozen net that reaches the same
-loss. With candidates=2 twice the pictures start and the first 100 to arrive are kept. Verification: label answers of the oracle against a bare batched forward pass.
+loss. With candidates=2 twice the pictures start and the first 100 to arrive are kept. Verification: label answers of
+the oracle against a bare batched forward pass.
 
 Run: python benchmarks/speed.py [-o benchmarks/results/speed.json]
 """

@@ -1,7 +1,7 @@
 """Was this model made from that one? Fingerprints of neural networks, with a verdict whose error rate is stated.
 
 >>> import whorl
->>> sorted(whorl.schemes)[:2]
+>>> sorted(whorl.SCHEMES)[:2]
 ['akh', 'cw-l2']
 """
 
@@ -11,27 +11,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from whorl.data import SOURCES as data
-    from whorl.nets import NETS as nets
+    from whorl.data import SOURCES
+    from whorl.nets import NETS
     from whorl.oracles.opening import open_oracle
     from whorl.ownership import calibrate, extract, verify
-    from whorl.removals import REMOVALS as removals
-    from whorl.schemes import SCHEMES as schemes
+    from whorl.removals import REMOVALS
+    from whorl.schemes import SCHEMES
     from whorl.storage import read_fingerprint, write_fingerprint
     from whorl.types import Access, Fingerprint, Verdict
 
 __all__ = [
+    "NETS",
+    "REMOVALS",
+    "SCHEMES",
+    "SOURCES",
     "Access",
     "Fingerprint",
     "Verdict",
     "calibrate",
-    "data",
     "extract",
-    "nets",
     "open_oracle",
     "read_fingerprint",
-    "removals",
-    "schemes",
     "verify",
     "write_fingerprint",
 ]
@@ -42,13 +42,13 @@ _FACE = {
     "Fingerprint": "whorl.types:Fingerprint",
     "Verdict": "whorl.types:Verdict",
     "calibrate": "whorl.ownership:calibrate",
-    "data": "whorl.data:SOURCES",
+    "SOURCES": "whorl.data:SOURCES",
     "extract": "whorl.ownership:extract",
-    "nets": "whorl.nets:NETS",
+    "NETS": "whorl.nets:NETS",
     "open_oracle": "whorl.oracles.opening:open_oracle",
     "read_fingerprint": "whorl.storage:read_fingerprint",
-    "removals": "whorl.removals:REMOVALS",
-    "schemes": "whorl.schemes:SCHEMES",
+    "REMOVALS": "whorl.removals:REMOVALS",
+    "SCHEMES": "whorl.schemes:SCHEMES",
     "verify": "whorl.ownership:verify",
     "write_fingerprint": "whorl.storage:write_fingerprint",
 }

@@ -76,7 +76,7 @@ def test_calibrate_takes_a_folder_of_independents(whorl, case, tmp_path):
     document = json.loads(result.stdout)
     assert document["null"]["size"] == 19
     assert document["null"]["pool"] == "19 models given by the owner"
-    assert document["smallest_p_value"] == pytest.approx(1 / 20)
+    assert document["smallest_alpha"] == pytest.approx(1 / 20)
     calibrated = read_fingerprint(output)
     assert calibrated.calibration is not None
     assert sorted(calibrated.calibration.null.similarities) == sorted(
@@ -92,7 +92,7 @@ def test_calibrate_trains_independents_and_makes_copies(whorl, case, tmp_path):
     known = ("--derived", f"tuned={case.stolen}", "--pool", "two small nets", "--siblings", "1")
     result = whorl(*arguments, *copies, *known)
     assert f"{output}  null of 2 models, largest similarity 0." in result.stdout
-    assert "smallest p-value that it allows: 0.3333" in result.stderr
+    assert "smallest alpha that it allows: 0.3333" in result.stderr
     calibration = read_fingerprint(output).calibration
     assert (calibration.null.pool, calibration.null.siblings) == ("two small nets", 1)
     assert {name: len(values) for name, values in calibration.derived.items()} == {"quantise(int8)": 2, "tuned": 1}

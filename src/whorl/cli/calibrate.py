@@ -101,7 +101,7 @@ def calibrate(
     document = {
         "fingerprint": str(target),
         "null": {"pool": null.pool, "size": len(null), "siblings": null.siblings, "max": max(null.similarities)},
-        "smallest_p_value": 1 / (len(null) + 1),
+        "smallest_alpha": 1 / (len(null) + 1),
         "derived": {name: list(values) for name, values in calibrated.calibration.derived.items()},
     }
     if as_json:
@@ -109,7 +109,7 @@ def calibrate(
         return
     typer.echo(f"{target}  null of {len(null)} models, largest similarity {max(null.similarities):.3f}")
     if not quiet:
-        say(f"smallest p-value that it allows: {document['smallest_p_value']:.4f}")
+        say(f"smallest alpha that it allows: {document['smallest_alpha']:.4f}")
 
 
 def _models(given: str) -> list[str]:
