@@ -39,7 +39,10 @@ def test_text_reads_back(text):
         ("train(mlp, digits)", "train(mlp(depth=1, width=64), digits(seed=0), victim)"),
         ("train(mlp, digits) -> prune_filters", "train(mlp, digits) -> prune_filters(4/16)"),
         ("train(mlp, digits) -> prune_filters(2/8)", "train(mlp, digits)->prune_filters(amount=1/4, epochs=2, seed=0)"),
-        ("train(mlp, digits) -> extract(mlp)", "train(mlp, digits) -> extract(mlp(width=64), part=attacker)"),
+        (
+            "train(mlp, digits) -> extract(mlp, seed=500)",
+            "train(mlp, digits) -> extract(mlp(width=64), part=attacker, seed=500)",
+        ),
     ],
 )
 def test_equal_meaning_has_equal_digest(one, other):
@@ -138,3 +141,10 @@ def test_mistakes_are_named(text, says):
     with pytest.raises(UsageError, match=says) as caught:
         parse_recipe(text)
     assert "\n" not in str(caught.value)
+
+
+def test_a_thief_may_not_start_from_the_victims_initial_weights():
+    with pytest.raises(UsageError, match="initial weights"):
+        parse_recipe("train(mlp, digits, seed=3) -> fine_tune(all) -> extract(mlp, seed=3)")
+    parse_recipe("train(mlp, digits, seed=3) -> extract(mlp, seed=4)")
+    parse_recipe("train(mlp, digits, seed=3) -> extract(mlp(width=32), seed=3)")

@@ -24,7 +24,7 @@ def digits() -> Suite:
         name="ipguard/digits",
         about="scikit-learn's digits at 16 px; ResNet-8, width 8",
         data="digits(size=16)",
-        victims=_models("resnet8(width=8)", settings, range(1)),
+        victims=_models("resnet8(width=8)", settings, range(10, 11)),
         derived=(*_paper_rows(epochs=10), *_beyond("resnet8(width=8)", "vgg(width=8)", epochs=12)),
         independents={
             "same architecture": _models("resnet8(width=8)", settings, range(100, 104)),

@@ -78,16 +78,16 @@ def verify(
 
         verdict = ownership.verify(known, oracle, alpha=alpha, budget=budget, progress=progress)
     document = dataclasses.asdict(verdict)
-    if report is not None:
-        from whorl.report.pages import verdict_page
-
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(verdict_page(verdict, fingerprint=known), encoding="utf-8")
     if as_json:
         print_json(document)
     else:
         _show(document, quiet)
-        if report is not None and not quiet:
+    if report is not None:  # after the verdict, which a page that can't be written must not cost
+        from whorl.report.pages import verdict_page
+
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(verdict_page(verdict, fingerprint=known), encoding="utf-8")
+        if not quiet:
             say(f"page: {report}")
     if fail_on is not None and verdict.decision == fail_on.value:
         raise typer.Exit(CODES[fail_on])

@@ -148,7 +148,7 @@ def _refuse_danger(graph: Any, path: Path) -> None:
         if kind == "TensorProto" and (message.external_data or message.data_location):
             raise InvalidFile(
                 f"{path} keeps weights in another file ({one_line(ValueError(message.name), 60)}), which is not read. "
-                "Save it as one file: onnx.save(model, path, save_as_external_data=False)"
+                "Save it as one file: torch.onnx.export(..., external_data=False) or onnx.save(model, path)"
             )
         if kind == "NodeProto":
             nodes += 1

@@ -103,6 +103,8 @@ def parse_recipe(text: str) -> Recipe:
     if rest and parse(str(dict(steps[0].kwargs)["architecture"])).name in ESTIMATORS:
         raise UsageError(f"removals change nets; {steps[0].name} here fits an estimator: {text!r}")
     steps += [_bind_removal(step) for step in rest]
+    for step in steps[1:]:
+        _check_thief(dict(steps[0].kwargs), dict(step.kwargs))
     return Recipe(Chain(tuple(steps)))
 
 
@@ -159,6 +161,15 @@ def _bind_removal(step: Call) -> Call:
         raise UsageError(f"{step.name}: seed is a whole number of at least 0, not {seed}")
     settings = [(key, _bind_architecture(key, value)) for key, value in bound.kwargs]
     return Call(step.name, (), (*settings, ("part", part), ("seed", seed)))
+
+
+def _check_thief(victim: dict[str, Value], thief: dict[str, Value]) -> None:
+    """Equal seed and equal architecture draw equal initial weights: a thief would begin inside the victim."""
+    if (victim["architecture"], victim["seed"]) == (thief.get("architecture"), thief["seed"]):
+        raise UsageError(
+            f"this thief would start from the victim's own initial weights: both draw {victim['architecture']} with "
+            f"seed {victim['seed']}. Give the step a seed of its own, as in seed=500"
+        )
 
 
 def _bind_architecture(key: str, value: Value) -> Value:
