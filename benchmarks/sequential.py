@@ -88,7 +88,19 @@ def main() -> None:
                 }
             )
             print(rows[-1], flush=True)
-    about = {"alpha": ALPHA, "sampling_error": rule.sampling_error, "rank": rule.rank, "orders": ORDERS}
+    weakest = {
+        column: max(
+            int(row["fixed_size_queries"]) for row in rows if row["scheme"] == column and not row["beyond_the_paper"]
+        )
+        for column in ("ipguard", "akh")
+    }
+    about = {
+        "fixed_size_for_the_weakest": weakest,
+        "alpha": ALPHA,
+        "sampling_error": rule.sampling_error,
+        "rank": rule.rank,
+        "orders": ORDERS,
+    }
     write_json(options.output, {**about, "machine": describe_machine("cpu").model_dump(), "rows": rows})
 
 
