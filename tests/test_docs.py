@@ -167,6 +167,7 @@ def shared_cache(tmp_path_factory):
 def reader(tmp_path, shared_cache, monkeypatch):
     before = dict(os.environ)
     person = Reader(tmp_path)
+    (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")  # the reader stands in a clone
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(sys.modules, "document", person.module)  # where dataclasses look their annotations up
