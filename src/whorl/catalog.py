@@ -46,6 +46,9 @@ class Catalog(Generic[T]):
             )
         return self._builtin | plugins
 
+    def __repr__(self) -> str:
+        return f"<catalog of {self.kind}>"
+
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._targets))
 
