@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import typer
 
 from whorl.cli import bench, calibrate, demo, doctor, extract, listing, report, verify, zoo
-from whorl.cli.console import end_workers_on_interrupt
+from whorl.cli.console import INTERRUPTED, end_workers_on_interrupt
 
 __all__ = ["app", "main"]
 
@@ -47,4 +50,11 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 def main() -> None:
     """Entry point of the console script."""
     end_workers_on_interrupt()
-    app()
+    try:
+        app()
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            # A normal exit would still join the pool of workers; they end with this process.
+            sys.stdout.flush()
+            os._exit(INTERRUPTED)
+        raise

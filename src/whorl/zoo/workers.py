@@ -44,22 +44,20 @@ def run_tasks(tasks: Mapping[Any, Task], *, workers: int = 0) -> Iterator[tuple[
     context = multiprocessing.get_context("spawn")  # a forked torch can hang in its thread pool
     waiting = dict(tasks)
     running: dict[Future[Any], Hashable] = {}
-    with ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
-        try:
-            while waiting or running:
-                for key in _ready(waiting, running)[: 2 * workers - len(running)]:
-                    task = waiting.pop(key)
-                    running[pool.submit(task.function, *task.arguments)] = key
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield running.pop(future), future.result()
-        except BrokenProcessPool:
-            raise WhorlError(
-                "a worker process was killed; what it had finished is kept, so run the same again"
-            ) from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker)
+    try:
+        while waiting or running:
+            for key in _ready(waiting, running)[: 2 * workers - len(running)]:
+                task = waiting.pop(key)
+                running[pool.submit(task.function, *task.arguments)] = key
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield running.pop(future), future.result()
+    except BrokenProcessPool:
+        raise WhorlError("a worker process was killed; what it had finished is kept, so run the same again") from None
+    finally:
+        # Whoever interrupts does not want to wait for the models in flight.
+        pool.shutdown(wait=not (waiting or running), cancel_futures=True)
 
 
 def _run_here(tasks: Mapping[Any, Task]) -> Iterator[tuple[Hashable, Any]]:
