@@ -8,7 +8,7 @@ import sys
 import typer
 
 from whorl.cli import bench, calibrate, demo, doctor, extract, listing, report, verify, zoo
-from whorl.cli.console import INTERRUPTED, end_workers_on_interrupt
+from whorl.cli.console import INTERRUPTED, end_workers_on_interrupt, workers_ended
 
 __all__ = ["app", "main"]
 
@@ -53,8 +53,7 @@ def main() -> None:
     try:
         app()
     except SystemExit as stop:
-        if stop.code == INTERRUPTED:
-            # A normal exit would still join the pool of workers; they end with this process.
+        if stop.code == INTERRUPTED and not workers_ended():
             sys.stdout.flush()
-            os._exit(INTERRUPTED)
+            os._exit(INTERRUPTED)  # a normal exit would wait for them for ever
         raise

@@ -32,6 +32,7 @@ __all__ = [
     "out",
     "print_json",
     "say",
+    "workers_ended",
 ]
 
 INTERRUPTED = 130
@@ -78,6 +79,24 @@ def end_workers_on_interrupt() -> None:
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a parent wants it ignored
         signal.signal(signal.SIGINT, stop)
+
+
+def workers_ended(patience: float = 5.0) -> bool:
+    """Whether worker processes, and the threads that serve them, end within ``patience`` seconds of being killed.
+
+    A worker that was starting when Ctrl-C came has not been told yet.
+    """
+    import multiprocessing
+    import threading
+
+    for process in multiprocessing.active_children():
+        process.kill()
+    serving = [
+        thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon
+    ]
+    for thread in serving:
+        thread.join(patience)
+    return not any(thread.is_alive() for thread in serving)
 
 
 def say(text: str) -> None:
