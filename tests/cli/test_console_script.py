@@ -188,13 +188,22 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
     endless = QUICK.replace("epochs=1", "epochs=1000000")
     arguments = ["zoo", "build", QUICK, endless, "-j", "2", "--cache", str(tmp_path)]
     process = subprocess.Popen(
-        [WHORL, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+        [WHORL, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        # A test run in the background of a shell ignores SIGINT, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + PATIENCE
     while not list(tmp_path.glob("zoo/*.json")) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=PATIENCE)  # it never ends if it waits for its workers
+    try:
+        stdout, stderr = process.communicate(timeout=PATIENCE)  # it never ends if it waits for its workers
+    finally:
+        process.kill()
     assert (process.returncode, stdout) == (130, "")
     (line,) = stderr.splitlines()
     assert line == f"stopped; what is finished is kept. Go on with: {shlex.join(['whorl', *arguments])}"
