@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -15,6 +15,7 @@ from whorl.data import SOURCES, Dataset
 from whorl.errors import UsageError
 from whorl.oracles.base import Oracle
 from whorl.oracles.opening import open_oracle
+from whorl.oracles.pool import Pool
 from whorl.oracles.torch import TorchOracle
 from whorl.removals import REMOVALS
 from whorl.schemes import SCHEMES, Scheme
@@ -23,17 +24,20 @@ from whorl.types import Fingerprint, Verdict
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import Recipe, parse_recipe
 
-__all__ = ["calibrate", "copies", "extract", "strangers", "verify"]
+__all__ = ["calibrate", "copies", "extract", "shadows", "strangers", "verify"]
+
+SHADOW_SEED: Final = 500_000
 
 
 def extract(
     victim: Any,
     *,
-    data: Dataset | str,
+    data: Dataset | str | None,
     scheme: Scheme | str = "ipguard",
     part: str | None = None,
     budget: int = 100,
     seed: int = 0,
+    pool: Pool | None = None,
     **options: Any,
 ) -> Fingerprint:
     """Make the fingerprint of a model you own.
@@ -45,12 +49,13 @@ def extract(
         part: the part of the data to take seeds from; the scheme's own choice by default.
         budget: number of queries.
         seed: the same seed gives the same bytes on the same machine.
+        pool: shadow models, for a scheme that learns from them (see `shadows`).
         options: what the file does not say of the model: architecture, classes, input_shape, ...
     """
     chosen = SCHEMES.make(scheme) if isinstance(scheme, str) else scheme
     oracle = open_oracle(victim, **options)
     pictures = SOURCES.make(data).load(part or chosen.part) if isinstance(data, str) else data
-    return chosen.extract(oracle, pictures, budget=budget, seed=seed)
+    return chosen.extract(oracle, pictures, budget=budget, seed=seed, pool=pool)
 
 
 def calibrate(
@@ -130,22 +135,49 @@ def copies(
     *,
     data: Dataset | str,
     count: int = 6,
+    first_seed: int = 0,
     progress: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> dict[str, list[Oracle]]:
-    """``count`` copies of the victim per removal, with seeds of their own, to measure power."""
+    """``count`` copies of the victim per removal, with seeds from ``first_seed`` on, to measure power."""
     oracle = open_oracle(victim, **options)
     pictures = SOURCES.make(data).load("calibration") if isinstance(data, str) else data
     found: dict[str, list[Oracle]] = {}
     for expression in removals:
         removal = REMOVALS.make(expression)
         found[expression] = []
-        for seed in range(count):
+        for seed in range(first_seed, first_seed + count):
             net = removal(oracle, pictures, generator=torch.Generator().manual_seed(seed))
             copy = TorchOracle(net, input_shape=oracle.input_shape, classes=oracle.classes, name=expression)
             found[expression].append(copy)
             progress()
     return found
+
+
+def shadows(
+    victim: Any,
+    recipe: str,
+    removals: Sequence[str],
+    *,
+    data: Dataset | str,
+    count: int = 6,
+    folder: Path | None = None,
+    workers: int = 0,
+    progress: Callable[[], None] = lambda: None,
+    **options: Any,
+) -> Pool:
+    """A pool to learn from: ``count`` independent models of ``recipe`` and ``count`` copies per removal.
+
+    Their seeds, from `SHADOW_SEED` on, are not those of `strangers` and `copies`, so that no model serves twice.
+    """
+    independent = strangers(
+        recipe, count, folder=folder, first_seed=SHADOW_SEED, workers=workers, progress=lambda _: progress()
+    )
+    made = copies(victim, removals, data=data, count=count, first_seed=SHADOW_SEED, progress=progress, **options)
+    families: dict[str, list[Oracle]] = {}
+    for expression, models in made.items():
+        families.setdefault(type(REMOVALS.make(expression)).family, []).extend(models)
+    return Pool(families, list(independent.values()))
 
 
 def _fingerprint(given: Fingerprint | str | Path) -> Fingerprint:

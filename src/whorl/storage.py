@@ -4,9 +4,10 @@ Everything is written to a temporary file in the same folder and then moved into
 half a file. Everything is read as if an enemy had written it: sizes are limited, headers and documents are checked,
 and what fails ends in one line (`InvalidFile`).
 
-A fingerprint of format 1 holds the tensors ``queries/inputs``, ``queries/companions/<name>``, ``reference/values``
-and, once calibrated, ``null/similarities``; all else is one JSON document under the metadata key ``whorl``. A file
-of any released format stays readable; ``tests/golden`` holds one of each.
+A fingerprint of format 1 holds the tensors ``queries/inputs``, ``queries/companions/<name>``,
+``queries/shared/<name>``, ``reference/values`` and, once calibrated, ``null/similarities``; all else is one JSON
+document under the metadata key ``whorl``. A file of any released format stays readable; ``tests/golden`` holds one of
+each.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from torch import Tensor
 
 from whorl.errors import InvalidFile, UsageError
 from whorl.expressions import parse
-from whorl.types import Calibration, Fingerprint, Null, Queries, Representation
+from whorl.types import Calibration, Fingerprint, Null, Queries, Representation, Task
 
 __all__ = [
     "check_size",
@@ -186,6 +187,8 @@ class _FingerprintDocument(_Document):
     notes: dict[Name, JsonValue] = {}
     calibration: _CalibrationDocument | None = None
     versions: Annotated[dict[Name, Name], Field(max_length=100)] = {}
+    task: Task = "classification"
+    pool: Annotated[tuple[Name, ...], Field(max_length=10_000)] = ()
 
 
 def write_fingerprint(fingerprint: Fingerprint, path: str | Path) -> None:
@@ -197,6 +200,7 @@ def write_fingerprint(fingerprint: Fingerprint, path: str | Path) -> None:
     queries = fingerprint.queries
     tensors = {"queries/inputs": queries.inputs, "reference/values": fingerprint.reference.values}
     tensors |= {f"queries/companions/{name}": values for name, values in queries.companions.items()}
+    tensors |= {f"queries/shared/{name}": values for name, values in queries.shared.items()}
     document: dict[str, Any] = {
         "format": FORMAT,
         "scheme": fingerprint.scheme,
@@ -208,6 +212,8 @@ def write_fingerprint(fingerprint: Fingerprint, path: str | Path) -> None:
         "notes": dict(queries.notes),
         "calibration": None,
         "versions": {"whorl": version("whorl"), **fingerprint.versions},
+        "task": fingerprint.task,
+        "pool": fingerprint.pool,
     }
     if fingerprint.calibration is not None:
         null = fingerprint.calibration.null
@@ -275,6 +281,8 @@ def _assemble(tensors: Mapping[str, Tensor], text: str) -> Fingerprint:
         seconds=document.seconds,
         calibration=calibration,
         versions=document.versions,
+        task=document.task,
+        pool=document.pool,
     )
 
 
@@ -287,13 +295,14 @@ def _queries(tensors: dict[str, Tensor], notes: Mapping[str, Any]) -> Queries:
         raise ValueError(f"it holds {len(inputs):,} queries; at most {MAX_QUERIES:,} are read")
     if float(inputs.min()) < 0 or float(inputs.max()) > 1:
         raise ValueError(f"'queries/inputs' spans {float(inputs.min()):g}..{float(inputs.max()):g}; 0..1 is needed")
-    companions: dict[str, Tensor] = {}
-    for name in sorted(tensors):
-        if match := re.fullmatch(r"queries/companions/([A-Za-z_][\w.-]{0,63})", name, re.ASCII):
-            companions[match.group(1)] = _tensor(tensors, name)
-            if companions[match.group(1)].shape[:1] != inputs.shape[:1]:
+    found: dict[str, dict[str, Tensor]] = {"companions": {}, "shared": {}}
+    for name in list(tensors):
+        if match := re.fullmatch(r"queries/(companions|shared)/([A-Za-z_][\w.-]{0,63})", name, re.ASCII):
+            value: Tensor = _tensor(tensors, name)
+            found[match.group(1)][match.group(2)] = value
+            if match.group(1) == "companions" and value.shape[:1] != inputs.shape[:1]:
                 raise ValueError(f"{name!r} does not count the {len(inputs)} queries on its axis 0")
-    return Queries(inputs, companions, notes)
+    return Queries(inputs, found["companions"], notes, found["shared"])
 
 
 def _calibration(tensors: dict[str, Tensor], document: _CalibrationDocument | None) -> Calibration | None:

@@ -19,8 +19,11 @@ __all__ = [
     "Null",
     "Queries",
     "Representation",
+    "Task",
     "Verdict",
 ]
+
+Task = Literal["classification", "regression", "generation"]
 
 
 class Access(IntEnum):
@@ -42,6 +45,8 @@ class Queries:
         inputs: ``[n, c, h, w]`` float32 in [0, 1], or ``[n, m, c, h, w]`` where each of the n queries asks
         m inputs together (pairs, lines, masks).
         companions: each ``[n, ...]``, whatever else the sampler knows of a query (its seed, its target).
+        shared: of any shape, what belongs to the set as a whole (a universal perturbation, the weights of a verifier
+        that was trained with the queries).
 
     ``notes`` holds facts about the sampling as a whole (steps, convergence rate), as JSON values.
     """
@@ -49,14 +54,15 @@ class Queries:
     inputs: Tensor
     companions: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
     notes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    shared: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
 
     def __len__(self) -> int:
         return int(self.inputs.shape[0])
 
     def __getitem__(self, index: Tensor | slice) -> Queries:
-        """The chosen queries with their companions."""
+        """The chosen queries with their companions, and all that is shared."""
         companions = {name: values[index] for name, values in self.companions.items()}
-        return Queries(self.inputs[index], companions, self.notes)
+        return Queries(self.inputs[index], companions, self.notes, self.shared)
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,8 @@ class Calibration:
 class Fingerprint:
     """What a scheme extracted from a victim.
 
-    ``scheme`` and ``data`` are expressions; ``victim`` is the digest of the victim's weights or of its address.
+    ``scheme`` and ``data`` are expressions; ``victim`` is the digest of the victim's weights or of its address;
+    ``classes`` counts the victim's outputs, which are classes where the task is classification.
     """
 
     scheme: str
@@ -127,6 +134,9 @@ class Fingerprint:
     seconds: float = 0.0
     calibration: Calibration | None = None
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
+    task: Task = "classification"
+    pool: tuple[str, ...] = ()
+    """Digests of the shadow models it learned from, which may not be asked later."""
 
 
 Decision = Literal["derived", "unrelated", "inconclusive"]

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from whorl.errors import AccessRefused, OracleError, UsageError
-from whorl.types import Access
+from whorl.types import Access, Task
 
 __all__ = ["Chunk", "Oracle", "require"]
+
+LEAST = 1e-12  # an interface that rounds gives probabilities of zero
 
 Chunk = tuple[Tensor, Tensor]  # positions [m] int64 among the inputs asked, and their answers [m, ...]
 
@@ -27,11 +29,13 @@ class Oracle(ABC):
     Parameters:
         access: what ``answers`` returns and what else may be asked.
         input_shape: (channels, height, width) of one input.
-        classes: number of classes.
+        classes: number of classes, or of real outputs where the task has none.
         name: how messages and verdicts call this model.
         digest: content hash of the model, or its address where the content can't be seen.
         block: inputs worth asking in one round. None means all at once; a paid endpoint gives a small number, so
             that a sequential test can stop early.
+        task: what the answers are. Only a classifier has labels and probabilities; the outputs of the others count
+            as logits.
     """
 
     def __init__(
@@ -43,13 +47,17 @@ class Oracle(ABC):
         name: str,
         digest: str,
         block: int | None = None,
+        task: Task = "classification",
     ) -> None:
+        if task != "classification" and access < Access.LOGITS:
+            raise UsageError(f"{name} is a {task} model, whose outputs count as LOGITS; {access.name} is too little")
         self.access = access
         self.input_shape = input_shape
         self.classes = classes
         self.name = name
         self.digest = digest
         self.block = block
+        self.task: Task = task
         self.queries_spent = 0
 
     @abstractmethod
@@ -100,6 +108,7 @@ class Oracle(ABC):
     @final
     def labels(self, inputs: Tensor) -> Tensor:
         """Predicted classes ``[n]`` int64."""
+        self._require_classes("labels")
         answers = self.answers(inputs)
         return answers if self.access is Access.LABELS else answers.argmax(1)
 
@@ -107,6 +116,7 @@ class Oracle(ABC):
     def probabilities(self, inputs: Tensor) -> Tensor:
         """Class probabilities ``[n, classes]``; refused below `Access.PROBABILITIES`."""
         require(self, Access.PROBABILITIES, "class probabilities")
+        self._require_classes("probabilities")
         answers = self.answers(inputs)
         return answers if self.access is Access.PROBABILITIES else answers.softmax(1)
 
@@ -115,6 +125,24 @@ class Oracle(ABC):
         """Class scores before softmax ``[n, classes]``; refused below `Access.LOGITS`."""
         require(self, Access.LOGITS, "logits")
         return self.answers(inputs)
+
+    @final
+    def scores(self, inputs: Tensor) -> Tensor:
+        """Real answers of any task ``[n, classes]``; refused below `Access.PROBABILITIES`.
+
+        Of a classifier, log-probabilities with mean zero: the logits up to what softmax forgets, so that they are the
+        same whether the model gives logits or probabilities. Of other models, the outputs as they are.
+        """
+        require(self, Access.PROBABILITIES, "real-valued answers")
+        answers = self.answers(inputs)
+        if self.task != "classification":
+            return answers
+        logs = answers.clamp_min(LEAST).log() if self.access is Access.PROBABILITIES else answers
+        return logs - logs.mean(1, keepdim=True)
+
+    def _require_classes(self, what: str) -> None:
+        if self.task != "classification":
+            raise AccessRefused(f"{self.name} is a {self.task} model, which has no {what}")
 
     def _check(self, positions: Tensor, answers: Tensor) -> None:
         if self.access is Access.LABELS:

@@ -12,7 +12,7 @@ from torch.fx.proxy import TraceError
 
 from whorl.oracles.base import Chunk, Oracle, require
 from whorl.storage import digest_tensors
-from whorl.types import Access
+from whorl.types import Access, Task
 
 __all__ = ["TorchOracle", "frozen"]
 
@@ -38,9 +38,10 @@ class TorchOracle(Oracle):
         name: str = "the PyTorch model",
         digest: str = "",
         batch: int = 256,
+        task: Task = "classification",
     ) -> None:
         digest = digest or digest_tensors(module.state_dict())
-        super().__init__(access=access, input_shape=input_shape, classes=classes, name=name, digest=digest)
+        super().__init__(access=access, input_shape=input_shape, classes=classes, name=name, digest=digest, task=task)
         self._module = module
         self._batch = batch
 

@@ -42,6 +42,7 @@ class Wrapper(Oracle):
             name=inner.name,
             digest=inner.digest,
             block=inner.block,
+            task=inner.task,
         )
         self.inner = inner
         changes = (inner.treatment if isinstance(inner, Wrapper) else "", change)

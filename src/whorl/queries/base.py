@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -12,9 +12,10 @@ from torch import Tensor
 from whorl.data.base import Dataset
 from whorl.errors import AccessRefused, UsageError
 from whorl.oracles.base import Oracle
+from whorl.oracles.pool import Pool
 from whorl.types import Access, Queries
 
-__all__ = ["Sampler", "Target", "choose_target", "draw", "gradient_of"]
+__all__ = ["PooledSampler", "Sampler", "Target", "choose_target", "draw", "gradient_of"]
 
 Target = Literal["least-likely", "random"]
 
@@ -26,10 +27,35 @@ class Sampler(ABC):
     """Access to the victim at extraction."""
     part: ClassVar[str] = "queries"
     """The part of a data set that the paper takes its seeds from."""
+    needs_data: ClassVar[bool] = True
+    """Whether it needs pictures; without, ``data`` may be empty."""
+    needs_pool: ClassVar[bool] = False
+    """Whether it learns from shadow models (`PooledSampler`)."""
 
     @abstractmethod
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """``budget`` queries; ``data`` is the owner's, labelled."""
+
+
+class PooledSampler(Sampler):
+    """A sampler that learns from shadow models. An author writes ``sample_with``."""
+
+    needs_pool: ClassVar[bool] = True
+
+    @abstractmethod
+    def sample_with(
+        self, victim: Oracle, data: Dataset, pool: Pool, *, budget: int, generator: torch.Generator
+    ) -> Queries:
+        """``budget`` queries, and in ``shared`` whatever else was learned; ``pool`` is never under test."""
+
+    @final
+    def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
+        """Refuse: `UsageError`."""
+        del victim, data, budget, generator
+        raise UsageError(
+            f"{type(self).__name__} learns from shadow models: give pool=Pool(...), or on the command line "
+            "--shadow RECIPE and --shadow-removal REMOVAL"
+        )
 
 
 def draw(data: Dataset, count: int, generator: torch.Generator) -> Tensor:

@@ -28,3 +28,7 @@ class AKH(Negatives, Matching):
 
     name: ClassVar[str] = "akh"
     paper: ClassVar[str] = "Godinot et al., AAAI 2025, arXiv 2412.13021"
+    idea: ClassVar[str] = (
+        "Agreement on pictures that the victim gets wrong: right answers are alike, errors are personal."
+    )
+    blind: ClassVar[str] = "victims that hardly err, and independent models that share the errors of the data"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import ClassVar, final
@@ -22,8 +22,9 @@ from whorl.detection.verdict import Trial
 from whorl.errors import AccessRefused, UsageError
 from whorl.expressions import Call
 from whorl.oracles.base import Oracle
-from whorl.queries.base import Sampler
-from whorl.representations.labels import Representer
+from whorl.oracles.pool import Pool
+from whorl.queries.base import PooledSampler, Sampler
+from whorl.representations.base import Comparer, Representer
 from whorl.storage import digest_tensors
 from whorl.types import (
     Calibration,
@@ -31,14 +32,14 @@ from whorl.types import (
     Fingerprint,
     Null,
     Queries,
-    Representation,
+    Task,
     Verdict,
 )
 
 __all__ = ["Scheme", "asking_order", "identity"]
 
 
-class Scheme(Sampler, Representer, ABC):
+class Scheme(Sampler, Representer, Comparer, ABC):
     """Queries, a representation and a similarity, with the access that each side needs.
 
     Subclasses are frozen dataclasses whose fields are the paper's symbols, spelled out; a constructor only stores.
@@ -46,31 +47,33 @@ class Scheme(Sampler, Representer, ABC):
 
     name: ClassVar[str]
     paper: ClassVar[str]
-    needs_pool: ClassVar[bool] = False
-    """Whether extraction trains on shadow models."""
-    tasks: ClassVar[frozenset[str]] = frozenset({"classification"})
-
-    @abstractmethod
-    def similarity(self, reference: Representation, observed: Representation) -> Evidence:
-        """How alike two representations of the same queries are; larger is more alike."""
+    idea: ClassVar[str]
+    """What it looks at, in a line."""
+    blind: ClassVar[str]
+    """What it cannot see, in a line."""
+    tasks: ClassVar[frozenset[Task]] = frozenset({"classification"})
 
     def __str__(self) -> str:
         fields = dataclasses.fields(self)  # pyright: ignore[reportArgumentType] every scheme is a dataclass
         return str(Call(self.name, (), tuple((field.name, getattr(self, field.name)) for field in fields)))
 
     @final
-    def extract(self, victim: Oracle, data: Dataset, *, budget: int = 100, seed: int = 0) -> Fingerprint:
+    def extract(
+        self, victim: Oracle, data: Dataset | None, *, budget: int = 100, seed: int = 0, pool: Pool | None = None
+    ) -> Fingerprint:
         """Make the fingerprint of a victim.
 
         Parameters:
             victim: must grant ``needs_victim``.
-            data: the owner's labelled pictures; the part named by ``part`` is what the paper uses.
+            data: the owner's labelled pictures; the part named by ``part`` is what the paper uses. None where
+                ``needs_data`` is false.
             budget: number of queries.
             seed: the same seed gives the same bytes on the same machine.
+            pool: shadow models, where ``needs_pool`` is true.
 
         Raises:
             AccessRefused: before anything is asked.
-            UsageError: the data do not fit the victim, or are too few.
+            UsageError: the data do not fit the victim, or are too few; a pool is missing.
         """
         needed = max(self.needs_victim, self.needs_suspect)
         if victim.access < needed:
@@ -78,13 +81,20 @@ class Scheme(Sampler, Representer, ABC):
                 f"{self.name} needs {needed.name} of the victim; {victim.name} grants {victim.access.name}. "
                 f"Schemes that work here: whorl schemes --victim-access {victim.access.name.lower()}"
             )
-        if data.input_shape != victim.input_shape:
-            raise UsageError(f"{victim.name} takes pictures {victim.input_shape}; the data hold {data.input_shape}")
+        if victim.task not in self.tasks:
+            raise UsageError(f"{self.name} is for {' or '.join(sorted(self.tasks))}; {victim.name} does {victim.task}")
         if budget < 1:
             raise UsageError(f"a fingerprint needs at least one query, not {budget}")
+        if data is None:
+            data = _nothing(self, victim)
+        if data.input_shape != victim.input_shape:
+            raise UsageError(f"{victim.name} takes pictures {victim.input_shape}; the data hold {data.input_shape}")
         started = time.perf_counter()
         generator = torch.Generator().manual_seed(seed)
-        queries = self.sample(victim, data, budget=budget, generator=generator)
+        if isinstance(self, PooledSampler) and pool is not None:
+            queries = self.sample_with(victim, data, pool, budget=budget, generator=generator)
+        else:
+            queries = self.sample(victim, data, budget=budget, generator=generator)
         seconds = time.perf_counter() - started
         _check(queries, budget, victim)
         return Fingerprint(
@@ -97,6 +107,8 @@ class Scheme(Sampler, Representer, ABC):
             classes=victim.classes,
             seconds=seconds,
             versions={package: version(package) for package in ("whorl", "torch", "numpy")},
+            task=victim.task,
+            pool=pool.digests if pool is not None else (),
         )
 
     @final
@@ -157,26 +169,30 @@ class Scheme(Sampler, Representer, ABC):
 
         Parameters:
             alpha: accepted chance of calling an independent model derived.
-            budget: most queries to ask; all of the fingerprint by default.
+            budget: most queries to ask; all of the fingerprint by default. A scheme that compares the set as a
+                whole (``per_query`` is false) asks all or nothing.
             progress: called with the number of queries asked in each round.
         """
         self._admit(fingerprint, suspect)
         size = len(fingerprint.queries)
         limit = size if budget is None else min(budget, size)
         trial = Trial(fingerprint.calibration, size=size, alpha=alpha, per_query=self.per_query, budget=limit)
-        order = asking_order(fingerprint, suspect.digest or suspect.name)[:limit]
-        block = (suspect.block or limit) if self.per_query else limit
-        for chosen in order.split(block):
+        if not self.per_query and limit < size:
+            raise UsageError(f"{self.name} compares its {size} queries as a whole; a budget of {limit} is too small")
+        order = asking_order(fingerprint, suspect.digest or suspect.name)[:limit] if self.per_query else slice(None)
+        block = suspect.block or limit
+        for chosen in order.split(block) if isinstance(order, Tensor) else [order]:
             observed = self.represent(suspect, fingerprint.queries[chosen])
             evidence = self.similarity(fingerprint.reference[chosen], observed)
             if self.per_query and evidence.per_query is not None:
                 trial.update(evidence.per_query)
             else:
                 trial.observe(evidence.similarity)
-            progress(len(chosen))
+            progress(len(observed) if self.per_query else size)
             if trial.settled:
                 break
-        return trial.verdict(scheme=fingerprint.scheme, fingerprint=identity(fingerprint), suspect=suspect.name)
+        verdict = trial.verdict(scheme=fingerprint.scheme, fingerprint=identity(fingerprint), suspect=suspect.name)
+        return dataclasses.replace(verdict, queries={**verdict.queries, "inputs_each": _inputs_each(fingerprint)})
 
     def _admit(self, fingerprint: Fingerprint, oracle: Oracle) -> None:
         if oracle.access < self.needs_suspect:
@@ -186,10 +202,17 @@ class Scheme(Sampler, Representer, ABC):
                 f"whorl schemes --suspect-access {oracle.access.name.lower()}"
             )
         expected = tuple(fingerprint.queries.inputs.shape[-3:])
-        if oracle.input_shape != expected or (fingerprint.classes and oracle.classes != fingerprint.classes):
+        known = not self.any_classes and fingerprint.classes
+        wanted = (expected, fingerprint.classes, fingerprint.task) if known else (expected,)
+        if (oracle.input_shape, oracle.classes, oracle.task)[: len(wanted)] != wanted:
             raise UsageError(
-                f"the fingerprint asks pictures {expected} of {fingerprint.classes} classes; "
-                f"{oracle.name} takes {oracle.input_shape} of {oracle.classes}"
+                f"the fingerprint asks pictures {expected} of {fingerprint.classes} classes ({fingerprint.task}); "
+                f"{oracle.name} takes {oracle.input_shape} of {oracle.classes} ({oracle.task})"
+            )
+        if oracle.digest in fingerprint.pool:
+            raise UsageError(
+                f"{oracle.name} is one of the shadow models that this fingerprint learned from; whatever the "
+                "similarity, it would show nothing"
             )
 
 
@@ -208,6 +231,17 @@ def asking_order(fingerprint: Fingerprint, suspect: str) -> Tensor:
     seed = hashlib.sha256(f"{identity(fingerprint)} {suspect}".encode()).digest()[:8]
     generator = torch.Generator().manual_seed(int.from_bytes(seed, "little") >> 1)
     return torch.randperm(len(fingerprint.queries), generator=generator)
+
+
+def _inputs_each(fingerprint: Fingerprint) -> int:
+    inputs = fingerprint.queries.inputs
+    return int(inputs.shape[1]) if inputs.ndim == 5 else 1
+
+
+def _nothing(scheme: Scheme, victim: Oracle) -> Dataset:
+    if scheme.needs_data:
+        raise UsageError(f"{scheme.name} starts from pictures: give data, as in 'folder(./pictures, size=32)'")
+    return Dataset(torch.empty(0, *victim.input_shape), torch.empty(0, dtype=torch.int64), ())
 
 
 def _check(queries: Queries, budget: int, victim: Oracle) -> None:

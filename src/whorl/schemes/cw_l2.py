@@ -21,3 +21,5 @@ class CWL2(CarliniWagner, Matching):
 
     name: ClassVar[str] = "cw-l2"
     paper: ClassVar[str] = "Carlini & Wagner, S&P 2017, arXiv 1608.04644 (baseline of IPGuard)"
+    idea: ClassVar[str] = "Agreement on minimal targeted perturbations with a margin, found by search."
+    blind: ClassVar[str] = "extraction, adversarial training; IPGuard's quality at many times its cost"

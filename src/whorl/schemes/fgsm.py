@@ -22,3 +22,5 @@ class FGSM(SignGradient, Matching):
 
     name: ClassVar[str] = "fgsm"
     paper: ClassVar[str] = "Goodfellow et al., ICLR 2015, arXiv 1412.6572 (baseline of IPGuard)"
+    idea: ClassVar[str] = "Agreement on one-step adversarial examples."
+    blind: ClassVar[str] = "uniqueness: its points fool independent models too"

@@ -22,5 +22,7 @@ class IGSM(SignGradient, Matching):
 
     name: ClassVar[str] = "igsm"
     paper: ClassVar[str] = "Kurakin et al., ICLR 2017 workshop, arXiv 1607.02533 (baseline of IPGuard)"
+    idea: ClassVar[str] = "Agreement on iterated adversarial examples."
+    blind: ClassVar[str] = "filter pruning and retraining, which undo its points"
 
     steps: int = 20

@@ -30,3 +30,5 @@ class IPGuard(Boundary, Matching):
 
     name: ClassVar[str] = "ipguard"
     paper: ClassVar[str] = "Cao, Jia, Gong, AsiaCCS 2021, arXiv 1910.12903"
+    idea: ClassVar[str] = "Agreement on points just across the victim's classification boundary."
+    blind: ClassVar[str] = "extraction and adversarial training, which draw another boundary"

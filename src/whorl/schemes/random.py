@@ -21,3 +21,5 @@ class Random(Natural, Matching):
 
     name: ClassVar[str] = "random"
     paper: ClassVar[str] = "Cao, Jia, Gong, AsiaCCS 2021, arXiv 1910.12903 (baseline)"
+    idea: ClassVar[str] = "Agreement on pictures as they are: the baseline that any scheme must beat."
+    blind: ClassVar[str] = "the difference between a copy and a good model of its own"

@@ -11,11 +11,14 @@ import torch
 from whorl.data import SOURCES, Dataset
 from whorl.nets.base import Classifier
 from whorl.nets.training import Schedule, build, fit
+from whorl.oracles.base import Oracle
+from whorl.oracles.pool import Pool
 from whorl.oracles.torch import TorchOracle
+from whorl.removals import REMOVALS
 from whorl.storage import digest_tensors
 from whorl.types import Access
 
-__all__ = ["ARCHITECTURE", "tiny_data", "tiny_net", "tiny_victim"]
+__all__ = ["ARCHITECTURE", "tiny_data", "tiny_net", "tiny_pool", "tiny_victim"]
 
 ARCHITECTURE: Final = "resnet8(width=4)"
 
@@ -37,6 +40,19 @@ def tiny_victim(access: Access = Access.WEIGHTS, *, seed: int = 0, architecture:
     return TorchOracle(
         net, input_shape=net.input_shape, classes=net.classes, access=access, name=f"tiny {seed}", digest=digest
     )
+
+
+def tiny_pool(*, seed: int = 0, count: int = 3) -> Pool:
+    """Shadow models of the tiny victim of that seed: ``count`` copies of each of two families, twice as many others."""
+    victim, data = tiny_victim(seed=seed), tiny_data("calibration")
+    derived: dict[str, list[Oracle]] = {}
+    for expression in ("fine_tune(all, epochs=1)", "prune_weights(3/10, epochs=1)"):
+        removal = REMOVALS.make(expression)
+        nets = [removal(victim, data, generator=torch.Generator().manual_seed(60 + k)) for k in range(count)]
+        derived[type(removal).family] = [
+            TorchOracle(net, input_shape=victim.input_shape, classes=victim.classes, name=expression) for net in nets
+        ]
+    return Pool(derived, [tiny_victim(seed=60 + number) for number in range(2 * count)])
 
 
 @lru_cache(maxsize=64)

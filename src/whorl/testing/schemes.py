@@ -17,7 +17,7 @@ from whorl.schemes import SCHEMES
 from whorl.schemes.base import Scheme, identity
 from whorl.schemes.matching import Matching
 from whorl.storage import read_fingerprint, write_fingerprint
-from whorl.testing.nets import tiny_data, tiny_victim
+from whorl.testing.nets import tiny_data, tiny_pool, tiny_victim
 from whorl.testing.plugins import check_parameters
 from whorl.testing.promises import promise
 from whorl.testing.unchanged import chance_unchanged, module_unchanged, same_bytes
@@ -50,7 +50,7 @@ def check_scheme(scheme: Scheme, *, budget: int = 10) -> None:
 
 def _check_declarations(scheme: Scheme) -> None:
     kind = type(scheme)
-    for field in ("name", "paper"):
+    for field in ("name", "paper", "idea", "blind"):
         value = getattr(kind, field, None)
         promise(isinstance(value, str) and value, f"{kind.__name__}.{field} is a text that is not empty, not {value!r}")
     for field in ("needs_victim", "needs_suspect"):
@@ -99,10 +99,10 @@ def _extract(scheme: Scheme, access: Access, budget: int, *, seed: int) -> Finge
     module = victim._module  # of our own making, so its access does not bind us
     module.train()
     next(module.parameters()).requires_grad_(False)
-    data = tiny_data(scheme.part)
+    data, pool = tiny_data(scheme.part), tiny_pool() if scheme.needs_pool else None
     images = data.images.clone()
     with chance_unchanged(scheme.name), module_unchanged(module, scheme.name):
-        fingerprint = scheme.extract(victim, data, budget=budget, seed=seed)
+        fingerprint = scheme.extract(victim, data, budget=budget, seed=seed, pool=pool)
     promise(same_bytes(images, data.images), f"{scheme.name} writes to the owner's pictures")
     promise(victim.queries_spent, f"{scheme.name} makes a fingerprint without asking the victim")
     return fingerprint

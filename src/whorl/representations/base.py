@@ -1,0 +1,51 @@
+"""What turns answers into something to compare, and what compares it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+from torch import Tensor
+
+from whorl.oracles.base import Oracle
+from whorl.types import Access, Evidence, Queries, Representation
+
+__all__ = ["Comparer", "Representer", "ask"]
+
+
+class Representer(ABC):
+    """Turns an oracle's answers to queries into something to compare."""
+
+    needs_suspect: ClassVar[Access]
+    """Access to the suspect at verification."""
+    per_query: ClassVar[bool] = True
+    """Whether each query can be represented alone, so that a test may stop early."""
+    any_classes: ClassVar[bool] = False
+    """Whether a suspect may have another number of classes, or another task, than the victim."""
+
+    @abstractmethod
+    def represent(self, oracle: Oracle, queries: Queries) -> Representation:
+        """Ask the oracle about the queries."""
+
+
+class Comparer(ABC):
+    """Says how alike two representations of the same queries are."""
+
+    @abstractmethod
+    def similarity(self, reference: Representation, observed: Representation) -> Evidence:
+        """Larger is more alike; ``reference`` is the victim's."""
+
+
+def ask(answers: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+    """Ask about queries of several inputs each, all in one batch.
+
+    Parameters:
+        answers: a method of an oracle, such as ``oracle.scores``.
+
+    Shape:
+        inputs: ``[n, c, h, w]`` or ``[n, m, c, h, w]``. Returns ``[n, ...]`` or ``[n, m, ...]``.
+    """
+    if inputs.ndim == 4:
+        return answers(inputs)
+    return answers(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
