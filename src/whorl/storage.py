@@ -289,20 +289,20 @@ def _assemble(tensors: Mapping[str, Tensor], text: str) -> Fingerprint:
 def _queries(tensors: dict[str, Tensor], notes: Mapping[str, Any]) -> Queries:
     inputs = _tensor(tensors, "queries/inputs")
     if inputs.dtype != torch.float32 or inputs.ndim not in (4, 5) or not inputs.numel():
-        found = f"{inputs.dtype} {list(inputs.shape)}".removeprefix("torch.")
-        raise ValueError(f"'queries/inputs' is {found}; float32 [n, c, h, w] or [n, m, c, h, w] is needed")
+        seen = f"{inputs.dtype} {list(inputs.shape)}".removeprefix("torch.")
+        raise ValueError(f"'queries/inputs' is {parts}; float32 [n, c, h, w] or [n, m, c, h, w] is needed")
     if len(inputs) > MAX_QUERIES:
         raise ValueError(f"it holds {len(inputs):,} queries; at most {MAX_QUERIES:,} are read")
     if float(inputs.min()) < 0 or float(inputs.max()) > 1:
         raise ValueError(f"'queries/inputs' spans {float(inputs.min()):g}..{float(inputs.max()):g}; 0..1 is needed")
-    found: dict[str, dict[str, Tensor]] = {"companions": {}, "shared": {}}
+    parts: dict[str, dict[str, Tensor]] = {"companions": {}, "shared": {}}
     for name in list(tensors):
         if match := re.fullmatch(r"queries/(companions|shared)/([A-Za-z_][\w.-]{0,63})", name, re.ASCII):
             value: Tensor = _tensor(tensors, name)
-            found[match.group(1)][match.group(2)] = value
+            parts[match.group(1)][match.group(2)] = value
             if match.group(1) == "companions" and value.shape[:1] != inputs.shape[:1]:
                 raise ValueError(f"{name!r} does not count the {len(inputs)} queries on its axis 0")
-    return Queries(inputs, found["companions"], notes, found["shared"])
+    return Queries(inputs, parts["companions"], notes, parts["shared"])
 
 
 def _calibration(tensors: dict[str, Tensor], document: _CalibrationDocument | None) -> Calibration | None:
