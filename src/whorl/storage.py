@@ -290,7 +290,7 @@ def _queries(tensors: dict[str, Tensor], notes: Mapping[str, Any]) -> Queries:
     inputs = _tensor(tensors, "queries/inputs")
     if inputs.dtype != torch.float32 or inputs.ndim not in (4, 5) or not inputs.numel():
         seen = f"{inputs.dtype} {list(inputs.shape)}".removeprefix("torch.")
-        raise ValueError(f"'queries/inputs' is {parts}; float32 [n, c, h, w] or [n, m, c, h, w] is needed")
+        raise ValueError(f"'queries/inputs' is {seen}; float32 [n, c, h, w] or [n, m, c, h, w] is needed")
     if len(inputs) > MAX_QUERIES:
         raise ValueError(f"it holds {len(inputs):,} queries; at most {MAX_QUERIES:,} are read")
     if float(inputs.min()) < 0 or float(inputs.max()) > 1:
