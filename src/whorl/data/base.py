@@ -17,7 +17,7 @@ from torch import Tensor
 
 from whorl.errors import UsageError
 
-__all__ = ["PARTS", "Dataset", "Source", "divide"]
+__all__ = ["PARTS", "Dataset", "Source", "divide", "join"]
 
 # The share of each part where one finite set has to be divided.
 # victim: trains the victim, and the independent models that are hardest to tell from it. attacker: the thief's.
@@ -39,12 +39,14 @@ class Dataset:
     Shape:
         images: ``[n, c, h, w]``, float32 in [0, 1] or uint8 in 0..255 (a quarter of the memory).
         labels: ``[n]`` int64 in 0..classes-1.
+        origin: ``[n]`` int64, which of the joined data sets a picture comes from (`join`); None where it is one.
     """
 
     images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
     expression: str = ""
+    origin: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:
@@ -69,7 +71,30 @@ class Dataset:
 
     def subset(self, index: Tensor | slice) -> Dataset:
         """The chosen pictures and labels as a data set of their own."""
-        return Dataset(self.images[index], self.labels[index], self.classes, self.expression)
+        origin = None if self.origin is None else self.origin[index]
+        return Dataset(self.images[index], self.labels[index], self.classes, self.expression, origin)
+
+
+def join(*datasets: Dataset) -> Dataset:
+    """All pictures of several data sets of the same classes; ``origin`` numbers them in the order given.
+
+    Raises `UsageError` where pictures or classes differ in shape.
+    """
+    first, *rest = datasets
+    for other in rest:
+        if (other.input_shape, other.classes) != (first.input_shape, first.classes):
+            raise UsageError(
+                f"data sets that are joined hold pictures of one shape and the same classes; these hold "
+                f"{first.input_shape} of {len(first.classes)} and {other.input_shape} of {len(other.classes)}"
+            )
+    bytes_alike = len({each.images.dtype for each in datasets}) == 1
+    return Dataset(
+        torch.cat([each.images if bytes_alike else each.inputs() for each in datasets]),
+        torch.cat([each.labels for each in datasets]),
+        first.classes,
+        first.expression,
+        torch.cat([torch.full_like(each.labels, number) for number, each in enumerate(datasets)]),
+    )
 
 
 class Source(ABC):
@@ -84,10 +109,13 @@ class Source(ABC):
 
     @final
     def load(self, part: str) -> Dataset:
-        """The pictures of ``part``, one of `PARTS`."""
-        if part not in PARTS:
-            raise UsageError(f"no such part of a data set: {part!r}. The parts are {', '.join(PARTS)}.")
-        return _loaded(self, part)
+        """The pictures of ``part``, one of `PARTS`, or of several joined by a plus, as in ``victim+queries``."""
+        names = part.split("+")
+        for name in names:
+            if name not in PARTS:
+                raise UsageError(f"no such part of a data set: {name!r}. The parts are {', '.join(PARTS)}.")
+        loaded = [_loaded(self, name) for name in names]
+        return join(*loaded) if len(loaded) > 1 else loaded[0]
 
 
 @lru_cache(maxsize=16)

@@ -26,7 +26,7 @@ class Sampler(ABC):
     needs_victim: ClassVar[Access]
     """Access to the victim at extraction."""
     part: ClassVar[str] = "queries"
-    """The part of a data set that the paper takes its seeds from."""
+    """The part of a data set that the paper takes its seeds from, or several joined by a plus."""
     needs_data: ClassVar[bool] = True
     """Whether it needs pictures; without, ``data`` may be empty."""
     needs_pool: ClassVar[bool] = False

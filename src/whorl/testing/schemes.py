@@ -57,7 +57,8 @@ def _check_declarations(scheme: Scheme) -> None:
         value = getattr(kind, field, None)
         promise(isinstance(value, Access), f"{kind.__name__}.{field} is an Access, not {value!r}")
     promise(isinstance(kind.tasks, frozenset) and kind.tasks, f"{kind.__name__}.tasks names the tasks in a frozenset")
-    promise(kind.part in PARTS, f"{kind.__name__}.part is one of {', '.join(PARTS)}, not {kind.part!r}")
+    known = all(name in PARTS for name in kind.part.split("+"))
+    promise(known, f"{kind.__name__}.part is one of {', '.join(PARTS)} or several joined by +, not {kind.part!r}")
 
 
 def _check_expression(scheme: Scheme) -> None:
