@@ -138,6 +138,11 @@ class Fingerprint:
     pool: tuple[str, ...] = ()
     """Digests of the shadow models it learned from, which may not be asked later."""
 
+    @property
+    def inputs_each(self) -> int:
+        """Inputs that each query asks."""
+        return int(self.queries.inputs.shape[1]) if self.queries.inputs.ndim == 5 else 1
+
 
 Decision = Literal["derived", "unrelated", "inconclusive"]
 

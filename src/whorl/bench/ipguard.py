@@ -8,10 +8,10 @@ known copies, queries and tests each have pictures of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-from whorl.bench.suite import Derived, Suite
-from whorl.zoo.recipe import Recipe, parse_recipe
+from whorl.bench.rows import beyond_rows, known_rows, models, paper_rows
+from whorl.bench.suite import Suite
 
 __all__ = ["PAPER", "cifar10", "cifar10_small", "digits", "textures"]
 
@@ -19,21 +19,21 @@ __all__ = ["PAPER", "cifar10", "cifar10_small", "digits", "textures"]
 def digits() -> Suite:
     """One victim on scikit-learn's digits: the demo."""
     settings = "digits(size=16), epochs=12, batch=50"
-    null = _models("resnet8(width=8)", settings, range(1000, 1099))
+    null = models("resnet8(width=8)", settings, range(1000, 1099))
     return Suite(
         name="ipguard/digits",
         about="scikit-learn's digits at 16 px; ResNet-8, width 8",
         data="digits(size=16)",
-        victims=_models("resnet8(width=8)", settings, range(10, 11)),
-        derived=(*_paper_rows(epochs=10), *_beyond("resnet8(width=8)", "vgg(width=8)", epochs=12)),
+        victims=models("resnet8(width=8)", settings, range(10, 11)),
+        derived=(*paper_rows(epochs=10), *beyond_rows("resnet8(width=8)", "vgg(width=8)", epochs=12)),
         independents={
-            "same architecture": _models("resnet8(width=8)", settings, range(100, 104)),
-            "VGG": _models("vgg(width=8)", settings, range(110, 112)),
-            "LeNet-5": _models("lenet5", f"{settings}, learning_rate=0.05", range(120, 122)),
-            "random forest": _models("random_forest(trees=50)", "digits(size=16)", range(130, 132)),
+            "same architecture": models("resnet8(width=8)", settings, range(100, 104)),
+            "VGG": models("vgg(width=8)", settings, range(110, 112)),
+            "LeNet-5": models("lenet5", f"{settings}, learning_rate=0.05", range(120, 122)),
+            "random forest": models("random_forest(trees=50)", "digits(size=16)", range(130, 132)),
         },
         null=null,
-        known=_known(epochs=10),
+        known=known_rows(epochs=10),
         schemes=_schemes(margin=7, searches=6, iterations=200) | {"ipguard": "ipguard(margin=10)"},
         budgets={"akh": 400},  # a net this good on data this easy has hardly an error, and mixtures say less each
         alpha=0.01,
@@ -50,18 +50,18 @@ def textures() -> Suite:
         name="ipguard/textures",
         about="procedural textures at 16 px; ResNet-8",
         data=data,
-        victims=_models("resnet8", settings, range(10, 13)),
-        derived=(*_paper_rows(epochs=3), *_beyond("resnet8", "vgg", epochs=10)),
+        victims=models("resnet8", settings, range(10, 13)),
+        derived=(*paper_rows(epochs=3), *beyond_rows("resnet8", "vgg", epochs=10)),
         independents={
-            "same architecture": _models("resnet8", settings, range(200, 208)),
-            "ResNet-14": _models("resnet14(width=8)", settings, range(210, 212)),
-            "VGG": _models("vgg", slow, range(220, 224)),
-            "MobileNet": _models("mobilenet", slow, range(230, 232)),
-            "LeNet-5": _models("lenet5", f"{data}, epochs=10, learning_rate=0.05", range(240, 244)),
-            "random forest": _models("random_forest", data, range(250, 252)),
+            "same architecture": models("resnet8", settings, range(200, 208)),
+            "ResNet-14": models("resnet14(width=8)", settings, range(210, 212)),
+            "VGG": models("vgg", slow, range(220, 224)),
+            "MobileNet": models("mobilenet", slow, range(230, 232)),
+            "LeNet-5": models("lenet5", f"{data}, epochs=10, learning_rate=0.05", range(240, 244)),
+            "random forest": models("random_forest", data, range(250, 252)),
         },
-        null=_models("resnet8", settings, range(1000, 1019)),
-        known=_known(epochs=3),
+        null=models("resnet8", settings, range(1000, 1019)),
+        known=known_rows(epochs=3),
         schemes=_schemes(margin=7, searches=9, iterations=2000) | {"ipguard, natural seeds": "ipguard(margin=7)"},
         sweep=_sweep(0.1, 0.5, 1, 2, 3, 5, 7, 10, 15, 20),
         chosen="ipguard",
@@ -78,16 +78,16 @@ def cifar10() -> Suite:
         name="ipguard/cifar10",
         about="CIFAR-10 (JPEG re-encoding); ResNet-20",
         data="cifar10",
-        victims=_models("resnet20", settings, range(10, 13)),
-        derived=(*_paper_rows(epochs=3), *_beyond("resnet20", "vgg(width=32)", epochs=30)),
+        victims=models("resnet20", settings, range(10, 13)),
+        derived=(*paper_rows(epochs=3), *beyond_rows("resnet20", "vgg(width=32)", epochs=30)),
         independents={
-            "same architecture": _models("resnet20", settings, range(200, 210)),
-            "VGG": _models("vgg(width=32)", slow, range(220, 225)),
-            "LeNet-5": _models("lenet5", slow, range(240, 245)),
-            "random forest": _models("random_forest", "cifar10", range(250, 253)),
+            "same architecture": models("resnet20", settings, range(200, 210)),
+            "VGG": models("vgg(width=32)", slow, range(220, 225)),
+            "LeNet-5": models("lenet5", slow, range(240, 245)),
+            "random forest": models("random_forest", "cifar10", range(250, 253)),
         },
-        null=_models("resnet20", settings, range(1000, 1019)),
-        known=_known(epochs=3),
+        null=models("resnet20", settings, range(1000, 1019)),
+        known=known_rows(epochs=3),
         schemes=_schemes(margin=7, searches=9, iterations=1000) | {"ipguard, natural seeds": "ipguard(margin=7)"},
         sweep=_sweep(0.1, 1, 2, 5, 7, 10, 20),
         chosen="ipguard",
@@ -119,13 +119,13 @@ def cifar10_small() -> Suite:
         name="ipguard/cifar10-small",
         about="20,000 CIFAR-10 pictures (JPEG re-encoding); ResNet-20, 10 epochs; without a null, so without verdicts",
         data=data,
-        victims=_models("resnet20", settings, range(10, 11)),
-        derived=tuple(row for row in _paper_rows(epochs=3) if row.label in kept),
+        victims=models("resnet20", settings, range(10, 11)),
+        derived=tuple(row for row in paper_rows(epochs=3) if row.label in kept),
         independents={
-            "same architecture": _models("resnet20", settings, range(200, 202)),
-            "VGG": _models("vgg", slow, range(220, 222)),
-            "LeNet-5": _models("lenet5", slow, range(240, 242)),
-            "random forest": _models("random_forest(trees=50)", data, range(250, 252)),
+            "same architecture": models("resnet20", settings, range(200, 202)),
+            "VGG": models("vgg", slow, range(220, 222)),
+            "LeNet-5": models("lenet5", slow, range(240, 242)),
+            "random forest": models("random_forest(trees=50)", data, range(250, 252)),
         },
         schemes={name: scheme for name, scheme in schemes.items() if name != "cw-l2"},
         alpha=0.05,
@@ -138,10 +138,6 @@ def _sweep(*margins: float) -> Mapping[float, str]:
     return {k: f"ipguard(margin={k}, start=noise, target=random)" for k in margins}
 
 
-def _models(architecture: str, settings: str, seeds: Iterable[int]) -> tuple[Recipe, ...]:
-    return tuple(parse_recipe(f"train({architecture}, {settings}, seed={seed})") for seed in seeds)
-
-
 def _schemes(*, margin: float, searches: int, iterations: int) -> dict[str, str]:
     """The six columns. CW-L2 has the same k as IPGuard."""
     return {
@@ -152,54 +148,6 @@ def _schemes(*, margin: float, searches: int, iterations: int) -> dict[str, str]
         "ipguard": _sweep(margin)[margin],
         "akh": "akh",
     }
-
-
-def _paper_rows(*, epochs: int) -> tuple[Derived, ...]:
-    """Table rows of the paper, and quantisation, which every scheme since then is tried on."""
-    tune = f"epochs={epochs}"
-    return (
-        Derived("FTLL", f"fine_tune(last, {tune}, learning_rate=0.01)"),
-        Derived("FTAL", f"fine_tune(all, {tune}, learning_rate=0.01)"),
-        Derived("RTLL", f"retrain(last, {tune}, learning_rate=0.05)"),
-        Derived("RTAL", f"retrain(all, {tune}, learning_rate=0.02)"),
-        *(Derived(f"WP p=.{p}", f"prune_weights({p}/10, {tune}, learning_rate=0.005)") for p in range(1, 6)),
-        *(Derived(f"FP c={c}/16", f"prune_filters({c}/16, {tune}, learning_rate=0.01)") for c in range(1, 8)),
-        *(Derived(kind, f"quantise({kind})") for kind in ("fp16", "bf16", "int8", "int4")),
-    )
-
-
-def _beyond(same: str, other: str, *, epochs: int) -> tuple[Derived, ...]:
-    """What the paper does not claim to survive."""
-    pruned = ((6, 7, 8, 9), "prune_weights({}/10, learning_rate=0.005)")
-    rows = [Derived(f"WP p=.{p}", pruned[1].format(p), beyond=True) for p in pruned[0]]
-    rows += [
-        Derived("adversarial FT", "adversarial_fine_tune(epsilon=0.03)", beyond=True),
-        Derived("labels, same net", f"extract({same}, labels, epochs={epochs})", beyond=True),
-        Derived("labels, other net", f"extract({other}, labels, epochs={epochs}, learning_rate=0.1)", beyond=True),
-        Derived("probabilities, same net", f"extract({same}, probabilities, epochs={epochs})", beyond=True),
-        Derived(
-            "probabilities, other net",
-            f"extract({other}, probabilities, epochs={epochs}, learning_rate=0.1)",
-            beyond=True,
-        ),
-        Derived("distillation", f"distil({other}, temperature=4.0, epochs={epochs}, learning_rate=0.05)", beyond=True),
-        Derived("re-parametrised", "reparametrise"),
-    ]
-    return tuple(rows)
-
-
-def _known(*, epochs: int) -> tuple[Derived, ...]:
-    """Copies that calibrate: other data (the calibration part), other seeds."""
-    own = f"epochs={epochs}, part=calibration"
-    rows: list[Derived] = []
-    for seed in range(7001, 7007):
-        rows += [
-            Derived("fine-tune", f"fine_tune(all, {own}, learning_rate=0.01, seed={seed})"),
-            Derived("retrain", f"retrain(all, {own}, learning_rate=0.02, seed={seed})"),
-            Derived("prune weights", f"prune_weights(5/10, {own}, learning_rate=0.005, seed={seed})"),
-            Derived("prune filters", f"prune_filters(4/16, {own}, learning_rate=0.01, seed={seed})"),
-        ]
-    return tuple(rows)
 
 
 # Authors' slides of the AsiaCCS 2021 talk: ResNet-20 on CIFAR-10. Brackets are ranges over negatives. The columns that

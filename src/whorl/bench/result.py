@@ -18,6 +18,7 @@ __all__ = [
     "Cell",
     "Extraction",
     "Machine",
+    "Refusal",
     "Result",
     "describe_machine",
     "read_result",
@@ -53,6 +54,10 @@ class Cell(BaseModel):
     spent: int
     needed: int
     """Queries after which a sequential verification of this suspect would have stopped."""
+    family: str = ""
+    """Family of the removal that made it; empty for an independent model."""
+    seconds: float = 0.0
+    """Time to ask this suspect the whole fingerprint."""
 
 
 class Extraction(BaseModel):
@@ -67,6 +72,19 @@ class Extraction(BaseModel):
     known: dict[str, list[float]]
     pictures: str = ""
     """File name of the fingerprint beside the store, for pictures of its queries."""
+    inputs: int = 0
+    """Inputs that a suspect is asked: the queries, times the inputs of each."""
+    peak_mib: float | None = None
+    """Memory that the extraction needed at its peak above what the process held before, where it can be told."""
+
+
+class Refusal(BaseModel):
+    """A suspect that a scheme could not be asked about: it grants too little, or does not fit."""
+
+    victim: int
+    scheme: str
+    suspect: str
+    reason: str
 
 
 class Result(BaseModel):
@@ -92,6 +110,11 @@ class Result(BaseModel):
     machine: Machine
     extractions: list[Extraction]
     cells: list[Cell]
+    layout: Literal["paper", "field"] = "paper"
+    """Which table shows it: a paper's own, suspects by schemes, or all schemes of the field by family of removal."""
+    refusals: list[Refusal] = []
+    shadow_families: list[str] = []
+    """Families of removal in the pool of shadow models; a scheme that needs one has seen their like."""
 
 
 def describe_machine(device: str) -> Machine:

@@ -13,19 +13,18 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from whorl.bench.result import Cell, Extraction, Result, describe_machine
+from whorl.bench.result import Cell, Extraction, Refusal, Result, describe_machine
+from whorl.bench.shadows import family_of
 from whorl.bench.store import Store, cell_key
 from whorl.bench.suite import Suite
+from whorl.bench.work import costs_path, extract, judge
 from whorl.data import SOURCES
-from whorl.detection.verdict import Trial
 from whorl.errors import UsageError
-from whorl.oracles.base import Oracle
 from whorl.schemes import SCHEMES
-from whorl.schemes.base import asking_order
-from whorl.storage import digest_file, read_fingerprint, write_fingerprint
+from whorl.storage import digest_file, read_fingerprint, read_json
 from whorl.types import Fingerprint
 from whorl.zoo.cache import Zoo
-from whorl.zoo.recipe import Recipe, parse_recipe
+from whorl.zoo.recipe import Recipe
 from whorl.zoo.workers import Task, run_tasks
 
 __all__ = ["Progress", "run"]
@@ -77,6 +76,8 @@ def run(
     columns = [name for name in suite.schemes if any(fnmatch(name, mask.strip()) for mask in schemes.split(","))]
     if not columns:
         raise UsageError(f"no scheme of {suite.name} matches {schemes!r}. It has {', '.join(suite.schemes)}.")
+    if any(SCHEMES.make(suite.schemes[column]).needs_pool for column in columns):
+        suite.refuse_overlap()
     zoo, store = Zoo(folder, device=device), Store(folder / "results.sqlite")
     total = len({recipe.digest for recipe in suite.recipes()})
     left = len(zoo.missing(suite.recipes()))
@@ -90,7 +91,7 @@ def run(
     zoo.build(suite.recipes(), workers=workers, progress=built)
     jobs = _jobs(suite, columns, folder)
     extractions = _extract_all(suite, jobs, folder, device, workers, progress)
-    cells = _judge_all(suite, jobs, folder, device, workers, progress, store)
+    cells, refusals = _judge_all(suite, jobs, folder, device, workers, progress, store)
     return Result(
         format=1,
         suite=suite.name,
@@ -110,6 +111,9 @@ def run(
         machine=describe_machine(device),
         extractions=extractions,
         cells=cells,
+        layout=suite.layout,
+        refusals=refusals,
+        shadow_families=suite.shadows.families(suite.victims[0]),
     )
 
 
@@ -129,10 +133,15 @@ def _jobs(suite: Suite, columns: list[str], folder: Path) -> list[_Job]:
                 budget=suite.budget_of(column),
                 null=[recipe.digest for recipe in suite.null],
                 known=[row.removal for row in suite.known],
+                **({"shadows": _pool_key(suite, victim)} if SCHEMES.make(bound).needs_pool else {}),
             )
             path = folder / "fingerprints" / f"{key}.safetensors"
             jobs.append(_Job(index, column, bound, str(path)))
     return jobs
+
+
+def _pool_key(suite: Suite, victim: Recipe) -> list[str]:
+    return [recipe.digest for recipe in suite.shadows.recipes(victim)]
 
 
 def _extract_all(
@@ -141,7 +150,9 @@ def _extract_all(
     tasks: dict[Any, Task] = {}
     for job in jobs:
         if job.path not in tasks and not Path(job.path).is_file():
-            tasks[job.path] = Task(_extract, (suite, job, str(folder), device))
+            budget = suite.budget_of(job.column)
+            arguments = (suite, job.victim, job.expression, budget, job.path, str(folder), device)
+            tasks[job.path] = Task(extract, arguments)
     done = len(jobs) - len(tasks)
     progress("fingerprints", done, len(jobs))
     for _ in run_tasks(tasks, workers=workers):
@@ -162,23 +173,14 @@ def _extraction(job: _Job, fingerprint: Fingerprint) -> Extraction:
         null=list(calibration.null.similarities) if calibration else [],
         known={removal: list(values) for removal, values in (calibration.derived if calibration else {}).items()},
         pictures=Path(job.path).name,
+        inputs=len(fingerprint.queries) * fingerprint.inputs_each,
+        peak_mib=_costs(job.path).get("peak_mib"),
     )
 
 
-def _extract(suite: Suite, job: _Job, folder: str, device: str) -> None:
-    """Make and calibrate one fingerprint (runs in a worker)."""
-    zoo, scheme, victim = Zoo(Path(folder), device=device), SCHEMES.make(job.expression), suite.victims[job.victim]
-    data = SOURCES.make(suite.data).load(scheme.part)
-    fingerprint = scheme.extract(zoo.oracle(victim), data, budget=suite.budget_of(job.column), seed=0)
-    if not suite.null:
-        write_fingerprint(fingerprint, job.path)
-        return
-    copies: dict[str, list[Oracle]] = {}
-    for row in suite.known:
-        copies.setdefault(row.label, []).append(zoo.oracle(victim.then(row.removal)))
-    strangers = {str(recipe): zoo.oracle(recipe) for recipe in suite.null}
-    pool = f"{len(strangers)} models trained from nothing on the victim's own pictures of {suite.data}"
-    write_fingerprint(scheme.calibrate(fingerprint, strangers, pool=pool, derived=copies), job.path)
+def _costs(path: str) -> dict[str, float]:
+    costs = costs_path(path)
+    return read_json(costs) if costs.is_file() else {}
 
 
 def _suspects(suite: Suite) -> Iterator[_Suspect]:
@@ -193,7 +195,7 @@ def _suspects(suite: Suite) -> Iterator[_Suspect]:
 
 def _judge_all(
     suite: Suite, jobs: list[_Job], folder: Path, device: str, workers: int, progress: Progress, store: Store
-) -> list[Cell]:
+) -> tuple[list[Cell], list[Refusal]]:
     suspects = list(_suspects(suite))
     zoo = Zoo(folder, device=device)
     identity = {job.path: digest_file(job.path) for job in jobs}
@@ -208,7 +210,7 @@ def _judge_all(
         # Two columns may share a fingerprint; it is asked once.
         missing = tuple(dict.fromkeys(job.path for job in asked if keys[position, job.path] not in store))
         if missing:
-            tasks[position] = Task(_judge, (str(suspect.recipe), missing, suite.alpha, str(folder), device))
+            tasks[position] = Task(judge, (str(suspect.recipe), missing, suite.alpha, str(folder), device))
     done = len(suspects) - len(tasks)
     progress("suspects", done, len(suspects))
     for position, answers in run_tasks(tasks, workers=workers):
@@ -217,38 +219,23 @@ def _judge_all(
         done += 1
         progress("suspects", done, len(suspects))
     cells: list[Cell] = []
+    refusals: list[Refusal] = []
     for position, suspect in enumerate(suspects):
         card = zoo.card(suspect.recipe)
         for job in jobs:
-            if (position, job.path) in keys:
-                about = {"victim": job.victim, "scheme": job.column, "suspect": suspect.label, "group": suspect.group}
-                model = {"kind": suspect.kind, "accuracy": card.accuracy, "damaged": card.damaged}
-                cells.append(Cell(**about, **model, **store.get(keys[position, job.path])))
-    return cells
-
-
-def _judge(recipe: str, paths: tuple[str, ...], alpha: float, folder: str, device: str) -> dict[str, dict[str, Any]]:
-    """Ask one suspect about many fingerprints (runs in a worker)."""
-    suspect = Zoo(Path(folder), device=device).oracle(parse_recipe(recipe))
-    answers: dict[str, dict[str, Any]] = {}
-    for path in paths:
-        fingerprint = read_fingerprint(path)
-        scheme = SCHEMES.make(fingerprint.scheme)
-        evidence = scheme.observe(fingerprint, suspect)
-        trial = Trial(fingerprint.calibration, size=len(fingerprint.queries), alpha=alpha, per_query=scheme.per_query)
-        if evidence.per_query is None:
-            trial.observe(evidence.similarity)
-        else:
-            for value in evidence.per_query[asking_order(fingerprint, suspect.digest)].split(1):
-                trial.update(value)
-                if trial.settled:
-                    break
-        verdict = trial.verdict(scheme=fingerprint.scheme, fingerprint=path, suspect=recipe)
-        answers[path] = {
-            "similarity": evidence.similarity,
-            "decision": verdict.decision,
-            "p_value": verdict.p_value,
-            "spent": len(fingerprint.queries),
-            "needed": int(verdict.queries["spent"]),
-        }
-    return answers
+            if (position, job.path) not in keys:
+                continue
+            about = {"victim": job.victim, "scheme": job.column, "suspect": suspect.label}
+            answer = store.get(keys[position, job.path])
+            if "refused" in answer:
+                refusals.append(Refusal(**about, reason=answer["refused"]))
+                continue
+            model = {
+                "group": suspect.group,
+                "kind": suspect.kind,
+                "family": family_of(suspect.recipe),
+                "accuracy": card.accuracy,
+                "damaged": card.damaged,
+            }
+            cells.append(Cell(**about, **model, **answer))
+    return cells, refusals

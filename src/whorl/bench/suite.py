@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
+from whorl.bench.shadows import Shadows
 from whorl.catalog import Catalog
 from whorl.errors import UsageError
 from whorl.zoo.recipe import Recipe
@@ -33,6 +35,8 @@ class Suite:
         derived: rows of positives, applied to each victim.
         independents: group label to recipes of models under test that have nothing to do with any victim.
         null: recipes of the independent models that calibrate; none is under test.
+        layout: the table that shows it, see `Result`.
+        shadows: models that schemes with ``needs_pool`` learn from; none of them is under test.
         known: removals whose results on the victim calibrate power and choose k; other data and seeds than ``derived``.
         schemes: column label to scheme expression.
         sweep: k to scheme expression, for the curve of ARUC against k.
@@ -58,6 +62,8 @@ class Suite:
     alpha: float = 0.05
     paper: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     limit: int = 0
+    layout: Literal["paper", "field"] = "paper"
+    shadows: Shadows = field(default_factory=Shadows)
 
     def limited(self, limit: int) -> Suite:
         """At most ``limit`` victims, rows, and models per group: a smaller study that says so."""
@@ -80,12 +86,23 @@ class Suite:
         """Every model that the suite needs."""
         copies = [victim.then(row.removal) for victim in self.victims for row in (*self.derived, *self.known)]
         strangers = [recipe for group in self.independents.values() for recipe in group]
-        return [*self.victims, *copies, *strangers, *self.null]
+        shadows = [recipe for victim in self.victims for recipe in self.shadows.recipes(victim)]
+        return [*self.victims, *copies, *strangers, *self.null, *shadows]
+
+    def refuse_overlap(self) -> None:
+        """Raise `UsageError` where the shadow models share a model or a seed with models under test."""
+        strangers = [recipe for group in self.independents.values() for recipe in group]
+        for victim in self.victims:
+            copies = [victim.then(row.removal) for row in (*self.derived, *self.known)]
+            self.shadows.refuse_overlap(victim, [*copies, *strangers, *self.null])
 
 
 SUITES: Catalog[Suite] = Catalog(
     "suites",
     {
+        "field/cifar10": "whorl.bench.field:cifar10",
+        "field/digits": "whorl.bench.field:digits",
+        "field/textures": "whorl.bench.field:textures",
         "ipguard/cifar10": "whorl.bench.ipguard:cifar10",
         "ipguard/cifar10-small": "whorl.bench.ipguard:cifar10_small",
         "ipguard/digits": "whorl.bench.ipguard:digits",

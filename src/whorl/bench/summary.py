@@ -11,7 +11,7 @@ from whorl.bench.result import Cell, Extraction, Result
 from whorl.errors import UsageError
 from whorl.metrics import ClusterEstimate, Interval, aruc, auc, auc_interval, clopper_pearson, cluster_bootstrap
 
-__all__ = ["Column", "KPoint", "Range", "Share", "Summary", "summarise"]
+__all__ = ["Column", "KPoint", "Range", "Share", "Summary", "share_of", "summarise"]
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ def _column(result: Result, name: str, scheme: str) -> Column:
         aruc=_aruc(result, paper, strangers),
         auc=_auc(result, paper, strangers),
         beyond_auc=auc(_scores(beyond), _scores(strangers)) if beyond else None,
-        flagged=_share(cell.decision == "derived" for cell in paper),
-        accused=_share(cell.decision == "derived" for cell in strangers),
+        flagged=share_of(cell.decision == "derived" for cell in paper),
+        accused=share_of(cell.decision == "derived" for cell in strangers),
         needed=float(np.median(derived)) if derived else None,
     )
 
@@ -167,7 +167,8 @@ def _range(cells: Sequence[Cell]) -> Range:
     return Range(float(np.mean(values)), min(values), max(values), len(values), damaged)
 
 
-def _share(hits: Iterable[bool]) -> Share:
+def share_of(hits: Iterable[bool]) -> Share:
+    """How many are true, with an interval."""
     outcomes = list(hits)
     return Share(sum(outcomes), len(outcomes), clopper_pearson(sum(outcomes), len(outcomes)))
 

@@ -96,13 +96,22 @@ def export(
 def _show(result: Any, as_json: bool) -> None:
     import dataclasses
 
-    from whorl.bench.summary import summarise
+    if result.layout == "field":
+        from whorl.bench.standings import standings
+        from whorl.cli.standings import field_tables
 
-    summary = summarise(result)
+        rows = standings(result)
+        document: Any = [dataclasses.asdict(row) for row in rows]
+        tables = field_tables(result, rows)
+    else:
+        from whorl.bench.summary import summarise
+        from whorl.cli.table import suite_table
+
+        summary = summarise(result)
+        document = dataclasses.asdict(summary)
+        tables = suite_table(result, summary)
     if as_json:
-        print_json(dataclasses.asdict(summary))
+        print_json(document)
         return
-    from whorl.cli.table import suite_table
-
-    for table in suite_table(result, summary):
+    for table in tables:
         out.print(table)

@@ -192,7 +192,7 @@ class Scheme(Sampler, Representer, Comparer, ABC):
             if trial.settled:
                 break
         verdict = trial.verdict(scheme=fingerprint.scheme, fingerprint=identity(fingerprint), suspect=suspect.name)
-        return dataclasses.replace(verdict, queries={**verdict.queries, "inputs_each": _inputs_each(fingerprint)})
+        return dataclasses.replace(verdict, queries={**verdict.queries, "inputs_each": fingerprint.inputs_each})
 
     def _admit(self, fingerprint: Fingerprint, oracle: Oracle) -> None:
         if oracle.access < self.needs_suspect:
@@ -231,11 +231,6 @@ def asking_order(fingerprint: Fingerprint, suspect: str) -> Tensor:
     seed = hashlib.sha256(f"{identity(fingerprint)} {suspect}".encode()).digest()[:8]
     generator = torch.Generator().manual_seed(int.from_bytes(seed, "little") >> 1)
     return torch.randperm(len(fingerprint.queries), generator=generator)
-
-
-def _inputs_each(fingerprint: Fingerprint) -> int:
-    inputs = fingerprint.queries.inputs
-    return int(inputs.shape[1]) if inputs.ndim == 5 else 1
 
 
 def _nothing(scheme: Scheme, victim: Oracle) -> Dataset:

@@ -1,0 +1,113 @@
+"""All schemes side by side: how well each tells copies from independent models, by family of removal, and at what cost.
+
+Every figure averages over victims, which are the clusters of every interval. A scheme is compared with those suspects
+only that it can be asked about; how many it refused stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from whorl.bench.result import Cell, Result
+from whorl.bench.summary import Share, share_of
+from whorl.metrics import ClusterEstimate, Interval, Scores, aruc, auc, auc_interval, cluster_bootstrap
+from whorl.metrics import tpr_at_fpr as operating_point
+from whorl.schemes import SCHEMES
+
+__all__ = ["Standing", "standings"]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One scheme in the table of the field.
+
+    ``auc`` is of all copies that kept their accuracy against all independent models; ``families`` the same by family
+    of removal. ``tpr`` is the share of copies above every independent model: the true-positive rate at the smallest
+    realisable false-positive rate. ``aruc`` exists only for similarities in [0, 1]. ``seen`` names the families that
+    the scheme's shadow models went through, so that its figures there are not of unseen attacks. ``inputs`` are asked
+    of each suspect; ``needed`` is the median number of queries to a verdict of derived.
+    """
+
+    name: str
+    expression: str
+    victim_access: str
+    suspect_access: str
+    auc: ClusterEstimate
+    aruc: ClusterEstimate | None
+    tpr: ClusterEstimate
+    families: dict[str, ClusterEstimate]
+    seen: tuple[str, ...]
+    flagged: Share
+    accused: Share
+    inputs: int
+    needed: float | None
+    extraction_seconds: float
+    verification_seconds: float
+    peak_mib: float | None
+    refused: int
+
+
+def standings(result: Result) -> list[Standing]:
+    """The table, best AUC first."""
+    rows = [_standing(result, column) for column in result.columns]
+    return sorted(rows, key=lambda row: (-row.auc.value, -row.tpr.value, row.name))
+
+
+def _standing(result: Result, column: str) -> Standing:
+    cells = [cell for cell in result.cells if cell.scheme == column]
+    kept = [cell for cell in cells if cell.kind != "independent" and not cell.damaged]
+    strangers = [cell for cell in cells if cell.kind == "independent"]
+    made = [extraction for extraction in result.extractions if extraction.scheme == column]
+    scheme = SCHEMES.make(made[0].expression)
+    derived = [cell.needed for cell in kept if cell.decision == "derived"]
+    peaks = [extraction.peak_mib for extraction in made if extraction.peak_mib is not None]
+    families = dict.fromkeys(cell.family for cell in kept)
+
+    def estimate(statistic: Callable[[Scores, Scores], float], positives: Sequence[Cell]) -> ClusterEstimate:
+        return _over_victims(statistic, positives, strangers, len(result.victims))
+
+    unit = all(0 <= cell.similarity <= 1 for cell in cells)
+    return Standing(
+        name=column,
+        expression=made[0].expression,
+        victim_access=max(scheme.needs_victim, scheme.needs_suspect).name.lower(),
+        suspect_access=scheme.needs_suspect.name.lower(),
+        auc=estimate(auc, kept),
+        aruc=estimate(aruc, kept) if unit else None,
+        tpr=estimate(_above_all, kept),
+        families={family: estimate(auc, [cell for cell in kept if cell.family == family]) for family in families},
+        seen=tuple(result.shadow_families) if scheme.needs_pool else (),
+        flagged=share_of([cell.decision == "derived" for cell in kept]),
+        accused=share_of([cell.decision == "derived" for cell in strangers]),
+        inputs=made[0].inputs,
+        needed=float(np.median(derived)) if derived else None,
+        extraction_seconds=float(np.mean([extraction.seconds for extraction in made])),
+        verification_seconds=float(np.median([cell.seconds for cell in cells])),
+        peak_mib=max(peaks) if peaks else None,
+        refused=sum(refusal.scheme == column for refusal in result.refusals),
+    )
+
+
+def _above_all(positives: Scores, negatives: Scores) -> float:
+    return operating_point(positives, negatives, 0.0).rate
+
+
+def _over_victims(
+    statistic: Callable[[Scores, Scores], float], positives: Sequence[Cell], negatives: Sequence[Cell], victims: int
+) -> ClusterEstimate:
+    """The mean over victims and its interval; one victim alone has DeLong's interval of its AUC, or none."""
+    clusters = [
+        tuple(
+            np.array([cell.similarity for cell in cells if cell.victim == victim]) for cells in (positives, negatives)
+        )
+        for victim in range(victims)
+    ]
+    full = [(above, below) for above, below in clusters if len(above) and len(below)]
+    if len(full) > 1:
+        return cluster_bootstrap(statistic, full, generator=np.random.default_rng(0), average=True)
+    value = statistic(*full[0])
+    interval = auc_interval(*full[0]) if statistic is auc else Interval(0.0, 1.0)
+    return ClusterEstimate(value, interval, 1)

@@ -1,0 +1,109 @@
+"""What worker processes of a run do: make one fingerprint, or ask one suspect about many."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from whorl.bench.suite import Suite
+from whorl.data import SOURCES
+from whorl.detection.verdict import Trial
+from whorl.errors import AccessRefused, UsageError
+from whorl.oracles.base import Oracle
+from whorl.schemes import SCHEMES
+from whorl.schemes.base import asking_order
+from whorl.storage import read_fingerprint, write_fingerprint, write_json
+from whorl.zoo.cache import Zoo
+from whorl.zoo.recipe import parse_recipe
+
+__all__ = ["costs_path", "extract", "judge"]
+
+
+def extract(suite: Suite, victim: int, expression: str, budget: int, path: str, folder: str, device: str) -> None:
+    """Make and calibrate one fingerprint."""
+    zoo, scheme, recipe = Zoo(Path(folder), device=device), SCHEMES.make(expression), suite.victims[victim]
+    data = SOURCES.make(suite.data).load(scheme.part)
+    pool = suite.shadows.pool(recipe, zoo) if scheme.needs_pool else None
+    with _peak_memory() as memory:
+        fingerprint = scheme.extract(zoo.oracle(recipe), data, budget=budget, seed=0, pool=pool)
+    if suite.null:
+        copies: dict[str, list[Oracle]] = {}
+        for row in suite.known:
+            copies.setdefault(row.label, []).append(zoo.oracle(recipe.then(row.removal)))
+        strangers = {str(each): zoo.oracle(each) for each in suite.null}
+        name = f"{len(strangers)} models trained from nothing on the victim's own pictures of {suite.data}"
+        fingerprint = scheme.calibrate(fingerprint, strangers, pool=name, derived=copies)
+    write_json(costs_path(path), memory)
+    write_fingerprint(fingerprint, path)
+
+
+def costs_path(fingerprint: str) -> Path:
+    """What the extraction cost lies beside its fingerprint."""
+    return Path(fingerprint).with_suffix(".json")
+
+
+def judge(recipe: str, paths: tuple[str, ...], alpha: float, folder: str, device: str) -> dict[str, dict[str, Any]]:
+    """Ask one suspect about many fingerprints: path to the fields of a cell, or to the reason of a refusal."""
+    suspect = Zoo(Path(folder), device=device).oracle(parse_recipe(recipe))
+    answers: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        try:
+            answers[path] = _ask(path, suspect, recipe, alpha)
+        except (AccessRefused, UsageError) as error:
+            answers[path] = {"refused": str(error)}
+    return answers
+
+
+def _ask(path: str, suspect: Oracle, recipe: str, alpha: float) -> dict[str, Any]:
+    fingerprint = read_fingerprint(path)
+    scheme = SCHEMES.make(fingerprint.scheme)
+    started = time.perf_counter()
+    evidence = scheme.observe(fingerprint, suspect)
+    seconds = time.perf_counter() - started
+    trial = Trial(fingerprint.calibration, size=len(fingerprint.queries), alpha=alpha, per_query=scheme.per_query)
+    if evidence.per_query is None:
+        trial.observe(evidence.similarity)
+    else:
+        for value in evidence.per_query[asking_order(fingerprint, suspect.digest)].split(1):
+            trial.update(value)
+            if trial.settled:
+                break
+    verdict = trial.verdict(scheme=fingerprint.scheme, fingerprint=path, suspect=recipe)
+    return {
+        "similarity": evidence.similarity,
+        "decision": verdict.decision,
+        "p_value": verdict.p_value,
+        "spent": len(fingerprint.queries),
+        "needed": int(verdict.queries["spent"]),
+        "seconds": seconds,
+    }
+
+
+@contextmanager
+def _peak_memory() -> Iterator[dict[str, float]]:
+    """Fill in ``peak_mib``, the memory needed at its peak above what is held now; nothing where Linux can't tell."""
+    found: dict[str, float] = {}
+    before = _resident("VmRSS") if _reset_peak() else None
+    yield found
+    after = _resident("VmHWM")
+    if before is not None and after is not None:
+        found["peak_mib"] = round(max(0.0, after - before), 1)
+
+
+def _reset_peak() -> bool:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak resident set size
+    except OSError:
+        return False
+    return True
+
+
+def _resident(field: str) -> float | None:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(field)), None)

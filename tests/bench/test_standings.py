@@ -1,0 +1,124 @@
+"""The table of the field from cells whose figures are known by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from whorl.bench.result import Cell, Extraction, Refusal, Result, describe_machine
+from whorl.bench.standings import standings
+
+# victim 0: every copy above both strangers; victim 1: one of the two pruned copies below one stranger.
+COPIES = {
+    0: {"fine-tune": [0.9, 0.8], "prune weights": [0.7, 0.6]},
+    1: {"fine-tune": [0.9, 0.8], "prune weights": [0.7, 0.3]},
+}
+STRANGERS = {0: [0.1, 0.2], 1: [0.4, 0.2]}
+
+
+def cell(scheme, victim, suspect, similarity, *, family="", kind="derived", decision="unrelated", damaged=False):
+    group = family or "same"
+    fields = {"accuracy": 0.9, "p_value": 0.5, "spent": 50, "needed": 7, "seconds": 0.25}
+    return Cell(
+        victim=victim,
+        scheme=scheme,
+        suspect=suspect,
+        group=group,
+        kind=kind,
+        family=family,
+        similarity=similarity,
+        damaged=damaged,
+        decision=decision,
+        **fields,
+    )
+
+
+def cells_of(scheme, shift=0.0):
+    for victim, families in COPIES.items():
+        for family, values in families.items():
+            for number, value in enumerate(values):
+                flagged = "derived" if value > 0.5 else "inconclusive"
+                yield cell(scheme, victim, f"{family} {number}", value + shift, family=family, decision=flagged)
+        yield cell(scheme, victim, "ruined", 0.0 + shift, family="prune weights", damaged=True)
+        for number, value in enumerate(STRANGERS[victim]):
+            yield cell(scheme, victim, f"same {number}", value + shift, kind="independent")
+
+
+def extraction(victim, scheme, expression, **fields):
+    known = {"seconds": 2.0 + victim, "notes": {}, "null": [], "known": {}, "inputs": 150}
+    return Extraction(victim=victim, scheme=scheme, expression=expression, **(known | fields))
+
+
+@pytest.fixture
+def result():
+    return Result(
+        suite="field/tiny",
+        about="made up",
+        limit=0,
+        alpha=0.05,
+        budget=50,
+        columns=["random", "wide"],
+        chosen="",
+        sweep={},
+        rows=[],
+        groups=["same"],
+        victims=["a", "b"],
+        victim_accuracy=[0.9, 0.9],
+        null_size=19,
+        paper={},
+        machine=describe_machine("cpu"),
+        extractions=[
+            *(extraction(victim, "random", "random", peak_mib=10.0 * victim) for victim in (0, 1)),
+            *(extraction(victim, "wide", "ipguard") for victim in (0, 1)),
+        ],
+        cells=[*cells_of("random"), *cells_of("wide", shift=3.0)],
+        layout="field",
+        refusals=[Refusal(victim=0, scheme="wide", suspect="forest", reason="grants LABELS")],
+        shadow_families=["fine-tune"],
+    )
+
+
+def test_figures_are_means_over_victims(result):
+    row = standings(result)[0]
+    assert row.name == "random"
+    assert row.auc.value == pytest.approx((1 + 7 / 8) / 2)
+    assert row.families["fine-tune"].value == 1
+    assert row.families["prune weights"].value == pytest.approx((1 + 3 / 4) / 2)
+    assert row.tpr.value == pytest.approx((1 + 3 / 4) / 2)
+    assert row.auc.clusters == 2
+    assert (row.auc.interval.low, row.auc.interval.high) == (7 / 8, 1)
+
+
+def test_damaged_copies_are_in_no_figure(result):
+    row = standings(result)[0]
+    assert (row.flagged.hits, row.flagged.count) == (7, 8)
+    assert (row.accused.hits, row.accused.count) == (0, 4)
+
+
+def test_similarities_beyond_one_have_no_aruc_and_the_same_ranks(result):
+    unit, wide = standings(result)
+    assert unit.aruc is not None
+    assert wide.aruc is None
+    assert (wide.auc, wide.tpr, wide.families) == (unit.auc, unit.tpr, unit.families)
+
+
+def test_costs_and_access(result):
+    first, wide = standings(result)
+    assert (first.extraction_seconds, first.verification_seconds, first.inputs, first.needed) == (2.5, 0.25, 150, 7)
+    assert (first.peak_mib, wide.peak_mib) == (10.0, None)
+    assert (first.victim_access, first.suspect_access) == ("labels", "labels")
+    assert (wide.victim_access, wide.refused, first.refused) == ("gradients", 1, 0)
+    assert wide.seen == ()  # ipguard learns from no pool
+
+
+def test_one_victim_has_an_interval_of_its_own(result):
+    alone = result.model_copy(
+        update={
+            "victims": ["a"],
+            "cells": [cell for cell in result.cells if cell.victim == 0],
+            "extractions": [each for each in result.extractions if each.victim == 0],
+        }
+    )
+    row = standings(alone)[0]
+    assert row.auc.clusters == 1
+    assert row.auc.value == 1
+    assert 0 < row.auc.interval.low < 1
