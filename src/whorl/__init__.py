@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from whorl.data import SOURCES
     from whorl.nets import NETS
     from whorl.oracles.opening import open_oracle
-    from whorl.ownership import calibrate, extract, verify
+    from whorl.ownership import calibrate, extract, shadows, verify, verify_all
     from whorl.removals import REMOVALS
     from whorl.schemes import SCHEMES
     from whorl.storage import read_fingerprint, write_fingerprint
-    from whorl.types import Access, Fingerprint, Verdict
+    from whorl.types import Access, Combination, Fingerprint, Verdict
 
 __all__ = [
     "NETS",
@@ -26,19 +26,23 @@ __all__ = [
     "SCHEMES",
     "SOURCES",
     "Access",
+    "Combination",
     "Fingerprint",
     "Verdict",
     "calibrate",
     "extract",
     "open_oracle",
     "read_fingerprint",
+    "shadows",
     "verify",
+    "verify_all",
     "write_fingerprint",
 ]
 
 # Imported on first use, so that `import whorl` and `whorl --help` do not wait for torch.
 _FACE = {
     "Access": "whorl.types:Access",
+    "Combination": "whorl.types:Combination",
     "Fingerprint": "whorl.types:Fingerprint",
     "Verdict": "whorl.types:Verdict",
     "calibrate": "whorl.ownership:calibrate",
@@ -49,7 +53,9 @@ _FACE = {
     "read_fingerprint": "whorl.storage:read_fingerprint",
     "REMOVALS": "whorl.removals:REMOVALS",
     "SCHEMES": "whorl.schemes:SCHEMES",
+    "shadows": "whorl.ownership:shadows",
     "verify": "whorl.ownership:verify",
+    "verify_all": "whorl.ownership:verify_all",
     "write_fingerprint": "whorl.storage:write_fingerprint",
 }
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import torch
 
 from whorl.data import SOURCES, Dataset
+from whorl.detection.combination import combine, share_of_alpha
 from whorl.errors import UsageError
 from whorl.oracles.base import Oracle
 from whorl.oracles.opening import open_oracle
@@ -19,12 +20,13 @@ from whorl.oracles.pool import Pool
 from whorl.oracles.torch import TorchOracle
 from whorl.removals import REMOVALS
 from whorl.schemes import SCHEMES, Scheme
+from whorl.schemes.base import identity
 from whorl.storage import read_fingerprint
-from whorl.types import Fingerprint, Verdict
+from whorl.types import Combination, Fingerprint, Verdict
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import Recipe, parse_recipe
 
-__all__ = ["calibrate", "copies", "extract", "shadows", "strangers", "verify"]
+__all__ = ["calibrate", "copies", "extract", "shadows", "strangers", "verify", "verify_all"]
 
 SHADOW_SEED: Final = 500_000
 
@@ -108,6 +110,32 @@ def verify(
     known = _fingerprint(fingerprint)
     oracle = open_oracle(suspect, **options)
     return SCHEMES.make(known.scheme).verify(known, oracle, alpha=alpha, budget=budget, progress=progress)
+
+
+def verify_all(
+    fingerprints: Sequence[Fingerprint | str | Path],
+    suspect: Any,
+    *,
+    alpha: float = 0.01,
+    progress: Callable[[int], None] = lambda _: None,
+    **options: Any,
+) -> Combination:
+    """The same from several fingerprints of one victim, with one error rate for all of them together.
+
+    Each is tested at ``alpha / m``, so m fingerprints need nulls m times as large (`whorl.detection.combination`).
+
+    Raises:
+        UsageError: the fingerprints are of several victims, or one is given twice.
+    """
+    known = [_fingerprint(each) for each in fingerprints]
+    if len({each.victim for each in known}) > 1:
+        raise UsageError("these fingerprints are of different victims; verify the suspect against each victim alone")
+    if len({identity(each) for each in known}) < len(known):
+        raise UsageError("one fingerprint is given twice; each counts once")
+    oracle = open_oracle(suspect, **options)
+    each = share_of_alpha(alpha, len(known))
+    verdicts = [SCHEMES.make(one.scheme).verify(one, oracle, alpha=each, progress=progress) for one in known]
+    return combine(verdicts, alpha=alpha)
 
 
 def strangers(

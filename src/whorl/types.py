@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Access",
     "Calibration",
+    "Combination",
     "Decision",
     "Evidence",
     "Fingerprint",
@@ -168,4 +169,22 @@ class Verdict:
     scheme: str
     fingerprint: str
     suspect: str
+    caveats: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Combination:
+    """The answer of several fingerprints of one victim, with one error rate for all of them together.
+
+    ``p_value`` is that of the hypothesis that the suspect is independent, and ``adjusted`` holds one p-value for each
+    verdict; all are corrected for the number of fingerprints. ``error_bound`` bounds the chance that any of them calls
+    an independent model derived.
+    """
+
+    decision: Decision
+    p_value: float
+    alpha: float
+    error_bound: float
+    adjusted: tuple[float, ...]
+    verdicts: tuple[Verdict, ...]
     caveats: tuple[str, ...] = ()

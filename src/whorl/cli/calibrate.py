@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from whorl.cli.console import bar, guarded, implied, model_options, print_json, say
+from whorl.cli.console import bar, counter, guarded, implied, model_options, print_json, say
 from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode
 
 if TYPE_CHECKING:
@@ -77,13 +76,13 @@ def calibrate(
     with bar(quiet) as show:
         trained = {}
         if train is not None:
-            done = _counter(show, "training", count)
+            done = counter(show, "training", count)
             trained = ownership.strangers(train, count, folder=cache, workers=jobs, progress=lambda _: done())
         power: dict[str, list[Oracle]] = {}
         for name, path in (_pair(given) for given in derived or []):
             power.setdefault(name, []).append(opened(path))
         if removal and victim and data:
-            made = _counter(show, "copies", copies * len(removal))
+            made = counter(show, "copies", copies * len(removal))
             power |= ownership.copies(opened(victim), removal, data=data, count=copies, progress=made)
         total = len(models) + len(trained) + sum(map(len, power.values()))
         calibrated = ownership.calibrate(
@@ -92,7 +91,7 @@ def calibrate(
             pool=pool or _describe(list(models), train, count),
             siblings=siblings,
             derived=power,
-            progress=_counter(show, "asking", total),
+            progress=counter(show, "asking", total),
         )
     target = output or fingerprint
     write_fingerprint(calibrated, target)
@@ -132,14 +131,3 @@ def _describe(models: list[str], train: str | None, count: int) -> str:
     parts = [f"{len(models)} models given by the owner"] if models else []
     parts += [f"{count} models of {train}"] if train else []
     return " and ".join(parts)
-
-
-def _counter(show: Callable[[str, int, int], None], what: str, total: int) -> Callable[[], None]:
-    done = 0
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-        show(what, min(done, total), total)
-
-    return step

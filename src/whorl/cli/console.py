@@ -18,13 +18,15 @@ from rich.markup import escape
 from whorl.errors import UsageError, WhorlError
 
 if TYPE_CHECKING:
-    from whorl.types import Fingerprint
+    from whorl.types import Access, Fingerprint
 
 __all__ = [
     "INTERRUPTED",
+    "access_of",
     "bar",
     "chatter",
     "checked_device",
+    "counter",
     "end_workers_on_interrupt",
     "guarded",
     "implied",
@@ -135,6 +137,27 @@ def bar(quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
             progress.update(tasks[what], completed=done, total=total)
 
         yield show
+
+
+def counter(show: Callable[[str, int, int], None], what: str, total: int) -> Callable[[], None]:
+    """A function that moves the bar of `bar` by one each time it is called."""
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        show(what, min(done, total), total)
+
+    return step
+
+
+def access_of(word: str) -> Access:
+    """The level of access that a word names; `UsageError` otherwise."""
+    from whorl.types import Access
+
+    if word.upper() not in Access.__members__:
+        raise UsageError(f"no such access: {word!r}. Levels: {', '.join(Access.__members__).lower()}")
+    return Access[word.upper()]
 
 
 def model_options(

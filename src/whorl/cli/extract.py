@@ -8,18 +8,36 @@ from typing import Annotated
 
 import typer
 
-from whorl.cli.console import chatter, guarded, model_options, print_json, say
-from whorl.cli.options import Architecture, Classes, Json, Quiet, Set, Shape, TrustCode
+from whorl.cli.console import access_of, bar, chatter, counter, guarded, model_options, print_json, say
+from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode
 
 __all__ = ["extract"]
+
+SHADOW_REMOVALS = ("fine_tune(all)", "retrain(all)", "prune_weights(1/2)")
 
 
 @guarded
 def extract(
     model: Annotated[str, typer.Argument(help="Your model: a file, a folder with model.toml, or an address.")],
-    data: Annotated[str, typer.Option(help="Pictures, as in digits or 'folder(./pictures, size=32)'.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the fingerprint.")],
-    scheme: Annotated[str, typer.Option(help="A scheme, as in ipguard or 'ipguard(margin=10)'.")] = "ipguard",
+    data: Annotated[
+        str | None,
+        typer.Option(help="Pictures, as in digits or 'folder(./pictures, size=32)'; some schemes need none."),
+    ] = None,
+    scheme: Annotated[
+        str,
+        typer.Option(help="A scheme, as in ipguard or 'ipguard(margin=10)', or auto: the best for what is at hand."),
+    ] = "ipguard",
+    suspect_access: Annotated[
+        str, typer.Option(help="For --scheme auto: what suspects will grant, as in labels or probabilities.")
+    ] = "labels",
+    shadow: Annotated[
+        str | None, typer.Option(help="Recipe of independent shadow models, for a scheme that learns from them.")
+    ] = None,
+    shadow_removal: Annotated[
+        list[str] | None, typer.Option(help="A removal to make shadow copies with, as in 'fine_tune(all)'. Repeatable.")
+    ] = None,
+    shadows: Annotated[int, typer.Option(help="Shadow models of the recipe, and copies of each removal.")] = 4,
     part: Annotated[str | None, typer.Option(help="Part of the data to take seeds from. [the scheme's own]")] = None,
     budget: Annotated[int, typer.Option(help="Number of queries.")] = 100,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
@@ -28,21 +46,45 @@ def extract(
     shape: Shape = None,
     settings: Set = None,
     trust_code: TrustCode = False,
+    cache: Cache = None,
+    jobs: Jobs = 0,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Make the fingerprint of a model you own.
 
     Example: whorl extract mine.safetensors --data digits -o mine.fp
+
+    A scheme that learns from shadow models: whorl extract mine.safetensors --data digits --scheme metav
+    --shadow 'train(resnet8, digits)' --shadow-removal 'fine_tune(all)' --shadow-removal quantise -o mine.fp
     """
     from whorl import ownership
+    from whorl.errors import UsageError
+    from whorl.oracles.opening import open_oracle
     from whorl.schemes.base import identity
+    from whorl.schemes.cards import Needs, choose
     from whorl.storage import write_fingerprint
 
     options = model_options(architecture, classes, shape, settings)
+    oracle = open_oracle(model, trust_code=trust_code, **options)
+    if scheme == "auto":
+        needs = Needs(oracle.access, access_of(suspect_access), oracle.task, shadow is not None, data is not None)
+        scheme, reason = choose(needs)
+        if not quiet:
+            say(reason)
+    pool = None
+    if shadow is not None:
+        if data is None:
+            raise UsageError("--shadow copies your model on pictures: give --data too")
+        removals = shadow_removal or list(SHADOW_REMOVALS)
+        with bar(quiet) as show:
+            step = counter(show, "shadow models", shadows * (1 + len(removals)))
+            pool = ownership.shadows(
+                oracle, shadow, removals, data=data, count=shadows, folder=cache, workers=jobs, progress=step
+            )
     with nullcontext() if quiet else chatter.status(f"extracting {budget} queries"):
         fingerprint = ownership.extract(
-            model, data=data, scheme=scheme, part=part, budget=budget, seed=seed, trust_code=trust_code, **options
+            oracle, data=data, scheme=scheme, part=part, budget=budget, seed=seed, pool=pool
         )
     write_fingerprint(fingerprint, output)
     document = {

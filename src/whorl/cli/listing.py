@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
-from whorl.cli.console import guarded, out, print_json
+from whorl.cli.console import access_of, guarded, out, print_json
 from whorl.cli.options import Json
+
+if TYPE_CHECKING:
+    from whorl.schemes.cards import Card
+    from whorl.types import Access
 
 __all__ = ["removals", "schemes"]
 
@@ -16,24 +21,37 @@ Level = Annotated[str | None, typer.Option(help="Only those that this access all
 
 
 @guarded
-def schemes(victim_access: Level = None, suspect_access: Level = None, as_json: Json = False) -> None:
-    """List the fingerprinting schemes: access that each side needs, parameters, paper."""
-    from whorl.schemes import SCHEMES
+def schemes(
+    name: Annotated[str | None, typer.Argument(help="A scheme, to see its card.")] = None,
+    victim_access: Level = None,
+    suspect_access: Level = None,
+    as_json: Json = False,
+) -> None:
+    """List the fingerprinting schemes, or print the card of one: idea, needs, blind spots, measured results.
 
-    rows: list[dict[str, Any]] = []
-    for name in SCHEMES:
-        scheme: Any = SCHEMES[name]
-        if _allows(victim_access, scheme.needs_victim) and _allows(suspect_access, scheme.needs_suspect):
-            rows.append(
-                {
-                    "name": name,
-                    "victim": scheme.needs_victim.name,
-                    "suspect": scheme.needs_suspect.name,
-                    "parameters": {key: _shown(value) for key, value in SCHEMES.parameters(name).items()},
-                    "paper": scheme.paper,
-                }
-            )
-    _print(rows, as_json)
+    Example: whorl schemes ipguard
+    """
+    import dataclasses
+
+    from whorl.schemes import SCHEMES
+    from whorl.schemes.cards import card
+
+    if name is not None:
+        shown = card(name)
+        if as_json:
+            print_json(_plain(dataclasses.asdict(shown)))
+        else:
+            _show_card(shown)
+        return
+    able = [each for each in map(card, SCHEMES) if _allows(victim_access, each.victim)]
+    able = [each for each in able if _allows(suspect_access, each.suspect)]
+    if as_json:
+        print_json([_plain(dataclasses.asdict(each)) for each in able])
+        return
+    for each in able:
+        out.print(f"[bold]{each.name}[/]  [dim]{escape(_line(each))}[/]", highlight=False)
+        for text in (each.idea, f"Blind to {each.blind}.", each.paper):
+            out.print(f"    {escape(text)}", highlight=False)
 
 
 @guarded
@@ -49,15 +67,63 @@ def removals(as_json: Json = False) -> None:
     _print(rows, as_json)
 
 
-def _allows(given: str | None, needed: Any) -> bool:
-    from whorl.errors import UsageError
-    from whorl.types import Access
+def _show_card(shown: Card) -> None:
+    """Print the card of a scheme."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for word, text in _facts(shown).items():
+        table.add_row(word, escape(text))
+    out.print(table, highlight=False)
 
-    if given is None:
-        return True
-    if given.upper() not in Access.__members__:
-        raise UsageError(f"no such access: {given!r}. Levels: {', '.join(Access.__members__).lower()}")
-    return Access[given.upper()] >= needed
+
+def _line(shown: Card) -> str:
+    """What both sides must grant and what it costs, in a line."""
+    parts = [
+        f"victim: {shown.victim.name.lower()}{' + shadow models' if shown.shadows else ''}",
+        f"suspect: {shown.suspect.name.lower()}",
+    ]
+    if shown.measured:
+        parts += [f"{shown.measured['inputs']:,} inputs", f"AUC {shown.measured['auc']['value']:.2f} on {shown.suite}"]
+    return "; ".join(parts)
+
+
+def _facts(shown: Card) -> dict[str, str]:
+    facts = {
+        "scheme": shown.name,
+        "idea": shown.idea,
+        "paper": shown.paper,
+        "tasks": ", ".join(shown.tasks),
+        "victim": shown.victim.name.lower() + (", and shadow models" if shown.shadows else ""),
+        "suspect": shown.suspect.name.lower() + (", of any number of classes" if shown.any_classes else ""),
+        "pictures": "yes" if shown.pictures else "none needed",
+        "verdict": "all queries are asked at once" if shown.together else "stops as soon as it is sure",
+        "blind to": shown.blind,
+        "settings": ", ".join(f"{key}={_shown(value)}" for key, value in shown.parameters.items()),
+    }
+    return facts | (_measured(shown) if shown.measured else {"measured": "in no committed benchmark"})
+
+
+def _measured(shown: Card) -> dict[str, str]:
+    of = shown.measured
+    families = ", ".join(f"{family} {value['value']:.2f}" for family, value in of["families"].items())
+    return {
+        "measured on": shown.suite,
+        "AUC": f"{of['auc']['value']:.2f} [{of['auc']['interval']['low']:.2f}, {of['auc']['interval']['high']:.2f}]",
+        "above all others": f"{of['tpr']['value']:.0%} of copies",
+        "AUC by removal": families,
+        "accused": f"{of['accused']['hits']} of {of['accused']['count']} independent models",
+        "costs": f"extraction {of['extraction_seconds']:.1f} s; {of['inputs']:,} inputs a suspect",
+    }
+
+
+def _plain(document: dict[str, Any]) -> dict[str, Any]:
+    levels = {key: document[key].name.lower() for key in ("victim", "suspect")}
+    return document | levels | {"parameters": {key: _shown(value) for key, value in document["parameters"].items()}}
+
+
+def _allows(given: str | None, needed: Access) -> bool:
+    return given is None or access_of(given) >= needed
 
 
 def _shown(value: Any) -> Any:

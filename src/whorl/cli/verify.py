@@ -13,6 +13,8 @@ from rich.table import Table
 
 from whorl.cli.console import bar, chatter, guarded, implied, model_options, out, print_json, say
 from whorl.cli.options import Architecture, Cache, Classes, Json, Quiet, Set, Shape, TrustCode
+from whorl.errors import UsageError
+from whorl.types import Verdict
 
 __all__ = ["verify"]
 
@@ -30,7 +32,7 @@ COLOURS = {"derived": "bold red", "unrelated": "bold green", "inconclusive": "bo
 
 @guarded
 def verify(
-    fingerprint: Annotated[Path, typer.Argument(help="A calibrated fingerprint.")],
+    fingerprints: Annotated[list[Path], typer.Argument(help="A calibrated fingerprint, or several of one victim.")],
     suspect: Annotated[str, typer.Argument(help="The suspect: a file, a folder with model.toml, or an address.")],
     alpha: Annotated[float, typer.Option(help="Accepted chance of calling an independent model derived.")] = 0.01,
     budget: Annotated[int | None, typer.Option(help="Most queries to ask. [all of the fingerprint]")] = None,
@@ -51,6 +53,8 @@ def verify(
 ) -> None:
     """Ask the suspect, in random order and no longer than needed, and give a verdict with its error rate.
 
+    Several fingerprints of one victim share alpha: each is tested at alpha / m, and one verdict holds for all.
+
     Example: whorl verify mine.fp suspect.onnx --set output=logits --json
     """
     from whorl import ownership
@@ -59,15 +63,15 @@ def verify(
     from whorl.storage import read_fingerprint
     from whorl.zoo.cache import default_cache
 
-    known = read_fingerprint(fingerprint)
-    options = implied(known, model_options(architecture, classes, shape, settings), suspect)
+    known = [read_fingerprint(path) for path in fingerprints]
+    options = implied(known[0], model_options(architecture, classes, shape, settings), suspect)
     oracle = open_oracle(suspect, trust_code=trust_code, access=access, **options)
     if record is None and oracle.block is not None:
         record = (cache or default_cache()) / "answers" / f"{oracle.digest[:20]}-{oracle.access.name.lower()}.sqlite"
     if record is not None:
         record.parent.mkdir(parents=True, exist_ok=True)
         oracle = Recorded(oracle, record)
-    size = len(known.queries)
+    size = sum(len(each.queries) for each in known)
     with bar(quiet) as show:
         asked = 0
 
@@ -76,21 +80,63 @@ def verify(
             asked += count
             show("queries", asked, min(budget or size, size))
 
-        verdict = ownership.verify(known, oracle, alpha=alpha, budget=budget, progress=progress)
+        if len(known) == 1:
+            verdict = ownership.verify(known[0], oracle, alpha=alpha, budget=budget, progress=progress)
+        else:
+            _refuse_budget(budget)
+            verdict = ownership.verify_all(known, oracle, alpha=alpha, progress=progress)
     document = dataclasses.asdict(verdict)
     if as_json:
         print_json(document)
     else:
-        _show(document, quiet)
+        _show_all(document, quiet) if "verdicts" in document else _show(document, quiet)
     if report is not None:  # after the verdict, which a page that can't be written must not cost
-        from whorl.report.pages import verdict_page
+        from whorl.report.pages import combination_page, verdict_page
 
+        one = isinstance(verdict, Verdict)
+        page = verdict_page(verdict, fingerprint=known[0]) if one else combination_page(verdict)
         report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(verdict_page(verdict, fingerprint=known), encoding="utf-8")
+        report.write_text(page, encoding="utf-8")
         if not quiet:
             say(f"page: {report}")
     if fail_on is not None and verdict.decision == fail_on.value:
         raise typer.Exit(CODES[fail_on])
+
+
+def _refuse_budget(budget: int | None) -> None:
+    # A budget for several fingerprints would have to be divided before anything is known of the suspect.
+    if budget is not None:
+        raise UsageError("--budget limits one fingerprint; leave it out, or verify them one by one")
+
+
+def _show_all(document: dict[str, Any], quiet: bool) -> None:
+    decision, alpha = document["decision"], document["alpha"]
+    out.print(
+        f"[{COLOURS[decision]}]{decision.upper()}[/]  p-value {document['p_value']:.4f}, alpha {alpha:g}, "
+        f"error bound {document['error_bound']:.4f}",
+        highlight=False,
+    )
+    table = Table(box=None, pad_edge=False)
+    for name in ("scheme", "verdict", "similarity", "p-value", "adjusted", "null", "queries"):
+        table.add_column(name, justify="left" if name in ("scheme", "verdict") else "right")
+    for verdict, adjusted in zip(document["verdicts"], document["adjusted"], strict=True):
+        table.add_row(
+            verdict["scheme"].partition("(")[0],
+            verdict["decision"],
+            f"{verdict['similarity']:.3f}",
+            f"{verdict['p_value']:.4f}",
+            f"{adjusted:.4f}",
+            str(verdict["null"]["size"]),
+            f"{verdict['queries']['spent']} of {verdict['queries']['budget']}",
+        )
+    out.print(table, highlight=False)
+    _caveats(document, quiet)
+
+
+def _caveats(document: dict[str, Any], quiet: bool) -> None:
+    if not quiet:
+        for caveat in document["caveats"]:
+            chatter.print(f"[dim]·[/] {escape(caveat)}", highlight=False)
 
 
 def _show(document: dict[str, Any], quiet: bool) -> None:
@@ -114,6 +160,4 @@ def _show(document: dict[str, Any], quiet: bool) -> None:
         bounds = f"[{power['low']:.2f}, {power['high']:.2f}]"
         table.add_row("power", escape(f"{removal}: {power['caught']} of {power['copies']} {bounds}"))
     out.print(table, highlight=False)
-    if not quiet:
-        for caveat in document["caveats"]:
-            chatter.print(f"[dim]·[/] {escape(caveat)}", highlight=False)
+    _caveats(document, quiet)

@@ -16,9 +16,9 @@ from whorl.report.pictures import gallery, read_gallery
 from whorl.report.strips import calibration_of, interval_bar, suspect_figure, threshold_of
 from whorl.report.study import Study
 from whorl.report.tables import paper_table
-from whorl.types import Fingerprint, Verdict
+from whorl.types import Combination, Fingerprint, Verdict
 
-__all__ = ["bench_page", "verdict_page"]
+__all__ = ["bench_page", "combination_page", "verdict_page"]
 
 SAYINGS: Final = {
     "derived": "The suspect answers like the fingerprinted model, more than an independent model would by chance.",
@@ -88,6 +88,11 @@ def verdict_page(verdict: Verdict, *, fingerprint: Fingerprint | None = None) ->
         pictures=gallery(fingerprint.queries) if fingerprint else None,
         fingerprint=fingerprint,
     )
+
+
+def combination_page(combination: Combination) -> str:
+    """The page of one verdict from several fingerprints: the decision, each test, and what to read with it."""
+    return _page("combination.html.j2", combination=combination, saying=SAYINGS[combination.decision])
 
 
 def _page(template: str, **values: object) -> str:

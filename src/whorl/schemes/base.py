@@ -12,7 +12,7 @@ import time
 from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -52,6 +52,8 @@ class Scheme(Sampler, Representer, Comparer, ABC):
     blind: ClassVar[str]
     """What it cannot see, in a line."""
     tasks: ClassVar[frozenset[Task]] = frozenset({"classification"})
+    purpose: ClassVar[Literal["ownership", "integrity"]] = "ownership"
+    """Whether it recognises copies that were changed, or tells every change."""
 
     def __str__(self) -> str:
         fields = dataclasses.fields(self)  # pyright: ignore[reportArgumentType] every scheme is a dataclass

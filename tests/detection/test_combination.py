@@ -1,0 +1,90 @@
+"""Several fingerprints, one error rate."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from whorl.detection.combination import combine, holm, share_of_alpha
+from whorl.detection.verdict import Trial
+from whorl.errors import UsageError
+from whorl.types import Calibration, Null, Verdict
+
+
+def verdict(p_value, decision, *, alpha=0.05 / 3, bound=0.015):
+    return Verdict(
+        decision=decision,
+        similarity=0.5,
+        p_value=p_value,
+        p_value_floor=0.01,
+        alpha=alpha,
+        error_bound=bound,
+        null={},
+        queries={},
+        power={},
+        scheme="random",
+        fingerprint=f"p {p_value}",
+        suspect="suspect",
+        caveats=("common", f"of p {p_value}"),
+    )
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx((0.03, 0.06, 0.06))
+    assert holm([0.04, 0.01]) == pytest.approx((0.04, 0.02))
+    assert holm([0.6, 0.7]) == (1.0, 1.0)
+    assert holm([0.2]) == (0.2,)
+
+
+def test_holm_is_between_bonferroni_and_nothing():
+    drawn = np.random.default_rng(0).random((200, 4))
+    for values in drawn:
+        adjusted = np.array(holm(list(values)))
+        assert (adjusted >= values - 1e-12).all()
+        assert (adjusted <= np.minimum(1, 4 * values) + 1e-12).all()
+        assert (np.diff(adjusted[np.argsort(values)]) >= 0).all()
+
+
+def test_one_that_is_derived_decides():
+    joined = combine([verdict(0.5, "unrelated"), verdict(0.012, "derived"), verdict(1.0, "inconclusive")], alpha=0.05)
+    assert joined.decision == "derived"
+    assert joined.p_value == pytest.approx(0.036)
+    assert joined.adjusted[1] == joined.p_value
+    assert joined.error_bound == pytest.approx(0.045)
+    assert joined.caveats.count("common") == 1
+    assert len(joined.caveats) == 4
+
+
+@pytest.mark.parametrize(
+    ("decisions", "expected"),
+    [
+        (("inconclusive", "unrelated", "inconclusive"), "unrelated"),
+        (("inconclusive",) * 3, "inconclusive"),
+    ],
+)
+def test_without_a_derived_one(decisions, expected):
+    assert combine([verdict(0.5, each) for each in decisions], alpha=0.05).decision == expected
+
+
+def test_verdicts_at_another_rate_are_refused():
+    with pytest.raises(UsageError, match=r"tested at 0\.025 each; p 0\.01 was tested at 0\.05"):
+        combine([verdict(0.01, "derived", alpha=0.05), verdict(0.5, "unrelated", alpha=0.025)], alpha=0.05)
+    with pytest.raises(UsageError, match="at least one"):
+        combine([], alpha=0.05)
+
+
+def test_false_accusations_stay_below_alpha_when_the_fingerprints_share_their_suspect():
+    """500 innocent suspects, three correlated schemes with nulls of 59 exchangeable models each."""
+    generator = np.random.default_rng(1)
+    alpha, accused, trials = 0.05, 0, 500
+    for _ in range(trials):
+        quality = generator.normal(size=60)
+        verdicts = []
+        for _ in range(3):
+            scores = 1 / (1 + np.exp(-(quality + 0.5 * generator.normal(size=60))))
+            null = Null("", tuple(map(str, range(59))), tuple(scores[1:]))
+            trial = Trial(Calibration(null), size=1, alpha=share_of_alpha(alpha, 3), per_query=False)
+            trial.observe(scores[0])
+            verdicts.append(trial.verdict(scheme="s", fingerprint="f", suspect="x"))
+        accused += combine(verdicts, alpha=alpha).decision == "derived"
+    assert 0 < accused <= alpha * trials + 3 * np.sqrt(alpha * (1 - alpha) * trials)
