@@ -1,4 +1,4 @@
-"""Pictures in [0, 1] with labels, in disjoint parts."""
+"""Pictures in [0, 1] with labels or numbers, in disjoint parts."""
 
 from whorl.catalog import Catalog
 from whorl.data.base import PARTS, Dataset, Source
@@ -8,7 +8,9 @@ __all__ = ["PARTS", "SOURCES", "Dataset", "Source"]
 SOURCES: Catalog[Source] = Catalog(
     "data",
     {
+        "diabetes": "whorl.data.diabetes:Diabetes",
         "digits": "whorl.data.digits:Digits",
+        "noise": "whorl.data.noise:Noise",
         "textures": "whorl.data.textures:Textures",
         "folder": "whorl.data.folder:Folder",
         "parquet": "whorl.data.parquet:Parquet",

@@ -1,4 +1,4 @@
-"""Pictures with labels, and the disjoint parts that a study of them needs.
+"""Pictures with labels or numbers, and the disjoint parts that a study of them needs.
 
 Whoever trains the victim, steals it, calibrates the test and measures accuracy must not share pictures, or the
 error rates mean nothing. So every source divides itself into the same five parts, and a recipe names its part.
@@ -10,12 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, final
+from typing import ClassVar, Final, final
 
 import torch
 from torch import Tensor
 
 from whorl.errors import UsageError
+from whorl.types import Task
 
 __all__ = ["PARTS", "Dataset", "Source", "divide", "join"]
 
@@ -34,11 +35,12 @@ PARTS: Final[Mapping[str, float]] = {
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pictures and labels in memory.
+    """Pictures and labels in memory. A row of features is a picture of height 1.
 
     Shape:
         images: ``[n, c, h, w]``, float32 in [0, 1] or uint8 in 0..255 (a quarter of the memory).
-        labels: ``[n]`` int64 in 0..classes-1.
+        labels: ``[n]`` int64 in 0..classes-1, or ``[n, outputs]`` float32 where there are numbers to predict and no
+            classes (``outputs`` is 0 where there is nothing to predict).
         origin: ``[n]`` int64, which of the joined data sets a picture comes from (`join`); None where it is one.
     """
 
@@ -49,9 +51,10 @@ class Dataset:
     origin: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:
+        wanted = 2 if self.labels.is_floating_point() else 1
+        if self.images.ndim != 4 or self.labels.ndim != wanted or len(self.labels) != len(self.images):
             raise UsageError(
-                f"a dataset holds images [n, c, h, w] and labels [n]; "
+                f"a dataset holds images [n, c, h, w] and labels [n] or numbers [n, outputs]; "
                 f"these are {tuple(self.images.shape)} and {tuple(self.labels.shape)}"
             )
 
@@ -63,6 +66,11 @@ class Dataset:
         """(channels, height, width) of one picture."""
         channels, height, width = self.images.shape[1:]
         return int(channels), int(height), int(width)
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a model gives for one picture: one per class, or per column of the labels."""
+        return int(self.labels.shape[1]) if self.labels.ndim == 2 else len(self.classes)
 
     def inputs(self, index: Tensor | slice | None = None) -> Tensor:
         """The chosen pictures (all by default) as float32 in [0, 1]."""
@@ -82,10 +90,10 @@ def join(*datasets: Dataset) -> Dataset:
     """
     first, *rest = datasets
     for other in rest:
-        if (other.input_shape, other.classes) != (first.input_shape, first.classes):
+        if (other.input_shape, other.classes, other.outputs) != (first.input_shape, first.classes, first.outputs):
             raise UsageError(
                 f"data sets that are joined hold pictures of one shape and the same classes; these hold "
-                f"{first.input_shape} of {len(first.classes)} and {other.input_shape} of {len(other.classes)}"
+                f"{first.input_shape} of {first.outputs} and {other.input_shape} of {other.outputs}"
             )
     bytes_alike = len({each.images.dtype for each in datasets}) == 1
     return Dataset(
@@ -93,7 +101,7 @@ def join(*datasets: Dataset) -> Dataset:
         torch.cat([each.labels for each in datasets]),
         first.classes,
         first.expression,
-        torch.cat([torch.full_like(each.labels, number) for number, each in enumerate(datasets)]),
+        torch.cat([torch.full((len(each),), number) for number, each in enumerate(datasets)]),
     )
 
 
@@ -102,6 +110,9 @@ class Source(ABC):
 
     An author writes ``_load(part)``; the base class checks the name of the part and keeps the last few in memory.
     """
+
+    task: ClassVar[Task | None] = "classification"
+    """What its labels teach; None where there are no labels."""
 
     @abstractmethod
     def _load(self, part: str) -> Dataset:

@@ -14,11 +14,13 @@ NETS: Catalog["nn.Module"] = Catalog(
     {
         "lenet5": "whorl.nets.plain:LeNet5",
         "mlp": "whorl.nets.plain:MLP",
+        "mlp_regressor": "whorl.nets.regression:MLPRegressor",
         "mobilenet": "whorl.nets.plain:MobileNet",
         "resnet": "whorl.nets.resnet:ResNet",
         "resnet8": "whorl.nets.named:resnet8",
         "resnet14": "whorl.nets.named:resnet14",
         "resnet20": "whorl.nets.named:resnet20",
+        "vae": "whorl.nets.generative:VAE",
         "vgg": "whorl.nets.plain:VGG",
         "wrn": "whorl.nets.resnet:WideResNet",
         "wrn22-4": "whorl.nets.named:wrn22_4",

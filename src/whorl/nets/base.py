@@ -1,15 +1,29 @@
-"""What every reference net promises: inputs in [0, 1], features, a linear head, and its hidden units by name."""
+"""What every reference net promises: inputs in [0, 1], its own objective, a linear head, hidden units by name."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import final
+from itertools import pairwise
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
 
-__all__ = ["Classifier", "HiddenUnits", "convolution", "initialise"]
+from whorl.types import Task
+
+__all__ = [
+    "Classifier",
+    "Decoder",
+    "HiddenUnits",
+    "Net",
+    "Predictor",
+    "Regressor",
+    "chain",
+    "convolution",
+    "initialise",
+]
 
 Layer = nn.Conv2d | nn.Linear
 
@@ -32,32 +46,51 @@ class HiddenUnits:
         return int(self.producer.weight.shape[0])
 
 
-class Classifier(nn.Module, ABC):
-    """A net from pictures in [0, 1] to logits; normalisation is part of it.
+class Net(nn.Module, ABC):
+    """A net of any task from inputs in [0, 1] to ``classes`` outputs; normalisation is part of it.
 
     Shape:
         forward: ``[n, c, h, w]`` in [0, 1] to ``[n, classes]``.
-        features: the same to ``[n, d]``, what the linear ``head`` reads.
     """
 
+    task: ClassVar[Task]
     head: nn.Linear
-    mean: Tensor
-    std: Tensor
 
     def __init__(self, input_shape: tuple[int, int, int], classes: int) -> None:
         super().__init__()
         self.input_shape = input_shape
         self.classes = classes
+
+    @abstractmethod
+    def objective(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
+        """What training minimises, a scalar: ``inputs`` ``[b, c, h, w]`` with their labels, as a data set has them."""
+
+    @abstractmethod
+    def hidden_units(self) -> list[HiddenUnits]:
+        """Units outside residual streams, from input to output."""
+
+    def standardise(self, images: Tensor) -> None:
+        """Take from ``images`` ``[n, c, h, w]`` in [0, 1] what normalisation needs; nothing here."""
+
+
+class Predictor(Net):
+    """A net that says something of a picture.
+
+    Shape:
+        features: ``[n, c, h, w]`` in [0, 1] to ``[n, d]``, what the linear ``head`` reads.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, input_shape: tuple[int, int, int], classes: int) -> None:
+        super().__init__(input_shape, classes)
         self.register_buffer("mean", torch.full((input_shape[0], 1, 1), 0.5))
         self.register_buffer("std", torch.full((input_shape[0], 1, 1), 0.25))
 
     @abstractmethod
     def embed(self, normalised: Tensor) -> Tensor:
         """Features ``[n, d]`` of normalised pictures."""
-
-    @abstractmethod
-    def hidden_units(self) -> list[HiddenUnits]:
-        """Units outside residual streams, from input to output."""
 
     @final
     def features(self, inputs: Tensor) -> Tensor:
@@ -66,7 +99,7 @@ class Classifier(nn.Module, ABC):
 
     @final
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits ``[n, classes]``."""
+        """Logits or predicted numbers ``[n, classes]``."""
         return self.head(self.features(inputs))
 
     @final
@@ -74,6 +107,50 @@ class Classifier(nn.Module, ABC):
         """Take mean and spread per channel from ``images`` ``[n, c, h, w]`` in [0, 1]."""
         self.mean.copy_(images.mean((0, 2, 3)).view(-1, 1, 1))
         self.std.copy_(images.std((0, 2, 3)).clamp_min(1e-3).view(-1, 1, 1))
+
+
+class Classifier(Predictor):
+    """A net whose outputs are logits; it learns labels by cross-entropy."""
+
+    task: ClassVar[Task] = "classification"
+
+    def objective(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
+        """Cross-entropy."""
+        del generator
+        return cross_entropy(self(inputs), targets)
+
+
+class Regressor(Predictor):
+    """A net whose outputs are numbers; it learns them by mean squared error."""
+
+    task: ClassVar[Task] = "regression"
+
+    def objective(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
+        """Mean squared error."""
+        del generator
+        return mse_loss(self(inputs), targets)
+
+
+class Decoder(Net):
+    """A net from latent codes in [0, 1], as pictures ``(1, 1, latent)``, to the pixels of a picture.
+
+    It learns from pictures, by whatever encoder it brings along; ``latent`` is one of its parameters.
+    """
+
+    task: ClassVar[Task] = "generation"
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Tensor:
+        """The codes ``[n, 1, 1, latent]`` in [0, 1] of pictures ``[n, c, h, w]`` in [0, 1]."""
+
+
+def chain(layers: list[nn.Module]) -> list[HiddenUnits]:
+    """The units of layers each of which is read by the next one only."""
+    return [
+        HiddenUnits(producer, (), consumer)
+        for producer, consumer in pairwise(layers)
+        if isinstance(producer, nn.Conv2d | nn.Linear) and isinstance(consumer, nn.Conv2d | nn.Linear)
+    ]
 
 
 def convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Conv2d:

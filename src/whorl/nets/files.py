@@ -12,6 +12,7 @@ from torch import nn
 
 from whorl.errors import InvalidFile, UsageError
 from whorl.nets import NETS
+from whorl.nets.training import task_of
 from whorl.storage import one_line, read_tensors, write_tensors
 
 __all__ = ["ModelHeader", "read_header", "read_model", "write_model"]
@@ -30,7 +31,7 @@ class ModelHeader(BaseModel):
     format: int = Field(1, ge=1, le=1)
     architecture: str = Field(max_length=1000)
     input_shape: tuple[Side, Side, Side]
-    classes: int = Field(ge=2, le=100_000)
+    classes: int = Field(ge=1, le=100_000)
 
 
 def write_model(net: nn.Module, path: Path, *, architecture: str, input_shape: tuple[int, int, int]) -> None:
@@ -64,6 +65,8 @@ def read_model(path: Path) -> tuple[nn.Module, ModelHeader]:
         with torch.device("meta"):
             net = NETS.make(header.architecture, input_shape=header.input_shape, classes=header.classes)
         net.load_state_dict(tensors, assign=True)
+        if header.classes < 2 and task_of(header.architecture) == "classification":
+            raise UsageError(f"{header.architecture} of one class")
     except UsageError as error:
         raise InvalidFile(f"{path} names an architecture that whorl cannot build: {one_line(error)}") from None
     except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:

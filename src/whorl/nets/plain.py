@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, relu
 
 from whorl.errors import UsageError
-from whorl.nets.base import Classifier, HiddenUnits, convolution
+from whorl.nets.base import Classifier, HiddenUnits, chain, convolution
 
 __all__ = ["MLP", "VGG", "LeNet5", "MobileNet"]
 
@@ -36,7 +36,7 @@ class LeNet5(Classifier):
 
     def hidden_units(self) -> list[HiddenUnits]:
         """Filters and neurons of every layer but the head."""
-        return _chain([self.conv1, self.conv2, self.hidden1, self.hidden2, self.head])
+        return chain([self.conv1, self.conv2, self.hidden1, self.hidden2, self.head])
 
 
 class VGG(Classifier):
@@ -129,13 +129,4 @@ class MLP(Classifier):
 
     def hidden_units(self) -> list[HiddenUnits]:
         """Neurons of every hidden layer."""
-        return _chain([*self.layers, self.head])
-
-
-def _chain(layers: list[nn.Module]) -> list[HiddenUnits]:
-    """Each layer is read by the next one only."""
-    return [
-        HiddenUnits(producer, (), consumer)
-        for producer, consumer in pairwise(layers)
-        if isinstance(producer, nn.Conv2d | nn.Linear) and isinstance(consumer, nn.Conv2d | nn.Linear)
-    ]
+        return chain([*self.layers, self.head])

@@ -6,7 +6,7 @@ What differs between them is the loss, which parameters move, and the learning r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -14,8 +14,22 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
 from whorl.data.base import Dataset
+from whorl.errors import UsageError
+from whorl.expressions import parse
+from whorl.types import Task
 
-__all__ = ["Loss", "Schedule", "accuracy", "build", "fit", "predict"]
+__all__ = [
+    "Loss",
+    "Schedule",
+    "accuracy",
+    "build",
+    "determination",
+    "dimensions",
+    "fit",
+    "own_loss",
+    "predict",
+    "task_of",
+]
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """(net, inputs [b, c, h, w], positions [b] in the data set) to a scalar."""
@@ -26,7 +40,8 @@ class Schedule:
     """How long and how fast to train: SGD with Nesterov momentum.
 
     ``learning_rate`` is the peak of one cycle (Smith & Topin, 2018) or the constant rate; ``shift`` is the largest
-    random translation in pixels; ``flip`` mirrors half of the pictures.
+    random translation in pixels; ``flip`` mirrors half of the pictures. Neither touches rows of features (height 1),
+    nor what a generative net learns, which would learn to make moved pictures.
     """
 
     epochs: int
@@ -39,15 +54,34 @@ class Schedule:
     flip: bool = False
 
 
+def task_of(architecture: str) -> Task:
+    """What the nets of an expression of the catalog do."""
+    from whorl.nets import NETS
+
+    return getattr(NETS[parse(architecture).name], "task", "classification")
+
+
+def dimensions(architecture: str, dataset: Dataset) -> tuple[tuple[int, int, int], int]:
+    """The input shape and the number of outputs of a net of the catalog that learns from ``dataset``."""
+    from whorl.nets import NETS
+
+    if task_of(architecture) != "generation":
+        return dataset.input_shape, dataset.outputs
+    latent = dict(NETS.bind(architecture).kwargs)["latent"]
+    if type(latent) is not int:
+        raise UsageError(f"{architecture}: latent is a whole number, not {latent!r}")
+    return (1, 1, latent), torch.Size(dataset.input_shape).numel()
+
+
 def build(architecture: str, input_shape: tuple[int, int, int], classes: int, generator: torch.Generator) -> nn.Module:
     """A freshly initialised net of the catalog, on the CPU. The global random state is not touched."""
     from whorl.nets import NETS
-    from whorl.nets.base import Classifier, initialise
+    from whorl.nets.base import Predictor, initialise
 
     with torch.device("meta"):
         net = NETS.make(architecture, input_shape=input_shape, classes=classes)
     net.to_empty(device="cpu")
-    if isinstance(net, Classifier):
+    if isinstance(net, Predictor):
         net.mean.fill_(0.5)
         net.std.fill_(0.25)
     initialise(net, generator)
@@ -67,7 +101,7 @@ def fit(
     """Train ``net`` in place on its own device; it is left in evaluation mode.
 
     Parameters:
-        loss: cross-entropy on the data set's labels by default.
+        loss: the net's own by default (`own_loss`).
         parameters: those that move; all by default. With a subset the norms keep their statistics, since a thief
             who trains the head alone does not run the body in training mode.
         after_step: called after each step (to keep pruned weights at zero).
@@ -78,8 +112,9 @@ def fit(
     required = {parameter: parameter.requires_grad for parameter in net.parameters()}
     for parameter in required:
         parameter.requires_grad_(id(parameter) in kept)
-    labels = dataset.labels.to(device)
-    loss = loss or (lambda model, inputs, index: cross_entropy(model(inputs), labels[index]))
+    loss = loss or own_loss(net, dataset, generator)
+    if dataset.input_shape[1] == 1 or getattr(net, "task", "") == "generation":
+        schedule = replace(schedule, shift=0, flip=False)
     steps = max(1, len(dataset) // schedule.batch)
     optimizer = torch.optim.SGD(
         moving,
@@ -116,6 +151,29 @@ def fit(
     net.eval()
 
 
+def own_loss(net: nn.Module, dataset: Dataset, generator: torch.Generator) -> Loss:
+    """What the net itself minimises on ``dataset`` (`whorl.nets.base.Net.objective`); cross-entropy for other modules.
+
+    Raises `UsageError` where the data set does not hold what the net learns.
+    """
+    from whorl.nets.base import Net
+
+    labels = dataset.labels.to(next(net.parameters()).device)
+    task: Task = net.task if isinstance(net, Net) else "classification"
+    pixels = torch.Size(dataset.input_shape).numel()
+    held = {"classification": bool(dataset.classes), "regression": not dataset.classes and dataset.outputs > 0}
+    fits = held[task] if task in held else isinstance(net, Net) and net.classes == pixels
+    if not fits:
+        needed = {"classification": "labelled pictures", "regression": "numbers to predict"}
+        raise UsageError(
+            f"{type(net).__name__} learns from {needed.get(task, 'pictures of as many pixels as it makes')}; "
+            f"{dataset.expression or 'this data set'} holds none"
+        )
+    if isinstance(net, Net):
+        return lambda _, inputs, index: net.objective(inputs, labels[index], generator)
+    return lambda model, inputs, index: cross_entropy(model(inputs), labels[index])
+
+
 @torch.inference_mode()
 def predict(net: nn.Module, inputs: Tensor, *, batch: int = 500) -> Tensor:
     """Logits ``[n, classes]`` on the CPU, in evaluation mode, batch by batch."""
@@ -128,6 +186,17 @@ def predict(net: nn.Module, inputs: Tensor, *, batch: int = 500) -> Tensor:
 def accuracy(net: nn.Module, dataset: Dataset) -> float:
     """Share of pictures classified as labelled."""
     return float((predict(net, dataset.inputs()).argmax(1) == dataset.labels).float().mean())
+
+
+def determination(outputs: Tensor, targets: Tensor) -> float:
+    """Coefficient of determination of real outputs, at least 0: 1 less the squared error over the targets' variance.
+
+    Shape:
+        outputs, targets: ``[n, k]``; the k outputs are pooled, each around its own mean.
+    """
+    error = (outputs - targets).double().square().sum()
+    spread = (targets - targets.mean(0)).double().square().sum()
+    return float((1 - error / spread.clamp_min(1e-12)).clamp(0, 1))
 
 
 def _augment(inputs: Tensor, schedule: Schedule, generator: torch.Generator) -> Tensor:

@@ -68,7 +68,7 @@ class ModelDescription(_Table):
     path: Text | None = None
     url: Text | None = None
     architecture: Text | None = None
-    classes: Annotated[int, Field(ge=2, le=10**6)] | None = None
+    classes: Annotated[int, Field(ge=1, le=10**6)] | None = None
     class_names: Annotated[tuple[Text, ...], Field(max_length=10**6)] = ()
     input: InputDescription = InputDescription()
     output: Output | None = None
@@ -83,6 +83,8 @@ class ModelDescription(_Table):
             raise ValueError(f'kind "{self.kind}" needs path, and neither url nor a table [http]')
         if self.kind != "torch" and self.architecture is not None:
             raise ValueError(f'architecture is for kind "torch"; this is "{self.kind}"')
+        if self.kind != "torch" and self.classes == 1:
+            raise ValueError("classes: the number should be greater than or equal to 2")
         if self.class_names and self.classes not in (None, len(self.class_names)):
             raise ValueError(f"classes is {self.classes}, and class_names lists {len(self.class_names)}")
         return self

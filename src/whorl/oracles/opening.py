@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from whorl.errors import UsageError
-from whorl.nets.base import Classifier
+from whorl.nets.base import Net
 from whorl.nets.files import KEY, read_model
 from whorl.oracles.base import Chunk, Oracle
 from whorl.oracles.convention import GRANTS
@@ -75,7 +75,13 @@ def _lowered(oracle: Oracle, cap: Access | None) -> Oracle:
     if isinstance(oracle, TorchOracle) and cap > Access.LOGITS and oracle.access is Access.WEIGHTS:
         shape, classes = oracle.input_shape, oracle.classes
         return TorchOracle(
-            oracle.module, input_shape=shape, classes=classes, access=cap, name=oracle.name, digest=oracle.digest
+            oracle.module,
+            input_shape=shape,
+            classes=classes,
+            access=cap,
+            name=oracle.name,
+            digest=oracle.digest,
+            task=oracle.task,
         )
     return LabelsOnly(oracle) if cap is Access.LABELS else _Capped(oracle, cap)
 
@@ -100,7 +106,7 @@ def _from_object(target: Any, cap: Access | None, options: Mapping[str, Any]) ->
     if not isinstance(target, nn.Module) and not hasattr(target, "predict"):
         raise UsageError(f"a {type(target).__name__} is not a model. {_known()}")
     kind = "torch" if isinstance(target, nn.Module) else "skops"
-    known = {"input_shape": target.input_shape, "classes": target.classes} if isinstance(target, Classifier) else {}
+    known = {"input_shape": target.input_shape, "classes": target.classes} if isinstance(target, Net) else {}
     description = _described({"kind": kind, "path": type(target).__name__}, known | dict(options))
     if description.architecture is not None:
         raise UsageError(f"architecture is for files of weights; {type(target).__name__} is a module already")
@@ -199,6 +205,11 @@ def _torch(
     adapter = description.input.convention.adapter(shape)
     if description.output == "labels":
         raise UsageError("a PyTorch model gives logits or probabilities; to grant labels only, set access='labels'")
+    task = module.task if isinstance(module, Net) else "classification"
+    if task == "classification" and classes < 2:
+        raise UsageError(f"{name or type(module).__name__} is a classifier; it has 2 classes or more, not {classes}")
+    if task != "classification" and description.output == "probabilities":
+        raise UsageError(f"{name or type(module).__name__} is a {task} model, which gives no probabilities")
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     parts = [] if isinstance(adapter, nn.Identity) else [adapter.to(device)]
     parts += [module] + ([_Logarithm()] if description.output == "probabilities" else [])
@@ -211,6 +222,7 @@ def _torch(
         access=cap or Access.WEIGHTS,
         name=name or type(module).__name__,
         digest=digest,
+        task=task,
     )
 
 
