@@ -11,10 +11,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from whorl.data.base import Dataset
-from whorl.nets.training import Schedule, fit
+from whorl.errors import UsageError
+from whorl.nets.training import Schedule, fit, own_loss
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal, stolen_copy
 
@@ -33,17 +33,20 @@ class AdversarialFineTune(Removal):
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The hardened copy."""
+        if victim.task == "generation":
+            raise UsageError(
+                f"adversarial fine-tuning perturbs the pictures a model looks at; {victim.name} makes them"
+            )
         net = stolen_copy(victim)
-        labels = data.labels
+        own = own_loss(net, data, generator)
 
         def loss(model: nn.Module, inputs: Tensor, index: Tensor) -> Tensor:
-            target = labels.to(inputs.device)[index]
             start = torch.rand(inputs.shape, generator=generator).to(inputs.device) * 2 - 1
             point = (inputs + self.epsilon * start).clamp(0, 1).requires_grad_()
-            (slope,) = torch.autograd.grad(cross_entropy(model(point), target), point)
+            (slope,) = torch.autograd.grad(own(model, point, index), point)
             moved = point.detach() + 1.25 * self.epsilon * slope.sign()
             moved = inputs + (moved - inputs).clamp(-self.epsilon, self.epsilon)
-            return cross_entropy(model(moved.clamp(0, 1)), target)
+            return own(model, moved.clamp(0, 1), index)
 
         schedule = Schedule(epochs=self.epochs, learning_rate=self.learning_rate)
         fit(net, data, schedule, generator=generator, loss=loss)

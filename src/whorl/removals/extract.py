@@ -1,48 +1,60 @@
 """Extraction and distillation: a new net learns the victim's answers on the thief's pictures.
 
 Papers: Tramer et al., USENIX Security 2016 (labels, probabilities); Hinton et al., arXiv 1503.02531 (temperature,
-with the factor T squared that keeps gradients comparable).
+with the factor T squared that keeps gradients comparable). Models with real outputs are learnt by mean squared error,
+which is what distillation tends to at a high temperature (Hinton et al., section 2.1).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, mse_loss
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
-from whorl.nets.base import Classifier
-from whorl.nets.training import Loss, Schedule, build, fit
+from whorl.nets.base import Net
+from whorl.nets.training import Loss, Schedule, build, fit, task_of
 from whorl.oracles.base import Oracle, require
 from whorl.removals.base import Removal
 from whorl.types import Access
 
 __all__ = ["Distil", "Extract"]
 
+CODES: Final = 4096  # what a thief asks of a generative model, whose inputs cost nothing to make
+
 
 @dataclass(frozen=True)
 class Extract(Removal):
-    """Train ``architecture`` from nothing on the victim's ``labels`` or ``probabilities``."""
+    """Train ``architecture`` from nothing on the victim's ``labels``, ``probabilities`` or real ``outputs``.
+
+    A generative victim is asked about codes drawn from N(1/2, 1/36), which its inputs in [0, 1] cover.
+    """
 
     family: ClassVar[str] = "extract"
     needs: ClassVar[Access] = Access.LABELS
 
     architecture: str
-    answers: Literal["labels", "probabilities"] = "labels"
+    answers: Literal["labels", "probabilities", "outputs"] = "labels"
     epochs: int = 10
     learning_rate: float = 0.2
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The extracted net."""
-        if self.answers not in ("labels", "probabilities"):
-            raise UsageError(f"extraction learns from labels or probabilities, not {self.answers!r}")
+        if self.answers not in ("labels", "probabilities", "outputs"):
+            raise UsageError(f"extraction learns from labels, probabilities or outputs, not {self.answers!r}")
+        real = victim.task != "classification"
+        if real != (self.answers == "outputs"):
+            needed = "outputs" if real else "labels or probabilities"
+            raise UsageError(f"{victim.name} does {victim.task}: extract its {needed}, not its {self.answers}")
         if self.answers == "probabilities":
             require(victim, Access.PROBABILITIES, "extraction from probabilities")
         net = _untrained(self, victim, data, generator)
+        if real:
+            return _regressed(net, self, victim, data, generator)
         answers = victim.probabilities if self.answers == "probabilities" else victim.labels
         targets = answers(data.inputs())
 
@@ -54,7 +66,10 @@ class Extract(Removal):
 
 @dataclass(frozen=True)
 class Distil(Removal):
-    """Train ``architecture`` on the victim's softened outputs at ``temperature``."""
+    """Train ``architecture`` on the victim's softened outputs at ``temperature``.
+
+    Where the outputs are no logits there is nothing to soften, and it is `Extract` of the outputs.
+    """
 
     family: ClassVar[str] = "distil"
     needs: ClassVar[Access] = Access.LOGITS
@@ -67,6 +82,8 @@ class Distil(Removal):
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The student."""
         net = _untrained(self, victim, data, generator)
+        if victim.task != "classification":
+            return _regressed(net, self, victim, data, generator)
         targets = (victim.logits(data.inputs()) / self.temperature).softmax(1)
 
         def loss(model: nn.Module, inputs: Tensor, index: Tensor) -> Tensor:
@@ -78,10 +95,27 @@ class Distil(Removal):
 
 def _untrained(removal: Extract | Distil, victim: Oracle, data: Dataset, generator: torch.Generator) -> nn.Module:
     """The thief's net, built before the first query: a mistake in its name must not cost any."""
-    net = build(str(removal.architecture), victim.input_shape, victim.classes, generator)
-    if isinstance(net, Classifier):
+    architecture = str(removal.architecture)
+    if (task := task_of(architecture)) != victim.task:
+        raise UsageError(f"{architecture} does {task}; it cannot learn from {victim.name}, which does {victim.task}")
+    net = build(architecture, victim.input_shape, victim.classes, generator)
+    if isinstance(net, Net):
         net.standardise(data.inputs())
     return net
+
+
+def _regressed(
+    net: nn.Module, removal: Extract | Distil, victim: Oracle, data: Dataset, generator: torch.Generator
+) -> nn.Module:
+    inputs = data.inputs()
+    if victim.task == "generation":
+        inputs = (torch.randn(CODES, *victim.input_shape, generator=generator) / 6 + 0.5).clamp(0, 1)
+    asked = Dataset(inputs, victim.scores(inputs), ())
+
+    def loss(model: nn.Module, inputs: Tensor, index: Tensor) -> Tensor:
+        return mse_loss(model(inputs), asked.labels.to(inputs.device)[index])
+
+    return _taught(net, removal, asked, loss, generator)
 
 
 def _taught(

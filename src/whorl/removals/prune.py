@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
-from whorl.nets.base import Classifier
+from whorl.nets.base import Net
 from whorl.nets.training import Schedule, fit
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal, stolen_copy
@@ -62,7 +62,7 @@ class PruneFilters(Removal):
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The pruned and tuned copy."""
         net = stolen_copy(victim)
-        if not isinstance(net, Classifier):
+        if not isinstance(net, Net):
             raise UsageError(f"filter pruning needs a net that names its hidden units; {type(net).__name__} does not")
         masks: Masks = []
         for units in net.hidden_units():

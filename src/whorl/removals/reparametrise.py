@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
-from whorl.nets.base import Classifier, HiddenUnits
+from whorl.nets.base import HiddenUnits, Net
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal, stolen_copy
 
@@ -34,7 +34,7 @@ class Reparametrise(Removal):
         """The copy with other weights and the same function."""
         del data
         net = stolen_copy(victim)
-        if not isinstance(net, Classifier):
+        if not isinstance(net, Net):
             raise UsageError(f"re-parametrisation needs the hidden units by name; {type(net).__name__} gives none")
         for units in net.hidden_units():
             order = torch.randperm(units.count, generator=generator)

@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from whorl.data.base import Dataset
 from whorl.errors import InvalidFile, UsageError
 from whorl.nets import ESTIMATORS, NETS
-from whorl.nets.base import Classifier
+from whorl.nets.base import Decoder, Net
 from whorl.nets.files import read_model, write_model
-from whorl.nets.training import Schedule, build, fit
+from whorl.nets.training import Schedule, build, determination, dimensions, fit, task_of
 from whorl.oracles.base import Oracle
 from whorl.oracles.torch import TorchOracle
 from whorl.removals import REMOVALS
@@ -33,8 +33,11 @@ DAMAGE = 0.05  # a thief who loses more accuracy than this has not kept the mode
 class Card(BaseModel):
     """What is known of a model of the zoo.
 
-    ``accuracy`` and ``agreement`` (with the victim at the root of the recipe) are shares of the test part;
-    ``damaged`` marks a removed model more than 5 points below its victim; ``seconds`` are those of its last step.
+    ``accuracy`` and ``agreement`` (with the victim at the root of the recipe) are shares of the test part. For models
+    with real outputs they are coefficients of determination (`determination`), of the numbers to predict or of the
+    victim's outputs; a decoder is asked to rebuild the test pictures from the codes of the victim's encoder.
+    ``damaged`` marks a removed model whose accuracy is more than 0.05 below its victim's; ``seconds`` are those of
+    its last step.
     """
 
     recipe: str
@@ -101,7 +104,8 @@ class Zoo:
         net, header = read_model(self.path(recipe))
         shape, classes = header.input_shape, header.classes
         net.to(self.device)
-        return TorchOracle(net, input_shape=shape, classes=classes, name=name, digest=recipe.digest)
+        task = task_of(header.architecture)
+        return TorchOracle(net, input_shape=shape, classes=classes, name=name, digest=recipe.digest, task=task)
 
     def missing(self, recipes: Iterable[Recipe]) -> dict[str, Recipe]:
         """Digest to recipe of what has to be built for these, ancestors included."""
@@ -146,7 +150,7 @@ def _build_one(text: str, folder: str, device: str) -> None:
         _fit_estimator(zoo, recipe)
     else:
         net, architecture = _remove(zoo, recipe) if recipe.parent else _train(recipe.train, recipe, device)
-        shape = recipe.source.load("test").input_shape
+        shape, _ = dimensions(recipe.train.architecture, recipe.source.load("test"))
         write_model(net.to("cpu"), zoo.path(recipe), architecture=architecture, input_shape=shape)
     _write_card(zoo, recipe, time.perf_counter() - started)
 
@@ -154,8 +158,8 @@ def _build_one(text: str, folder: str, device: str) -> None:
 def _train(train: Train, recipe: Recipe, device: str) -> tuple[nn.Module, str]:
     data = _training_data(train, recipe)
     generator = torch.Generator().manual_seed(train.seed)
-    net = build(train.architecture, data.input_shape, len(data.classes), generator).to(device)
-    if isinstance(net, Classifier):
+    net = build(train.architecture, *dimensions(train.architecture, data), generator).to(device)
+    if isinstance(net, Net):
         net.standardise(data.inputs())
     schedule = Schedule(
         epochs=train.epochs,
@@ -201,14 +205,13 @@ def _fit_estimator(zoo: Zoo, recipe: Recipe) -> None:
 
 
 def _write_card(zoo: Zoo, recipe: Recipe, seconds: float) -> None:
-    test = recipe.source.load("test")
-    labels = zoo._open(recipe, str(recipe)).labels(test.inputs())
-    accuracy = float((labels == test.labels).float().mean())
+    inputs, wanted = _examination(zoo, recipe)
+    answers = _answers(zoo._open(recipe, str(recipe)), inputs)
+    accuracy = _alike(answers, wanted)
     agreement, victim_accuracy = 1.0, accuracy
     if recipe.parent is not None:
-        victim = zoo.oracle(recipe.root).labels(test.inputs())
-        agreement = float((labels == victim).float().mean())
-        victim_accuracy = float((victim == test.labels).float().mean())
+        victim = _answers(zoo.oracle(recipe.root), inputs)
+        agreement, victim_accuracy = _alike(answers, victim), _alike(victim, wanted)
     last = dict(recipe.chain.steps[-1].kwargs)
     card = Card(
         recipe=str(recipe),
@@ -225,6 +228,28 @@ def _write_card(zoo: Zoo, recipe: Recipe, seconds: float) -> None:
         device=zoo.device,
     )
     write_json(zoo.card_path(recipe), card.model_dump())
+
+
+def _examination(zoo: Zoo, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    """What models are asked of the test part, and the right answers."""
+    test = recipe.source.load("test")
+    if recipe.is_estimator or task_of(recipe.train.architecture) != "generation":
+        return test.inputs(), test.labels
+    victim, _ = read_model(zoo.path(recipe.root))
+    assert isinstance(victim, Decoder)
+    with torch.inference_mode():
+        return victim.encode(test.inputs()), test.inputs().flatten(1)
+
+
+def _answers(oracle: Oracle, inputs: Tensor) -> Tensor:
+    return oracle.labels(inputs) if oracle.task == "classification" else oracle.scores(inputs)
+
+
+def _alike(answers: Tensor, wanted: Tensor) -> float:
+    """Share of equal labels ``[n]``, or the determination of real outputs ``[n, k]``."""
+    if answers.is_floating_point():
+        return determination(answers, wanted)
+    return float((answers == wanted).float().mean())
 
 
 def _ancestors(recipe: Recipe) -> list[str]:

@@ -19,6 +19,7 @@ from whorl.data import PARTS, SOURCES, Source
 from whorl.errors import UsageError
 from whorl.expressions import Call, Chain, Value, parse, parse_chain
 from whorl.nets import ESTIMATORS, NETS
+from whorl.nets.training import task_of
 from whorl.removals import REMOVALS
 
 __all__ = ["Recipe", "Train", "parse_recipe"]
@@ -132,9 +133,19 @@ def _bind_train(step: Call) -> Call:
     catalog = ESTIMATORS if parse(architecture).name in ESTIMATORS else NETS
     bound["architecture"] = _bare(catalog.bind(architecture))
     bound["data"] = _bare(SOURCES.bind(str(bound["data"])))
+    _check_labels(architecture, str(bound["data"]))
     _check_part(bound["part"])
     _check_numbers(bound)
     return Call("train", (), tuple(bound.items()))
+
+
+def _check_labels(architecture: str, data: str) -> None:
+    """A net learns from labels of its own task; a generative one from any pictures."""
+    task = "classification" if parse(architecture).name in ESTIMATORS else task_of(architecture)
+    given = getattr(SOURCES[parse(data).name], "task", "classification")
+    if task not in ("generation", given):
+        held = {"classification": "classes", "regression": "numbers"}.get(given, "nothing")
+        raise UsageError(f"train: {architecture} does {task}; the labels of {data} are {held}")
 
 
 def _check_numbers(bound: Mapping[str, Any]) -> None:
@@ -170,6 +181,12 @@ def _check_thief(victim: dict[str, Value], thief: dict[str, Value]) -> None:
             f"this thief would start from the victim's own initial weights: both draw {victim['architecture']} with "
             f"seed {victim['seed']}. Give the step a seed of its own, as in seed=500"
         )
+    if "architecture" in thief:
+        ours, theirs = (str(each["architecture"]) for each in (victim, thief))
+        if task_of(ours) != task_of(theirs):
+            raise UsageError(
+                f"{theirs} does {task_of(theirs)}; it cannot learn from {ours}, which does {task_of(ours)}"
+            )
 
 
 def _bind_architecture(key: str, value: Value) -> Value:
