@@ -44,12 +44,12 @@ class Extract(Removal):
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The extracted net."""
-        if self.answers not in ("labels", "probabilities", "outputs"):
-            raise UsageError(f"extraction learns from labels, probabilities or outputs, not {self.answers!r}")
         real = victim.task != "classification"
-        if real != (self.answers == "outputs"):
-            needed = "outputs" if real else "labels or probabilities"
-            raise UsageError(f"{victim.name} does {victim.task}: extract its {needed}, not its {self.answers}")
+        known = ("outputs",) if real else ("labels", "probabilities")
+        if self.answers not in known:
+            raise UsageError(
+                f"extraction of a {victim.task} model learns from its {' or '.join(known)}, not {self.answers!r}"
+            )
         if self.answers == "probabilities":
             require(victim, Access.PROBABILITIES, "extraction from probabilities")
         net = _untrained(self, victim, data, generator)
