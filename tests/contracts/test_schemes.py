@@ -15,8 +15,10 @@ from whorl.types import Access, Queries
 
 # Settings for schemes whose default is slow; what the contract says does not depend on them.
 CHEAP = {
+    "adv-tra": "adv-tra(length=4, crossings=2, iterations=5)",  # twenty scales for each of four crossings
     "cw-l2": "cw-l2(margin=1, searches=2, iterations=50)",  # nine searches of a thousand steps each
     "ipguard": "ipguard(margin=1, iterations=100)",  # a thousand steps for the points that never arrive
+    "multipoint": "multipoint(ties=3)",  # thirteen backward passes a step
 }
 
 
