@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 from torch.fx.proxy import TraceError
 
+from whorl.errors import UsageError
 from whorl.oracles.base import Chunk, Oracle, require
 from whorl.storage import digest_tensors
 from whorl.types import Access, Task
 
-__all__ = ["TorchOracle", "frozen"]
+__all__ = ["TorchOracle", "frozen", "hidden"]
 
 
 class TorchOracle(Oracle):
@@ -61,10 +63,44 @@ class TorchOracle(Oracle):
         require(self, Access.GRADIENTS, "the gradient of the victim")
         return frozen(self._module)
 
-    def _stream(self, inputs: Tensor) -> Iterator[Chunk]:
+    @property
+    def layers(self) -> dict[str, int]:
+        """Filters or neurons of every convolution and linear layer by name; refused below `Access.FEATURES`."""
+        require(self, Access.FEATURES, "naming the layers")
+        named = self._module.named_modules()
+        return {name: len(module.weight) for name, module in named if isinstance(module, nn.Conv2d | nn.Linear)}
+
+    def activations(self, inputs: Tensor, layer: str) -> Tensor:
+        """Outputs ``[n, units]`` of one of the `layers`, averaged over positions, before any norm or ReLU.
+
+        Each input counts as a query. Refused below `Access.FEATURES`.
+        """
+        require(self, Access.FEATURES, "hidden activations")
+        reach = hidden(self._module, layer)
+        found: list[Tensor] = []
+        with self._evaluating(), torch.inference_mode():
+            for chunk in inputs.split(self._batch):
+                found.append(reach(chunk.to(self.device, memory_format=torch.channels_last)).float().cpu())
+                self.queries_spent += len(chunk)
+        return torch.cat(found)
+
+    def differentiable_activations(self, layer: str) -> Callable[[Tensor], Tensor]:
+        """Inputs to `activations` with input gradients only, on a frozen copy; refused below `Access.GRADIENTS`."""
+        require(self, Access.GRADIENTS, "the gradient of a hidden unit")
+        # Not `frozen`: folding a norm into a convolution would move it into the activation.
+        return hidden(copy.deepcopy(self._module).eval().requires_grad_(False), layer)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
         training = self._module.training
         self._module.eval()
         try:
+            yield
+        finally:
+            self._module.train(training)
+
+    def _stream(self, inputs: Tensor) -> Iterator[Chunk]:
+        with self._evaluating():
             for start in range(0, len(inputs), self._batch):
                 chunk = inputs[start : start + self._batch]
                 with torch.inference_mode():
@@ -73,8 +109,6 @@ class TorchOracle(Oracle):
                 if self.access is Access.PROBABILITIES:
                     answers = logits.softmax(1)
                 yield torch.arange(start, start + len(chunk)), answers
-        finally:
-            self._module.train(training)
 
 
 def frozen(module: nn.Module) -> nn.Module:
@@ -89,3 +123,39 @@ def frozen(module: nn.Module) -> nn.Module:
         duplicate = copy.deepcopy(module).eval()
     duplicate.requires_grad_(False)
     return duplicate.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] missing in overloads
+
+
+class _Reached(Exception):
+    """Ends a forward pass at the layer that was wanted."""
+
+    def __init__(self, output: Tensor) -> None:
+        self.output = output
+
+
+def hidden(module: nn.Module, layer: str) -> Callable[[Tensor], Tensor]:
+    """Inputs to the outputs ``[n, units]`` of a convolution or linear layer, averaged over positions.
+
+    The pass ends at that layer, and the module is left without a trace of it.
+
+    Raises:
+        UsageError: the module has no layer of that name, or never asks it.
+    """
+    target = dict(module.named_modules()).get(layer)
+    if not isinstance(target, nn.Conv2d | nn.Linear):
+        raise UsageError(f"no convolution or linear layer is called {layer!r} in this {type(module).__name__}")
+
+    def stop(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+        raise _Reached(output)
+
+    def reach(inputs: Tensor) -> Tensor:
+        handle = target.register_forward_hook(stop)
+        try:
+            module(inputs)
+        except _Reached as reached:
+            output = reached.output.movedim(-1, 1) if isinstance(target, nn.Linear) else reached.output
+            return output.flatten(2).mean(2) if output.ndim > 2 else output
+        finally:
+            handle.remove()
+        raise UsageError(f"this {type(module).__name__} never asks its layer {layer!r}")
+
+    return reach

@@ -1,0 +1,97 @@
+"""ModelGiF: how alike the gradient fields of two models are along paths from black to reference pictures.
+
+Paper: J. Song, Z. Xu, S. Wu, G. Chen, M. Song, *ModelGiF: Gradient Fields for Model Functional Distance*, ICCV 2023,
+arXiv 2309.11013.
+
+Queries: reference pictures. Representation: cumulative integrated gradients of each model's own predicted logit, so
+that numbers of classes may differ (`GradientFields`). Similarity: 1 - d / 2, where d is the paper's mean of 1 - cosine.
+Access: gradients of both models.
+
+Changed from the paper: reference pictures are random or uncertain ones of the owner's. The authors' code takes the test
+pictures whose fields lie farthest from those irrelevant models that it then evaluates on, which leaks the answer;
+`modelgif-selected` selects like that from a pool that is never under test. The similarity is halved into [0, 1].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from whorl.data.base import Dataset
+from whorl.errors import UsageError
+from whorl.oracles.base import Oracle
+from whorl.oracles.pool import Pool
+from whorl.queries.base import PooledSampler, Sampler, draw
+from whorl.representations.fields import FieldAngle, GradientFields, alignment
+from whorl.schemes.base import Scheme
+from whorl.types import Access, Queries
+
+__all__ = ["ModelGiF", "ModelGiFSelected"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fields(GradientFields, FieldAngle, Scheme):
+    """What both have in common: all but the choice of reference pictures."""
+
+    paper: ClassVar[str] = "Song et al., ICCV 2023, arXiv 2309.11013"
+    idea: ClassVar[str] = "The direction of input gradients along paths to reference pictures."
+    blind: ClassVar[str] = "extraction, which leaves other gradients for the same answers"
+    needs_victim: ClassVar[Access] = Access.GRADIENTS
+
+    candidates: int = 4
+
+    def _choose(self, data: Dataset, budget: int, generator: torch.Generator) -> Tensor:
+        """``candidates`` random pictures for each query, as far as there are so many."""
+        count = max(budget, min(len(data), self.candidates * budget))
+        return data.inputs(draw(data, count, generator))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelGiF(_Fields, Sampler):
+    """Gradient fields at pictures chosen without any other model.
+
+    Parameters:
+        reference: random pictures, or those of ``candidates`` times as many that the victim is least certain of.
+    """
+
+    name: ClassVar[str] = "modelgif"
+
+    reference: Literal["random", "uncertain"] = "random"
+
+    def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
+        """The reference pictures."""
+        if self.reference not in ("random", "uncertain"):
+            raise UsageError(f"reference pictures are random or uncertain, not {self.reference!r}")
+        if self.reference == "random":
+            return Queries(data.inputs(draw(data, budget, generator)))
+        pictures = self._choose(data, budget, generator)
+        certainty = victim.probabilities(pictures).square().sum(1)
+        return Queries(pictures[certainty.argsort(stable=True)[:budget]])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelGiFSelected(_Fields, PooledSampler):
+    """Gradient fields at the pictures where the victim's differ most from those of the pool's independent models.
+
+    The paper's choice; where the pool holds the models that the result is then quoted for, that result leaks.
+    """
+
+    name: ClassVar[str] = "modelgif-selected"
+
+    def sample_with(
+        self, victim: Oracle, data: Dataset, pool: Pool, *, budget: int, generator: torch.Generator
+    ) -> Queries:
+        """The pictures of largest mean distance from the pool's models that grant gradients."""
+        known = [model for model in pool.independent if model.access >= self.needs_suspect]
+        if not known:
+            raise UsageError(f"{self.name} selects pictures by independent models that grant GRADIENTS; give some")
+        pictures = Queries(self._choose(data, budget, generator))
+        reference = self.represent(victim, pictures)
+        alike = torch.zeros(len(pictures))
+        for model in known:
+            alike += alignment(reference.values, self.represent(model, pictures).values)
+        chosen = alike.argsort(stable=True)[:budget]
+        return Queries(pictures.inputs[chosen], {"similarity": alike[chosen] / len(known)})
