@@ -16,11 +16,14 @@ from whorl.schemes import SCHEMES
 pytestmark = pytest.mark.claim
 
 TIES = (2, 3, 5, 10)
-BUDGET, ORDERS, ERROR = 50, 100, 0.01
-COPIED = (
+BUDGET, ORDERS, ERROR = 50, 50, 0.01
+REMOVED = (
     "fine_tune(last, epochs=4, learning_rate=0.01)",
     "fine_tune(all, epochs=4, learning_rate=0.01)",
+    "retrain(last, epochs=4, learning_rate=0.05)",
+    "retrain(all, epochs=4, learning_rate=0.02)",
     "prune_weights(3/10, epochs=4, learning_rate=0.005)",
+    "prune_filters(6/16, epochs=4, learning_rate=0.01)",
 )
 
 
@@ -65,31 +68,30 @@ def test_every_tuned_or_pruned_copy_matches_more_than_every_independent_model(sm
 
 
 def test_a_verdict_takes_fewer_queries_than_between_two_classes(small_zoo, cells, strangers):
+    """For every removal on average over extractions, and less than half for the copy in the middle."""
     spent = {
         ties: np.array(
             [
-                median_queries(small_zoo, victim, seed, ties, strangers[ties][row].max())
+                queries_to_reject(small_zoo, victim, seed, ties, strangers[ties][row].max())
                 for row, (victim, seed) in enumerate(cells)
             ]
         )
         for ties in (2, 10)
     }
-    assert (spent[10] < spent[2]).all(), "for every copy of every extraction"
-    assert spent[10].mean() <= spent[2].mean() / 2
+    assert (spent[10].mean(0) < spent[2].mean(0)).all()
+    assert np.median(spent[10]) <= np.median(spent[2]) / 2
 
 
-def median_queries(small_zoo, victim, seed, ties, worst):
-    """Queries until the test refutes that a copy is like the worst independent model, per copy."""
+def queries_to_reject(small_zoo, victim, seed, ties, worst):
+    """Median queries until the test refutes that a copy is like the worst independent model, per removal."""
     scheme = SCHEMES.make(expression(ties))
     fingerprint = small_zoo.fingerprint(victim, expression(ties), seed, BUDGET, None)
     generator = torch.Generator().manual_seed(0)
     found = []
-    for label in COPIED:
-        oracle = small_zoo.oracle(small_zoo.victim(victim).then(label))
-        values = scheme.observe(fingerprint, oracle).per_query
-        found.append(
-            np.median([refutes(values[torch.randperm(BUDGET, generator=generator)], worst) for _ in range(ORDERS)])
-        )
+    for removal in REMOVED:
+        values = scheme.observe(fingerprint, small_zoo.oracle(small_zoo.victim(victim).then(removal))).per_query
+        orders = [torch.randperm(BUDGET, generator=generator) for _ in range(ORDERS)]
+        found.append(np.median([refutes(values[order], worst) for order in orders]))
     return found
 
 
