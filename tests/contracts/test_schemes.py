@@ -19,9 +19,11 @@ CHEAP = {
     "cw-l2": "cw-l2(margin=1, searches=2, iterations=50)",  # nine searches of a thousand steps each
     "deepjudge-white-box": "deepjudge-white-box(iterations=60)",  # a thousand steps for neurons that cannot grow so far
     "ipguard": "ipguard(margin=1, iterations=100)",  # a thousand steps for the points that never arrive
+    "metav": "metav(steps=5)",  # a hundred steps through all shadow models
     "multipoint": "multipoint(ties=3)",  # thirteen backward passes a step
     "sensitive-samples": "sensitive-samples(candidates=30, iterations=20)",  # a hundred candidates, 200 steps
     "sensitive-samples-labels": "sensitive-samples-labels(candidates=30, iterations=20)",
+    "uap": "uap(epochs=5, steps=50)",  # 300 steps of the encoder
 }
 
 

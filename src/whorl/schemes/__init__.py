@@ -17,11 +17,13 @@ SCHEMES: Catalog[Scheme] = Catalog(
         "fgsm": "whorl.schemes.fgsm:FGSM",
         "igsm": "whorl.schemes.igsm:IGSM",
         "ipguard": "whorl.schemes.ipguard:IPGuard",
+        "metav": "whorl.schemes.metav:MetaV",
         "modelgif": "whorl.schemes.modelgif:ModelGiF",
         "modelgif-selected": "whorl.schemes.modelgif:ModelGiFSelected",
         "multipoint": "whorl.schemes.multipoint:Multipoint",
         "random": "whorl.schemes.random:Random",
         "sensitive-samples": "whorl.schemes.sensitive_samples:SensitiveSamples",
         "sensitive-samples-labels": "whorl.schemes.sensitive_samples:SensitiveSamplesLabels",
+        "uap": "whorl.schemes.uap:UAP",
     },
 )

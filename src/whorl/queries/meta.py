@@ -1,0 +1,111 @@
+"""Inputs and a verifier that are trained together, so that the verifier knows a copy from its answers to the inputs.
+
+Paper: Pan et al., *MetaV: A Meta-Verifier Approach to Task-Agnostic Model Fingerprinting*, KDD 2022, arXiv 2201.07391.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from whorl.data.base import Dataset
+from whorl.errors import UsageError
+from whorl.oracles.base import Oracle
+from whorl.oracles.pool import Pool
+from whorl.queries.base import PooledSampler, draw, gradient_of
+from whorl.queries.descent import Adam
+from whorl.queries.perceptron import perceptron, refuse_strangers, respond, signals
+from whorl.types import Access, Queries
+
+__all__ = ["JointlyTrained", "verifier_loss"]
+
+LEAST = 1e-6  # an output that never changes would have no scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointlyTrained(PooledSampler):
+    """Adam on inputs X and verifier V at once, through frozen copies of the victim and of all shadow models.
+
+    Each step asks each model about the whole of X, once. V sees all answers of a model side by side, each output
+    standardised by its mean and spread over the models' answers to the first X.
+
+    Parameters:
+        start: where X begins: held-out ``pictures``, or uniform ``noise``.
+        steps: joint steps.
+        learning_rate: Adam's for X, in units of [0, 1] pixels; 0 leaves X as it begins.
+        verifier_rate: Adam's for V.
+        width: units of each of V's two hidden layers.
+    """
+
+    needs_victim: ClassVar[Access] = Access.GRADIENTS
+
+    start: Literal["pictures", "noise"] = "pictures"
+    steps: int = 100
+    learning_rate: float = 0.01
+    verifier_rate: float = 0.001
+    width: int = 64
+
+    def sample_with(
+        self, victim: Oracle, data: Dataset, pool: Pool, *, budget: int, generator: torch.Generator
+    ) -> Queries:
+        """X, and in ``shared`` V with the ``centre`` and ``scale`` ``[classes]`` of what it sees."""
+        pool.require(1, 2, "a meta-verifier")
+        refuse_strangers(victim, pool, "a meta-verifier")
+        models = [victim, *pool.copies, *pool.independent]
+        nets = [gradient_of(model) for model in models]
+        derived = torch.arange(len(models)) <= len(pool.copies)
+        device = getattr(victim, "device", torch.device("cpu"))
+
+        def answers(inputs: Tensor) -> Tensor:
+            return torch.stack([signals(net(inputs.to(device)).cpu(), victim.task) for net in nets])
+
+        inputs = self._first(victim, data, budget, generator)
+        with torch.no_grad():
+            first = answers(inputs)
+        centre, scale = first.mean((0, 1)), first.std((0, 1)).clamp_min(LEAST)
+        verifier = perceptron((budget * victim.classes, self.width, self.width, 1), generator)
+        inputs, loss = self._train(lambda inputs: (answers(inputs) - centre) / scale, inputs, verifier, derived)
+        shared = {"centre": centre, "scale": scale} | {f"verifier.{name}": each for name, each in verifier.items()}
+        return Queries(inputs, notes={"loss": loss}, shared=shared)
+
+    def _first(self, victim: Oracle, data: Dataset, budget: int, generator: torch.Generator) -> Tensor:
+        if self.start == "pictures":
+            return data.inputs(draw(data, budget, generator))
+        if self.start == "noise":
+            return torch.rand(budget, *victim.input_shape, generator=generator)
+        raise UsageError(f"the inputs start from pictures or noise, not {self.start!r}")
+
+    def _train(
+        self, seen: Callable[[Tensor], Tensor], inputs: Tensor, verifier: dict[str, Tensor], derived: Tensor
+    ) -> tuple[Tensor, float]:
+        """The trained inputs and the last loss; ``verifier`` is trained in place."""
+        weights = [each.requires_grad_() for each in verifier.values()]
+        optimiser = torch.optim.Adam(weights, lr=self.verifier_rate)
+        adam, last = Adam(inputs, self.learning_rate), 0.0
+        for _ in range(self.steps):
+            inputs.requires_grad_()
+            loss = verifier_loss(respond(verifier, seen(inputs).flatten(1)).squeeze(1), derived)
+            slope, *slopes = torch.autograd.grad(loss, [inputs, *weights])
+            for each, gradient in zip(weights, slopes, strict=True):
+                each.grad = gradient
+            optimiser.step()
+            inputs, last = (inputs.detach() - adam.step(slope)).clamp(0, 1), float(loss.detach())
+        for each in weights:
+            each.requires_grad_(False).grad = None
+        return inputs.detach(), last
+
+
+def verifier_loss(logits: Tensor, derived: Tensor) -> Tensor:
+    """Cross-entropy of V, with the same weight for the models made from the victim as for the independent ones.
+
+    The paper sums over the models; the mean of each side is the same where both are equally many.
+
+    Shape:
+        logits: ``[models]``; derived: ``[models]`` bool, both values present. Returns a scalar.
+    """
+    return (softplus(-logits[derived]).mean() + softplus(logits[~derived]).mean()) / 2
