@@ -18,6 +18,8 @@ SCHEMES: Catalog[Scheme] = Catalog(
         "igsm": "whorl.schemes.igsm:IGSM",
         "ipguard": "whorl.schemes.ipguard:IPGuard",
         "metav": "whorl.schemes.metav:MetaV",
+        "modeldiff": "whorl.schemes.modeldiff:ModelDiff",
+        "modeldiff-black-box": "whorl.schemes.modeldiff:ModelDiffBlackBox",
         "modelgif": "whorl.schemes.modelgif:ModelGiF",
         "modelgif-selected": "whorl.schemes.modelgif:ModelGiFSelected",
         "multipoint": "whorl.schemes.multipoint:Multipoint",
@@ -25,5 +27,6 @@ SCHEMES: Catalog[Scheme] = Catalog(
         "sensitive-samples": "whorl.schemes.sensitive_samples:SensitiveSamples",
         "sensitive-samples-labels": "whorl.schemes.sensitive_samples:SensitiveSamplesLabels",
         "uap": "whorl.schemes.uap:UAP",
+        "zest": "whorl.schemes.zest:Zest",
     },
 )
