@@ -8,6 +8,7 @@ __all__ = ["PARTS", "SOURCES", "Dataset", "Source"]
 SOURCES: Catalog[Source] = Catalog(
     "data",
     {
+        "breast_cancer": "whorl.data.tabular:BreastCancer",
         "diabetes": "whorl.data.diabetes:Diabetes",
         "digits": "whorl.data.digits:Digits",
         "noise": "whorl.data.noise:Noise",
@@ -16,5 +17,6 @@ SOURCES: Catalog[Source] = Catalog(
         "parquet": "whorl.data.parquet:Parquet",
         "cifar10": "whorl.data.parquet:Cifar10",
         "hf": "whorl.data.hub:HubDataset",
+        "wine": "whorl.data.tabular:Wine",
     },
 )

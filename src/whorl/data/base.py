@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar, Final, final
 
@@ -49,6 +49,8 @@ class Dataset:
     classes: tuple[str, ...]
     expression: str = ""
     origin: Tensor | None = None
+    features: tuple[str, ...] = ()
+    """Names of the columns, where a picture is a row of features."""
 
     def __post_init__(self) -> None:
         wanted = 2 if self.labels.is_floating_point() else 1
@@ -80,7 +82,7 @@ class Dataset:
     def subset(self, index: Tensor | slice) -> Dataset:
         """The chosen pictures and labels as a data set of their own."""
         origin = None if self.origin is None else self.origin[index]
-        return Dataset(self.images[index], self.labels[index], self.classes, self.expression, origin)
+        return replace(self, images=self.images[index], labels=self.labels[index], origin=origin)
 
 
 def join(*datasets: Dataset) -> Dataset:
@@ -96,12 +98,11 @@ def join(*datasets: Dataset) -> Dataset:
                 f"{first.input_shape} of {first.outputs} and {other.input_shape} of {other.outputs}"
             )
     bytes_alike = len({each.images.dtype for each in datasets}) == 1
-    return Dataset(
-        torch.cat([each.images if bytes_alike else each.inputs() for each in datasets]),
-        torch.cat([each.labels for each in datasets]),
-        first.classes,
-        first.expression,
-        torch.cat([torch.full((len(each),), number) for number, each in enumerate(datasets)]),
+    return replace(
+        first,
+        images=torch.cat([each.images if bytes_alike else each.inputs() for each in datasets]),
+        labels=torch.cat([each.labels for each in datasets]),
+        origin=torch.cat([torch.full((len(each),), number) for number, each in enumerate(datasets)]),
     )
 
 

@@ -46,4 +46,5 @@ class Diabetes(Source):
         index = divide(strata, part, seed=self.seed)
         expression = str(Call("diabetes", kwargs=tuple(vars(self).items())))
         images = ((features - low) / (high - low))[index, None, None]
-        return Dataset(images, ((progression - MEAN) / SPREAD)[index, None], (), expression)
+        names = tuple(str(each) for each in records.feature_names)
+        return Dataset(images, ((progression - MEAN) / SPREAD)[index, None], (), expression, features=names)

@@ -1,0 +1,5 @@
+"""Where do two models differ, in rules that a person can read."""
+
+from whorl.explain.explanation import Explanation, explain
+
+__all__ = ["Explanation", "explain"]
