@@ -1,0 +1,178 @@
+"""Write what follows from the committed run of the field: measured figures, a page for each scheme, README's table.
+
+python benchmarks/cards.py            # write
+python benchmarks/cards.py --check    # exit with 1 if anything committed is not what would be written
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import inspect
+import json
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from whorl.bench.result import read_result
+from whorl.bench.standings import Standing, standings
+from whorl.schemes import SCHEMES, cards
+from whorl.schemes.cards import Card, card
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "field-textures.json"
+MEASURED = ROOT / "src" / "whorl" / "schemes" / "measured.json"
+PAGES = ROOT / "docs" / "schemes"
+FINDINGS = PAGES / "findings.toml"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- the table of the field -->", "<!-- its end -->"
+COMMAND = "whorl bench run field/textures"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    stale = [path for path, text in documents().items() if not path.is_file() or path.read_text() != text]
+    if check:
+        for path in stale:
+            print(f"{path.relative_to(ROOT)} is not what {Path(__file__).name} writes", file=sys.stderr)
+        return int(bool(stale))
+    for path in stale:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(documents()[path])
+        print(path.relative_to(ROOT))
+    return 0
+
+
+def documents() -> dict[Path, str]:
+    """Path to text of everything that follows from the result."""
+    rows = standings(read_result(RESULT))
+    suite = read_result(RESULT).suite
+    figures = {row.name: json.loads(json.dumps(dataclasses.asdict(row))) for row in rows}
+    measured = json.dumps({"suite": suite, "schemes": figures}, indent=1) + "\n"
+    cards._measured.cache_clear()
+    known = {name: dataclasses.replace(card(name), measured=figures.get(name, {}), suite=suite) for name in SCHEMES}
+    findings = tomllib.loads(FINDINGS.read_text())
+    pages = {PAGES / f"{name}.md": page(known[name], findings.get(name, "")) for name in SCHEMES}
+    before, _, rest = README.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    readme = f"{before}{BEGIN}\n{table(rows)}\n{END}{after}"
+    return {MEASURED: measured, PAGES / "README.md": index(known, rows), README: readme} | pages
+
+
+def table(rows: list[Standing]) -> str:
+    """README's table: one scheme a line."""
+    families = list(dict.fromkeys(family for row in rows for family in row.families))
+    heads = ["scheme", "suspect gives", "AUC", "TPR at FPR 0", *families, "accused", "inputs"]
+    lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    for row in rows:
+        cells = [
+            f"[`{row.name}`](docs/schemes/{row.name}.md){' ~' if row.seen else ''}",
+            row.suspect_access,
+            _estimate(row.auc),
+            f"{row.tpr.value:.2f}",
+            *(f"{row.families[family].value:.2f}" if family in row.families else "-" for family in families),
+            f"{row.accused.hits}/{row.accused.count}",
+            f"{row.inputs:,}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def index(known: dict[str, Card], rows: list[Standing]) -> str:
+    """The list of all schemes, best measured first."""
+    order = [row.name for row in rows] + [name for name in known if name not in {row.name for row in rows}]
+    lines = ["| scheme | looks at | victim | suspect | AUC |", "| --- | --- | --- | --- | --- |"]
+    for name in order:
+        shown = known[name]
+        auc = _of(shown.measured["auc"]) if shown.measured else "-"
+        victim = shown.victim.name.lower() + (" + shadow models" if shown.shadows else "")
+        lines.append(f"| [`{name}`]({name}.md) | {shown.idea} | {victim} | {shown.suspect.name.lower()} | {auc} |")
+    return (
+        "# Schemes\n\nWritten by `benchmarks/cards.py` from the cards of the schemes and the committed result of "
+        f"`{COMMAND}`.\n\n" + "\n".join(lines) + "\n"
+    )
+
+
+def page(shown: Card, finding: str) -> str:
+    """The page of one scheme."""
+    parts = [
+        f"# `{shown.name}`",
+        shown.idea,
+        _facts(shown),
+        "## How it works here",
+        _docstring(shown.name),
+        *(["## Settings", _settings(shown)] if shown.parameters else []),
+        "## Measured",
+        _results(shown) if shown.measured else "It is in no committed benchmark: see below.",
+        *(["## Against the paper", finding.strip()] if finding else []),
+        "## To try it",
+        f"```text\nwhorl schemes {shown.name}\n{_example(shown)}\n```",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(shown: Card) -> str:
+    facts = {
+        "paper": shown.paper,
+        "tasks": ", ".join(shown.tasks),
+        "access to the victim": shown.victim.name.lower() + (", and shadow models" if shown.shadows else ""),
+        "access to the suspect": shown.suspect.name.lower() + (", any number of classes" if shown.any_classes else ""),
+        "pictures": "labelled or not, of the owner" if shown.pictures else "none",
+        "verification": "asks all queries at once" if shown.together else "stops as soon as the verdict is sure",
+        "blind to": shown.blind,
+    }
+    return "| | |\n| --- | --- |\n" + "\n".join(f"| {key} | {value} |" for key, value in facts.items())
+
+
+def _docstring(name: str) -> str:
+    module = importlib.import_module(SCHEMES[name].__module__)
+    return inspect.cleandoc(module.__doc__ or "").partition("\n\n")[2].replace("``", "`")
+
+
+def _settings(shown: Card) -> str:
+    return ", ".join(f"`{key}={'required' if value is ... else value}`" for key, value in shown.parameters.items())
+
+
+def _results(shown: Card) -> str:
+    of = shown.measured
+    heads = ["AUC", "TPR at FPR 0", "ARUC", *of["families"]]
+    cells = [_of(of["auc"]), _of(of["tpr"]), _of(of["aruc"]) if of["aruc"] else "-"]
+    cells += [_of(value) + (" ~" if family in of["seen"] else "") for family, value in of["families"].items()]
+    text = [
+        f"`{COMMAND}`, as `{of['expression']}`: means over victims, 95 % intervals over whole victims.",
+        "| " + " | ".join(heads) + " |\n|" + " --- |" * len(heads) + "\n| " + " | ".join(cells) + " |",
+        f"Called derived: {of['flagged']['hits']} of {of['flagged']['count']} copies and {of['accused']['hits']} of "
+        f"{of['accused']['count']} independent models. {of['inputs']:,} inputs a suspect; extraction "
+        f"{of['extraction_seconds']:.1f} s"
+        + (f", {of['peak_mib']:.0f} MiB at its peak" if of["peak_mib"] is not None else "")
+        + f"; verification {of['verification_seconds']:.2f} s."
+        + (f" {of['refused']} suspects could not be asked." if of["refused"] else ""),
+    ]
+    if of["seen"]:
+        text.append("~ its shadow models went through this family too, with other pictures and seeds.")
+    return "\n\n".join(text)
+
+
+def _example(shown: Card) -> str:
+    data = "" if not shown.pictures else " --data 'folder(./pictures, size=32)'"
+    shadows = "" if not shown.shadows else " --shadow 'train(resnet8, folder(\"./pictures\", size=32))'"
+    return f"whorl extract mine.safetensors --scheme {shown.name}{data}{shadows} -o mine.fp"
+
+
+def _estimate(of: Any) -> str:
+    return _of(dataclasses.asdict(of))
+
+
+def _of(estimate: dict[str, Any]) -> str:
+    low, high = estimate["interval"]["low"], estimate["interval"]["high"]
+    return (
+        f"{estimate['value']:.2f}" if estimate["clusters"] < 2 else f"{estimate['value']:.2f} [{low:.2f}, {high:.2f}]"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
