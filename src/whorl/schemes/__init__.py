@@ -26,6 +26,7 @@ SCHEMES: Catalog[Scheme] = Catalog(
         "random": "whorl.schemes.random:Random",
         "sensitive-samples": "whorl.schemes.sensitive_samples:SensitiveSamples",
         "sensitive-samples-labels": "whorl.schemes.sensitive_samples:SensitiveSamplesLabels",
+        "tafa": "whorl.schemes.tafa:TAFA",
         "uap": "whorl.schemes.uap:UAP",
         "zest": "whorl.schemes.zest:Zest",
     },
