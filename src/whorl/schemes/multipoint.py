@@ -14,10 +14,11 @@ the suspect among independent models). Points stay in [0, 1]. k and gamma are se
 The paper's own figures (CIFAR-10, ResNet-18): AUC .893 against IPGuard's .675 and ADV-TRA's .799.
 Measured here (digits, ResNet-8, 2 victims x 3 extractions of 50, 9 independent models): every tie converges; strangers
 match at .56, .41, .29, .15 on average for k = 2, 3, 5, 10, and the worst of them is refuted for a tuned or pruned copy
-after 4 queries in the median at k = 10, 12 at k = 2. Probes of k = 10 are also more fragile: retrained copies match at
-.36 to .48 (.72 to .92 at k = 2) and take 25 queries (34). The paper's order does not hold here: IPGuard's points, whose
-target is the least likely class, match with strangers at .03 and lose less to retraining. What falls with k is measured
-against points between the two *likeliest* classes.
+after 4 queries in the median at k = 10, 12 at k = 2 (`benchmarks/multipoint.py`, 99 independent models: 4 and 11).
+Probes of k = 10 are also more fragile: retrained copies match at .36 to .48 (.72 to .92 at k = 2) and take 25 queries
+(34), and pruning of 70 % of the weights escapes them. The paper's order does not hold here: IPGuard's points, whose
+target is the least likely class, match with strangers at .03, lose less to retraining and take 2 queries, at seven
+times the cost of extraction. What falls with k is measured against points between the two *likeliest* classes.
 """
 
 from __future__ import annotations
