@@ -6,7 +6,7 @@ import foolbox
 import pytest
 import torch
 
-from whorl.queries.adversarial import SignGradient
+from whorl.queries.adversarial import AdversarialPairs, NegativeAdversarialPairs, SignGradient
 from whorl.testing import tiny_data, tiny_victim
 
 EPSILON = 0.08
@@ -65,3 +65,23 @@ def test_within_epsilon_and_worse_for_the_victim(victim, steps):
 
 def test_more_steps_cross_more_often(victim):
     assert sampled(victim, steps=20).notes["crossed"] >= sampled(victim).notes["crossed"]
+
+
+def test_pairs_are_seed_and_adversarial_picture(victim):
+    settings = {"budget": 20, "generator": torch.Generator().manual_seed(0)}
+    pairs = AdversarialPairs(epsilon=EPSILON).sample(victim, tiny_data("victim"), **settings)
+    alone = sampled(victim, steps=10)
+    assert pairs.inputs.shape == (20, 2, 1, 8, 8)
+    assert torch.equal(pairs.inputs[:, 0], alone.companions["seeds"][:20])
+    assert float((pairs.inputs[:, 1] - pairs.inputs[:, 0]).abs().max()) <= EPSILON + 1e-6
+    assert pairs.notes["crossed"] > 0.2
+
+
+def test_seeds_of_negative_pairs_are_errors(victim):
+    data = tiny_data("test")
+    settings = {"budget": 5, "generator": torch.Generator().manual_seed(0)}
+    pairs = NegativeAdversarialPairs(epsilon=EPSILON).sample(victim, data, **settings)
+    rows = {picture.numpy().tobytes(): int(label) for picture, label in zip(data.inputs(), data.labels, strict=True)}
+    seeds = pairs.inputs[:, 0]
+    truth = [rows[seed.numpy().tobytes()] for seed in seeds]
+    assert bool((victim.labels(seeds) != torch.tensor(truth)).all())

@@ -8,7 +8,8 @@ import torch
 from whorl.data import Dataset
 from whorl.errors import UsageError
 from whorl.oracles.base import Oracle
-from whorl.queries.negatives import Negatives, cutmix
+from whorl.oracles.pool import Pool
+from whorl.queries.negatives import CommonErrors, MaskedErrors, MixedErrors, Negatives
 from whorl.types import Access
 
 
@@ -98,30 +99,68 @@ def test_a_victim_that_never_errs_is_refused_in_the_end():
         Negatives(tries=2).sample(Brightness(), same, budget=4, generator=generator())
 
 
-def test_cutmix_is_two_pictures_and_nothing_else():
-    images, labels = levels(20).inputs(), levels(20).labels
-    mixed, first, second = cutmix(images, labels, 500, generator())
-    inside = mixed == ((second + 0.5) / 10).view(-1, 1, 1, 1)
-    outside = mixed == ((first + 0.5) / 10).view(-1, 1, 1, 1)
-    assert bool((inside | outside).all())
-    assert len(set(zip(first.tolist(), second.tolist(), strict=True))) > 90, "any two of the ten classes"
+def test_negatives_know_the_classes_they_might_have(victim, held_out):
+    queries = Negatives().sample(victim, held_out, budget=60, generator=generator())
+    truth, natural = queries.companions["truth"], queries.companions["natural"]
+    assert truth[natural][:, 0].tolist() == _truth(queries.inputs[natural], held_out).tolist()
+    assert torch.equal(truth[natural][:, 0], truth[natural][:, 1])
+    assert bool((victim.labels(queries.inputs)[:, None] != truth).all())
 
 
-def test_cutmix_boxes_are_boxes_that_cover_a_uniform_share():
-    """Inside the picture: Beta(1, 1) shares, as far as boxes at the edge are not cut off."""
-    images = torch.stack([torch.zeros(1, 64, 64), torch.ones(1, 64, 64)])
-    mixed, first, second = cutmix(images, torch.tensor([0, 1]), 4000, generator())
-    pasted = (mixed[:, 0] == 1)[(first == 0) & (second == 1)]
-    rows, columns = pasted.any(2), pasted.any(1)
-    assert torch.equal(pasted, rows[:, :, None] & columns[:, None, :]), "a product of an interval and an interval"
-    for side in (rows, columns):
-        assert int((side.int().diff(dim=1).abs().sum(1)).max()) <= 2, "connected"
-    whole = ~(rows[:, 0] | rows[:, -1] | columns[:, 0] | columns[:, -1])
-    sides = torch.stack([rows.sum(1), columns.sum(1)]).float() / 64
-    torch.testing.assert_close(sides[0][whole], sides[1][whole], rtol=0, atol=2 / 64)
-    # A box that is not cut off has side s with chance (1 - s)^2 per drawn s = sqrt(u); undo that and u is uniform.
-    side = torch.rand(200_000, generator=generator(1)).sqrt()
-    expected = side[torch.rand(200_000, generator=generator(2)) < (1 - side) ** 2].square()
-    shares = sides[0][whole].square()
-    for quantile in (0.25, 0.5, 0.75):
-        assert float(shares.quantile(quantile)) == pytest.approx(float(expected.quantile(quantile)), abs=0.03)
+def test_mixed_errors_are_made_of_errors_only(victim, held_out):
+    wrong = victim.labels(held_out.inputs()) != held_out.labels
+    queries = MixedErrors().sample(victim, held_out, budget=200, generator=generator())
+    assert set(queries.companions["truth"].unique().tolist()) <= set(held_out.labels[wrong].tolist())
+    assert queries.notes["natural_errors"] == int(wrong.sum())
+    pixels = set(held_out.inputs()[wrong].unique().tolist())
+    assert set(queries.inputs.unique().tolist()) <= pixels
+    assert len(queries.inputs.unique(dim=0)) > 150
+
+
+def test_mixing_takes_two_errors():
+    with pytest.raises(UsageError, match="0 errors on 50 pictures and mixing takes two"):
+        MixedErrors().sample(Brightness(), levels(50), budget=4, generator=generator())
+
+
+def test_masked_errors_show_the_whole_error_first(victim, held_out):
+    queries = MaskedErrors(masks=5).sample(victim, held_out, budget=6, generator=generator())
+    assert queries.inputs.shape == (6, 5, 1, 8, 8)
+    whole = Negatives().sample(victim, held_out, budget=6, generator=generator())
+    assert torch.equal(queries.inputs[:, 0], whole.inputs)
+
+
+class Sees(Brightness):
+    """Right, wrong as the victim, or wrong in a way of its own, by a number in the upper left pixel."""
+
+    def __init__(self, rule):
+        super().__init__()
+        self.rule = rule
+
+    def _stream(self, inputs):
+        yield torch.arange(len(inputs)), self.rule((inputs[:, 0, 0, 0] * 100).round().long())
+
+
+def test_common_errors_come_first():
+    """Picture k of class 0: the victim errs on all, copy j on those that j + 2 divides, the stranger on even ones."""
+    images = (torch.arange(1, 61) / 100).view(-1, 1, 1, 1).expand(-1, 1, 8, 8).clone()
+    data = Dataset(images, torch.zeros(60, dtype=torch.int64), tuple("0123456789"))
+    copies = [Sees(lambda k, step=step: (k % step == 0).long()) for step in (2, 3)]
+    pool = Pool({"prune": copies}, [Sees(lambda k: (k % 2 == 0).long())])
+    victim = Sees(torch.ones_like)
+
+    def chosen(**settings):
+        sampler = CommonErrors(candidates=6.0, **settings)
+        queries = sampler.sample_with(victim, data, pool, budget=10, generator=generator())
+        return [round(float(k) * 100) for k in queries.inputs[:, 0, 0, 0]], queries.companions["common"].tolist()
+
+    numbers, common = chosen()
+    assert sorted(numbers) == [6 * k for k in range(1, 11)], "errors of both copies"
+    assert common == [1.0] * 10
+    numbers, common = chosen(avoid=True)
+    assert all(number % 3 == 0 and number % 2 for number in numbers), "and not of the stranger"
+    assert common == [0.5] * 10
+
+
+def test_common_errors_need_a_copy():
+    with pytest.raises(UsageError, match="at least 1 copies"):
+        CommonErrors().sample_with(Brightness(), levels(50), Pool({}, []), budget=3, generator=generator())

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from whorl.data.base import Dataset
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, draw, gradient_of
+from whorl.queries.negatives import Negatives
 from whorl.types import Access, Queries
 
-__all__ = ["SignGradient"]
+__all__ = ["AdversarialPairs", "NegativeAdversarialPairs", "SignGradient"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ class SignGradient(Sampler):
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """Adversarial pictures with their seeds."""
         model = gradient_of(victim)
-        seeds = data.inputs(draw(data, budget, generator))
+        seeds = self.seeds(victim, data, budget, generator)
         source = victim.labels(seeds)
         device = getattr(victim, "device", seeds.device)
         origin, label = seeds.to(device), source.to(device)
@@ -55,3 +57,32 @@ class SignGradient(Sampler):
         with torch.no_grad():
             crossed = (model(point).argmax(1) != label).float().mean()
         return Queries(final, {"seeds": seeds, "source": source}, {"crossed": float(crossed)})
+
+    def seeds(self, victim: Oracle, data: Dataset, count: int, generator: torch.Generator) -> Tensor:
+        """The pictures ``[count, c, h, w]`` to start from."""
+        del victim
+        return data.inputs(draw(data, count, generator))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialPairs(SignGradient):
+    """Pairs of a picture and its adversarial example, so a query asks two inputs (QuRD; ModelDiff asks such pairs)."""
+
+    steps: int = 10
+
+    def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
+        """Inputs ``[budget, 2, c, h, w]``: the seed, then the adversarial picture."""
+        made = super().sample(victim, data, budget=budget, generator=generator)
+        inputs = torch.stack([made.companions["seeds"], made.inputs], 1)
+        return Queries(inputs, {"source": made.companions["source"]}, made.notes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NegativeAdversarialPairs(AdversarialPairs):
+    """Pairs whose seeds the victim misclassifies (`Negatives`)."""
+
+    part: ClassVar[str] = "queries"
+
+    def seeds(self, victim: Oracle, data: Dataset, count: int, generator: torch.Generator) -> Tensor:
+        """Misclassified pictures."""
+        return Negatives().sample(victim, data, budget=count, generator=generator).inputs

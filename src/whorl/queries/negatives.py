@@ -6,6 +6,7 @@ Paper: Godinot et al., *Queries, Representation & Detection*, AAAI 2025, section
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,10 +16,13 @@ from torch import Tensor
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
 from whorl.oracles.base import Oracle
-from whorl.queries.base import Sampler
+from whorl.oracles.pool import Pool
+from whorl.queries.base import PooledSampler, Sampler
+from whorl.queries.masks import Masks, hide, superpixels
+from whorl.queries.mixtures import cutmix
 from whorl.types import Access, Queries
 
-__all__ = ["Negatives", "cutmix"]
+__all__ = ["CommonErrors", "MaskedErrors", "MixedErrors", "Negatives"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +44,17 @@ class Negatives(Sampler):
     tries: int = 200
 
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
-        """Misclassified pictures; the companion ``natural`` says which are not mixtures."""
+        """Misclassified pictures.
+
+        The companion ``natural`` says which are not mixtures; ``truth`` ``[n, 2]`` holds the classes of both sources,
+        which are one class for a picture that is no mixture.
+        """
         before = victim.queries_spent
         order = torch.randperm(len(data), generator=generator)
         images, labels = data.inputs(order), data.labels[order]
         wrong = victim.labels(images) != labels
         found = images[wrong][:budget]
+        truth = labels[wrong][:budget, None].expand(-1, 2)
         natural = len(found)
         if natural < budget and not self.augment:
             raise UsageError(
@@ -56,29 +65,91 @@ class Negatives(Sampler):
         while len(found) < budget and rounds < self.tries:
             mixed, first, second = cutmix(images, labels, max(budget, 64), generator)
             answer = victim.labels(mixed)
-            found = torch.cat([found, mixed[(answer != first) & (answer != second)]])[:budget]
+            neither = (answer != first) & (answer != second)
+            found = torch.cat([found, mixed[neither]])[:budget]
+            truth = torch.cat([truth, torch.stack([first, second], 1)[neither]])[:budget]
             rounds += 1
         if len(found) < budget:
             raise UsageError(
                 f"{victim.name} errs too rarely: {len(found)} of {budget} negatives after "
                 f"{rounds * max(budget, 64)} CutMix pictures; give more labelled pictures or a smaller budget"
             )
-        companions = {"natural": torch.arange(budget) < natural}
+        companions = {"natural": torch.arange(budget) < natural, "truth": truth.contiguous()}
         return Queries(found, companions, {"natural_errors": natural, "asked_of_victim": victim.queries_spent - before})
 
 
-def cutmix(images: Tensor, labels: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Paste a random box of one picture into another (Yun et al., ICCV 2019, alpha = 1).
+@dataclass(frozen=True, kw_only=True)
+class MixedErrors(Sampler):
+    """CutMix of misclassified pictures with each other, each side turned over by chance (QuRD's NegativeAugment).
 
-    Shape:
-        images: ``[n, c, h, w]``. Returns mixtures ``[count, c, h, w]`` and the labels ``[count]`` of both sources.
+    What the victim says of the mixtures is not looked at, as in the paper's program.
     """
-    first, second = torch.randint(len(images), (2, count), generator=generator)
-    height, width = images.shape[2:]
-    side = torch.rand(count, generator=generator).sqrt()  # the box covers a uniformly random share of the picture
-    centre = torch.rand(2, count, generator=generator)
-    rows, columns = torch.arange(height), torch.arange(width)
-    inside_y = ((rows + 0.5) / height - centre[0, :, None]).abs() <= side[:, None] / 2
-    inside_x = ((columns + 0.5) / width - centre[1, :, None]).abs() <= side[:, None] / 2
-    box = (inside_y[:, :, None] & inside_x[:, None, :])[:, None]
-    return torch.where(box, images[second], images[first]), labels[first], labels[second]
+
+    needs_victim: ClassVar[Access] = Access.LABELS
+
+    def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
+        """The mixtures with the classes of both sources. Raises `UsageError` where the victim errs less than twice."""
+        wrong = victim.labels(data.inputs()) != data.labels
+        if int(wrong.sum()) < 2:
+            raise UsageError(
+                f"{victim.name} makes {int(wrong.sum())} errors on {len(data)} pictures and mixing takes two; "
+                "give more labelled pictures, or use the queries negative"
+            )
+        mixed, first, second = cutmix(data.inputs(wrong), data.labels[wrong], budget, generator)
+        for axis in (2, 3):
+            turned = torch.rand(budget, generator=generator) < 0.5
+            mixed[turned] = mixed[turned].flip(axis)
+        return Queries(mixed, {"truth": torch.stack([first, second], 1)}, {"natural_errors": int(wrong.sum())})
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedErrors(Masks):
+    """Misclassified pictures (`Negatives`), each with random halves of its superpixels hidden (`Masks`)."""
+
+    part: ClassVar[str] = "queries"
+
+    def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
+        """Masked pictures ``[budget, masks, c, h, w]`` with masks and superpixels."""
+        beacons = Negatives().sample(victim, data, budget=budget, generator=generator).inputs
+        segments = superpixels(beacons, self.segments, self.compactness)
+        fill = data.inputs().mean((0, 2, 3))
+        return hide(beacons, segments, fill, masks=self.masks, generator=generator)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonErrors(PooledSampler):
+    """Pictures that the victim and its copies misclassify alike: errors that survive theft (SAC-w).
+
+    Of ``candidates`` times the budget of the victim's errors (`Negatives`), those that most shadow copies err on.
+
+    Paper: Guan, Liang, He, NeurIPS 2022, section 3 (SAC-w). Their copies resemble those under test; here no shadow
+    model may be tested.
+
+    Parameters:
+        candidates: errors to choose from, in budgets.
+        avoid: whether to count against an error the independent shadow models that make it too, which the paper
+            does not.
+    """
+
+    needs_victim: ClassVar[Access] = Access.LABELS
+
+    candidates: float = 4.0
+    avoid: bool = False
+
+    def sample_with(
+        self, victim: Oracle, data: Dataset, pool: Pool, *, budget: int, generator: torch.Generator
+    ) -> Queries:
+        """The errors, the commonest first; the companion ``common`` is the share of copies that err too."""
+        pool.require(1, int(self.avoid), "the choice of common errors")
+        count = max(budget, round(self.candidates * budget))
+        errors = Negatives().sample(victim, data, budget=count, generator=generator)
+
+        def share(models: Sequence[Oracle]) -> Tensor:
+            answers = torch.stack([model.labels(errors.inputs) for model in models], 1)
+            return (answers[:, :, None] != errors.companions["truth"][:, None]).all(2).double().mean(1)
+
+        common = share(pool.copies)
+        worth = common - share(pool.independent) if self.avoid else common
+        chosen = worth.argsort(descending=True, stable=True)[:budget]
+        kept = errors[chosen]
+        return Queries(kept.inputs, {**kept.companions, "common": common[chosen]}, errors.notes)

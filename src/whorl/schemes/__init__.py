@@ -1,11 +1,35 @@
 """Published fingerprinting schemes, one a file."""
 
+from collections.abc import Callable
+
 from whorl.catalog import Catalog
+from whorl.errors import UsageError
 from whorl.schemes.base import Scheme
 
 __all__ = ["SCHEMES", "Scheme"]
 
-SCHEMES: Catalog[Scheme] = Catalog(
+
+class _Schemes(Catalog[Scheme]):
+    """The published schemes; a name such as ``negative+labels+hamming`` is composed on demand (`grid.compose`)."""
+
+    def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str) or "+" not in name:
+            return super().__contains__(name)
+        try:
+            self[name]
+        except UsageError:
+            return False
+        return True
+
+    def __getitem__(self, name: str) -> Callable[..., Scheme]:
+        if "+" not in name:
+            return super().__getitem__(name)
+        from whorl.schemes.grid import compose  # it imports this room
+
+        return compose(name)
+
+
+SCHEMES: Catalog[Scheme] = _Schemes(
     "schemes",
     {
         "adv-tra": "whorl.schemes.adv_tra:AdvTra",
@@ -14,6 +38,7 @@ SCHEMES: Catalog[Scheme] = Catalog(
         "deepjudge": "whorl.schemes.deepjudge:DeepJudge",
         "deepjudge-robd": "whorl.schemes.deepjudge_robd:DeepJudgeRobD",
         "deepjudge-white-box": "whorl.schemes.deepjudge_white_box:DeepJudgeWhiteBox",
+        "fbi": "whorl.schemes.fbi:FBI",
         "fgsm": "whorl.schemes.fgsm:FGSM",
         "igsm": "whorl.schemes.igsm:IGSM",
         "ipguard": "whorl.schemes.ipguard:IPGuard",
@@ -24,6 +49,9 @@ SCHEMES: Catalog[Scheme] = Catalog(
         "modelgif-selected": "whorl.schemes.modelgif:ModelGiFSelected",
         "multipoint": "whorl.schemes.multipoint:Multipoint",
         "random": "whorl.schemes.random:Random",
+        "sac-m": "whorl.schemes.sac_m:SACM",
+        "sac-normal": "whorl.schemes.sac_normal:SACNormal",
+        "sac-w": "whorl.schemes.sac_w:SACW",
         "sensitive-samples": "whorl.schemes.sensitive_samples:SensitiveSamples",
         "sensitive-samples-labels": "whorl.schemes.sensitive_samples:SensitiveSamplesLabels",
         "tafa": "whorl.schemes.tafa:TAFA",
