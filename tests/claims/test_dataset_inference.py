@@ -59,9 +59,8 @@ class Similarities:
 
     def strangers(self, recipes):
         """Of independent models ``[victim, seed, model]``."""
-        found = [
-            [[self._observe(each, parse_recipe(recipe)) for recipe in recipes] for each in row] for row in self.made
-        ]
+        models = [parse_recipe(recipe) for recipe in recipes]
+        found = [[[self.observe(victim, seed, each) for each in models] for seed in range(3)] for victim in range(2)]
         return np.array(found)
 
     def _observe(self, victim, seed, recipe):

@@ -18,12 +18,13 @@ CHEAP = {
     "adv-tra": "adv-tra(length=4, crossings=2, iterations=5)",  # twenty scales for each of four crossings
     "cw-l2": "cw-l2(margin=1, searches=2, iterations=50)",  # nine searches of a thousand steps each
     "deepjudge-white-box": "deepjudge-white-box(iterations=60)",  # a thousand steps for neurons that cannot grow so far
+    "dataset-inference-white-box": "dataset-inference-white-box(fit=20, targets=2, iterations=10)",
     "ipguard": "ipguard(margin=1, iterations=100)",  # a thousand steps for the points that never arrive
     "metav": "metav(steps=5)",  # a hundred steps through all shadow models
+    "uap": "uap(epochs=5, steps=50)",  # 300 steps of the encoder
     "multipoint": "multipoint(ties=3)",  # thirteen backward passes a step
     "sensitive-samples": "sensitive-samples(candidates=30, iterations=20)",  # a hundred candidates, 200 steps
     "sensitive-samples-labels": "sensitive-samples-labels(candidates=30, iterations=20)",
-    "uap": "uap(epochs=5, steps=50)",  # 300 steps of the encoder
 }
 
 

@@ -33,8 +33,12 @@ SCHEMES: Catalog[Scheme] = _Schemes(
     "schemes",
     {
         "adv-tra": "whorl.schemes.adv_tra:AdvTra",
+        "afa": "whorl.schemes.afa:AFA",
         "akh": "whorl.schemes.akh:AKH",
         "cw-l2": "whorl.schemes.cw_l2:CWL2",
+        "conferrable": "whorl.schemes.conferrable:ConferrableExamples",
+        "dataset-inference": "whorl.schemes.dataset_inference:BlindWalk",
+        "dataset-inference-white-box": "whorl.schemes.dataset_inference:MinGD",
         "deepfool": "whorl.schemes.deepfool:DeepFool",
         "deepjudge": "whorl.schemes.deepjudge:DeepJudge",
         "deepjudge-robd": "whorl.schemes.deepjudge_robd:DeepJudgeRobD",
