@@ -28,7 +28,11 @@ SETTINGS = {
     "cw-l2": "cw-l2(margin=7, searches=6, iterations=300)",
     "ipguard": "ipguard(margin=7)",
 }
-BUDGETS = {"zest": 20}  # each of its queries is 100 masked pictures
+BUDGETS = {
+    "zest": 20,  # each of its queries is 100 masked pictures
+    "modelgif": 32,  # each is 50 gradients
+    "modelgif-selected": 32,
+}
 
 
 def digits() -> Suite:
@@ -88,9 +92,23 @@ def cifar10() -> Suite:
     """Label-only schemes on 20,000 real CIFAR-10 pictures: one victim, as two cores allow."""
     from whorl.bench.ipguard import cifar10_small
 
-    kept = {name: scheme for name, scheme in columns().items() if _label_only(scheme)}
     small = cifar10_small()
-    return replace(small, name="field/cifar10", schemes=kept, budgets=BUDGETS, paper={}, layout="field")
+    slow = f"{small.data}, epochs=10, learning_rate=0.05, shift=2, flip=true"
+    thieves = "extract(vgg, {}, epochs=10, learning_rate=0.05)"
+    return replace(
+        small,
+        name="field/cifar10",
+        derived=(
+            *small.derived,
+            *(Derived(f"{answers}, other net", thieves.format(answers)) for answers in ("labels", "probabilities")),
+        ),
+        independents=dict(small.independents)
+        | {"VGG": models("vgg", slow, range(220, 226)), "LeNet-5": models("lenet5", slow, range(240, 246))},
+        schemes={name: scheme for name, scheme in columns().items() if _label_only(scheme)},
+        budgets=BUDGETS,
+        paper={},
+        layout="field",
+    )
 
 
 def columns() -> dict[str, str]:

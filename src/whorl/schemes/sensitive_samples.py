@@ -23,7 +23,7 @@ The paper's own figure: over 99.95 % of changed models found with fewer than ten
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -62,6 +62,7 @@ class SensitiveSamples(Sensitive, _Unchanged, Scheme):
     name: ClassVar[str] = "sensitive-samples"
     paper: ClassVar[str] = PAPER
     idea: ClassVar[str] = IDEA
+    purpose: ClassVar[Literal["ownership", "integrity"]] = "integrity"
     blind: ClassVar[str] = "changes too small for the digits shown; and it cannot tell a thief's copy from a stranger"
     needs_suspect: ClassVar[Access] = Access.PROBABILITIES
 
@@ -85,6 +86,7 @@ class SensitiveSamplesLabels(Sensitive, Matching):
     name: ClassVar[str] = "sensitive-samples-labels"
     paper: ClassVar[str] = PAPER
     idea: ClassVar[str] = IDEA
+    purpose: ClassVar[Literal["ownership", "integrity"]] = "integrity"
     blind: ClassVar[str] = "changes too small to cross a boundary; and it cannot tell a thief's copy from a stranger"
 
 
