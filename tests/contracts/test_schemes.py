@@ -16,6 +16,7 @@ from whorl.types import Access, Queries
 # Settings for schemes whose default is slow; what the contract says does not depend on them.
 CHEAP = {
     "adv-tra": "adv-tra(length=4, crossings=2, iterations=5)",  # twenty scales for each of four crossings
+    "conferrable": "conferrable(iterations=5, candidates=2)",  # forty steps through half of the shadow models
     "cw-l2": "cw-l2(margin=1, searches=2, iterations=50)",  # nine searches of a thousand steps each
     "deepjudge-white-box": "deepjudge-white-box(iterations=60)",  # a thousand steps for neurons that cannot grow so far
     "dataset-inference-white-box": "dataset-inference-white-box(fit=20, targets=2, iterations=10)",
