@@ -13,6 +13,11 @@ Changed from the paper: its decision (a metric votes for a copy where its distan
 most do) is `vote`, for reports; alpha, confidence and the majority are unverified. PGD is projected to the
 epsilon-ball, which the authors' code leaves out; its third attack, CW, is not offered. A metric whose bound is not
 positive tells nobody apart and is left out.
+
+Measured on the small zoo of the tests (digits, 50 tests, epsilon .05): both distances separate every tuned or pruned
+copy from every independent model, and the vote is right for all of them. Extracted nets have .5 to .8 of RobD's bound,
+independent ones .9 and more, while JSD tells the two hardly apart. At epsilon .1 adversarial examples transfer, and the
+vote accuses some independent nets of the victim's data and architecture: LB bounds a mean, not a model.
 """
 
 from __future__ import annotations

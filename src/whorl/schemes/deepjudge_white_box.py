@@ -9,6 +9,10 @@ Access: gradients of the victim, hidden activations of a suspect of the same arc
 
 Changed from the paper: activations are read before norm and ReLU, where every architecture has them; a test stops early
 when its neuron has stopped growing; NAD and LAD are means, which the authors' code scales by counts.
+
+Measured on the small zoo of the tests: NOD, LOD and LAD separate every tuned or pruned copy from every independent
+model of the architecture; NAD does not always after filter pruning, where single neurons fall behind. Extracted nets
+look independent.
 """
 
 from __future__ import annotations

@@ -10,6 +10,10 @@ Access: gradients of both models.
 Changed from the paper: reference pictures are random or uncertain ones of the owner's. The authors' code takes the test
 pictures whose fields lie farthest from those irrelevant models that it then evaluates on, which leaks the answer;
 `modelgif-selected` selects like that from a pool that is never under test. The similarity is halved into [0, 1].
+
+Measured on the small zoo of the tests: tuned and pruned copies at AUC 1 from 8 pictures on. Extracted nets are as far
+from the victim as independent ones (AUC .1 and .5 with 64 pictures; the paper has 1 with 256). Selecting 16 pictures by
+the test negatives lowers their similarities and raises that AUC by about .1 over selecting by others.
 """
 
 from __future__ import annotations
