@@ -21,7 +21,7 @@ CHEAP = {
     "deepjudge-white-box": "deepjudge-white-box(iterations=60)",  # a thousand steps for neurons that cannot grow so far
     "dataset-inference-white-box": "dataset-inference-white-box(fit=20, targets=2, iterations=10)",
     "ipguard": "ipguard(margin=1, iterations=100)",  # a thousand steps for the points that never arrive
-    "metav": "metav(steps=5)",  # a hundred steps through all shadow models
+    "metav": "metav(steps=15, verifier_rate=0.01)",  # a hundred steps through all shadow models
     "uap": "uap(epochs=5, steps=50)",  # 300 steps of the encoder
     "multipoint": "multipoint(ties=3)",  # thirteen backward passes a step
     "sensitive-samples": "sensitive-samples(candidates=30, iterations=20)",  # a hundred candidates, 200 steps

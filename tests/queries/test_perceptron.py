@@ -10,7 +10,7 @@ from torch import nn
 
 from whorl.errors import UsageError
 from whorl.oracles.pool import Pool
-from whorl.queries.perceptron import perceptron, refuse_strangers, respond, signals, unpack
+from whorl.queries.perceptron import Lesson, finished, perceptron, refuse_strangers, respond, signals, unpack
 from whorl.testing import tiny_victim
 
 
@@ -24,8 +24,8 @@ def test_it_computes_what_torch_does(widths):
     layers = []
     for k, (inside, outside) in enumerate(pairwise(widths)):
         linear = nn.Linear(inside, outside)
-        linear.load_state_dict({"weight": weights[f"{k}.weight"], "bias": weights[f"{k}.bias"] + k})
-        weights[f"{k}.bias"] += k
+        weights[f"{k}.bias"].data += k
+        linear.load_state_dict({name: weights[f"{k}.{name}"] for name in ("weight", "bias")})
         layers += [linear, nn.ReLU()]
     inputs = torch.randn(11, 5, generator=generator(1))
     torch.testing.assert_close(respond(weights, inputs), nn.Sequential(*layers[:-1])(inputs))
@@ -33,15 +33,39 @@ def test_it_computes_what_torch_does(widths):
 
 def test_first_weights_keep_the_scale_of_rectified_answers():
     weights = perceptron((1000, 500), generator())
-    assert float(weights["0.weight"].std()) == pytest.approx((2 / 1000) ** 0.5, rel=0.01)
+    assert float(weights["0.weight"].detach().std()) == pytest.approx((2 / 1000) ** 0.5, rel=0.01)
     assert not weights["0.bias"].any()
 
 
 def test_weights_come_back_from_a_fingerprint():
     weights = perceptron((4, 3, 2), generator())
-    shared = {f"encoder.{name}": each for name, each in weights.items()} | {"encoders": torch.ones(1)}
-    assert unpack(shared, "encoder").keys() == weights.keys()
+    shared = finished(weights, "encoder") | {"encoders": torch.ones(1)}
+    assert not any(each.requires_grad for each in shared.values())
+    again = unpack(shared, "encoder")
+    assert again.keys() == weights.keys()
+    inputs = torch.randn(5, 4, generator=generator())
+    assert torch.equal(respond(again, inputs), respond(weights, inputs))
     assert unpack(shared, "verifier") == {}
+
+
+def test_a_lesson_steps_as_torchs_adam_does():
+    weights, inputs = perceptron((4, 6, 1), generator()), torch.randn(9, 4, generator=generator(1))
+    copies = [each.detach().clone().requires_grad_() for each in weights.values()]
+    lesson, adam = Lesson(weights, 0.01), torch.optim.Adam(copies, lr=0.01)
+    for _ in range(5):
+        lesson.learn(respond(weights, inputs).square().mean())
+        adam.zero_grad()
+        respond(dict(zip(weights, copies, strict=True)), inputs).square().mean().backward()
+        adam.step()
+    for ours, theirs in zip(weights.values(), copies, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_lesson_tells_the_gradient_of_the_inputs():
+    weights, inputs = perceptron((4, 1), generator()), torch.randn(3, 4, requires_grad=True)
+    before = weights["0.weight"].detach().clone()
+    (slope,) = Lesson(weights, 0.01).learn(respond(weights, inputs).sum(), inputs)
+    torch.testing.assert_close(slope, before.expand(3, 4))
 
 
 def test_a_network_sees_the_same_of_logits_and_of_probabilities():

@@ -19,7 +19,7 @@ from whorl.oracles.base import Oracle
 from whorl.oracles.pool import Pool
 from whorl.queries.base import PooledSampler, draw, gradient_of
 from whorl.queries.descent import Adam
-from whorl.queries.perceptron import perceptron, refuse_strangers, respond, signals
+from whorl.queries.perceptron import Lesson, finished, perceptron, refuse_strangers, respond, signals
 from whorl.types import Access, Queries
 
 __all__ = ["JointlyTrained", "verifier_loss"]
@@ -70,7 +70,7 @@ class JointlyTrained(PooledSampler):
         centre, scale = first.mean((0, 1)), first.std((0, 1)).clamp_min(LEAST)
         verifier = perceptron((budget * victim.classes, self.width, self.width, 1), generator)
         inputs, loss = self._train(lambda inputs: (answers(inputs) - centre) / scale, inputs, verifier, derived)
-        shared = {"centre": centre, "scale": scale} | {f"verifier.{name}": each for name, each in verifier.items()}
+        shared = {"centre": centre, "scale": scale} | finished(verifier, "verifier")
         return Queries(inputs, notes={"loss": loss}, shared=shared)
 
     def _first(self, victim: Oracle, data: Dataset, budget: int, generator: torch.Generator) -> Tensor:
@@ -84,20 +84,13 @@ class JointlyTrained(PooledSampler):
         self, seen: Callable[[Tensor], Tensor], inputs: Tensor, verifier: dict[str, Tensor], derived: Tensor
     ) -> tuple[Tensor, float]:
         """The trained inputs and the last loss; ``verifier`` is trained in place."""
-        weights = [each.requires_grad_() for each in verifier.values()]
-        optimiser = torch.optim.Adam(weights, lr=self.verifier_rate)
-        adam, last = Adam(inputs, self.learning_rate), 0.0
+        lesson, adam, last = Lesson(verifier, self.verifier_rate), Adam(inputs, self.learning_rate), 0.0
         for _ in range(self.steps):
             inputs.requires_grad_()
             loss = verifier_loss(respond(verifier, seen(inputs).flatten(1)).squeeze(1), derived)
-            slope, *slopes = torch.autograd.grad(loss, [inputs, *weights])
-            for each, gradient in zip(weights, slopes, strict=True):
-                each.grad = gradient
-            optimiser.step()
+            (slope,) = lesson.learn(loss, inputs)
             inputs, last = (inputs.detach() - adam.step(slope)).clamp(0, 1), float(loss.detach())
-        for each in weights:
-            each.requires_grad_(False).grad = None
-        return inputs.detach(), last
+        return inputs, last
 
 
 def verifier_loss(logits: Tensor, derived: Tensor) -> Tensor:

@@ -12,13 +12,16 @@ from torch.nn.functional import linear, relu
 from whorl.errors import UsageError
 from whorl.oracles.base import Oracle
 from whorl.oracles.pool import Pool
+from whorl.queries.descent import Adam
 from whorl.types import Task
 
-__all__ = ["perceptron", "refuse_strangers", "respond", "signals", "unpack"]
+__all__ = ["Lesson", "finished", "perceptron", "refuse_strangers", "respond", "signals", "unpack"]
 
 
 def perceptron(widths: Sequence[int], generator: torch.Generator) -> dict[str, Tensor]:
     """Weights ``[out, in]`` and biases ``[out]`` of the layers between ``widths``, as ``0.weight`` and so on.
+
+    They ask for gradients until they are `finished`.
 
     Source: He et al., ICCV 2015, equation 10 (fan-in form).
     """
@@ -26,7 +29,12 @@ def perceptron(widths: Sequence[int], generator: torch.Generator) -> dict[str, T
     for layer, (inside, outside) in enumerate(pairwise(widths)):
         weights[f"{layer}.weight"] = torch.randn(outside, inside, generator=generator) * (2 / inside) ** 0.5
         weights[f"{layer}.bias"] = torch.zeros(outside)
-    return weights
+    return {name: each.requires_grad_() for name, each in weights.items()}
+
+
+def finished(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Trained weights as a fingerprint carries them: ``prefix.0.weight`` and so on, without gradients."""
+    return {f"{prefix}.{name}": each.detach() for name, each in weights.items()}
 
 
 def respond(weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
@@ -41,8 +49,26 @@ def respond(weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
     return inputs
 
 
+class Lesson:
+    """Adam on the weights of one network, in place.
+
+    Not torch's own optimiser, whose import takes longer than such a network takes to train.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], learning_rate: float) -> None:
+        self.weights = list(weights.values())
+        self._adams = [Adam(each, learning_rate) for each in self.weights]
+
+    def learn(self, loss: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """One step down ``loss``. Returns its gradients in ``inputs``."""
+        slopes = torch.autograd.grad(loss, [*self.weights, *inputs])
+        for each, adam, slope in zip(self.weights, self._adams, slopes, strict=False):
+            each.data -= adam.step(slope)
+        return slopes[len(self.weights) :]
+
+
 def unpack(shared: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The weights kept as ``prefix.0.weight`` and so on; empty where there are none."""
+    """The weights that `finished` kept under ``prefix``; empty where there are none."""
     return {name.removeprefix(prefix + "."): values for name, values in shared.items() if name.startswith(prefix + ".")}
 
 

@@ -22,7 +22,7 @@ from whorl.oracles.base import Oracle
 from whorl.oracles.pool import Pool
 from whorl.queries.base import PooledSampler, draw, gradient_of
 from whorl.queries.descent import Adam
-from whorl.queries.perceptron import perceptron, refuse_strangers, respond, signals
+from whorl.queries.perceptron import Lesson, finished, perceptron, refuse_strangers, respond, signals
 from whorl.types import Access, Queries
 
 __all__ = ["UniversalPerturbation", "contrastive_loss", "neighbourhoods", "perturb", "view_index"]
@@ -47,6 +47,7 @@ class UniversalPerturbation(PooledSampler):
         neighbours: pictures of a cluster from which training views are drawn, at least ``views``.
         encode: whether to train an encoder. Without it views are compared as they are and the pool is not asked.
         steps: training steps of the encoder.
+        encoder_rate: Adam's for the encoder.
         draws: views of each model in a training step.
         width: hidden units of the encoder.
         dimensions: of its embedding.
@@ -66,6 +67,7 @@ class UniversalPerturbation(PooledSampler):
     neighbours: int = 20
     encode: bool = True
     steps: int = 300
+    encoder_rate: float = 0.001
     draws: int = 8
     width: int = 50
     dimensions: int = 20
@@ -89,7 +91,7 @@ class UniversalPerturbation(PooledSampler):
         shared = {"perturbation": change, "views": view_index(budget, views)}
         if self.encode:
             weights = self._encoder([victim, *pool.copies], pool.independent, pairs, near, generator)
-            shared |= {f"encoder.{name}": values for name, values in weights.items()}
+            shared |= finished(weights, "encoder")
         labels = scores.argmax(2)
         notes = {"fooled": float((labels[:, 0] != labels[:, 1]).float().mean())}
         return Queries(pairs[near[:, :views].T.flatten()[:budget]], notes=notes, shared=shared)
@@ -127,14 +129,12 @@ class UniversalPerturbation(PooledSampler):
         model = torch.arange(len(models)).repeat_interleave(self.draws)[:, None]
         cluster = torch.arange(len(near))
         weights = perceptron((answers[0, :, 0].numel(), self.width, self.dimensions), generator)
-        optimiser = torch.optim.Adam([values.requires_grad_() for values in weights.values()], lr=1e-3)
+        lesson = Lesson(weights, self.encoder_rate)
         for _ in range(self.steps):
             drawn = torch.randint(near.shape[1], (len(model), len(near)), generator=generator)
             embedded = normalize(respond(weights, answers[model, cluster, drawn].flatten(1)), dim=1)
-            optimiser.zero_grad()
-            contrastive_loss(embedded, kind, self.temperature).backward()
-            optimiser.step()
-        return {name: values.detach() for name, values in weights.items()}
+            lesson.learn(contrastive_loss(embedded, kind, self.temperature))
+        return weights
 
 
 def perturb(

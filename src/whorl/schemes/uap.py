@@ -14,7 +14,10 @@ each independent shadow model is a class of its own, since independent models ne
 compared without a projection head. The bound of v, the number of shadow models, the settings of the encoder and the
 paper's test on several fingerprints are not all published: they are settings here, and the test is the verdict's.
 The paper's own figure: infringement found with confidence above 99.99 % within 20 fingerprints, each of which is a
-view of many points.
+view of many points. On small nets, with fine-tuned and pruned copies alone in the pool, quantised copies rank above
+every independent model and extracted ones at an AUC of .83. Without the encoder that is .00: their softer answers look
+less like the victim's than a stranger's do. v tells more than the encoder: it changes the labels of 24 to 78 % of the
+pictures for unseen copies of every kind, and of 2 to 21 % for independent models.
 """
 
 from __future__ import annotations
