@@ -176,7 +176,9 @@ def copies(
         found[expression] = []
         for seed in range(first_seed, first_seed + count):
             net = removal(oracle, pictures, generator=torch.Generator().manual_seed(seed))
-            copy = TorchOracle(net, input_shape=oracle.input_shape, classes=oracle.classes, name=expression)
+            copy = TorchOracle(
+                net, input_shape=oracle.input_shape, classes=oracle.classes, name=expression, task=oracle.task
+            )
             found[expression].append(copy)
             progress()
     return found

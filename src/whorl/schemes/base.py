@@ -52,8 +52,8 @@ class Scheme(Sampler, Representer, Comparer, ABC):
     blind: ClassVar[str]
     """What it cannot see, in a line."""
     tasks: ClassVar[frozenset[Task]] = frozenset({"classification"})
-    purpose: ClassVar[Literal["ownership", "integrity"]] = "ownership"
-    """Whether it recognises copies that were changed, or tells every change."""
+    purpose: ClassVar[Literal["ownership", "integrity", "data"]] = "ownership"
+    """Whether it recognises copies that were changed, tells every change, or tells whose data were used."""
 
     def __str__(self) -> str:
         fields = dataclasses.fields(self)  # pyright: ignore[reportArgumentType] every scheme is a dataclass

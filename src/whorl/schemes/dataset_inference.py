@@ -51,6 +51,7 @@ ORDERS: dict[Norm, float] = {"linf": torch.inf, "l2": 2.0, "l1": 1.0}
 class _Inference(Members, Scheme):
     """What both variants share: scores of a regressor, and one t-test."""
 
+    purpose: ClassVar[Literal["ownership", "integrity", "data"]] = "data"
     per_query: ClassVar[bool] = False
 
     def represent(self, oracle: Oracle, queries: Queries) -> Representation:

@@ -62,7 +62,7 @@ class SensitiveSamples(Sensitive, _Unchanged, Scheme):
     name: ClassVar[str] = "sensitive-samples"
     paper: ClassVar[str] = PAPER
     idea: ClassVar[str] = IDEA
-    purpose: ClassVar[Literal["ownership", "integrity"]] = "integrity"
+    purpose: ClassVar[Literal["ownership", "integrity", "data"]] = "integrity"
     blind: ClassVar[str] = "changes too small for the digits shown; and it cannot tell a thief's copy from a stranger"
     needs_suspect: ClassVar[Access] = Access.PROBABILITIES
 
@@ -86,7 +86,7 @@ class SensitiveSamplesLabels(Sensitive, Matching):
     name: ClassVar[str] = "sensitive-samples-labels"
     paper: ClassVar[str] = PAPER
     idea: ClassVar[str] = IDEA
-    purpose: ClassVar[Literal["ownership", "integrity"]] = "integrity"
+    purpose: ClassVar[Literal["ownership", "integrity", "data"]] = "integrity"
     blind: ClassVar[str] = "changes too small to cross a boundary; and it cannot tell a thief's copy from a stranger"
 
 
