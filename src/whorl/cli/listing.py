@@ -25,6 +25,9 @@ def schemes(
     name: Annotated[str | None, typer.Argument(help="A scheme, to see its card.")] = None,
     victim_access: Level = None,
     suspect_access: Level = None,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="List queries+representation+similarity, and why some have no meaning.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List the fingerprinting schemes, or print the card of one: idea, needs, blind spots, measured results.
@@ -36,6 +39,9 @@ def schemes(
     from whorl.schemes import SCHEMES
     from whorl.schemes.cards import card
 
+    if grid:
+        _show_grid(as_json)
+        return
     if name is not None:
         shown = card(name)
         if as_json:
@@ -65,6 +71,19 @@ def removals(as_json: Json = False) -> None:
         parameters = {key: _shown(value) for key, value in REMOVALS.parameters(name).items()}
         rows.append({"name": name, "family": removal.family, "needs": removal.needs.name, "parameters": parameters})
     _print(rows, as_json)
+
+
+def _show_grid(as_json: bool) -> None:
+    import dataclasses
+
+    from whorl.schemes.grid import combinations
+
+    every = list(combinations())
+    if as_json:
+        print_json([dataclasses.asdict(each) for each in every])
+        return
+    for each in every:
+        out.print(f"{each.name}  [dim]{escape(each.refusal or 'works')}[/]", highlight=False)
 
 
 def _show_card(shown: Card) -> None:
