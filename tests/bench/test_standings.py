@@ -6,6 +6,7 @@ import pytest
 
 from whorl.bench.result import Cell, Extraction, Refusal, Result, describe_machine
 from whorl.bench.standings import standings
+from whorl.report.pages import bench_page
 
 # victim 0: every copy above both strangers; victim 1: one of the two pruned copies below one stranger.
 COPIES = {
@@ -122,3 +123,11 @@ def test_one_victim_has_an_interval_of_its_own(result):
     assert row.auc.clusters == 1
     assert row.auc.value == 1
     assert 0 < row.auc.interval.low < 1
+
+
+def test_the_page_shows_every_scheme_and_its_costs(result):
+    page = bench_page(result)
+    assert page.startswith("<!doctype html>")
+    for text in ("field/tiny", "random", "wide", "0/4", "150", "whorl bench run field/tiny", "fine-tune"):
+        assert text in page
+    assert page.count("<svg") == 2

@@ -9,6 +9,8 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from whorl.bench.result import Result
+from whorl.bench.standings import standings
+from whorl.metrics import Interval
 from whorl.report import words
 from whorl.report.figures import aruc_by_k, curve_figure, match_figure
 from whorl.report.gaps import untested
@@ -37,6 +39,8 @@ def bench_page(result: Result, *, fingerprints: Path | None = None) -> str:
     Raises:
         InvalidFile: a fingerprint file is damaged.
     """
+    if result.layout == "field":
+        return _field_page(result)
     study = Study.of(result)
     columns = study.summary.columns
     best = study.summary.best_k
@@ -60,6 +64,17 @@ def bench_page(result: Result, *, fingerprints: Path | None = None) -> str:
         beyond=study.rows(beyond=True),
         untested=untested(study),
     )
+
+
+def _field_page(result: Result) -> str:
+    rows = standings(result)
+    bars = [interval_bar(row.auc.value, *_ends(row.auc.interval), key=f"auc-{i}") for i, row in enumerate(rows)]
+    families = list(dict.fromkeys(family for row in rows for family in row.families))
+    return _page("field.html.j2", result=result, rows=rows, bars=bars, families=families)
+
+
+def _ends(interval: Interval) -> tuple[float, float]:
+    return interval.low, interval.high
 
 
 def verdict_page(verdict: Verdict, *, fingerprint: Fingerprint | None = None) -> str:
