@@ -33,6 +33,19 @@ def cell(scheme, victim, suspect, similarity, *, family="", kind="derived", deci
     )
 
 
+def refusal(scheme, victim, suspect, kind, family=""):
+    return Refusal(
+        victim=victim,
+        scheme=scheme,
+        suspect=suspect,
+        group=family or "forest",
+        kind=kind,
+        family=family,
+        damaged=False,
+        reason="grants LABELS",
+    )
+
+
 def cells_of(scheme, shift=0.0):
     for victim, families in COPIES.items():
         for family, values in families.items():
@@ -73,7 +86,7 @@ def result():
         ],
         cells=[*cells_of("random"), *cells_of("wide", shift=3.0)],
         layout="field",
-        refusals=[Refusal(victim=0, scheme="wide", suspect="forest", reason="grants LABELS")],
+        refusals=[refusal("wide", 1, "forest", "independent")],
         shadow_families=["fine-tune"],
     )
 
@@ -99,7 +112,16 @@ def test_similarities_beyond_one_have_no_aruc_and_the_same_ranks(result):
     unit, wide = standings(result)
     assert unit.aruc is not None
     assert wide.aruc is None
-    assert (wide.auc, wide.tpr, wide.families) == (unit.auc, unit.tpr, unit.families)
+    assert wide.tpr == unit.tpr
+    assert wide.auc.value > unit.auc.value  # one more independent model, which it refuses and so does not accuse
+
+
+def test_a_copy_that_cannot_be_asked_is_missed(result):
+    refused = [*result.refusals, *(refusal("random", victim, "other net", "derived", "extract") for victim in (0, 1))]
+    row = next(row for row in standings(result.model_copy(update={"refusals": refused})) if row.name == "random")
+    assert row.families["extract"].value == 0
+    assert row.refused == 2
+    assert (row.flagged.hits, row.flagged.count) == (7, 10)
 
 
 def test_costs_and_access(result):

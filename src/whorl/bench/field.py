@@ -108,7 +108,7 @@ def cifar10() -> Suite:
         independents=dict(small.independents)
         | {"VGG": models("vgg", slow, range(220, 226)), "LeNet-5": models("lenet5", slow, range(240, 246))},
         schemes={name: scheme for name, scheme in columns().items() if _label_only(scheme)},
-        budgets=BUDGETS,
+        budgets={name: budget for name, budget in BUDGETS.items() if _label_only(name)},
         paper={},
         layout="field",
     )

@@ -84,6 +84,10 @@ class Refusal(BaseModel):
     victim: int
     scheme: str
     suspect: str
+    group: str
+    kind: Literal["derived", "beyond", "independent"]
+    family: str
+    damaged: bool
     reason: str
 
 

@@ -227,15 +227,14 @@ def _judge_all(
                 continue
             about = {"victim": job.victim, "scheme": job.column, "suspect": suspect.label}
             answer = store.get(keys[position, job.path])
-            if "refused" in answer:
-                refusals.append(Refusal(**about, reason=answer["refused"]))
-                continue
             model = {
                 "group": suspect.group,
                 "kind": suspect.kind,
                 "family": family_of(suspect.recipe),
-                "accuracy": card.accuracy,
                 "damaged": card.damaged,
             }
-            cells.append(Cell(**about, **model, **answer))
+            if "refused" in answer:
+                refusals.append(Refusal(**about, **model, reason=answer["refused"]))
+            else:
+                cells.append(Cell(**about, **model, accuracy=card.accuracy, **answer))
     return cells, refusals

@@ -1,7 +1,7 @@
 """All schemes side by side: how well each tells copies from independent models, by family of removal, and at what cost.
 
-Every figure averages over victims, which are the clusters of every interval. A scheme is compared with those suspects
-only that it can be asked about; how many it refused stands beside it.
+Every figure averages over victims, which are the clusters of every interval. A suspect that a scheme cannot be asked
+about counts as the least alike of all: a copy that is not recognised, an independent model that is not accused.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from whorl.bench.result import Cell, Result
+from whorl.bench.result import Cell, Refusal, Result
 from whorl.bench.summary import Share, share_of
 from whorl.metrics import ClusterEstimate, Interval, Scores, aruc, auc, auc_interval, cluster_bootstrap
 from whorl.metrics import tpr_at_fpr as operating_point
@@ -56,39 +56,54 @@ def standings(result: Result) -> list[Standing]:
     return sorted(rows, key=lambda row: (-row.auc.value, -row.tpr.value, row.name))
 
 
+@dataclass(frozen=True)
+class _Scored:
+    """What the figures need of a suspect, whether it was asked or refused."""
+
+    of: Cell | Refusal
+    similarity: float
+
+
 def _standing(result: Result, column: str) -> Standing:
     cells = [cell for cell in result.cells if cell.scheme == column]
-    kept = [cell for cell in cells if cell.kind != "independent" and not cell.damaged]
-    strangers = [cell for cell in cells if cell.kind == "independent"]
+    refused = [refusal for refusal in result.refusals if refusal.scheme == column]
+    unit = all(0 <= cell.similarity <= 1 for cell in cells)
+    least = 0.0 if unit else min(cell.similarity for cell in cells) - 1
+    scored = [_Scored(cell, cell.similarity) for cell in cells] + [_Scored(refusal, least) for refusal in refused]
+    kept = [each for each in scored if each.of.kind != "independent" and not each.of.damaged]
+    strangers = [each for each in scored if each.of.kind == "independent"]
     made = [extraction for extraction in result.extractions if extraction.scheme == column]
     scheme = SCHEMES.make(made[0].expression)
-    derived = [cell.needed for cell in kept if cell.decision == "derived"]
     peaks = [extraction.peak_mib for extraction in made if extraction.peak_mib is not None]
-    families = dict.fromkeys(cell.family for cell in kept)
+    needed = [each.of.needed for each in kept if isinstance(each.of, Cell) and each.of.decision == "derived"]
 
-    def estimate(statistic: Callable[[Scores, Scores], float], positives: Sequence[Cell]) -> ClusterEstimate:
-        return _over_victims(statistic, positives, strangers, len(result.victims))
+    def estimate(statistic: Callable[[Scores, Scores], float], family: str | None = None) -> ClusterEstimate:
+        chosen = [each for each in kept if family in (None, each.of.family)]
+        return _over_victims(statistic, chosen, strangers, len(result.victims))
 
-    unit = all(0 <= cell.similarity <= 1 for cell in cells)
     return Standing(
         name=column,
         expression=made[0].expression,
         victim_access=max(scheme.needs_victim, scheme.needs_suspect).name.lower(),
         suspect_access=scheme.needs_suspect.name.lower(),
-        auc=estimate(auc, kept),
-        aruc=estimate(aruc, kept) if unit else None,
-        tpr=estimate(_above_all, kept),
-        families={family: estimate(auc, [cell for cell in kept if cell.family == family]) for family in families},
+        auc=estimate(auc),
+        aruc=estimate(aruc) if unit else None,
+        tpr=estimate(_above_all),
+        families={family: estimate(auc, family) for family in dict.fromkeys(each.of.family for each in kept)},
         seen=tuple(result.shadow_families) if scheme.needs_pool else (),
-        flagged=share_of([cell.decision == "derived" for cell in kept]),
-        accused=share_of([cell.decision == "derived" for cell in strangers]),
+        flagged=share_of([_derived(each) for each in kept]),
+        accused=share_of([_derived(each) for each in strangers]),
         inputs=made[0].inputs,
-        needed=float(np.median(derived)) if derived else None,
+        needed=float(np.median(needed)) if needed else None,
         extraction_seconds=float(np.mean([extraction.seconds for extraction in made])),
         verification_seconds=float(np.median([cell.seconds for cell in cells])),
         peak_mib=max(peaks) if peaks else None,
-        refused=sum(refusal.scheme == column for refusal in result.refusals),
+        refused=len(refused),
     )
+
+
+def _derived(each: _Scored) -> bool:
+    return isinstance(each.of, Cell) and each.of.decision == "derived"
 
 
 def _above_all(positives: Scores, negatives: Scores) -> float:
@@ -96,12 +111,16 @@ def _above_all(positives: Scores, negatives: Scores) -> float:
 
 
 def _over_victims(
-    statistic: Callable[[Scores, Scores], float], positives: Sequence[Cell], negatives: Sequence[Cell], victims: int
+    statistic: Callable[[Scores, Scores], float],
+    positives: Sequence[_Scored],
+    negatives: Sequence[_Scored],
+    victims: int,
 ) -> ClusterEstimate:
     """The mean over victims and its interval; one victim alone has DeLong's interval of its AUC, or none."""
     clusters = [
         tuple(
-            np.array([cell.similarity for cell in cells if cell.victim == victim]) for cells in (positives, negatives)
+            np.array([each.similarity for each in scored if each.of.victim == victim])
+            for scored in (positives, negatives)
         )
         for victim in range(victims)
     ]

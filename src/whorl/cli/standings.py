@@ -30,7 +30,7 @@ def field_tables(result: Result, rows: list[Standing]) -> Iterator[RenderableTyp
         style="dim",
     )
     if result.refusals:
-        yield Text("Suspects that a scheme could not be asked about are left out of its line.", style="dim")
+        yield Text("A suspect that a scheme cannot be asked about counts as the least alike of all.", style="dim")
 
 
 def _quality(title: str, rows: list[Standing]) -> Table:
