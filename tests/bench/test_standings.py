@@ -91,9 +91,16 @@ def result():
     )
 
 
+def named(result):
+    return {row.name: row for row in standings(result)}
+
+
+def test_the_best_comes_first(result):
+    assert [row.name for row in standings(result)] == ["wide", "random"]
+
+
 def test_figures_are_means_over_victims(result):
-    row = standings(result)[0]
-    assert row.name == "random"
+    row = named(result)["random"]
     assert row.auc.value == pytest.approx((1 + 7 / 8) / 2)
     assert row.families["fine-tune"].value == 1
     assert row.families["prune weights"].value == pytest.approx((1 + 3 / 4) / 2)
@@ -103,13 +110,13 @@ def test_figures_are_means_over_victims(result):
 
 
 def test_damaged_copies_are_in_no_figure(result):
-    row = standings(result)[0]
+    row = named(result)["random"]
     assert (row.flagged.hits, row.flagged.count) == (7, 8)
     assert (row.accused.hits, row.accused.count) == (0, 4)
 
 
 def test_similarities_beyond_one_have_no_aruc_and_the_same_ranks(result):
-    unit, wide = standings(result)
+    unit, wide = (named(result)[name] for name in ("random", "wide"))
     assert unit.aruc is not None
     assert wide.aruc is None
     assert wide.tpr == unit.tpr
@@ -118,14 +125,14 @@ def test_similarities_beyond_one_have_no_aruc_and_the_same_ranks(result):
 
 def test_a_copy_that_cannot_be_asked_is_missed(result):
     refused = [*result.refusals, *(refusal("random", victim, "other net", "derived", "extract") for victim in (0, 1))]
-    row = next(row for row in standings(result.model_copy(update={"refusals": refused})) if row.name == "random")
+    row = named(result.model_copy(update={"refusals": refused}))["random"]
     assert row.families["extract"].value == 0
     assert row.refused == 2
     assert (row.flagged.hits, row.flagged.count) == (7, 10)
 
 
 def test_costs_and_access(result):
-    first, wide = standings(result)
+    first, wide = (named(result)[name] for name in ("random", "wide"))
     assert (first.extraction_seconds, first.verification_seconds, first.inputs, first.needed) == (2.5, 0.25, 150, 7)
     assert (first.peak_mib, wide.peak_mib) == (10.0, None)
     assert (first.victim_access, first.suspect_access) == ("labels", "labels")
@@ -141,7 +148,7 @@ def test_one_victim_has_an_interval_of_its_own(result):
             "extractions": [each for each in result.extractions if each.victim == 0],
         }
     )
-    row = standings(alone)[0]
+    row = named(alone)["random"]
     assert row.auc.clusters == 1
     assert row.auc.value == 1
     assert 0 < row.auc.interval.low < 1
