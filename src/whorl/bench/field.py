@@ -106,7 +106,7 @@ def cifar10() -> Suite:
             *(Derived(f"{answers}, other net", thieves.format(answers)) for answers in ("labels", "probabilities")),
         ),
         independents=dict(small.independents)
-        | {"VGG": models("vgg", slow, range(220, 226)), "LeNet-5": models("lenet5", slow, range(240, 246))},
+        | {"VGG": models("vgg", slow, range(220, 224)), "LeNet-5": models("lenet5", slow, range(240, 244))},
         schemes={name: scheme for name, scheme in columns().items() if _label_only(scheme)},
         budgets={name: budget for name, budget in BUDGETS.items() if _label_only(name)},
         paper={},
