@@ -174,7 +174,17 @@ def test_json_reads_back(result, tmp_path):
     assert read_result(tmp_path / "result.json") == result
 
 
-@pytest.mark.parametrize("change", [{"format": 2}, {"cells": [{}]}, {"more": 1}, {"alpha": "small"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 3},
+        {"cells": [{}]},
+        {"cells": {}},
+        {"cells": {"fields": ["victim"], "rows": [[1, 2]]}},
+        {"more": 1},
+        {"alpha": "small"},
+    ],
+)
 def test_a_result_that_lies_is_one_clear_line(result, tmp_path, change):
     path = tmp_path / "result.json"
     path.write_text(json.dumps(result.model_dump() | change))

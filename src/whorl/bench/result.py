@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from whorl.errors import InvalidFile, MissingExtra
-from whorl.storage import read_json, replacing, write_json
+from whorl.storage import read_json, replacing
 
 __all__ = [
     "Cell",
@@ -96,7 +97,7 @@ class Result(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    format: int = Field(1, ge=1, le=1)
+    format: int = Field(2, ge=1, le=2)
     suite: str
     about: str
     limit: int
@@ -144,17 +145,29 @@ def describe_machine(device: str) -> Machine:
 
 
 def write_result(result: Result, path: Path) -> None:
-    """Save as JSON."""
-    write_json(path, result.model_dump())
+    """Save as JSON of format 2: cells as a table, one a line, since thousands of them repeat their keys otherwise."""
+    document: dict[str, Any] = result.model_dump() | {"format": 2}
+    names = list(Cell.model_fields)
+    rows = [json.dumps([cell[name] for name in names], allow_nan=False) for cell in document.pop("cells")]
+    body = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False).rstrip("}\n ")
+    table = f'"cells": {{"fields": {json.dumps(names)}, "rows": [\n' + ",\n".join(rows) + "\n]}"
+    with replacing(path) as temporary:
+        temporary.write_text(f"{body},\n {table}\n}}\n", encoding="utf-8")
 
 
 def read_result(path: Path) -> Result:
-    """Read and check a result. Raises `InvalidFile` naming the first wrong field."""
+    """Read and check a result of any released format. Raises `InvalidFile` naming the first wrong field."""
+    document: Any = read_json(path)
     try:
-        return Result.model_validate(read_json(path))
+        if isinstance(document, dict) and isinstance(document.get("cells"), dict):
+            table = document["cells"]
+            document["cells"] = [dict(zip(table["fields"], row, strict=True)) for row in table["rows"]]
+        return Result.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
         raise InvalidFile(f"{path} is not a result: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (KeyError, TypeError, ValueError):
+        raise InvalidFile(f"{path} is not a result: its cells are neither a list nor a table") from None
 
 
 def write_parquet(result: Result, path: Path) -> None:

@@ -93,7 +93,7 @@ def run(
     extractions = _extract_all(suite, jobs, folder, device, workers, progress)
     cells, refusals = _judge_all(suite, jobs, folder, device, workers, progress, store)
     return Result(
-        format=1,
+        format=2,
         suite=suite.name,
         about=suite.about,
         limit=suite.limit,
