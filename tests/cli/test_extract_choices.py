@@ -69,7 +69,7 @@ def test_data_are_asked_for_where_they_are_needed(whorl, case, tmp_path, scheme,
 
 
 def test_the_card_of_a_scheme(whorl):
-    shown = whorl("schemes", "ipguard").stdout
+    shown = " ".join(whorl("schemes", "ipguard").stdout.split())  # a narrow terminal folds the lines
     for text in ("classification boundary", "Cao, Jia, Gong", "blind to", "AUC by removal", "field/textures"):
         assert text in shown
     document = json.loads(whorl("schemes", "ipguard", "--json").stdout)
