@@ -137,3 +137,9 @@ def test_no_tracked_file_names_a_path_of_somebodys_machine():
     files = [ROOT / name for name in listed.stdout.split("\0") if name]
     found = [path.name for path in files if path.is_file() and machine.search(path.read_text(errors="ignore"))]
     assert found == []
+
+
+def test_every_test_file_has_a_name_of_its_own():
+    """Without packages pytest takes two files of one name for one."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
