@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from whorl.bench import ipguard
 from whorl.bench.rows import beyond_rows, models, paper_rows
 from whorl.bench.shadows import Shadows
 from whorl.bench.suite import Derived, Suite
@@ -39,78 +40,48 @@ BUDGETS = {
 
 
 def digits() -> Suite:
-    """One victim on scikit-learn's digits: the whole table in minutes."""
-    settings = "digits(size=16), epochs=12, batch=50"
-    net = "resnet8(width=8)"
-    return Suite(
-        name="field/digits",
-        about="scikit-learn's digits at 16 px; ResNet-8, width 8",
-        data="digits(size=16)",
-        victims=models(net, settings, range(10, 11)),
+    """One victim on scikit-learn's digits, which are embedded."""
+    base, net = ipguard.digits(), "resnet8(width=8)"
+    return replace(
+        _field(base, "field/digits", columns()),
         derived=_rows(net, "vgg(width=8)", epochs=10),
-        independents={
-            "same architecture": models(net, settings, range(100, 104)),
-            "VGG": models("vgg(width=8)", settings, range(110, 112)),
-            "LeNet-5": models("lenet5", f"{settings}, learning_rate=0.05", range(120, 122)),
-            "random forest": models("random_forest(trees=50)", "digits(size=16)", range(130, 132)),
-        },
-        null=models(net, settings, range(1000, 1019)),
-        shadows=_shadows(net, settings, epochs=10),
-        schemes=columns(),
-        budgets=BUDGETS,
+        null=base.null[:19],
+        shadows=_shadows(net, "digits(size=16), epochs=12, batch=50", epochs=10),
         alpha=0.05,
-        layout="field",
     )
 
 
 def textures() -> Suite:
     """Three victims on procedural textures: the table of the README."""
-    data = "textures(size=16, images=4000, noise=0.1)"
-    settings = f"{data}, epochs=10, learning_rate=0.2"
-    slow = f"{data}, epochs=10, learning_rate=0.1"
-    return Suite(
-        name="field/textures",
-        about="procedural textures at 16 px; ResNet-8",
-        data=data,
-        victims=models("resnet8", settings, range(10, 13)),
+    base = ipguard.textures()
+    return replace(
+        _field(base, "field/textures", columns()),
         derived=_rows("resnet8", "vgg", epochs=3, extraction=10),
-        independents={
-            "same architecture": models("resnet8", settings, range(200, 208)),
-            "ResNet-14": models("resnet14(width=8)", settings, range(210, 212)),
-            "VGG": models("vgg", slow, range(220, 224)),
-            "MobileNet": models("mobilenet", slow, range(230, 232)),
-            "LeNet-5": models("lenet5", f"{data}, epochs=10, learning_rate=0.05", range(240, 244)),
-            "random forest": models("random_forest", data, range(250, 252)),
-        },
-        null=models("resnet8", settings, range(1000, 1019)),
-        shadows=_shadows("resnet8", settings, epochs=3),
-        schemes=columns(),
-        budgets=BUDGETS,
-        alpha=0.05,
-        layout="field",
+        shadows=_shadows("resnet8", f"{base.data}, epochs=10, learning_rate=0.2", epochs=3),
     )
 
 
 def cifar10() -> Suite:
     """Label-only schemes on 20,000 real CIFAR-10 pictures: one victim, as two cores allow."""
-    from whorl.bench.ipguard import cifar10_small
-
-    small = cifar10_small()
-    slow = f"{small.data}, epochs=10, learning_rate=0.05, shift=2, flip=true"
+    base = ipguard.cifar10_small()
+    slow = f"{base.data}, epochs=10, learning_rate=0.05, shift=2, flip=true"
     thieves = "extract(vgg, {}, epochs=10, learning_rate=0.05)"
+    more = {"VGG": models("vgg", slow, range(220, 224)), "LeNet-5": models("lenet5", slow, range(240, 244))}
     return replace(
-        small,
-        name="field/cifar10",
+        _field(base, "field/cifar10", {name: text for name, text in columns().items() if _label_only(text)}),
         derived=(
-            *small.derived,
+            *base.derived,
             *(Derived(f"{answers}, other net", thieves.format(answers)) for answers in ("labels", "probabilities")),
         ),
-        independents=dict(small.independents)
-        | {"VGG": models("vgg", slow, range(220, 224)), "LeNet-5": models("lenet5", slow, range(240, 244))},
-        schemes={name: scheme for name, scheme in columns().items() if _label_only(scheme)},
-        budgets={name: budget for name, budget in BUDGETS.items() if _label_only(name)},
-        paper={},
-        layout="field",
+        independents=dict(base.independents) | more,
+    )
+
+
+def _field(base: Suite, name: str, schemes: dict[str, str]) -> Suite:
+    """The models of a paper's suite, judged by other schemes and without what is that paper's own."""
+    budgets = {scheme: budget for scheme, budget in BUDGETS.items() if scheme in schemes}
+    return replace(
+        base, name=name, schemes=schemes, budgets=budgets, known=(), sweep={}, chosen="", paper={}, layout="field"
     )
 
 
