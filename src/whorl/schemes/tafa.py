@@ -61,6 +61,6 @@ class TAFA(Kinks, Bends, Alignment, Scheme):
 
     name: ClassVar[str] = "tafa"
     paper: ClassVar[str] = "Pan et al., ESORICS 2021"
-    idea: ClassVar[str] = "bends of the outputs where hidden ReLUs of the victim switch"
+    idea: ClassVar[str] = "Bends of the outputs where hidden ReLUs of the victim switch."
     blind: ClassVar[str] = "extracted models, whose ReLUs are their own; rounded answers; nets without ReLUs"
     tasks: ClassVar[frozenset[Task]] = frozenset({"classification", "regression", "generation"})
