@@ -17,8 +17,8 @@ from whorl.errors import UsageError
 from whorl.oracles.base import Oracle
 from whorl.oracles.opening import open_oracle
 from whorl.oracles.pool import Pool
-from whorl.oracles.torch import TorchOracle
 from whorl.removals import REMOVALS
+from whorl.removals.base import opened
 from whorl.schemes import SCHEMES, Scheme
 from whorl.schemes.base import identity
 from whorl.storage import read_fingerprint
@@ -175,11 +175,8 @@ def copies(
         removal = REMOVALS.make(expression)
         found[expression] = []
         for seed in range(first_seed, first_seed + count):
-            net = removal(oracle, pictures, generator=torch.Generator().manual_seed(seed))
-            copy = TorchOracle(
-                net, input_shape=oracle.input_shape, classes=oracle.classes, name=expression, task=oracle.task
-            )
-            found[expression].append(copy)
+            made = removal(oracle, pictures, generator=torch.Generator().manual_seed(seed))
+            found[expression].append(opened(made, oracle, name=expression))
             progress()
     return found
 

@@ -13,12 +13,16 @@ from whorl.removals import REMOVALS, Removal
 from whorl.testing import check_removal
 from whorl.types import Access
 
+FEWER = "only(digits(size=8), classes=[0, 1, 2])"
 # Removals that need a setting, and other settings than the default that take another way through the code.
 SETTINGS = {
     "distil": ["distil('mlp(width=16)', epochs=1)"],
     "extract": ["extract('mlp(width=16)', epochs=1)", "extract('mlp(width=16)', probabilities, epochs=1)"],
     "fine_tune": ["fine_tune(all)", "fine_tune(last)"],
     "retrain": ["retrain(all)", "retrain(last)"],
+    "transfer": [
+        f"transfer(only('digits(size=8)', classes=[0, 1, 2, 3, 4]), layers={share}, epochs=1)" for share in (0.1, 1)
+    ],
     "quantise": [f"quantise({format})" for format in ("fp16", "bf16", "int8", "int4")],
 }
 

@@ -12,6 +12,7 @@ from torch import nn
 from whorl.errors import InvalidFile, UsageError
 from whorl.nets import ESTIMATORS, NETS
 from whorl.nets.base import Predictor
+from whorl.nets.ensemble import Ensemble
 from whorl.nets.files import read_model, write_model
 from whorl.nets.generative import VAE
 from whorl.nets.training import Schedule, _augment, build, fit, predict
@@ -22,7 +23,8 @@ from whorl.testing.unchanged import chance_unchanged, same_bytes
 
 SHAPES = [(1, 8, 8), (3, 16, 16), (3, 32, 32)]
 CLASSES = 7
-PREDICTORS = [name for name in NETS if NETS[name] is not VAE]  # a decoder takes codes, and has tests of its own
+# A decoder takes codes and an ensemble has no head of its own; both have tests of their own.
+PREDICTORS = [name for name in NETS if NETS[name] not in (VAE, Ensemble)]
 SMALL = {"wrn22-4": "wrn(depth=10, widen=1)", "wrn": "wrn(depth=10, widen=1)", "resnet": "resnet(depth=8, width=4)"}
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "Cell",
     "Extraction",
     "Machine",
+    "Model",
     "Refusal",
     "Result",
     "describe_machine",
@@ -92,6 +93,24 @@ class Refusal(BaseModel):
     reason: str
 
 
+class Model(BaseModel):
+    """One model of a suite as its card has it: how it was made, what it can do, and what it cost.
+
+    ``role`` is victim, or the group of the suspect; ``agreement`` is the fidelity to its victim on the test part, None
+    where that has other classes; ``queries`` were asked of the victim to make it.
+    """
+
+    label: str
+    role: str
+    family: str
+    recipe: str
+    accuracy: float
+    agreement: float | None
+    damaged: bool
+    queries: int
+    seconds: float
+
+
 class Result(BaseModel):
     """A whole run of a suite."""
 
@@ -120,6 +139,14 @@ class Result(BaseModel):
     refusals: list[Refusal] = []
     shadow_families: list[str] = []
     """Families of removal in the pool of shadow models; a scheme that needs one has seen their like."""
+    models: list[Model] = []
+    """The victims and every suspect; empty in results that were written before these were kept."""
+    date: str = ""
+    """Day of the run, as in 2026-11-22."""
+    command: str = ""
+    """What to type to run it again."""
+    removals: str = "*"
+    """Which rows were run, as wildcards."""
 
 
 def describe_machine(device: str) -> Machine:

@@ -9,9 +9,12 @@ SOURCES: Catalog[Source] = Catalog(
     "data",
     {
         "breast_cancer": "whorl.data.tabular:BreastCancer",
+        "corrupt": "whorl.data.corrupted:Corrupted",
         "diabetes": "whorl.data.diabetes:Diabetes",
         "digits": "whorl.data.digits:Digits",
+        "forget": "whorl.data.forgotten:Forgotten",
         "noise": "whorl.data.noise:Noise",
+        "only": "whorl.data.chosen:Chosen",
         "textures": "whorl.data.textures:Textures",
         "folder": "whorl.data.folder:Folder",
         "parquet": "whorl.data.parquet:Parquet",

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from whorl.errors import UsageError
+from whorl.expressions import Call
 from whorl.types import Task
 
-__all__ = ["PARTS", "Dataset", "Source", "divide", "join"]
+__all__ = ["PARTS", "Dataset", "Source", "divide", "join", "nested"]
 
 # The share of each part where one finite set has to be divided.
 # victim: trains the victim, and the independent models that are hardest to tell from it. attacker: the thief's.
@@ -128,6 +129,17 @@ class Source(ABC):
                 raise UsageError(f"no such part of a data set: {name!r}. The parts are {', '.join(PARTS)}.")
         loaded = [_loaded(self, name) for name in names]
         return join(*loaded) if len(loaded) > 1 else loaded[0]
+
+    def _call(self, name: str) -> Call:
+        """This source as an expression, under its name in the catalog."""
+        return Call(name, kwargs=tuple(vars(self).items()))
+
+
+def nested(data: str | Call) -> Source:
+    """The source that a source of the catalog is made from."""
+    from whorl.data import SOURCES
+
+    return SOURCES.make(data)
 
 
 @lru_cache(maxsize=16)

@@ -12,6 +12,7 @@ __all__ = ["ESTIMATORS", "NETS"]
 NETS: Catalog["nn.Module"] = Catalog(
     "nets",
     {
+        "ensemble": "whorl.nets.ensemble:Ensemble",
         "lenet5": "whorl.nets.plain:LeNet5",
         "mlp": "whorl.nets.plain:MLP",
         "mlp_regressor": "whorl.nets.regression:MLPRegressor",

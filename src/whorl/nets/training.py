@@ -5,9 +5,9 @@ What differs between them is the loss, which parameters move, and the learning r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from whorl.data.base import Dataset
 from whorl.errors import UsageError
 from whorl.expressions import parse
 from whorl.types import Task
+
+if TYPE_CHECKING:
+    from whorl.nets.ensemble import Ensemble
 
 __all__ = [
     "Loss",
@@ -81,9 +84,10 @@ def build(architecture: str, input_shape: tuple[int, int, int], classes: int, ge
     with torch.device("meta"):
         net = NETS.make(architecture, input_shape=input_shape, classes=classes)
     net.to_empty(device="cpu")
-    if isinstance(net, Predictor):
-        net.mean.fill_(0.5)
-        net.std.fill_(0.25)
+    for module in net.modules():
+        if isinstance(module, Predictor):
+            module.mean.fill_(0.5)
+            module.std.fill_(0.25)
     initialise(net, generator)
     return net
 
@@ -100,12 +104,21 @@ def fit(
 ) -> None:
     """Train ``net`` in place on its own device; it is left in evaluation mode.
 
+    The members of an ensemble train one after the other, each on its shard and with random numbers of its own, so that
+    what one of them saw leaves no trace in the others.
+
     Parameters:
         loss: the net's own by default (`own_loss`).
         parameters: those that move; all by default. With a subset the norms keep their statistics, since a thief
             who trains the head alone does not run the body in training mode.
         after_step: called after each step (to keep pruned weights at zero).
     """
+    from whorl.nets.ensemble import Ensemble
+
+    if isinstance(net, Ensemble):
+        for shard in _shards(net, dataset, loss or own_loss(net, dataset, generator), parameters, generator):
+            fit(schedule=schedule, after_step=after_step, **shard)
+        return
     device = next(net.parameters()).device
     moving = list(net.parameters() if parameters is None else parameters)
     kept = {id(parameter) for parameter in moving}
@@ -151,6 +164,32 @@ def fit(
     net.eval()
 
 
+def _shards(
+    net: Ensemble,
+    dataset: Dataset,
+    loss: Loss,
+    parameters: Iterable[nn.Parameter] | None,
+    generator: torch.Generator,
+) -> Iterator[dict[str, Any]]:
+    """The arguments of `fit` for each member that has pictures to learn from and parameters that move."""
+    kept = None if parameters is None else {id(parameter) for parameter in parameters}
+    for number, (member, positions) in enumerate(net.shards(dataset.inputs())):
+        own = [each for each in member.parameters() if kept is None or id(each) in kept]
+        if len(positions) and own:
+            yield {
+                "net": member,
+                "dataset": dataset.subset(positions),
+                "generator": torch.Generator().manual_seed(generator.initial_seed() + 1_000_003 * (number + 1)),
+                "loss": _on_shard(loss, positions),
+                "parameters": None if kept is None else own,
+            }
+
+
+def _on_shard(loss: Loss, positions: Tensor) -> Loss:
+    """The loss of a whole data set, asked about positions within a shard."""
+    return lambda model, inputs, index: loss(model, inputs, positions.to(index.device)[index])
+
+
 def own_loss(net: nn.Module, dataset: Dataset, generator: torch.Generator) -> Loss:
     """What the net itself minimises on ``dataset`` (`whorl.nets.base.Net.objective`); cross-entropy for other modules.
 
@@ -170,7 +209,12 @@ def own_loss(net: nn.Module, dataset: Dataset, generator: torch.Generator) -> Lo
             f"{dataset.expression or 'this data set'} holds none"
         )
     if isinstance(net, Net):
-        return lambda _, inputs, index: net.objective(inputs, labels[index], generator)
+
+        def objective(model: nn.Module, inputs: Tensor, index: Tensor) -> Tensor:
+            assert isinstance(model, Net)  # the net, or a member of it
+            return model.objective(inputs, labels[index], generator)
+
+        return objective
     return lambda model, inputs, index: cross_entropy(model(inputs), labels[index])
 
 

@@ -16,6 +16,7 @@ REMOVALS: Catalog[Removal] = Catalog(
         "prune_weights": "whorl.removals.prune:PruneWeights",
         "quantise": "whorl.removals.quantise:Quantise",
         "reparametrise": "whorl.removals.reparametrise:Reparametrise",
+        "transfer": "whorl.removals.transfer:Transfer",
         "retrain": "whorl.removals.finetune:Retrain",
     },
 )

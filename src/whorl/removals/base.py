@@ -15,13 +15,14 @@ from whorl.oracles.base import Oracle, require
 from whorl.oracles.torch import TorchOracle
 from whorl.types import Access
 
-__all__ = ["Removal", "head_of", "stolen_copy"]
+__all__ = ["Removal", "head_of", "opened", "stolen_copy"]
 
 
 class Removal(ABC):
     """One attack. Subclasses are frozen dataclasses whose fields are its settings, learning rates included.
 
-    An author writes ``apply``; calling the removal checks access first.
+    An author writes ``apply``; calling the removal checks access first. A field ``data``, where there is one, is an
+    expression of the thief's own data set: what ``apply`` is given, and what the outcome is measured on.
     """
 
     family: ClassVar[str]
@@ -30,14 +31,30 @@ class Removal(ABC):
     """What the thief must have of the victim."""
 
     @abstractmethod
-    def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
-        """The model the thief ends up with. ``data`` is the thief's own; the victim stays untouched."""
+    def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module | Oracle:
+        """What the thief ends up with. ``data`` is the thief's own; the victim stays untouched.
+
+        It is a net, or, where the weights stay and the thief treats questions or answers, an oracle around the victim.
+        """
+
+    def outcome(self, architecture: str) -> str:
+        """The architecture of the net that ``apply`` returns, from the victim's: its own field, or the same."""
+        return str(getattr(self, "architecture", architecture))
 
     @final
-    def __call__(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
+    def __call__(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module | Oracle:
         """Check access, then apply."""
         require(victim, self.needs, f"the removal {type(self).__name__}")
-        return self.apply(victim, data, generator=generator).eval()
+        made = self.apply(victim, data, generator=generator)
+        return made.eval() if isinstance(made, nn.Module) else made
+
+
+def opened(made: nn.Module | Oracle, victim: Oracle, *, name: str) -> Oracle:
+    """What a removal made of ``victim``, as an oracle with all the access that it grants."""
+    if isinstance(made, Oracle):
+        return made
+    classes = int(getattr(made, "classes", victim.classes))
+    return TorchOracle(made, input_shape=victim.input_shape, classes=classes, name=name, task=victim.task)
 
 
 def stolen_copy(victim: Oracle) -> nn.Module:

@@ -15,6 +15,7 @@ from whorl.oracles.base import Oracle
 from whorl.oracles.pool import Pool
 from whorl.oracles.torch import TorchOracle
 from whorl.removals import REMOVALS
+from whorl.removals.base import opened
 from whorl.storage import digest_tensors
 from whorl.types import Access
 
@@ -48,10 +49,8 @@ def tiny_pool(*, seed: int = 0, count: int = 3) -> Pool:
     derived: dict[str, list[Oracle]] = {}
     for expression in ("fine_tune(all, epochs=1)", "prune_weights(3/10, epochs=1)"):
         removal = REMOVALS.make(expression)
-        nets = [removal(victim, data, generator=torch.Generator().manual_seed(60 + k)) for k in range(count)]
-        derived[type(removal).family] = [
-            TorchOracle(net, input_shape=victim.input_shape, classes=victim.classes, name=expression) for net in nets
-        ]
+        made = [removal(victim, data, generator=torch.Generator().manual_seed(60 + k)) for k in range(count)]
+        derived[type(removal).family] = [opened(each, victim, name=expression) for each in made]
     return Pool(derived, [tiny_victim(seed=60 + number) for number in range(2 * count)])
 
 

@@ -33,11 +33,12 @@ DAMAGE = 0.05  # a thief who loses more accuracy than this has not kept the mode
 class Card(BaseModel):
     """What is known of a model of the zoo.
 
-    ``accuracy`` and ``agreement`` (with the victim at the root of the recipe) are shares of the test part. For models
-    with real outputs they are coefficients of determination (`determination`), of the numbers to predict or of the
-    victim's outputs; a decoder is asked to rebuild the test pictures from the codes of the victim's encoder.
-    ``damaged`` marks a removed model whose accuracy is more than 0.05 below its victim's; ``seconds`` are those of
-    its last step.
+    ``accuracy`` and ``agreement`` (the fidelity to `Recipe.victim`) are shares of the test part of the model's task.
+    For models with real outputs they are coefficients of determination (`determination`), of the numbers to predict or
+    of the victim's outputs; a decoder is asked to rebuild the test pictures from the codes of the victim's encoder.
+    ``agreement`` and ``victim_accuracy`` are None where the victim has other classes. ``damaged`` marks a removed model
+    whose accuracy is more than 0.05 below its victim's. ``queries`` were asked of the victim by the last step, which
+    took ``seconds``. A ``served`` model has no weights of its own: its last step treats questions or answers.
     """
 
     recipe: str
@@ -47,11 +48,13 @@ class Card(BaseModel):
     part: str
     data: str
     accuracy: float
-    agreement: float
-    victim_accuracy: float
+    agreement: float | None
+    victim_accuracy: float | None
     damaged: bool
     seconds: float
     device: str = "cpu"
+    queries: int = 0
+    served: bool = False
 
 
 def default_cache() -> Path:
@@ -90,7 +93,10 @@ class Zoo:
 
     def oracle(self, recipe: Recipe, *, name: str = "") -> Oracle:
         """A built model with all its access."""
-        self.card(recipe)
+        if self.card(recipe).served:
+            outcome, _ = _attacked(self, recipe)
+            assert isinstance(outcome, Oracle)
+            return outcome
         return self._open(recipe, name or str(recipe))
 
     def _open(self, recipe: Recipe, name: str) -> Oracle:
@@ -146,16 +152,26 @@ def _build_one(text: str, folder: str, device: str) -> None:
     """Build one recipe whose parent is there (runs in a worker)."""
     zoo, recipe = Zoo(Path(folder), device=device), parse_recipe(text)
     started = time.perf_counter()
+    outcome: nn.Module | Oracle | None = None
+    queries = 0
     if recipe.is_estimator:
         _fit_estimator(zoo, recipe)
+    elif recipe.parent:
+        outcome, queries = _attacked(zoo, recipe)
+        if isinstance(outcome, nn.Module):
+            _write_net(zoo, recipe, outcome, _architecture(zoo, recipe))
     else:
-        net, architecture = _remove(zoo, recipe) if recipe.parent else _train(recipe.train, recipe, device)
-        shape, _ = dimensions(recipe.train.architecture, recipe.source.load("test"))
-        write_model(net.to("cpu"), zoo.path(recipe), architecture=architecture, input_shape=shape)
-    _write_card(zoo, recipe, time.perf_counter() - started)
+        _write_net(zoo, recipe, _train(recipe.train, recipe, device), recipe.train.architecture)
+    served = outcome if isinstance(outcome, Oracle) else None
+    _write_card(zoo, recipe, served, queries=queries, seconds=time.perf_counter() - started)
 
 
-def _train(train: Train, recipe: Recipe, device: str) -> tuple[nn.Module, str]:
+def _write_net(zoo: Zoo, recipe: Recipe, net: nn.Module, architecture: str) -> None:
+    shape, _ = dimensions(recipe.train.architecture, recipe.source.load("test"))
+    write_model(net.to("cpu"), zoo.path(recipe), architecture=architecture, input_shape=shape)
+
+
+def _train(train: Train, recipe: Recipe, device: str) -> nn.Module:
     data = _training_data(train, recipe)
     generator = torch.Generator().manual_seed(train.seed)
     net = build(train.architecture, *dimensions(train.architecture, data), generator).to(device)
@@ -170,7 +186,7 @@ def _train(train: Train, recipe: Recipe, device: str) -> tuple[nn.Module, str]:
         flip=train.flip,
     )
     fit(net, data, schedule, generator=generator)
-    return net, train.architecture
+    return net
 
 
 def _training_data(train: Train, recipe: Recipe) -> Dataset:
@@ -181,16 +197,27 @@ def _training_data(train: Train, recipe: Recipe) -> Dataset:
     return data.subset(torch.randperm(len(data), generator=generator)[: round(train.share * len(data))])
 
 
-def _remove(zoo: Zoo, recipe: Recipe) -> tuple[nn.Module, str]:
-    parent = recipe.parent
-    assert parent is not None
+def _attacked(zoo: Zoo, recipe: Recipe) -> tuple[nn.Module | Oracle, int]:
+    """What the last step makes of its victim, and the queries that it asked."""
+    assert recipe.parent is not None
     step, part, seed = split_step(recipe.chain.steps[-1])
-    removal = REMOVALS.make(step)
-    generator = torch.Generator().manual_seed(seed)
-    net = removal(zoo.oracle(parent), recipe.source.load(part), generator=generator)
-    own = dict(step.kwargs).get("architecture")  # an extracted net has the thief's architecture
-    architecture = str(own) if own is not None else read_model(zoo.path(parent))[1].architecture
-    return net, str(NETS.bind(architecture))
+    victim, generator = zoo.oracle(recipe.parent), torch.Generator().manual_seed(seed)
+    outcome = REMOVALS.make(step)(victim, recipe.source.load(part), generator=generator)
+    return outcome, victim.queries_spent
+
+
+def _architecture(zoo: Zoo, recipe: Recipe) -> str:
+    """The architecture of what the last step makes."""
+    assert recipe.parent is not None
+    step, _, _ = split_step(recipe.chain.steps[-1])
+    before = dict(step.kwargs).get("architecture") or _architecture_of(zoo, recipe.parent)
+    return str(NETS.bind(REMOVALS.make(step).outcome(str(before))))
+
+
+def _architecture_of(zoo: Zoo, recipe: Recipe) -> str:
+    while recipe.parent is not None and zoo.card(recipe).served:
+        recipe = recipe.parent
+    return read_model(zoo.path(recipe))[1].architecture
 
 
 def _fit_estimator(zoo: Zoo, recipe: Recipe) -> None:
@@ -204,14 +231,17 @@ def _fit_estimator(zoo: Zoo, recipe: Recipe) -> None:
         dump(estimator, path)
 
 
-def _write_card(zoo: Zoo, recipe: Recipe, seconds: float) -> None:
+def _write_card(zoo: Zoo, recipe: Recipe, served: Oracle | None, *, queries: int, seconds: float) -> None:
     inputs, wanted = _examination(zoo, recipe)
-    answers = _answers(zoo._open(recipe, str(recipe)), inputs)
+    answers = _answers(served or zoo._open(recipe, str(recipe)), inputs)
     accuracy = _alike(answers, wanted)
-    agreement, victim_accuracy = 1.0, accuracy
+    agreement: float | None = 1.0
+    victim_accuracy: float | None = accuracy
     if recipe.parent is not None:
-        victim = _answers(zoo.oracle(recipe.root), inputs)
-        agreement, victim_accuracy = _alike(answers, victim), _alike(victim, wanted)
+        victim = zoo.oracle(recipe.victim)
+        same = _same_answers(recipe, victim)
+        expected = _answers(victim, inputs) if same else answers
+        agreement, victim_accuracy = (_alike(answers, expected), _alike(expected, wanted)) if same else (None, None)
     last = dict(recipe.chain.steps[-1].kwargs)
     card = Card(
         recipe=str(recipe),
@@ -219,15 +249,24 @@ def _write_card(zoo: Zoo, recipe: Recipe, seconds: float) -> None:
         parents=_ancestors(recipe),
         seed=int(_whole(last["seed"])),
         part=str(last["part"]),
-        data=recipe.train.data,
+        data=recipe.data,
         accuracy=accuracy,
         agreement=agreement,
         victim_accuracy=victim_accuracy,
-        damaged=accuracy < victim_accuracy - DAMAGE,
+        damaged=victim_accuracy is not None and accuracy < victim_accuracy - DAMAGE,
         seconds=round(seconds, 3),
         device=zoo.device,
+        queries=queries,
+        served=served is not None,
     )
     write_json(zoo.card_path(recipe), card.model_dump())
+
+
+def _same_answers(recipe: Recipe, victim: Oracle) -> bool:
+    """Whether the victim's answers can be held against the model's: it has the same classes, or real outputs."""
+    if victim.task != "classification" or recipe.data == recipe.victim.data:
+        return True
+    return recipe.source.load("test").classes == recipe.victim.source.load("test").classes
 
 
 def _examination(zoo: Zoo, recipe: Recipe) -> tuple[Tensor, Tensor]:
@@ -235,7 +274,7 @@ def _examination(zoo: Zoo, recipe: Recipe) -> tuple[Tensor, Tensor]:
     test = recipe.source.load("test")
     if recipe.is_estimator or task_of(recipe.train.architecture) != "generation":
         return test.inputs(), test.labels
-    victim, _ = read_model(zoo.path(recipe.root))
+    victim, _ = read_model(zoo.path(recipe.victim))
     assert isinstance(victim, Decoder)
     with torch.inference_mode():
         return victim.encode(test.inputs()), test.inputs().flatten(1)

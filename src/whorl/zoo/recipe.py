@@ -68,8 +68,18 @@ class Recipe:
 
     @property
     def root(self) -> Recipe:
-        """The first step alone: for a derived model, its victim."""
+        """The first step alone."""
         return Recipe(Chain(self.chain.steps[:1]))
+
+    @property
+    def victim(self) -> Recipe:
+        """Whose copy a derived model is: what the last step before its own with a data set of its own made.
+
+        That is the first step, unless the model was transferred to another task and then attacked.
+        """
+        steps = self.chain.steps
+        tasks = [number for number, step in enumerate(steps[:-1]) if "data" in dict(step.kwargs)]
+        return Recipe(Chain(steps[: tasks[-1] + 1])) if tasks else self
 
     @property
     def train(self) -> Train:
@@ -77,9 +87,14 @@ class Recipe:
         return Train(**{key: _text(value) for key, value in self.chain.steps[0].kwargs})
 
     @property
+    def data(self) -> str:
+        """The data set of the last step that names one: the task of the model."""
+        return [str(value) for step in self.chain.steps for key, value in step.kwargs if key == "data"][-1]
+
+    @property
     def source(self) -> Source:
-        """The data set of the first step."""
-        return SOURCES.make(self.train.data)
+        """The same, to load."""
+        return SOURCES.make(self.data)
 
     @property
     def is_estimator(self) -> bool:
@@ -131,8 +146,10 @@ def _bind_train(step: Call) -> Call:
     bound = defaults | given
     architecture = str(bound["architecture"])
     catalog = ESTIMATORS if parse(architecture).name in ESTIMATORS else NETS
-    bound["architecture"] = _bare(catalog.bind(architecture))
-    bound["data"] = _bare(SOURCES.bind(str(bound["data"])))
+    bound["architecture"] = (
+        _bare(catalog.bind(architecture)) if catalog is ESTIMATORS else _bind_named("architecture", architecture)
+    )
+    bound["data"] = _bind_named("data", bound["data"])
     _check_labels(architecture, str(bound["data"]))
     _check_part(bound["part"])
     _check_numbers(bound)
@@ -170,7 +187,7 @@ def _bind_removal(step: Call) -> Call:
     _check_part(part)
     if type(seed) is not int or seed < 0:
         raise UsageError(f"{step.name}: seed is a whole number of at least 0, not {seed}")
-    settings = [(key, _bind_architecture(key, value)) for key, value in bound.kwargs]
+    settings = [(key, _bind_named(key, value)) for key, value in bound.kwargs]
     return Call(step.name, (), (*settings, ("part", part), ("seed", seed)))
 
 
@@ -189,13 +206,19 @@ def _check_thief(victim: dict[str, Value], thief: dict[str, Value]) -> None:
             )
 
 
-def _bind_architecture(key: str, value: Value) -> Value:
-    return _bare(NETS.bind(str(value))) if key == "architecture" else value
+def _bind_named(key: str, value: Value) -> Value:
+    """A net or a data set with all its defaults, whatever it is itself made from included."""
+    catalog = {"architecture": NETS, "member": NETS, "data": SOURCES}.get(key)
+    if catalog is None or value is None:
+        return value
+    call = catalog.bind(str(value))
+    return _bare(Call(call.name, (), tuple((name, _bind_named(name, inner)) for name, inner in call.kwargs)))
 
 
 def _check_part(part: object) -> None:
-    if part not in PARTS:
-        raise UsageError(f"no such part of a data set: {part!r}. The parts are {', '.join(PARTS)}.")
+    for name in str(part).split("+"):
+        if name not in PARTS:
+            raise UsageError(f"no such part of a data set: {name!r}. The parts are {', '.join(PARTS)}.")
 
 
 def _bare(call: Call) -> Value:

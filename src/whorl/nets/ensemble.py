@@ -1,0 +1,88 @@
+"""Several nets that answer together, each trained on a shard of the pictures of its own.
+
+An ensemble of extracted models hides behind the average of its members; trained by its owner, it is SISA (Bourtoule et
+al., IEEE S&P 2021, arXiv 1912.03837): to forget a picture, only the member of its shard is trained anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from typing import ClassVar, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import nll_loss
+
+from whorl.errors import UsageError
+from whorl.expressions import Call
+from whorl.nets.base import HiddenUnits, Net
+from whorl.types import Task
+
+__all__ = ["Ensemble"]
+
+MAX_MEMBERS: Final = 64  # a model file names their number, and a lying one must not build for ever
+
+
+class Ensemble(Net):
+    """The mean of the class probabilities of ``members`` nets of the architecture ``member``.
+
+    Shape:
+        forward: ``[n, c, h, w]`` in [0, 1] to log-probabilities ``[n, classes]``.
+    """
+
+    task: ClassVar[Task] = "classification"
+
+    def __init__(
+        self, input_shape: tuple[int, int, int], classes: int, *, member: str | Call = "resnet8", members: int = 3
+    ) -> None:
+        from whorl.nets import NETS
+
+        super().__init__(input_shape, classes)
+        if not 1 <= members <= MAX_MEMBERS:
+            raise UsageError(f"an ensemble has 1 to {MAX_MEMBERS} members, not {members}")
+        made = [NETS.make(member, input_shape=input_shape, classes=classes) for _ in range(members)]
+        if not all(
+            isinstance(net, Net) and net.task == "classification" and type(net) is not type(self) for net in made
+        ):
+            raise UsageError(f"the members of an ensemble are single classifiers of the catalog, not {member}")
+        self.members = nn.ModuleList(made)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The logarithm of the mean probability ``[n, classes]``."""
+        each = torch.stack([member(inputs).log_softmax(1) for member in self.members])
+        return each.logsumexp(0) - math.log(len(self.members))
+
+    def objective(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
+        """Cross-entropy of the mean; training goes member by member instead (`shards`)."""
+        del generator
+        return nll_loss(self(inputs), targets)
+
+    def hidden_units(self) -> list[HiddenUnits]:
+        """Those of every member."""
+        return [units for member in self._nets() for units in member.hidden_units()]
+
+    def shards(self, images: Tensor) -> Iterator[tuple[Net, Tensor]]:
+        """Each member and the positions ``[m]`` of its pictures.
+
+        The shard of a picture follows from its bytes alone, so that it stays where it was when others are forgotten.
+
+        Shape:
+            images: ``[n, c, h, w]`` float32 in [0, 1].
+        """
+        rows = images.contiguous().flatten(1).numpy()
+        drawn = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows]
+        shard = torch.tensor([int.from_bytes(key, "little") % len(self.members) for key in drawn])
+        for number, member in enumerate(self._nets()):
+            yield member, (shard == number).nonzero().flatten()
+
+    def standardise(self, images: Tensor) -> None:
+        """Each member takes mean and spread from its own shard of ``images`` ``[n, c, h, w]`` in [0, 1]."""
+        for member, positions in self.shards(images):
+            member.standardise(images[positions])
+
+    def _nets(self) -> Iterator[Net]:
+        for member in self.members:
+            assert isinstance(member, Net)
+            yield member
