@@ -29,6 +29,8 @@ class Removal(ABC):
     """How tables group it: fine-tune, prune, quantise, extract, ..."""
     needs: ClassVar[Access] = Access.WEIGHTS
     """What the thief must have of the victim."""
+    part: ClassVar[str] = "attacker"
+    """The part of the data that a recipe gives ``apply`` unless it says otherwise."""
 
     @abstractmethod
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module | Oracle:

@@ -20,7 +20,7 @@ from whorl.errors import UsageError
 from whorl.expressions import Call, Chain, Value, parse, parse_chain
 from whorl.nets import ESTIMATORS, NETS
 from whorl.nets.training import task_of
-from whorl.removals import REMOVALS
+from whorl.removals import REMOVALS, Removal
 
 __all__ = ["Recipe", "Train", "parse_recipe"]
 
@@ -183,7 +183,7 @@ def _bind_removal(step: Call) -> Call:
     extra = {key: value for key, value in step.kwargs if key in ("part", "seed")}
     own = Call(step.name, step.args, tuple(item for item in step.kwargs if item[0] not in extra))
     bound = REMOVALS.bind(own)
-    part, seed = extra.get("part", "attacker"), extra.get("seed", 0)
+    part, seed = extra.get("part", getattr(REMOVALS[step.name], "part", Removal.part)), extra.get("seed", 0)
     _check_part(part)
     if type(seed) is not int or seed < 0:
         raise UsageError(f"{step.name}: seed is a whole number of at least 0, not {seed}")
