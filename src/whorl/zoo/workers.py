@@ -1,7 +1,8 @@
-"""Tasks that depend on each other, run by worker processes on one machine.
+"""Tasks that depend on each other, run by worker processes of this machine or by a Ray cluster.
 
 A task is a pure function of picklable arguments that leaves its result in a file or returns it; whoever calls keeps
-results as they arrive, so a run that is killed loses only what was in flight.
+results as they arrive, so a run that is killed loses only what was in flight. Every worker process has a pool of its
+own: when it is killed, it is known which task it had, that one is tried again, and the others never notice.
 """
 
 from __future__ import annotations
@@ -9,71 +10,167 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from whorl.errors import WhorlError
 
-__all__ = ["Task", "run_tasks"]
+__all__ = ["Agenda", "Task", "Workers", "gpus_of", "run_tasks"]
+
+Workers = int | str
+"""Processes of this machine (0: one per core; 1: this process), or the address of a Ray cluster."""
+
+TRIES = 2  # workers that a task may kill: the first may have had too little memory beside others
 
 
 @dataclass(frozen=True)
 class Task:
-    """``function(*arguments)``, to run after the tasks named in ``after``."""
+    """``function(*arguments)``, to run after the tasks named in ``after``.
+
+    ``name`` is what errors call it; ``cpus`` and ``gpus`` are what it takes of a node of a cluster.
+    """
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     after: tuple[Hashable, ...] = ()
+    name: str = ""
+    cpus: float = 1
+    gpus: float = 0
 
 
-def run_tasks(tasks: Mapping[Any, Task], *, workers: int = 0) -> Iterator[tuple[Hashable, Any]]:
+def gpus_of(device: str) -> float:
+    """What a task on that device takes of a node's GPUs."""
+    return float(device.startswith("cuda"))
+
+
+def run_tasks(
+    tasks: Mapping[Any, Task], *, workers: Workers = 0, folder: Path | None = None
+) -> Iterator[tuple[Hashable, Any]]:
     """Yield (key, result) as tasks finish. ``after`` may name keys that are not in ``tasks``: those are done.
 
     Parameters:
-        workers: processes, each with one thread; 0 for one per core, 1 to run in this process.
+        workers: processes, each with one thread; or the address of a Ray cluster.
+        folder: where the tasks read and write; every node of a cluster must see it.
+
+    Raises:
+        WhorlError: a task killed its worker twice. All that do not depend on it are done by then.
     """
+    if isinstance(workers, str):
+        from whorl.zoo.cluster import run_on_cluster
+
+        return run_on_cluster(tasks, workers, folder=folder)
     workers = min(workers or os.cpu_count() or 1, max(1, len(tasks)))
-    if workers == 1:
-        yield from _run_here(tasks)
-        return
-    context = multiprocessing.get_context("spawn")  # a forked torch can hang in its thread pool
-    waiting = dict(tasks)
-    running: dict[Future[Any], Hashable] = {}
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker)
-    try:
-        while waiting or running:
-            for key in _ready(waiting, running)[: 2 * workers - len(running)]:
-                task = waiting.pop(key)
-                running[pool.submit(task.function, *task.arguments)] = key
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield running.pop(future), future.result()
-    except BrokenProcessPool:
-        raise WhorlError("a worker process was killed; what it had finished is kept, so run the same again") from None
-    finally:
-        # Whoever interrupts does not want to wait for the models in flight.
-        pool.shutdown(wait=not (waiting or running), cancel_futures=True)
+    return _run_here(tasks) if workers == 1 else _run_in_processes(tasks, workers)
+
+
+class Agenda:
+    """Which tasks may begin, which have to be tried again, and which were given up."""
+
+    def __init__(self, tasks: Mapping[Any, Task]) -> None:
+        self._tasks = tasks
+        self._lost: Counter[Hashable] = Counter()
+        self._given_up: list[Hashable] = []
+        self._left = len(tasks)
+        graph = {key: [each for each in task.after if each in tasks] for key, task in tasks.items()}
+        self._order: TopologicalSorter[Hashable] = TopologicalSorter(graph)
+        try:
+            self._order.prepare()
+        except CycleError as error:
+            raise WhorlError(f"tasks wait for each other in a circle: {sorted(map(str, error.args[1]))[:3]}") from None
+        self._ready: deque[Hashable] = deque(self._order.get_ready())
+
+    def take(self, count: int) -> Iterator[tuple[Hashable, Task]]:
+        """At most ``count`` tasks that may begin now."""
+        while self._ready and count > 0:
+            count -= 1
+            key = self._ready.popleft()
+            yield key, self._tasks[key]
+
+    def done(self, key: Hashable) -> None:
+        """A task has finished, so those after it may begin."""
+        self._left -= 1
+        self._order.done(key)
+        self._ready.extend(self._order.get_ready())
+
+    def lost(self, key: Hashable) -> None:
+        """A task killed its worker: once more, or never again."""
+        self._lost[key] += 1
+        if self._lost[key] < TRIES:
+            self._ready.append(key)
+        else:
+            self._given_up.append(key)
+
+    def again(self, key: Hashable) -> None:
+        """A task lost its worker through no fault of its own."""
+        self._ready.append(key)
+
+    def close(self) -> None:
+        """Raise `WhorlError` where a task was given up."""
+        if not self._given_up:
+            return
+        names = "; ".join(self._tasks[key].name or str(key) for key in self._given_up[:3])
+        blocked = self._left - len(self._given_up)
+        raise WhorlError(
+            f"{len(self._given_up)} of {len(self._tasks)} tasks killed their worker {TRIES} times, for want of memory "
+            f"perhaps: {names}{'; …' if len(self._given_up) > 3 else ''}. "
+            + (f"{blocked} wait for them. " if blocked else "")
+            + "All others are done and kept; run the same again, with fewer workers"
+        )
 
 
 def _run_here(tasks: Mapping[Any, Task]) -> Iterator[tuple[Hashable, Any]]:
-    waiting = dict(tasks)
-    while waiting:
-        for key in _ready(waiting, {}):
-            task = waiting.pop(key)
-            yield key, task.function(*task.arguments)
+    agenda = Agenda(tasks)
+    while begun := list(agenda.take(len(tasks))):
+        for key, task in begun:
+            result = task.function(*task.arguments)
+            agenda.done(key)
+            yield key, result
 
 
-def _ready(waiting: Mapping[Any, Task], running: Mapping[Future[Any], Hashable]) -> list[Hashable]:
-    blocked = waiting.keys() | set(running.values())
-    ready = [key for key, task in waiting.items() if not blocked.intersection(task.after)]
-    if not ready and not running:
-        raise WhorlError(f"tasks wait for each other in a circle: {sorted(map(str, waiting))[:3]}")
-    return ready
+def _run_in_processes(tasks: Mapping[Any, Task], workers: int) -> Iterator[tuple[Hashable, Any]]:
+    agenda = Agenda(tasks)
+    idle = [_worker() for _ in range(workers)]
+    running: dict[Future[Any], tuple[Hashable, ProcessPoolExecutor]] = {}
+    finished = False
+    try:
+        while True:
+            for key, task in agenda.take(len(idle)):
+                worker = idle.pop()
+                running[worker.submit(task.function, *task.arguments)] = key, worker
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                key, worker = running.pop(future)
+                try:
+                    result = future.result()
+                except BrokenProcessPool:
+                    worker.shutdown()
+                    idle.append(_worker())
+                    agenda.lost(key)
+                    continue
+                idle.append(worker)
+                agenda.done(key)
+                yield key, result
+        finished = True
+        agenda.close()
+    finally:
+        # Whoever interrupts does not want to wait for the models in flight.
+        for worker in (*idle, *(worker for _, worker in running.values())):
+            worker.shutdown(wait=finished, cancel_futures=True)
+
+
+def _worker() -> ProcessPoolExecutor:
+    """One process that starts with its first task."""
+    context = multiprocessing.get_context("spawn")  # a forked torch can hang in its thread pool
+    return ProcessPoolExecutor(1, context, initializer=_start_worker)
 
 
 def _start_worker() -> None:
