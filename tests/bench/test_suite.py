@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tiny_suite import tiny_suite
 
-from whorl.bench.suite import SUITES
+from whorl.bench.suite import SUITES, Derived
 from whorl.errors import UsageError
 from whorl.schemes import SCHEMES
+from whorl.zoo.recipe import parse_recipe
 
 
 def test_recipes_are_all_models():
@@ -54,3 +57,43 @@ def test_suites_of_the_catalog(name):
     assert len(labels) == len(set(labels)), "rows and groups are told apart by their labels"
     assert set(suite.budgets) <= set(suite.schemes)
     assert suite.recipes()
+
+
+def test_rows_are_chosen_by_label_removal_or_family():
+    suite = tiny_suite()
+    assert [row.label for row in suite.attacked("extract").derived] == ["labels"]
+    assert [row.label for row in suite.attacked("prune*,int8").derived] == ["int8", "WP p=.95"]
+    assert [row.label for row in suite.attacked("fine-tune").derived] == ["FTLL"]
+    with pytest.raises(UsageError, match="It has extract, fine_tune, prune_weights, quantise"):
+        suite.attacked("shave")
+
+
+def test_budgets_become_columns():
+    suite = tiny_suite().asking((10, 20))
+    assert list(suite.schemes) == ["random @10", "random @20", "fgsm @10", "fgsm @20"]
+    assert [suite.budget_of(column) for column in suite.schemes] == [10, 20, 10, 20]
+    assert not suite.sweep
+    with pytest.raises(UsageError, match="at least 1"):
+        tiny_suite().asking((0,))
+
+
+def test_what_a_suspect_is_depends_on_the_victim():
+    """Copies of one victim are strangers to the other, or siblings where both come from one public model."""
+    base = "train(mlp(width=16), digits(size=8), epochs=1, seed=0)"
+    task = "transfer(only(digits(size=8), classes=[0, 1, 2]), epochs=1, seed={})"
+    victims = (
+        *(parse_recipe(f"{base} -> {task.format(seed)}") for seed in (1, 2)),
+        parse_recipe(base.replace("0)", "3)")),
+    )
+    suite = tiny_suite(victims=victims, derived=(Derived("int8", "quantise(int8)"),), crossed=True)
+    copies = [suspect.kinds for suspect in suite.suspects() if suspect.label == "int8"]
+    assert copies == [
+        {0: "derived", 1: "sibling", 2: "independent"},
+        {1: "derived", 0: "sibling", 2: "independent"},
+        {2: "derived", 0: "independent", 1: "independent"},
+    ]
+    strangers = [suspect for suspect in suite.suspects() if suspect.group == "same"]
+    assert all(set(suspect.kinds.values()) == {"independent"} for suspect in strangers)
+    assert not any(suspect.family for suspect in strangers)
+    counted = [suspect.kinds[1] for suspect in replace(suite, siblings="independent").suspects()]
+    assert "sibling" not in counted

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from whorl.bench.suite import Kind
 from whorl.errors import InvalidFile, MissingExtra
 from whorl.storage import read_json, replacing
 
@@ -47,7 +48,7 @@ class Cell(BaseModel):
     scheme: str
     suspect: str
     group: str
-    kind: Literal["derived", "beyond", "independent"]
+    kind: Kind
     similarity: float
     accuracy: float
     damaged: bool
@@ -87,7 +88,7 @@ class Refusal(BaseModel):
     scheme: str
     suspect: str
     group: str
-    kind: Literal["derived", "beyond", "independent"]
+    kind: Kind
     family: str
     damaged: bool
     reason: str

@@ -7,14 +7,15 @@ stopped, and suites that share cells share the work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from whorl.bench.result import Cell, Extraction, Refusal, Result, describe_machine
-from whorl.bench.shadows import family_of
+from whorl.bench.result import Cell, Extraction, Model, Refusal, Result, describe_machine
 from whorl.bench.store import Store, cell_key
 from whorl.bench.suite import Suite
 from whorl.bench.work import costs_path, extract, judge
@@ -45,22 +46,12 @@ class _Job:
     path: str
 
 
-@dataclass(frozen=True)
-class _Suspect:
-    """One model under test, and the victim it belongs to (None: independent of all)."""
-
-    recipe: Recipe
-    label: str
-    group: str
-    kind: str
-    victim: int | None
-
-
 def run(
     suite: Suite,
     *,
     folder: Path,
     schemes: str = "*",
+    removals: str = "*",
     workers: int = 0,
     device: str = "cpu",
     progress: Progress = lambda *_: None,
@@ -70,12 +61,15 @@ def run(
     Parameters:
         folder: the cache: models, fingerprints and the store of results.
         schemes: comma-separated wildcards over the columns.
+        removals: the same over the rows: their labels, removals or families.
         workers: processes; 0 for one per core.
         device: where nets train and answer.
     """
     columns = [name for name in suite.schemes if any(fnmatch(name, mask.strip()) for mask in schemes.split(","))]
     if not columns:
         raise UsageError(f"no scheme of {suite.name} matches {schemes!r}. It has {', '.join(suite.schemes)}.")
+    if removals != "*":
+        suite = suite.attacked(removals)
     if any(SCHEMES.make(suite.schemes[column]).needs_pool for column in columns):
         suite.refuse_overlap()
     zoo, store = Zoo(folder, device=device), Store(folder / "results.sqlite")
@@ -114,7 +108,40 @@ def run(
         layout=suite.layout,
         refusals=refusals,
         shadow_families=suite.shadows.families(suite.victims[0]),
+        models=_models(suite, zoo),
+        date=datetime.now(UTC).date().isoformat(),
+        command=_command(suite, schemes, removals),
+        removals=removals,
     )
+
+
+def _command(suite: Suite, schemes: str, removals: str) -> str:
+    """What a reader types to run the same."""
+    words = ["whorl bench run", suite.name]
+    words += ["--limit", str(suite.limit)] if suite.limit else []
+    for option, masks in (("--schemes", schemes), ("--removals", removals)):
+        words += [option, shlex.quote(masks)] if masks != "*" else []
+    return " ".join(words)
+
+
+def _models(suite: Suite, zoo: Zoo) -> list[Model]:
+    """The victims and every suspect, as their cards have them."""
+    named = [(f"victim {number + 1}", "victim", "", victim) for number, victim in enumerate(suite.victims)]
+    named += [(suspect.label, suspect.group, suspect.family, suspect.recipe) for suspect in suite.suspects()]
+    return [
+        Model(
+            label=label,
+            role=role,
+            family=family,
+            recipe=card.recipe,
+            accuracy=card.accuracy,
+            agreement=card.agreement,
+            damaged=card.damaged,
+            queries=card.queries,
+            seconds=card.seconds,
+        )
+        for label, role, family, card in ((*names, zoo.card(recipe)) for *names, recipe in named)
+    ]
 
 
 def _jobs(suite: Suite, columns: list[str], folder: Path) -> list[_Job]:
@@ -183,26 +210,16 @@ def _costs(path: str) -> dict[str, float]:
     return read_json(costs) if costs.is_file() else {}
 
 
-def _suspects(suite: Suite) -> Iterator[_Suspect]:
-    for index, victim in enumerate(suite.victims):
-        for row in suite.derived:
-            kind = "beyond" if row.beyond else "derived"
-            yield _Suspect(victim.then(row.removal), row.label, row.label, kind, index)
-    for group, recipes in suite.independents.items():
-        for number, recipe in enumerate(recipes):
-            yield _Suspect(recipe, f"{group} {number + 1}", group, "independent", None)
-
-
 def _judge_all(
     suite: Suite, jobs: list[_Job], folder: Path, device: str, workers: int, progress: Progress, store: Store
 ) -> tuple[list[Cell], list[Refusal]]:
-    suspects = list(_suspects(suite))
+    suspects = list(suite.suspects())
     zoo = Zoo(folder, device=device)
     identity = {job.path: digest_file(job.path) for job in jobs}
     keys: dict[tuple[int, str], str] = {}
     tasks: dict[Any, Task] = {}
     for position, suspect in enumerate(suspects):
-        asked = [job for job in jobs if suspect.victim in (None, job.victim)]
+        asked = [job for job in jobs if job.victim in suspect.kinds]
         for job in asked:
             keys[position, job.path] = cell_key(
                 format=FORMAT, suspect=suspect.recipe.digest, fingerprint=identity[job.path], alpha=suite.alpha
@@ -229,8 +246,8 @@ def _judge_all(
             answer = store.get(keys[position, job.path])
             model = {
                 "group": suspect.group,
-                "kind": suspect.kind,
-                "family": family_of(suspect.recipe),
+                "kind": suspect.kinds[job.victim],
+                "family": suspect.family,
                 "damaged": card.damaged,
             }
             if "refused" in answer:

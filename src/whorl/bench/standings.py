@@ -28,7 +28,9 @@ class Standing:
     of removal. ``tpr`` is the share of copies above every independent model: the true-positive rate at the smallest
     realisable false-positive rate. ``aruc`` exists only for similarities in [0, 1]. ``seen`` names the families that
     the scheme's shadow models went through, so that its figures there are not of unseen attacks. ``inputs`` are asked
-    of each suspect; ``needed`` is the median number of queries to a verdict of derived.
+    of each suspect; ``needed`` is the median number of queries to a verdict of derived. ``siblings`` counts the
+    suspects called derived among those that share an ancestor with the victim and are neither copies nor independent;
+    None where there are none.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Standing:
     verification_seconds: float
     peak_mib: float | None
     refused: int
+    siblings: Share | None = None
 
 
 def standings(result: Result) -> list[Standing]:
@@ -70,8 +73,9 @@ def _standing(result: Result, column: str) -> Standing:
     unit = all(0 <= cell.similarity <= 1 for cell in cells)
     least = 0.0 if unit else min(cell.similarity for cell in cells) - 1
     scored = [_Scored(cell, cell.similarity) for cell in cells] + [_Scored(refusal, least) for refusal in refused]
-    kept = [each for each in scored if each.of.kind != "independent" and not each.of.damaged]
+    kept = [each for each in scored if each.of.kind in ("derived", "beyond") and not each.of.damaged]
     strangers = [each for each in scored if each.of.kind == "independent"]
+    siblings = [each for each in scored if each.of.kind == "sibling"]
     made = [extraction for extraction in result.extractions if extraction.scheme == column]
     scheme = SCHEMES.make(made[0].expression)
     peaks = [extraction.peak_mib for extraction in made if extraction.peak_mib is not None]
@@ -99,6 +103,7 @@ def _standing(result: Result, column: str) -> Standing:
         verification_seconds=float(np.median([cell.seconds for cell in cells])),
         peak_mib=max(peaks) if peaks else None,
         refused=len(refused),
+        siblings=share_of([_derived(each) for each in siblings]) if siblings else None,
     )
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from typing import Literal
 
-from whorl.bench.shadows import Shadows
+from whorl.bench.shadows import Shadows, family_of
 from whorl.catalog import Catalog
 from whorl.errors import UsageError
+from whorl.expressions import parse
+from whorl.removals import REMOVALS
 from whorl.zoo.recipe import Recipe
 
-__all__ = ["SUITES", "Derived", "Suite"]
+__all__ = ["SUITES", "Derived", "Kind", "Suite", "Suspect"]
+
+Kind = Literal["derived", "beyond", "sibling", "independent"]
+"""What a suspect is to a victim; ``beyond`` is a copy that the paper does not claim to recognise."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,22 @@ class Derived:
     label: str
     removal: str
     beyond: bool = False
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A model under test: ``kinds`` says by victim what it is, for those whose fingerprints it meets."""
+
+    recipe: Recipe
+    label: str
+    group: str
+    kinds: Mapping[int, Kind]
+
+    @property
+    def family(self) -> str:
+        """Family of the removal that made it from a victim; empty for a model that nobody's copy is."""
+        copied = any(kind in ("derived", "beyond") for kind in self.kinds.values())
+        return family_of(self.recipe) if copied else ""
 
 
 @dataclass(frozen=True)
@@ -43,6 +65,10 @@ class Suite:
         budgets: column label to its number of queries, where it is not ``budget``.
         chosen: the column whose scheme is that of the sweep with the best ARUC on calibration models alone.
         alpha: accepted false-accusation rate of verdicts.
+        crossed: whether the copies of one victim are also held against the fingerprints of the others.
+        siblings: what a suspect is that shares its first step with a victim without being made from it: ``apart``,
+            shown and never averaged in, since whether that makes it a copy is a matter of definition; or
+            ``independent``.
         paper: row or group label to column label to the paper's own figure, as text.
     """
 
@@ -64,6 +90,8 @@ class Suite:
     limit: int = 0
     layout: Literal["paper", "field"] = "paper"
     shadows: Shadows = field(default_factory=Shadows)
+    crossed: bool = False
+    siblings: Literal["apart", "independent"] = "apart"
 
     def limited(self, limit: int) -> Suite:
         """At most ``limit`` victims, rows, and models per group: a smaller study that says so."""
@@ -77,6 +105,59 @@ class Suite:
             known=self.known[:limit],
             limit=limit,
         )
+
+    def attacked(self, masks: str) -> Suite:
+        """Only the rows whose label, removal or family matches one of the comma-separated wildcards.
+
+        Raises `UsageError` naming the removals there are.
+        """
+        wanted = [mask.strip() for mask in masks.split(",")]
+
+        def matches(row: Derived) -> bool:
+            last = parse(row.removal.rpartition("->")[2])
+            names = (row.label, last.name, str(getattr(REMOVALS[last.name], "family", "")))
+            return any(fnmatch(name, mask) for name in names for mask in wanted)
+
+        kept = tuple(row for row in self.derived if matches(row))
+        if not kept:
+            known = sorted({parse(row.removal.rpartition("->")[2]).name for row in self.derived})
+            raise UsageError(f"no removal of {self.name} matches {masks!r}. It has {', '.join(known)}.")
+        return replace(self, derived=kept)
+
+    def asking(self, budgets: tuple[int, ...]) -> Suite:
+        """Every scheme at each of these numbers of queries, as columns of their own."""
+        if not budgets or min(budgets) < 1:
+            raise UsageError(f"budgets are numbers of queries of at least 1, as in 50,100, not {list(budgets)}")
+        pairs = [(f"{name} @{budget}", text, budget) for name, text in self.schemes.items() for budget in budgets]
+        return replace(
+            self,
+            schemes={name: text for name, text, _ in pairs},
+            budgets={name: budget for name, _, budget in pairs},
+            sweep={},
+            chosen="",
+        )
+
+    def suspects(self) -> Iterator[Suspect]:
+        """Every model under test with the victims whose fingerprints it meets, and what it is to each of them."""
+        for index, victim in enumerate(self.victims):
+            for row in self.derived:
+                recipe = victim.then(row.removal)
+                kinds: dict[int, Kind] = {index: "beyond" if row.beyond else "derived"}
+                if self.crossed:
+                    kinds |= self._strange(recipe, without=index)
+                yield Suspect(recipe, row.label, row.label, kinds)
+        for group, recipes in self.independents.items():
+            for number, recipe in enumerate(recipes):
+                yield Suspect(recipe, f"{group} {number + 1}", group, self._strange(recipe, without=None))
+
+    def _strange(self, recipe: Recipe, without: int | None) -> dict[int, Kind]:
+        """What a model is to the victims that it was not made from."""
+        apart: Kind = "sibling" if self.siblings == "apart" else "independent"
+        return {
+            index: apart if recipe.root == victim.root else "independent"
+            for index, victim in enumerate(self.victims)
+            if index != without
+        }
 
     def budget_of(self, column: str) -> int:
         """Queries of that column's fingerprints."""

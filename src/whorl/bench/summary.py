@@ -90,6 +90,7 @@ def summarise(result: Result) -> Summary:
 def _column(result: Result, name: str, scheme: str) -> Column:
     cells = [cell for cell in result.cells if cell.scheme == scheme]
     extractions = [extraction for extraction in result.extractions if extraction.scheme == scheme]
+    copies = [cell for cell in cells if cell.kind in ("derived", "beyond")]
     paper = [cell for cell in cells if cell.kind == "derived" and not cell.damaged]
     strangers = [cell for cell in cells if cell.kind == "independent"]
     beyond = [cell for cell in cells if cell.kind == "beyond" and not cell.damaged]
@@ -98,7 +99,7 @@ def _column(result: Result, name: str, scheme: str) -> Column:
     return Column(
         name=name,
         expression=extractions[0].expression,
-        rows={row: _range([cell for cell in cells if cell.group == row]) for row in result.rows},
+        rows={row: _range([cell for cell in copies if cell.group == row]) for row in result.rows},
         groups={group: _range([cell for cell in cells if cell.group == group]) for group in result.groups},
         seconds=float(np.mean([extraction.seconds for extraction in extractions])),
         converged=float(np.mean(converged)) if converged else None,

@@ -35,6 +35,8 @@ def run(
     suite: Annotated[str, typer.Argument(help="Name of a suite, as in ipguard/textures.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the result as JSON.")] = None,
     schemes: Annotated[str, typer.Option(help="Columns to run, with wildcards, as in 'ipguard,a*'.")] = "*",
+    removals: Annotated[str, typer.Option(help="Rows to run, with wildcards, as in 'extract,prune*'.")] = "*",
+    budgets: Annotated[str, typer.Option(help="Numbers of queries, as in 50,100; the suite's own by default.")] = "",
     limit: Annotated[int, typer.Option(help="At most so many victims, rows and models per group; 0 for all.")] = 0,
     jobs: Jobs = 0,
     device: Device = "cpu",
@@ -55,9 +57,13 @@ def run(
     chosen = SUITES[suite]()
     if limit:
         chosen = chosen.limited(limit)
+    if budgets:
+        chosen = chosen.asking(_numbers(budgets))
     with bar(quiet) as show:
         folder = cache or default_cache()
-        result = run_suite(chosen, folder=folder, schemes=schemes, workers=jobs, device=device, progress=show)
+        result = run_suite(
+            chosen, folder=folder, schemes=schemes, removals=removals, workers=jobs, device=device, progress=show
+        )
     if output is not None:
         write_result(result, output)
         if not quiet:
@@ -91,6 +97,15 @@ def export(
         raise UsageError(f"cells are exported as .parquet or .json, not {output.suffix or 'without a suffix'}")
     writers[output.suffix](read_result(result), output)
     typer.echo(str(output))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    from whorl.errors import UsageError
+
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() for word in words):
+        raise UsageError(f"budgets are numbers of queries, as in 50,100, not {text!r}")
+    return tuple(int(word) for word in words)
 
 
 def _show(result: Any, as_json: bool) -> None:
