@@ -83,20 +83,20 @@ def cluster_bootstrap_difference(
     return _percentile(lambda drawn: left(drawn) - right(drawn), len(one), generator, replicates, confidence)
 
 
-_Measure: TypeAlias = Callable[[NDArray[np.int64]], float]  # indices of the drawn clusters -> value
+_Measure: TypeAlias = Callable[[NDArray[np.int64]], Scores]  # indices of drawn clusters [replicates, k] -> values
 
 
 def _pooled(statistic: Statistic, clusters: _Checked) -> _Measure:
-    def measure(drawn: NDArray[np.int64]) -> float:
+    def one(drawn: NDArray[np.int64]) -> float:
         positives, negatives = zip(*(clusters[int(index)] for index in drawn), strict=True)
         return statistic(np.concatenate(positives), np.concatenate(negatives))
 
-    return measure
+    return lambda draws: np.array([one(drawn) for drawn in draws])
 
 
 def _averaged(statistic: Statistic, clusters: _Checked) -> _Measure:
     values = np.array([statistic(positives, negatives) for positives, negatives in clusters])
-    return lambda drawn: float(values[drawn].mean())
+    return lambda draws: values[draws].mean(axis=1)
 
 
 def _percentile(
@@ -104,8 +104,8 @@ def _percentile(
 ) -> ClusterEstimate:
     level = one_sided_level(confidence)
     draws = generator.integers(clusters, size=(replicates, clusters))
-    low, high = np.quantile([measure(drawn) for drawn in draws], [1 - level, level])
-    return ClusterEstimate(measure(np.arange(clusters)), Interval(float(low), float(high)), clusters)
+    low, high = np.quantile(measure(draws), [1 - level, level])
+    return ClusterEstimate(float(measure(np.arange(clusters)[None])[0]), Interval(float(low), float(high)), clusters)
 
 
 def _check(clusters: Sequence[Cluster]) -> _Checked:
