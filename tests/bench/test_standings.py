@@ -140,6 +140,14 @@ def test_costs_and_access(result):
     assert wide.seen == ()  # ipguard learns from no pool
 
 
+def test_a_result_is_read_without_the_plug_in_that_made_it(result):
+    made = [extraction(victim, "wide", "somebody-elses(depth=3)") for victim in (0, 1)]
+    changed = result.model_copy(update={"extractions": [*result.extractions[:2], *made]})
+    row = named(changed)["wide"]
+    assert (row.victim_access, row.suspect_access, row.expression) == ("", "", "somebody-elses(depth=3)")
+    assert row.auc == named(result)["wide"].auc
+
+
 def test_one_victim_has_an_interval_of_its_own(result):
     alone = result.model_copy(
         update={

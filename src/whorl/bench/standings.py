@@ -13,6 +13,7 @@ import numpy as np
 
 from whorl.bench.result import Cell, Refusal, Result
 from whorl.bench.summary import Share, share_of
+from whorl.errors import UsageError
 from whorl.metrics import ClusterEstimate, Interval, Scores, aruc, auc, auc_interval, cluster_bootstrap
 from whorl.metrics import tpr_at_fpr as operating_point
 from whorl.schemes import SCHEMES
@@ -30,7 +31,7 @@ class Standing:
     the scheme's shadow models went through, so that its figures there are not of unseen attacks. ``inputs`` are asked
     of each suspect; ``needed`` is the median number of queries to a verdict of derived. ``siblings`` counts the
     suspects called derived among those that share an ancestor with the victim and are neither copies nor independent;
-    None where there are none.
+    None where there are none. Access is empty where the scheme is a plug-in that is not installed here.
     """
 
     name: str
@@ -77,7 +78,7 @@ def _standing(result: Result, column: str) -> Standing:
     strangers = [each for each in scored if each.of.kind == "independent"]
     siblings = [each for each in scored if each.of.kind == "sibling"]
     made = [extraction for extraction in result.extractions if extraction.scheme == column]
-    scheme = SCHEMES.make(made[0].expression)
+    victim_access, suspect_access, learns = _needs(made[0].expression)
     peaks = [extraction.peak_mib for extraction in made if extraction.peak_mib is not None]
     needed = [each.of.needed for each in kept if isinstance(each.of, Cell) and each.of.decision == "derived"]
 
@@ -88,13 +89,13 @@ def _standing(result: Result, column: str) -> Standing:
     return Standing(
         name=column,
         expression=made[0].expression,
-        victim_access=max(scheme.needs_victim, scheme.needs_suspect).name.lower(),
-        suspect_access=scheme.needs_suspect.name.lower(),
+        victim_access=victim_access,
+        suspect_access=suspect_access,
         auc=estimate(auc),
         aruc=estimate(aruc) if unit else None,
         tpr=estimate(_above_all),
         families={family: estimate(auc, family) for family in dict.fromkeys(each.of.family for each in kept)},
-        seen=tuple(result.shadow_families) if scheme.needs_pool else (),
+        seen=tuple(result.shadow_families) if learns else (),
         flagged=share_of([_derived(each) for each in kept]),
         accused=share_of([_derived(each) for each in strangers]),
         inputs=made[0].inputs,
@@ -105,6 +106,16 @@ def _standing(result: Result, column: str) -> Standing:
         refused=len(refused),
         siblings=share_of([_derived(each) for each in siblings]) if siblings else None,
     )
+
+
+def _needs(expression: str) -> tuple[str, str, bool]:
+    """Access to the victim and to the suspect, and whether it learns from shadow models."""
+    try:
+        scheme = SCHEMES.make(expression)
+    except UsageError:  # somebody else's plug-in, whose result may be read without it
+        return "", "", False
+    victim = max(scheme.needs_victim, scheme.needs_suspect)
+    return victim.name.lower(), scheme.needs_suspect.name.lower(), scheme.needs_pool
 
 
 def _derived(each: _Scored) -> bool:
