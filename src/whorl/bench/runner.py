@@ -7,7 +7,6 @@ stopped, and suites that share cells share the work.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from typing import Any
 
 from whorl.bench.result import Cell, Extraction, Model, Refusal, Result, describe_machine
 from whorl.bench.store import Store, cell_key
-from whorl.bench.suite import Suite
+from whorl.bench.suite import Suite, Suspect
 from whorl.bench.work import costs_path, extract, judge
 from whorl.data import SOURCES
 from whorl.errors import UsageError
@@ -26,7 +25,7 @@ from whorl.storage import digest_file, read_fingerprint, read_json
 from whorl.types import Fingerprint
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import Recipe
-from whorl.zoo.workers import Task, run_tasks
+from whorl.zoo.workers import Task, Workers, gpus_of, run_tasks
 
 __all__ = ["Progress", "run"]
 
@@ -52,8 +51,9 @@ def run(
     folder: Path,
     schemes: str = "*",
     removals: str = "*",
-    workers: int = 0,
+    workers: Workers = 0,
     device: str = "cpu",
+    command: str = "",
     progress: Progress = lambda *_: None,
 ) -> Result:
     """Run a suite, or what is left of it.
@@ -62,8 +62,9 @@ def run(
         folder: the cache: models, fingerprints and the store of results.
         schemes: comma-separated wildcards over the columns.
         removals: the same over the rows: their labels, removals or families.
-        workers: processes; 0 for one per core.
+        workers: processes; 0 for one per core; or the address of a Ray cluster.
         device: where nets train and answer.
+        command: what to type to run the same, for the record.
     """
     columns = [name for name in suite.schemes if any(fnmatch(name, mask.strip()) for mask in schemes.split(","))]
     if not columns:
@@ -72,6 +73,7 @@ def run(
         suite = suite.attacked(removals)
     if any(SCHEMES.make(suite.schemes[column]).needs_pool for column in columns):
         suite.refuse_overlap()
+    folder = folder.absolute()  # a node of a cluster stands elsewhere
     zoo, store = Zoo(folder, device=device), Store(folder / "results.sqlite")
     total = len({recipe.digest for recipe in suite.recipes()})
     left = len(zoo.missing(suite.recipes()))
@@ -96,7 +98,7 @@ def run(
         columns=columns,
         chosen=suite.chosen if suite.chosen in columns else "",
         sweep={str(k): expression for k, expression in suite.sweep.items()},
-        rows=[row.label for row in suite.derived],
+        rows=list(dict.fromkeys(row.group or row.label for row in suite.derived)),
         groups=list(suite.independents),
         victims=[str(victim) for victim in suite.victims],
         victim_accuracy=[zoo.card(victim).accuracy for victim in suite.victims],
@@ -110,18 +112,9 @@ def run(
         shadow_families=suite.shadows.families(suite.victims[0]),
         models=_models(suite, zoo),
         date=datetime.now(UTC).date().isoformat(),
-        command=_command(suite, schemes, removals),
+        command=command,
         removals=removals,
     )
-
-
-def _command(suite: Suite, schemes: str, removals: str) -> str:
-    """What a reader types to run the same."""
-    words = ["whorl bench run", suite.name]
-    words += ["--limit", str(suite.limit)] if suite.limit else []
-    for option, masks in (("--schemes", schemes), ("--removals", removals)):
-        words += [option, shlex.quote(masks)] if masks != "*" else []
-    return " ".join(words)
 
 
 def _models(suite: Suite, zoo: Zoo) -> list[Model]:
@@ -172,17 +165,18 @@ def _pool_key(suite: Suite, victim: Recipe) -> list[str]:
 
 
 def _extract_all(
-    suite: Suite, jobs: list[_Job], folder: Path, device: str, workers: int, progress: Progress
+    suite: Suite, jobs: list[_Job], folder: Path, device: str, workers: Workers, progress: Progress
 ) -> list[Extraction]:
     tasks: dict[Any, Task] = {}
     for job in jobs:
         if job.path not in tasks and not Path(job.path).is_file():
             budget = suite.budget_of(job.column)
             arguments = (suite, job.victim, job.expression, budget, job.path, str(folder), device)
-            tasks[job.path] = Task(extract, arguments)
+            name = f"{job.expression} on {suite.victims[job.victim]}"
+            tasks[job.path] = Task(extract, arguments, name=name, gpus=gpus_of(device))
     done = len(jobs) - len(tasks)
     progress("fingerprints", done, len(jobs))
-    for _ in run_tasks(tasks, workers=workers):
+    for _ in run_tasks(tasks, workers=workers, folder=folder):
         done += 1
         progress("fingerprints", done, len(jobs))
     return [_extraction(job, read_fingerprint(job.path)) for job in jobs]
@@ -211,39 +205,26 @@ def _costs(path: str) -> dict[str, float]:
 
 
 def _judge_all(
-    suite: Suite, jobs: list[_Job], folder: Path, device: str, workers: int, progress: Progress, store: Store
+    suite: Suite, jobs: list[_Job], folder: Path, device: str, workers: Workers, progress: Progress, store: Store
 ) -> tuple[list[Cell], list[Refusal]]:
     suspects = list(suite.suspects())
-    zoo = Zoo(folder, device=device)
-    identity = {job.path: digest_file(job.path) for job in jobs}
-    keys: dict[tuple[int, str], str] = {}
-    tasks: dict[Any, Task] = {}
-    for position, suspect in enumerate(suspects):
-        asked = [job for job in jobs if job.victim in suspect.kinds]
-        for job in asked:
-            keys[position, job.path] = cell_key(
-                format=FORMAT, suspect=suspect.recipe.digest, fingerprint=identity[job.path], alpha=suite.alpha
-            )
-        # Two columns may share a fingerprint; it is asked once.
-        missing = tuple(dict.fromkeys(job.path for job in asked if keys[position, job.path] not in store))
-        if missing:
-            tasks[position] = Task(judge, (str(suspect.recipe), missing, suite.alpha, str(folder), device))
+    keys = _keys(suspects, jobs, suite.alpha)
+    tasks = _judgements(suspects, keys, store, (suite.alpha, str(folder), device))
     done = len(suspects) - len(tasks)
     progress("suspects", done, len(suspects))
-    for position, answers in run_tasks(tasks, workers=workers):
-        for path, answer in answers.items():
-            store.put(keys[int(str(position)), path], answer)
+    for position, answers in run_tasks(tasks, workers=workers, folder=folder):
+        asked = keys[int(str(position))]
+        store.put_many({asked[path]: answer for path, answer in answers.items()})
         done += 1
         progress("suspects", done, len(suspects))
     cells: list[Cell] = []
     refusals: list[Refusal] = []
-    for position, suspect in enumerate(suspects):
-        card = zoo.card(suspect.recipe)
-        for job in jobs:
-            if (position, job.path) not in keys:
-                continue
+    zoo = Zoo(folder, device=device)
+    for suspect, asked in zip(suspects, keys, strict=True):
+        card, answers = zoo.card(suspect.recipe), store.get_many(asked.values())
+        for job in (job for job in jobs if job.victim in suspect.kinds):
             about = {"victim": job.victim, "scheme": job.column, "suspect": suspect.label}
-            answer = store.get(keys[position, job.path])
+            answer = answers[asked[job.path]]
             model = {
                 "group": suspect.group,
                 "kind": suspect.kinds[job.victim],
@@ -255,3 +236,35 @@ def _judge_all(
             else:
                 cells.append(Cell(**about, **model, accuracy=card.accuracy, **answer))
     return cells, refusals
+
+
+def _keys(suspects: list[Suspect], jobs: list[_Job], alpha: float) -> list[dict[str, str]]:
+    """Of each suspect: the fingerprints it meets, by path, and the keys of its cells.
+
+    Two columns may share a fingerprint; it is asked once.
+    """
+    identity = {job.path: digest_file(job.path) for job in jobs}
+    return [
+        {
+            job.path: cell_key(
+                format=FORMAT, suspect=suspect.recipe.digest, fingerprint=identity[job.path], alpha=alpha
+            )
+            for job in jobs
+            if job.victim in suspect.kinds
+        }
+        for suspect in suspects
+    ]
+
+
+def _judgements(
+    suspects: list[Suspect], keys: list[dict[str, str]], store: Store, rest: tuple[float, str, str]
+) -> dict[Any, Task]:
+    """One task for each suspect that has cells left, so that a worker opens a model once for all of them."""
+    missing = store.missing(key for asked in keys for key in asked.values())
+    tasks: dict[Any, Task] = {}
+    for position, (suspect, asked) in enumerate(zip(suspects, keys, strict=True)):
+        paths = tuple(path for path, key in asked.items() if key in missing)
+        if paths:
+            recipe = str(suspect.recipe)
+            tasks[position] = Task(judge, (recipe, paths, *rest), name=recipe, gpus=gpus_of(rest[-1]))
+    return tasks

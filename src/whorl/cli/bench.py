@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from whorl.cli.console import bar, checked_device, guarded, out, print_json, say
-from whorl.cli.options import Cache, Device, Jobs, Json, Quiet
+from whorl.cli.options import Cache, Cluster, Device, Jobs, Json, Quiet
 
 __all__ = ["app"]
 
@@ -39,6 +39,7 @@ def run(
     budgets: Annotated[str, typer.Option(help="Numbers of queries, as in 50,100; the suite's own by default.")] = "",
     limit: Annotated[int, typer.Option(help="At most so many victims, rows and models per group; 0 for all.")] = 0,
     jobs: Jobs = 0,
+    cluster: Cluster = "",
     device: Device = "cpu",
     cache: Cache = None,
     as_json: Json = False,
@@ -62,7 +63,14 @@ def run(
     with bar(quiet) as show:
         folder = cache or default_cache()
         result = run_suite(
-            chosen, folder=folder, schemes=schemes, removals=removals, workers=jobs, device=device, progress=show
+            chosen,
+            folder=folder,
+            schemes=schemes,
+            removals=removals,
+            workers=cluster or jobs,
+            device=device,
+            command=_command("run", suite, schemes=schemes, removals=removals, budgets=budgets, limit=limit),
+            progress=show,
         )
     if output is not None:
         write_result(result, output)
@@ -71,15 +79,68 @@ def run(
     _show(result, as_json)
 
 
+@app.command("grid")
+@guarded
+def grid(
+    suite: Annotated[str, typer.Argument(help="Name of a suite, as in sacbench/tiny.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the figures as JSON.")] = None,
+    cells: Annotated[Path | None, typer.Option(help="Also write every similarity, as .parquet.")] = None,
+    schemes: Annotated[
+        str, typer.Option(help="Points of the grid, with wildcards, as in 'negative+*,*+hamming'.")
+    ] = "*",
+    removals: Annotated[str, typer.Option(help="Rows to run, with wildcards, as in 'extract,prune*'.")] = "*",
+    budgets: Annotated[str, typer.Option(help="Numbers of inputs to ask.")] = "50,100,200",
+    seeds: Annotated[int, typer.Option(min=1, help="How often queries are drawn.")] = 3,
+    limit: Annotated[int, typer.Option(help="At most so many victims, rows and models per group; 0 for all.")] = 0,
+    jobs: Jobs = 0,
+    device: Device = "cpu",
+    cache: Cache = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run every combination of queries, representation and similarity over a suite, and print the best.
+
+    Example: whorl bench grid sacbench/tiny --schemes '*negative*' --budgets 50,100 -o grid.json
+    """
+    import time
+
+    from whorl.bench.grid import plan, run_grid
+    from whorl.bench.grid_result import figures, write_grid, write_similarities
+    from whorl.bench.suite import SUITES
+    from whorl.zoo.cache import default_cache
+
+    checked_device(device)
+    chosen = SUITES[suite]()
+    chosen = chosen.limited(limit) if limit else chosen
+    chosen = chosen.attacked(removals) if removals != "*" else chosen
+    points = plan(chosen, schemes=schemes, budgets=_numbers(budgets), seeds=seeds)
+    started = time.perf_counter()
+    with bar(quiet) as show:
+        found = run_grid(points, folder=cache or default_cache(), workers=jobs, device=device, progress=show)
+    wall = time.perf_counter() - started
+    command = _command("grid", suite, schemes=schemes, removals=removals, budgets=budgets, seeds=seeds, limit=limit)
+    result = figures(points, found, command=command, wall_seconds=wall, device=device)
+    if output is not None:
+        write_grid(result, output)
+    if cells is not None:
+        write_similarities(points, found, cells)
+    _show_grid(result, as_json)
+
+
 @app.command("show")
 @guarded
 def show(
     result: Annotated[Path, typer.Argument(help="A result written by whorl bench run.")], as_json: Json = False
 ) -> None:
     """Print the table of a result."""
+    from whorl.bench.grid_result import read_grid
     from whorl.bench.result import read_result
+    from whorl.storage import read_json
 
-    _show(read_result(result), as_json)
+    if read_json(result).get("kind") == "grid":
+        _show_grid(read_grid(result), as_json)
+    else:
+        _show(read_result(result), as_json)
 
 
 @app.command("export")
@@ -97,6 +158,26 @@ def export(
         raise UsageError(f"cells are exported as .parquet or .json, not {output.suffix or 'without a suffix'}")
     writers[output.suffix](read_result(result), output)
     typer.echo(str(output))
+
+
+def _command(verb: str, suite: str, **options: object) -> str:
+    """What a reader types to run the same."""
+    import shlex
+
+    words = ["whorl", "bench", verb, suite]
+    for name, value in options.items():
+        words += [f"--{name}", str(value)] if value not in ("*", "", 0) else []
+    return shlex.join(words)
+
+
+def _show_grid(result: Any, as_json: bool) -> None:
+    from whorl.cli.standings import grid_table
+
+    if as_json:
+        print_json(result.model_dump())
+        return
+    for table in grid_table(result):
+        out.print(table)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Architecture", "Cache", "Classes", "Device", "Jobs", "Json", "Quiet", "Set", "Shape", "TrustCode"]
+__all__ = [
+    "Architecture",
+    "Cache",
+    "Classes",
+    "Cluster",
+    "Device",
+    "Jobs",
+    "Json",
+    "Quiet",
+    "Set",
+    "Shape",
+    "TrustCode",
+]
 
 Architecture = Annotated[
     str | None, typer.Option(help="Architecture of bare weights: 'resnet8(width=8)' or module:callable.")
@@ -25,4 +37,10 @@ Cache = Annotated[
     Path | None, typer.Option(help="Where models, fingerprints and results are kept. [$WHORL_CACHE or ~/.cache/whorl]")
 ]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=0, help="Worker processes; 0 for one per core.")]
+Cluster = Annotated[
+    str,
+    typer.Option(
+        help="Run on the Ray cluster at HOST:PORT ('auto': the one this node is of), whose nodes share --cache."
+    ),
+]
 Device = Annotated[str, typer.Option(help="Where nets train and answer: cpu, cuda, mps.")]

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from whorl.cli.console import bar, checked_device, guarded, out, print_json
-from whorl.cli.options import Cache, Device, Jobs, Json, Quiet
+from whorl.cli.options import Cache, Cluster, Device, Jobs, Json, Quiet
 
 __all__ = ["app"]
 
@@ -25,6 +25,7 @@ RecipeText = Annotated[str, typer.Argument(help="As in 'train(resnet8(width=8), 
 def build(
     recipes: Annotated[list[str], typer.Argument(help="Recipes; ancestors are built first.")],
     jobs: Jobs = 0,
+    cluster: Cluster = "",
     device: Device = "cpu",
     cache: Cache = None,
     as_json: Json = False,
@@ -44,7 +45,7 @@ def build(
             done += 1
             show("models", done, len(missing))
 
-        zoo.build(wanted, workers=jobs, progress=built)
+        zoo.build(wanted, workers=cluster or jobs, progress=built)
     cards = [zoo.card(recipe).model_dump() for recipe in wanted]
     if as_json:
         print_json(cards)

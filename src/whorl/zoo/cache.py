@@ -23,7 +23,7 @@ from whorl.oracles.torch import TorchOracle
 from whorl.removals import REMOVALS
 from whorl.storage import read_json, replacing, write_json
 from whorl.zoo.recipe import Recipe, Train, parse_recipe, split_step
-from whorl.zoo.workers import Task, run_tasks
+from whorl.zoo.workers import Task, Workers, gpus_of, run_tasks
 
 __all__ = ["Card", "Zoo", "default_cache"]
 
@@ -66,7 +66,7 @@ class Zoo:
     """A folder of models by recipe. Two processes may use it at once: files appear whole or not at all."""
 
     def __init__(self, folder: Path | None = None, *, device: str = "cpu") -> None:
-        self.folder = (folder or default_cache()) / "zoo"
+        self.folder = (folder or default_cache()).absolute() / "zoo"
         self.device = device
 
     def path(self, recipe: Recipe) -> Path:
@@ -124,19 +124,21 @@ class Zoo:
         return wanted
 
     def build(
-        self, recipes: Iterable[Recipe], *, workers: int = 0, progress: Callable[[Recipe], None] = lambda _: None
+        self, recipes: Iterable[Recipe], *, workers: Workers = 0, progress: Callable[[Recipe], None] = lambda _: None
     ) -> None:
-        """Build what is missing, ancestors first, over the cores. A killed build goes on where it stopped."""
+        """Build what is missing, ancestors first, over cores or a cluster. A killed build goes on where it stopped."""
         wanted = self.missing(recipes)
         tasks = {
             digest: Task(
                 _build_one,
                 (str(recipe), str(self.folder.parent), self.device),
                 (recipe.parent.digest,) if recipe.parent else (),
+                name=str(recipe),
+                gpus=gpus_of(self.device),
             )
             for digest, recipe in wanted.items()
         }
-        for digest, _ in run_tasks(tasks, workers=workers):
+        for digest, _ in run_tasks(tasks, workers=workers, folder=self.folder.parent):
             progress(wanted[str(digest)])
 
 
