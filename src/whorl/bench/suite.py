@@ -24,12 +24,14 @@ Kind = Literal["derived", "beyond", "sibling", "independent"]
 class Derived:
     """One row of positives: what was done to the victim.
 
-    ``beyond`` marks removals that the paper does not claim to survive; they are shown and never averaged in.
+    ``beyond`` marks removals that the paper does not claim to survive; they are shown and never averaged in. ``group``
+    joins rows that a table shows as one; a row of its own by default.
     """
 
     label: str
     removal: str
     beyond: bool = False
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class Suite:
                 kinds: dict[int, Kind] = {index: "beyond" if row.beyond else "derived"}
                 if self.crossed:
                     kinds |= self._strange(recipe, without=index)
-                yield Suspect(recipe, row.label, row.label, kinds)
+                yield Suspect(recipe, row.label, row.group or row.label, kinds)
         for group, recipes in self.independents.items():
             for number, recipe in enumerate(recipes):
                 yield Suspect(recipe, f"{group} {number + 1}", group, self._strange(recipe, without=None))

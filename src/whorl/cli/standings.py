@@ -8,11 +8,12 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from whorl.bench.grid_result import ALL, GridResult
 from whorl.bench.result import Result
 from whorl.bench.standings import Standing
 from whorl.metrics import ClusterEstimate
 
-__all__ = ["field_tables"]
+__all__ = ["field_tables", "grid_table"]
 
 
 def field_tables(result: Result, rows: list[Standing]) -> Iterator[RenderableType]:
@@ -31,6 +32,32 @@ def field_tables(result: Result, rows: list[Standing]) -> Iterator[RenderableTyp
     )
     if result.refusals:
         yield Text("A suspect that a scheme cannot be asked about counts as the least alike of all.", style="dim")
+
+
+def grid_table(result: GridResult, best: int = 30) -> Iterator[RenderableType]:
+    """The best combinations at the largest budget, by mean TPR over all copies; then the legend."""
+    largest = max(result.budgets)
+    rows = [figure for figure in result.figures if figure.budget == largest and figure.group == ALL]
+    rows.sort(key=lambda figure: (-figure.tpr, -figure.auc, figure.combination))
+    by_point = {(each.combination, each.budget, each.group): each for each in result.figures}
+    title = f"{result.suite}: {result.about}; {len(result.victims)} victims, {result.seeds} seeds"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("queries+representation+similarity")
+    names = [f"TPR @{budget}" for budget in result.budgets] + [f"AUC @{largest}", *result.groups]
+    for name in names:
+        table.add_column(name, justify="right")
+    for row in rows[:best]:
+        points = [(row.combination, budget, ALL) for budget in result.budgets]
+        groups = [(row.combination, largest, group) for group in result.groups]
+        rates = [f"{by_point[point].tpr:.2f}" for point in points]
+        each = [f"{by_point[point].tpr:.2f}" if point in by_point else "-" for point in groups]
+        table.add_row(row.combination, *rates, f"{row.auc:.3f}", *each)
+    yield table
+    yield Text(
+        f"{len(rows)} combinations, {result.costs.cells:,} cells; TPR at a false-positive rate of at most .05 against "
+        f"{result.independents} independent models, mean over victims and seeds, by row at {largest} inputs.",
+        style="dim",
+    )
 
 
 def _quality(title: str, rows: list[Standing]) -> Table:

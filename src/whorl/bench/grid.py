@@ -1,0 +1,292 @@
+"""The QuRD grid over a suite: queries x representation x similarity x budget x seed, with all that is shared done once.
+
+Paper: Godinot et al., *Queries, Representation & Detection*, AAAI 2025, arXiv 2412.13021. Two stages: queries are made
+once per victim, sampler and seed, for the largest budget; then every suspect is opened once and asked about each set
+once. All combinations of one set, at every budget, are computed from those answers.
+
+A budget counts inputs, so that pairs and masks cost what they ask. A smaller budget takes the first queries of the
+largest; samplers draw in random order, so these are queries of the smaller budget.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, Final
+
+from whorl.bench.store import Store, cell_key
+from whorl.bench.suite import Suite, Suspect
+from whorl.data import SOURCES
+from whorl.errors import AccessRefused, UsageError
+from whorl.oracles.base import Oracle
+from whorl.oracles.replayed import Replayed
+from whorl.schemes import SCHEMES, Scheme
+from whorl.schemes.grid import combinations
+from whorl.storage import digest_file, read_fingerprint, write_fingerprint
+from whorl.types import Access, Fingerprint
+from whorl.zoo.cache import Zoo
+from whorl.zoo.recipe import parse_recipe
+from whorl.zoo.workers import Task, run_tasks
+
+__all__ = ["Grid", "GridCells", "SetKey", "plan", "run_grid"]
+
+FORMAT: Final = 1  # part of every key; raised when a change of code changes results
+MASKS: Final = 10  # inputs of each masked picture, so that a budget of 10 is one of them
+Progress = Callable[[str, int, int], None]
+SetKey = tuple[int, str, int]
+"""(victim, queries by name, seed): what one set of queries is made for."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A suite with the points of the grid to compute.
+
+    Parameters:
+        combinations: names as in ``negative+labels+hamming``.
+        budgets: inputs asked of a suspect, ascending.
+        seeds: of the samplers.
+    """
+
+    suite: Suite
+    combinations: tuple[str, ...]
+    budgets: tuple[int, ...] = (50, 100, 200)
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    @property
+    def cells(self) -> int:
+        """How many similarities there are to compute."""
+        meetings = sum(len(suspect.kinds) for suspect in self.suite.suspects())
+        return meetings * len(self.combinations) * len(self.budgets) * len(self.seeds)
+
+    def sets(self) -> list[SetKey]:
+        """Every set of queries."""
+        names = dict.fromkeys(name.split("+")[0] for name in self.combinations)
+        return [(v, name, seed) for v in range(len(self.suite.victims)) for name in names for seed in self.seeds]
+
+
+@dataclass(frozen=True)
+class GridCells:
+    """What a run leaves: similarities by (set, suspect), and the seconds that models worked.
+
+    ``similarities`` maps (victim, suspect) to combination to budget to one value per seed, NaN where the suspect could
+    not be asked; ``seconds`` are those of sampling and of asking, ``inputs`` those asked of suspects.
+    """
+
+    suspects: tuple[Suspect, ...]
+    damaged: tuple[bool, ...]
+    similarities: Mapping[tuple[int, int], Mapping[str, Mapping[int, list[float]]]]
+    sampling_seconds: Mapping[SetKey, float]
+    asking_seconds: float
+    inputs: int
+
+
+def plan(suite: Suite, *, schemes: str = "*", budgets: Sequence[int] = (50, 100, 200), seeds: int = 3) -> Grid:
+    """The points of the grid whose name matches one of the comma-separated wildcards.
+
+    Points that learn from shadow models are left out; the paper has none. Raises `UsageError` where no point is left,
+    or for a budget that no set of masks fits in.
+    """
+    masks = [mask.strip() for mask in schemes.split(",")]
+    names = [point.name for point in combinations() if point.refusal is None]
+    kept = tuple(
+        name for name in names if any(fnmatch(name, mask) for mask in masks) and not SCHEMES.make(name).needs_pool
+    )
+    if not kept:
+        raise UsageError(f"no point of the grid matches {schemes!r}. Type: whorl schemes --grid")
+    if not budgets or min(budgets) < MASKS or seeds < 1:
+        raise UsageError(f"a grid has budgets of at least {MASKS} inputs and at least one seed")
+    return Grid(suite, kept, tuple(sorted(set(budgets))), tuple(range(seeds)))
+
+
+def run_grid(
+    grid: Grid, *, folder: Path, workers: int = 0, device: str = "cpu", progress: Progress = lambda *_: None
+) -> GridCells:
+    """Compute every cell, or what is left of them."""
+    suite, zoo, store = grid.suite, Zoo(folder, device=device), Store(folder / "results.sqlite")
+    suspects = tuple(suite.suspects())
+    _build(zoo, [*suite.victims, *(suspect.recipe for suspect in suspects)], workers, progress)
+    paths = {key: folder / "queries" / f"{_set_key(grid, key)}.safetensors" for key in grid.sets()}
+    wanted = {key: path for key, path in paths.items() if not path.is_file()}
+    largest = max(grid.budgets)
+    tasks = {key: Task(sample, (suite, *key, largest, str(path), str(folder), device)) for key, path in wanted.items()}
+    for _ in _counted("queries", len(paths), run_tasks(tasks, workers=workers), len(tasks), progress):
+        pass
+    keys, tasks = {}, {}
+    digests = {key: digest_file(str(path)) for key, path in paths.items()}
+    for number, suspect in enumerate(suspects):
+        asked = {key: str(path) for key, path in paths.items() if key[0] in suspect.kinds}
+        keys[number] = cell_key(
+            format=FORMAT,
+            grid=[digests[key] for key in asked],
+            suspect=suspect.recipe.digest,
+            combinations=grid.combinations,
+            budgets=grid.budgets,
+        )
+        if keys[number] not in store:
+            work = (str(suspect.recipe), asked, grid.combinations, grid.budgets, str(folder), device)
+            tasks[number] = Task(answer, work)
+    for number, document in _counted(
+        "suspects", len(suspects), run_tasks(tasks, workers=workers), len(tasks), progress
+    ):
+        store.put(keys[int(str(number))], document)
+    documents = [store.get(keys[number]) for number in range(len(suspects))]
+    return _collect(grid, zoo, suspects, paths, documents)
+
+
+def sample(
+    suite: Suite, victim: int, queries: str, seed: int, budget: int, path: str, folder: str, device: str
+) -> None:
+    """Make one set of queries and keep it with the victim's scores (runs in a worker)."""
+    scheme = SCHEMES.make(f"{queries}+scores+l2{_settings(queries)}")
+    oracle = Zoo(Path(folder), device=device).oracle(suite.victims[victim])
+    data = SOURCES.make(suite.data).load(scheme.part)
+    made = scheme.extract(oracle, data, budget=_count(queries, budget), seed=seed)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_fingerprint(made, path)
+
+
+def answer(
+    recipe: str,
+    sets: Mapping[SetKey, str],
+    names: Sequence[str],
+    budgets: Sequence[int],
+    folder: str,
+    device: str,
+) -> dict[str, Any]:
+    """Ask one suspect about every set once and compute all combinations at all budgets (runs in a worker)."""
+    suspect = Zoo(Path(folder), device=device).oracle(parse_recipe(recipe))
+    found: dict[str, Any] = {}
+    seconds, inputs = 0.0, 0
+    for (victim, queries, seed), path in sets.items():
+        fingerprint = read_fingerprint(path)
+        started = time.perf_counter()
+        observed = _asked(suspect, fingerprint)
+        seconds += time.perf_counter() - started
+        inputs += suspect.queries_spent
+        suspect.queries_spent = 0
+        for name in names:
+            if name.split("+")[0] == queries:
+                values = compared(name, fingerprint, observed, budgets)
+                found[f"{victim} {name} {seed}"] = values
+    return {"cells": found, "seconds": seconds, "inputs": inputs}
+
+
+def compared(
+    name: str, fingerprint: Fingerprint, observed: Oracle | None, budgets: Sequence[int]
+) -> list[float | None]:
+    """The similarity at each budget, from answers that are there; None where the suspect could not be asked."""
+    scheme = SCHEMES.make(f"{name}{_settings(name.split('+')[0])}")
+    victim = _replay(fingerprint, fingerprint.reference.values.flatten(0, -2), Access.LOGITS, fingerprint.classes)
+    values: list[float | None] = []
+    for budget in budgets:
+        count = _count(name.split("+")[0], budget)
+        try:
+            values.append(_similarity(scheme, fingerprint, victim, observed, count))
+        except (AccessRefused, UsageError):
+            values.append(None)
+    return values
+
+
+def _similarity(
+    scheme: Scheme, fingerprint: Fingerprint, victim: Oracle, observed: Oracle | None, count: int
+) -> float | None:
+    if observed is None:
+        return None
+    queries = fingerprint.queries[:count]
+    reference = scheme.represent(victim, queries)
+    shorter = replace(fingerprint, scheme=str(scheme), queries=queries, reference=reference)
+    return scheme.observe(shorter, observed).similarity
+
+
+def _asked(suspect: Oracle, fingerprint: Fingerprint) -> Oracle | None:
+    """The suspect's answers to a whole set, at the most that it grants; None where it takes other inputs."""
+    inputs = fingerprint.queries.inputs.flatten(0, -4)
+    if tuple(inputs.shape[1:]) != suspect.input_shape:
+        return None
+    answers = suspect.answers(inputs)
+    return _replay(fingerprint, answers, min(suspect.access, Access.LOGITS), suspect.classes)
+
+
+def _replay(fingerprint: Fingerprint, answers: Any, access: Access, classes: int) -> Replayed:
+    inputs = fingerprint.queries.inputs.flatten(0, -4)
+    return Replayed(inputs, answers, access=access, classes=classes, name="the suspect", task=fingerprint.task)
+
+
+def _count(queries: str, budget: int) -> int:
+    """How many queries ask ``budget`` inputs."""
+    from whorl.queries import ASKS
+
+    each = {"pairs": 2, "masks": MASKS}.get(ASKS.get(_plain(queries), ""), 1)
+    return budget // each
+
+
+def _settings(queries: str) -> str:
+    from whorl.queries import ASKS
+
+    return f"(masks={MASKS})" if ASKS.get(_plain(queries)) == "masks" else ""
+
+
+def _plain(queries: str) -> str:
+    return queries.removeprefix("train-").removeprefix("test-")
+
+
+def _set_key(grid: Grid, key: SetKey) -> str:
+    victim, queries, seed = key
+    return cell_key(
+        format=FORMAT,
+        victim=grid.suite.victims[victim].digest,
+        queries=str(SCHEMES.bind(f"{queries}+scores+l2{_settings(queries)}")),
+        data=str(SOURCES.bind(grid.suite.data)),
+        budget=max(grid.budgets),
+        seed=seed,
+    )
+
+
+def _build(zoo: Zoo, recipes: Sequence[Any], workers: int, progress: Progress) -> None:
+    missing, total = len(zoo.missing(recipes)), len({recipe.digest for recipe in recipes})
+    done = total - missing
+    progress("models", done, total)
+
+    def built(_: object) -> None:
+        nonlocal done
+        done += 1
+        progress("models", done, total)
+
+    zoo.build(recipes, workers=workers, progress=built)
+
+
+def _counted(stage: str, total: int, finished: Iterable[Any], left: int, progress: Progress) -> Iterable[Any]:
+    progress(stage, total - left, total)
+    for done, each in enumerate(finished, total - left + 1):
+        yield each
+        progress(stage, done, total)
+
+
+def _collect(
+    grid: Grid,
+    zoo: Zoo,
+    suspects: tuple[Suspect, ...],
+    paths: Mapping[SetKey, Path],
+    documents: Sequence[dict[str, Any]],
+) -> GridCells:
+    similarities: dict[tuple[int, int], dict[str, dict[int, list[float]]]] = {}
+    for number, (suspect, document) in enumerate(zip(suspects, documents, strict=True)):
+        for victim in suspect.kinds:
+            table = similarities.setdefault((victim, number), {})
+            for name in grid.combinations:
+                rows = [document["cells"][f"{victim} {name} {seed}"] for seed in grid.seeds]
+                table[name] = {
+                    budget: [float("nan") if row[place] is None else float(row[place]) for row in rows]
+                    for place, budget in enumerate(grid.budgets)
+                }
+    return GridCells(
+        suspects=suspects,
+        damaged=tuple(zoo.card(suspect.recipe).damaged for suspect in suspects),
+        similarities=similarities,
+        sampling_seconds={key: read_fingerprint(path).seconds for key, path in paths.items()},
+        asking_seconds=sum(document["seconds"] for document in documents),
+        inputs=sum(document["inputs"] for document in documents),
+    )

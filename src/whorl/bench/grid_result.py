@@ -1,0 +1,209 @@
+"""What a grid leaves behind: figures by combination, budget and row; every similarity as parquet where asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from whorl.bench.grid import Grid, GridCells
+from whorl.bench.result import Machine, describe_machine
+from whorl.errors import InvalidFile, MissingExtra
+from whorl.metrics import auc, tpr_at_fpr
+from whorl.storage import read_json, replacing, write_json
+
+__all__ = ["ALL", "Figure", "GridCosts", "GridResult", "figures", "read_grid", "write_grid", "write_similarities"]
+
+ALL = "all"
+FPR = 0.05  # QuRD's operating point
+
+
+class Figure(BaseModel):
+    """How one combination does at one budget against one group of copies.
+
+    ``auc`` and ``tpr`` (at a false-positive rate of at most 0.05) are means over victims and seeds; ``lowest`` and
+    ``highest`` the extremes of the AUC over these, which is no interval. ``copies`` kept their accuracy.
+    """
+
+    combination: str
+    budget: int
+    group: str
+    auc: float
+    tpr: float
+    lowest: float
+    highest: float
+    copies: int
+
+
+class GridCosts(BaseModel):
+    """What was computed and what it took: seconds that models worked, and inputs asked of suspects."""
+
+    cells: int
+    sampling_seconds: float
+    asking_seconds: float
+    inputs: int
+    wall_seconds: float
+
+
+class GridResult(BaseModel):
+    """A whole run of a grid."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["grid"] = "grid"
+    format: int = Field(default=1, ge=1, le=1)
+    suite: str
+    about: str
+    limit: int
+    victims: list[str]
+    independents: int
+    budgets: list[int]
+    seeds: int
+    groups: list[str]
+    machine: Machine
+    date: str
+    command: str
+    costs: GridCosts
+    figures: list[Figure]
+
+    def of(self, combination: str, budget: int, group: str = ALL) -> Figure:
+        """One figure. Raises `KeyError` where there is none."""
+        for each in self.figures:
+            if (each.combination, each.budget, each.group) == (combination, budget, group):
+                return each
+        raise KeyError((combination, budget, group))
+
+
+def figures(grid: Grid, cells: GridCells, *, command: str, wall_seconds: float, device: str = "cpu") -> GridResult:
+    """The document of a run."""
+    groups = list(dict.fromkeys(row.group or row.label for row in grid.suite.derived))
+    strangers = sum("independent" in suspect.kinds.values() for suspect in cells.suspects)
+    return GridResult(
+        suite=grid.suite.name,
+        about=grid.suite.about,
+        limit=grid.suite.limit,
+        victims=[str(victim) for victim in grid.suite.victims],
+        independents=strangers,
+        budgets=list(grid.budgets),
+        seeds=len(grid.seeds),
+        groups=groups,
+        machine=describe_machine(device),
+        date=datetime.now(UTC).date().isoformat(),
+        command=command,
+        costs=GridCosts(
+            cells=grid.cells,
+            sampling_seconds=round(sum(cells.sampling_seconds.values()), 1),
+            asking_seconds=round(cells.asking_seconds, 1),
+            inputs=cells.inputs,
+            wall_seconds=round(wall_seconds, 1),
+        ),
+        figures=[
+            figure
+            for name in grid.combinations
+            for budget in grid.budgets
+            for group in (ALL, *groups)
+            for figure in _figure(grid, cells, name, budget, group)
+        ],
+    )
+
+
+def _figure(grid: Grid, cells: GridCells, name: str, budget: int, group: str) -> Iterator[Figure]:
+    """The figure, or nothing where no copy of the group kept its accuracy."""
+    areas: list[float] = []
+    rates: list[float] = []
+    copies = 0
+    for victim in range(len(grid.suite.victims)):
+        positives, negatives = _scores(cells, victim, name, budget, group)
+        if not len(positives) or not len(negatives):
+            continue
+        copies += len(positives)
+        for seed in range(len(grid.seeds)):
+            areas.append(auc(positives[:, seed], negatives[:, seed]))
+            rates.append(tpr_at_fpr(positives[:, seed], negatives[:, seed], FPR).rate)
+    if areas:
+        yield Figure(
+            combination=name,
+            budget=budget,
+            group=group,
+            auc=round(float(np.mean(areas)), 4),
+            tpr=round(float(np.mean(rates)), 4),
+            lowest=round(min(areas), 4),
+            highest=round(max(areas), 4),
+            copies=copies,
+        )
+
+
+def _scores(cells: GridCells, victim: int, name: str, budget: int, group: str) -> tuple[Any, Any]:
+    """Similarities ``[models, seeds]`` of the group's undamaged copies and of the independent models.
+
+    A suspect that could not be asked is the least alike of all.
+    """
+    positives: list[list[float]] = []
+    negatives: list[list[float]] = []
+    for (owner, number), table in cells.similarities.items():
+        suspect = cells.suspects[number]
+        if owner != victim:
+            continue
+        kind = suspect.kinds[victim]
+        if kind == "independent":
+            negatives.append(table[name][budget])
+        elif kind != "sibling" and not cells.damaged[number] and group in (ALL, suspect.group):
+            positives.append(table[name][budget])
+    known = [value for row in (*positives, *negatives) for value in row if not math.isnan(value)]
+    least = min(known, default=0.0) - 1
+    above, below = (np.nan_to_num(np.array(rows, dtype=float), nan=least) for rows in (positives, negatives))
+    return above, below
+
+
+def write_grid(result: GridResult, path: Path) -> None:
+    """Save as JSON."""
+    document = result.model_dump()
+    names = list(Figure.model_fields)
+    document["figures"] = {"fields": names, "rows": [[each[name] for name in names] for each in document["figures"]]}
+    write_json(path, document)
+
+
+def read_grid(path: Path) -> GridResult:
+    """Read and check. Raises `InvalidFile` naming the first wrong field."""
+    document: Any = read_json(path)
+    try:
+        if isinstance(document, dict) and isinstance(document.get("figures"), dict):
+            table = document["figures"]
+            document["figures"] = [dict(zip(table["fields"], row, strict=True)) for row in table["rows"]]
+        return GridResult.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidFile(
+            f"{path} is no result of a grid: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        ) from None
+    except (KeyError, TypeError, ValueError):
+        raise InvalidFile(f"{path} is no result of a grid: its figures are neither a list nor a table") from None
+
+
+def write_similarities(grid: Grid, cells: GridCells, path: Path) -> None:
+    """Save every similarity as one parquet table; missing where a suspect could not be asked."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise MissingExtra("parquet export", "parquet") from None
+    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+    for (victim, number), table in cells.similarities.items():
+        suspect = cells.suspects[number]
+        about = (suspect.label, suspect.group, suspect.kinds[victim], cells.damaged[number])
+        for name, by_budget in table.items():
+            for budget, values in by_budget.items():
+                for seed, value in zip(grid.seeds, values, strict=True):
+                    row: Sequence[Any] = (victim, *about, name, budget, seed, None if math.isnan(value) else value)
+                    for column, each in zip(COLUMNS, row, strict=True):
+                        columns[column].append(each)
+    with replacing(path) as temporary:
+        pq.write_table(pa.table(columns), temporary)
+
+
+COLUMNS = ("victim", "suspect", "group", "kind", "damaged", "combination", "budget", "seed", "similarity")
