@@ -142,7 +142,7 @@ def sample(
     """Make one set of queries and keep it with the victim's scores (runs in a worker)."""
     scheme = SCHEMES.make(f"{queries}+scores+l2{_settings(queries)}")
     oracle = Zoo(Path(folder), device=device).oracle(suite.victims[victim])
-    data = SOURCES.make(suite.data).load(scheme.part)
+    data = SOURCES.make(suite.data_of(victim)).load(scheme.part)
     made = scheme.extract(oracle, data, budget=_count(queries, budget), seed=seed)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_fingerprint(made, path)
@@ -239,7 +239,7 @@ def _set_key(grid: Grid, key: SetKey) -> str:
         format=FORMAT,
         victim=grid.suite.victims[victim].digest,
         queries=str(SCHEMES.bind(f"{queries}+scores+l2{_settings(queries)}")),
-        data=str(SOURCES.bind(grid.suite.data)),
+        data=str(SOURCES.bind(grid.suite.data_of(victim))),
         budget=max(grid.budgets),
         seed=seed,
     )

@@ -149,7 +149,7 @@ def _jobs(suite: Suite, columns: list[str], folder: Path) -> list[_Job]:
                 format=FORMAT,
                 victim=victim.digest,
                 scheme=bound,
-                data=str(SOURCES.bind(suite.data)),
+                data=str(SOURCES.bind(suite.data_of(index))),
                 budget=suite.budget_of(column),
                 null=[recipe.digest for recipe in suite.null],
                 known=[row.removal for row in suite.known],

@@ -68,6 +68,8 @@ class Suite:
         chosen: the column whose scheme is that of the sweep with the best ARUC on calibration models alone.
         alpha: accepted false-accusation rate of verdicts.
         crossed: whether the copies of one victim are also held against the fingerprints of the others.
+        own_data: whether suspects meet only the victims whose data they share, where a suite has several tasks; then
+            every victim is fingerprinted on its own data and ``data`` only names the first one's.
         siblings: what a suspect is that shares its first step with a victim without being made from it: ``apart``,
             shown and never averaged in, since whether that makes it a copy is a matter of definition; or
             ``independent``.
@@ -93,6 +95,7 @@ class Suite:
     layout: Literal["paper", "field"] = "paper"
     shadows: Shadows = field(default_factory=Shadows)
     crossed: bool = False
+    own_data: bool = False
     siblings: Literal["apart", "independent"] = "apart"
 
     def limited(self, limit: int) -> Suite:
@@ -158,8 +161,12 @@ class Suite:
         return {
             index: apart if recipe.root == victim.root else "independent"
             for index, victim in enumerate(self.victims)
-            if index != without
+            if index != without and (not self.own_data or recipe.data == victim.data)
         }
+
+    def data_of(self, victim: int) -> str:
+        """The expression of the pictures that a victim is fingerprinted with."""
+        return self.victims[victim].data if self.own_data else self.data
 
     def budget_of(self, column: str) -> int:
         """Queries of that column's fingerprints."""
@@ -190,5 +197,19 @@ SUITES: Catalog[Suite] = Catalog(
         "ipguard/cifar10-small": "whorl.bench.ipguard:cifar10_small",
         "ipguard/digits": "whorl.bench.ipguard:digits",
         "ipguard/textures": "whorl.bench.ipguard:textures",
+        "hard/cifar10": "whorl.bench.hard:cifar10",
+        "hard/paper": "whorl.bench.hard:paper",
+        "hard/tiny": "whorl.bench.hard:tiny",
+        "modelreuse/cifar10": "whorl.bench.modelreuse:cifar10",
+        "modelreuse/paper": "whorl.bench.modelreuse:paper",
+        "modelreuse/tiny": "whorl.bench.modelreuse:tiny",
+        "sacbench/cifar10": "whorl.bench.sacbench:cifar10",
+        "sacbench/paper": "whorl.bench.sacbench:paper",
+        "sacbench/tiny": "whorl.bench.sacbench:tiny",
+        "sacbench/tiny-leaked": "whorl.bench.sacbench:tiny_leaked",
+        "unlearning/cifar10": "whorl.bench.unlearning:cifar10",
+        "unlearning/paper": "whorl.bench.unlearning:paper",
+        "unlearning/tiny": "whorl.bench.unlearning:tiny",
+        "unlearning/tiny-sisa": "whorl.bench.unlearning:tiny_sisa",
     },
 )

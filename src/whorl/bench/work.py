@@ -25,7 +25,7 @@ __all__ = ["costs_path", "extract", "judge"]
 def extract(suite: Suite, victim: int, expression: str, budget: int, path: str, folder: str, device: str) -> None:
     """Make and calibrate one fingerprint."""
     zoo, scheme, recipe = Zoo(Path(folder), device=device), SCHEMES.make(expression), suite.victims[victim]
-    data = SOURCES.make(suite.data).load(scheme.part)
+    data = SOURCES.make(suite.data_of(victim)).load(scheme.part)
     pool = suite.shadows.pool(recipe, zoo) if scheme.needs_pool else None
     with _peak_memory() as memory:
         fingerprint = scheme.extract(zoo.oracle(recipe), data, budget=budget, seed=0, pool=pool)
@@ -34,8 +34,10 @@ def extract(suite: Suite, victim: int, expression: str, budget: int, path: str, 
         for row in suite.known:
             copies.setdefault(row.label, []).append(zoo.oracle(recipe.then(row.removal)))
         strangers = {str(each): zoo.oracle(each) for each in suite.null}
-        name = f"{len(strangers)} models trained from nothing on the victim's own pictures of {suite.data}"
-        fingerprint = scheme.calibrate(fingerprint, strangers, pool=name, derived=copies)
+        siblings = sum(each.root == recipe.root for each in suite.null)
+        origin = "from the victim's public ancestor" if siblings else "from nothing"
+        name = f"{len(strangers)} models trained {origin} on the victim's own pictures of {suite.data_of(victim)}"
+        fingerprint = scheme.calibrate(fingerprint, strangers, pool=name, siblings=siblings, derived=copies)
     write_json(costs_path(path), memory)
     write_fingerprint(fingerprint, path)
 
