@@ -9,6 +9,7 @@ from typing import ClassVar
 import pytest
 import torch
 
+from whorl.oracles.filtered import FILTERS
 from whorl.removals import REMOVALS, Removal
 from whorl.testing import check_removal
 from whorl.types import Access
@@ -16,12 +17,23 @@ from whorl.types import Access
 FEWER = "only(digits(size=8), classes=[0, 1, 2])"
 # Removals that need a setting, and other settings than the default that take another way through the code.
 SETTINGS = {
+    "answer_poisoned": ["answer_poisoned", "answer_poisoned(epsilon=1.0, keep_label=false, surrogate=lenet5)"],
+    "detect_queries": ["detect_queries(lie='runner-up')", "detect_queries(lie=permuted)"],
+    "filter_inputs": [f"filter_inputs({kind})" for kind in FILTERS],
+    "misinform": ["misinform", "misinform(pool='corrupt(digits(size=8))', decoy_epochs=1)"],
     "distil": ["distil('mlp(width=16)', epochs=1)"],
     "extract": ["extract('mlp(width=16)', epochs=1)", "extract('mlp(width=16)', probabilities, epochs=1)"],
     "fine_tune": ["fine_tune(all)", "fine_tune(last)"],
+    "recover_relu": ["recover_relu(width=8, lines=2, budget=2000)"],
     "retrain": ["retrain(all)", "retrain(last)"],
     "transfer": [
         f"transfer(only('digits(size=8)', classes=[0, 1, 2, 3, 4]), layers={share}, epochs=1)" for share in (0.1, 1)
+    ],
+    "adversarial_train": [f"adversarial_train({method}, epochs=1, iterations=2)" for method in ("pgd", "trades")],
+    "extract_adversarial": ["extract_adversarial('mlp(width=16)', epochs=1, hardening_epochs=1, iterations=2)"],
+    "unlearn": [
+        f"unlearn('forget(digits(size=8))', {method}, epochs=1, cover=1)"
+        for method in ("ascent", "random-labels", "fine-tune", "distil", "nothing")
     ],
     "quantise": [f"quantise({format})" for format in ("fp16", "bf16", "int8", "int4")],
 }

@@ -11,10 +11,13 @@ from torch import nn
 
 from whorl.errors import InvalidFile, UsageError
 from whorl.nets import ESTIMATORS, NETS
+from whorl.nets.autoencoded import Autoencoded
 from whorl.nets.base import Predictor
 from whorl.nets.ensemble import Ensemble
 from whorl.nets.files import read_model, write_model
 from whorl.nets.generative import VAE
+from whorl.nets.timm import TimmNet
+from whorl.nets.misinforming import Misinforming
 from whorl.nets.training import Schedule, _augment, build, fit, predict
 from whorl.oracles.torch import frozen
 from whorl.storage import read_tensors, write_tensors
@@ -23,9 +26,14 @@ from whorl.testing.unchanged import chance_unchanged, same_bytes
 
 SHAPES = [(1, 8, 8), (3, 16, 16), (3, 32, 32)]
 CLASSES = 7
-# A decoder takes codes and an ensemble has no head of its own; both have tests of their own.
-PREDICTORS = [name for name in NETS if NETS[name] not in (VAE, Ensemble)]
-SMALL = {"wrn22-4": "wrn(depth=10, widen=1)", "wrn": "wrn(depth=10, widen=1)", "resnet": "resnet(depth=8, width=4)"}
+# A decoder takes codes and nets of nets have no head of their own, timm's go by a name; they have tests of their own.
+PREDICTORS = [name for name in NETS if NETS[name] not in (VAE, Ensemble, Autoencoded, Misinforming, TimmNet)]
+SMALL = {
+    "wrn22-4": "wrn(depth=10, widen=1)",
+    "wrn": "wrn(depth=10, widen=1)",
+    "resnet": "resnet(depth=8, width=4)",
+    "vgg16": "vgg16(width=4)",
+}
 
 
 def generator(seed=0):

@@ -12,8 +12,10 @@ __all__ = ["ESTIMATORS", "NETS"]
 NETS: Catalog["nn.Module"] = Catalog(
     "nets",
     {
+        "autoencoded": "whorl.nets.autoencoded:Autoencoded",
         "ensemble": "whorl.nets.ensemble:Ensemble",
         "lenet5": "whorl.nets.plain:LeNet5",
+        "misinforming": "whorl.nets.misinforming:Misinforming",
         "mlp": "whorl.nets.plain:MLP",
         "mlp_regressor": "whorl.nets.regression:MLPRegressor",
         "mobilenet": "whorl.nets.plain:MobileNet",
@@ -21,8 +23,10 @@ NETS: Catalog["nn.Module"] = Catalog(
         "resnet8": "whorl.nets.named:resnet8",
         "resnet14": "whorl.nets.named:resnet14",
         "resnet20": "whorl.nets.named:resnet20",
+        "timm": "whorl.nets.timm:TimmNet",
         "vae": "whorl.nets.generative:VAE",
         "vgg": "whorl.nets.plain:VGG",
+        "vgg16": "whorl.nets.plain:VGG16",
         "wrn": "whorl.nets.resnet:WideResNet",
         "wrn22-4": "whorl.nets.named:wrn22_4",
     },
