@@ -16,8 +16,8 @@ from whorl.nets.base import Predictor
 from whorl.nets.ensemble import Ensemble
 from whorl.nets.files import read_model, write_model
 from whorl.nets.generative import VAE
-from whorl.nets.timm import TimmNet
 from whorl.nets.misinforming import Misinforming
+from whorl.nets.timm import TimmNet
 from whorl.nets.training import Schedule, _augment, build, fit, predict
 from whorl.oracles.torch import frozen
 from whorl.storage import read_tensors, write_tensors

@@ -178,7 +178,8 @@ def test_named_architectures() -> None:
         ("resnet8(width=many)", "can't be built"),
         ("resnet8(width=100000)", "parameters; at most"),
         ("resnet8(", "cannot read the expression"),
-        ("timm:resnet18", "pip install timm"),
+        ("timm:resnet18;x", "not the name of a timm architecture"),
+        ("timm:no_such_net", "timm can't make no_such_net"),
         ("timm:hf-hub:evil/model", "not the name of a timm architecture"),
     ],
 )

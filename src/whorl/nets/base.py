@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from whorl.types import Task
 
 __all__ = [
+    "DRAWN",
     "Classifier",
     "Decoder",
     "HiddenUnits",
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 Layer = nn.Conv2d | nn.Linear
+DRAWN = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)  # the layers whose weights `initialise` draws
 
 
 @dataclass(frozen=True)

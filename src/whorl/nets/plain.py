@@ -1,8 +1,9 @@
-"""Nets without shortcuts: LeNet-5, a small VGG, a small MobileNet, a multi-layer perceptron."""
+"""Nets without shortcuts: LeNet-5, a small VGG and VGG-16, a small MobileNet, a multi-layer perceptron."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch.nn.functional import max_pool2d, relu
 from whorl.errors import UsageError
 from whorl.nets.base import Classifier, HiddenUnits, chain, convolution
 
-__all__ = ["MLP", "VGG", "LeNet5", "MobileNet"]
+__all__ = ["MLP", "VGG", "VGG16", "LeNet5", "MobileNet"]
 
 MAX_DEPTH = 1000  # a model file names its depth, and a lying one must not build for ever
 
@@ -42,20 +43,23 @@ class LeNet5(Classifier):
 class VGG(Classifier):
     """Six 3x3 convolutions with norms in three pooled stages (after Simonyan & Zisserman, ICLR 2015)."""
 
+    stages: ClassVar[tuple[tuple[int, ...], ...]] = ((1, 1), (2, 2), (4, 4))
+    """Filters of each convolution, in multiples of the width; sides are halved between stages while they last."""
+
     def __init__(self, input_shape: tuple[int, int, int], classes: int, *, width: int = 16) -> None:
         super().__init__(input_shape, classes)
-        widths = [input_shape[0], width, width, 2 * width, 2 * width, 4 * width, 4 * width]
-        self.convs = nn.ModuleList(convolution(a, b) for a, b in pairwise(widths))
-        self.norms = nn.ModuleList(nn.BatchNorm2d(b) for b in widths[1:])
-        self.head = nn.Linear(4 * width, classes)
+        filters = [width * share for stage in self.stages for share in stage]
+        self.convs = nn.ModuleList(convolution(a, b) for a, b in pairwise([input_shape[0], *filters]))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(b) for b in filters)
+        self.head = nn.Linear(filters[-1], classes)
+        ends = list(accumulate(map(len, self.stages[:-1])))
+        self.halved = ends[: min(input_shape[1:]).bit_length() - 1]
 
     def embed(self, normalised: Tensor) -> Tensor:
         """Mean over positions of the last stage."""
         x = normalised
         for depth, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            x = relu(norm(conv(x)))
-            if depth in (1, 3):
-                x = max_pool2d(x, 2)
+            x = relu(norm(conv(max_pool2d(x, 2) if depth in self.halved else x)))
         return x.mean((2, 3))
 
     def hidden_units(self) -> list[HiddenUnits]:
@@ -65,6 +69,19 @@ class VGG(Classifier):
             HiddenUnits(producer, (norm,), consumer)  # pyright: ignore[reportArgumentType] ModuleList forgets types
             for producer, norm, consumer in zip(layers, self.norms, layers[1:], strict=False)
         ]
+
+
+class VGG16(VGG):
+    """VGG-16 for small pictures: the thirteen 3x3 convolutions of configuration D with norms, and one linear layer.
+
+    Source: Simonyan & Zisserman, ICLR 2015, table 1. Their two hidden linear layers of 4,096 are left out, as is usual
+    for pictures of 32 x 32, whose last maximum of 2 x 2 is the mean here.
+    """
+
+    stages: ClassVar[tuple[tuple[int, ...], ...]] = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))
+
+    def __init__(self, input_shape: tuple[int, int, int], classes: int, *, width: int = 64) -> None:
+        super().__init__(input_shape, classes, width=width)
 
 
 class _Separable(nn.Module):

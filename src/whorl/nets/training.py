@@ -77,9 +77,12 @@ def dimensions(architecture: str, dataset: Dataset) -> tuple[tuple[int, int, int
 
 
 def build(architecture: str, input_shape: tuple[int, int, int], classes: int, generator: torch.Generator) -> nn.Module:
-    """A freshly initialised net of the catalog, on the CPU. The global random state is not touched."""
+    """A freshly initialised net of the catalog, on the CPU. The global random state is not touched.
+
+    Raises `UsageError` where it has weights of a kind that `initialise` does not draw.
+    """
     from whorl.nets import NETS
-    from whorl.nets.base import Predictor, initialise
+    from whorl.nets.base import DRAWN, Predictor, initialise
 
     with torch.device("meta"):
         net = NETS.make(architecture, input_shape=input_shape, classes=classes)
@@ -88,6 +91,9 @@ def build(architecture: str, input_shape: tuple[int, int, int], classes: int, ge
         if isinstance(module, Predictor):
             module.mean.fill_(0.5)
             module.std.fill_(0.25)
+        elif not isinstance(module, DRAWN) and next(module.parameters(recurse=False), None) is not None:
+            kind = type(module).__name__
+            raise UsageError(f"{architecture} can't be trained from nothing: whorl draws no weights of {kind}")
     initialise(net, generator)
     return net
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import os
 import re
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from whorl.errors import InvalidFile, UsageError
 from whorl.expressions import parse
 from whorl.nets import NETS
+from whorl.nets.timm import make_timm
 from whorl.storage import check_size, one_line, read_tensors
 
 __all__ = ["CODE", "WEIGHT_SUFFIXES", "call_code", "load_architecture", "load_weights", "read_weights"]
@@ -136,9 +136,10 @@ def load_architecture(text: str, *, trust_code: bool, input_shape: tuple[int, in
 
     Raises:
         UsageError: no such architecture, wrong parameters, or code without ``trust_code``.
+        MissingExtra: ``timm:NAME`` without timm.
     """
     if text.startswith("timm:"):
-        return _timm(text.removeprefix("timm:"), input_shape, classes)
+        return make_timm(text.removeprefix("timm:"), channels=input_shape[0], classes=classes)
     if CODE.fullmatch(text):
         module = call_code(text, trust_code=trust_code, input_shape=input_shape, classes=classes)
         if not isinstance(module, nn.Module):
@@ -155,18 +156,6 @@ def load_architecture(text: str, *, trust_code: bool, input_shape: tuple[int, in
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"{text} can't be built for inputs {list(input_shape)}: {one_line(error)}") from None
-
-
-def _timm(name: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
-    if not re.fullmatch(r"\w+(\.\w+)?", name):  # hf-hub: and local-dir: names would fetch or read files
-        raise UsageError(f"timm:{name} is not the name of a timm architecture, such as timm:resnet18")
-    if importlib.util.find_spec("timm") is None:
-        raise UsageError(f"timm:{name} needs the package timm. Type: pip install timm")
-    try:
-        timm = importlib.import_module("timm")
-        return timm.create_model(name, pretrained=False, num_classes=classes, in_chans=input_shape[0])
-    except Exception as error:  # a torchvision of another build raises RuntimeError while timm is imported
-        raise UsageError(f"timm can't make {name}: {one_line(error)}") from None
 
 
 def call_code(text: str, *, trust_code: bool, **offered: Any) -> Any:
