@@ -22,7 +22,7 @@ from whorl.oracles.base import Oracle, require
 from whorl.removals.base import Removal
 from whorl.types import Access
 
-__all__ = ["Distil", "Extract"]
+__all__ = ["Distil", "Extract", "untrained"]
 
 CODES: Final = 4096  # what a thief asks of a generative model, whose inputs cost nothing to make
 
@@ -52,7 +52,7 @@ class Extract(Removal):
             )
         if self.answers == "probabilities":
             require(victim, Access.PROBABILITIES, "extraction from probabilities")
-        net = _untrained(self, victim, data, generator)
+        net = untrained(self.architecture, victim, data, generator)
         if real:
             return _regressed(net, self, victim, data, generator)
         answers = victim.probabilities if self.answers == "probabilities" else victim.labels
@@ -81,7 +81,7 @@ class Distil(Removal):
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The student."""
-        net = _untrained(self, victim, data, generator)
+        net = untrained(self.architecture, victim, data, generator)
         if victim.task != "classification":
             return _regressed(net, self, victim, data, generator)
         targets = (victim.logits(data.inputs()) / self.temperature).softmax(1)
@@ -93,9 +93,12 @@ class Distil(Removal):
         return _taught(net, self, data, loss, generator)
 
 
-def _untrained(removal: Extract | Distil, victim: Oracle, data: Dataset, generator: torch.Generator) -> nn.Module:
-    """The thief's net, built before the first query: a mistake in its name must not cost any."""
-    architecture = str(removal.architecture)
+def untrained(architecture: str, victim: Oracle, data: Dataset, generator: torch.Generator) -> nn.Module:
+    """The thief's net, built before the first query: a mistake in its name must not cost any.
+
+    Raises `UsageError` where nets of that architecture do another task than the victim.
+    """
+    architecture = str(architecture)
     if (task := task_of(architecture)) != victim.task:
         raise UsageError(f"{architecture} does {task}; it cannot learn from {victim.name}, which does {victim.task}")
     net = build(architecture, victim.input_shape, victim.classes, generator)
