@@ -127,6 +127,41 @@ def grid(
     _show_grid(result, as_json)
 
 
+@app.command("quality")
+@guarded
+def quality(
+    suite: Annotated[str, typer.Argument(help="Name of a suite, as in hard/tiny.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write every pair as JSON.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many victims, rows and models per group; 0 for all.")] = 0,
+    jobs: Jobs = 0,
+    device: Device = "cpu",
+    cache: Cache = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show how far copies and independent models overlap before any scheme: how hard a suite is."""
+    import dataclasses
+
+    from whorl.bench.quality import measure_quality
+    from whorl.bench.suite import SUITES
+    from whorl.cli.standings import quality_table
+    from whorl.storage import write_json
+    from whorl.zoo.cache import default_cache
+
+    checked_device(device)
+    chosen = SUITES[suite]()
+    chosen = chosen.limited(limit) if limit else chosen
+    with bar(quiet) as show:
+        found = measure_quality(chosen, folder=cache or default_cache(), workers=jobs, device=device, progress=show)
+    document = dataclasses.asdict(found)
+    if output is not None:
+        write_json(output, document)
+    if as_json:
+        print_json(document)
+        return
+    out.print(quality_table(found))
+
+
 @app.command("show")
 @guarded
 def show(

@@ -9,11 +9,12 @@ from rich.table import Table
 from rich.text import Text
 
 from whorl.bench.grid_result import ALL, GridResult
+from whorl.bench.quality import MEASURES, Quality
 from whorl.bench.result import Result
 from whorl.bench.standings import Standing
 from whorl.metrics import ClusterEstimate
 
-__all__ = ["field_tables", "grid_table"]
+__all__ = ["field_tables", "grid_table", "quality_table"]
 
 
 def field_tables(result: Result, rows: list[Standing]) -> Iterator[RenderableType]:
@@ -58,6 +59,20 @@ def grid_table(result: GridResult, best: int = 30) -> Iterator[RenderableType]:
         f"{result.independents} independent models, mean over victims and seeds, by row at {largest} inputs.",
         style="dim",
     )
+
+
+def quality_table(quality: Quality) -> Table:
+    """The four measures by group, and their overlap between copies and independent models."""
+    table = Table(title=f"{quality.suite}: quality", title_justify="left", box=None, pad_edge=False)
+    names = ("group", "to the victim", "pairs", "accuracy gap", "Hamming", "on errors", "output l2")
+    for name in names:
+        table.add_column(name, justify="left" if name in names[:2] else "right")
+    for row in quality.groups:
+        values = ["-" if value is None else f"{value:.3f}" for value in (getattr(row, name) for name in MEASURES)]
+        table.add_row(row.group, row.kind, str(row.pairs), *values)
+    overlaps = (quality.overlaps[name] for name in MEASURES)
+    table.add_row("overlap", "1 is hardest", "", *("-" if each is None else f"{each:.2f}" for each in overlaps))
+    return table
 
 
 def _quality(title: str, rows: list[Standing]) -> Table:

@@ -1,0 +1,173 @@
+"""How hard a benchmark is, before any scheme: how far apart copies and independent models are from their victims.
+
+Paper: Godinot et al., *Queries, Representation & Detection*, AAAI 2025, section on the quality of benchmarks: for every
+pair the gap in accuracy, the Hamming distance P(h != h'), the same on the victim's errors, P(h != h' | h(x) != y), and
+the distance of the outputs. Where these distributions overlap between copies and independent models, a benchmark is
+hard; where they do not, accuracy alone convicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from whorl.bench.store import Store, cell_key
+from whorl.bench.suite import Kind, Suite
+from whorl.data import SOURCES
+from whorl.metrics import auc
+from whorl.oracles.base import Oracle
+from whorl.types import Access
+from whorl.zoo.cache import Zoo
+from whorl.zoo.recipe import parse_recipe
+from whorl.zoo.workers import Task, Workers, run_tasks
+
+__all__ = ["MEASURES", "GroupQuality", "Pair", "Quality", "measure_quality", "overlap"]
+
+MEASURES: Final = ("gap", "hamming", "conditioned", "l2")
+FORMAT: Final = 1
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A victim and a suspect on the test part of the victim's data.
+
+    ``gap`` is the victim's accuracy less the suspect's; ``hamming`` the share of other labels; ``conditioned`` the same
+    on the victim's errors, None where it makes none; ``l2`` the root mean square distance of class probabilities, None
+    where one of them gives only labels or they have other classes.
+    """
+
+    victim: int
+    suspect: str
+    group: str
+    kind: Kind
+    damaged: bool
+    gap: float
+    hamming: float
+    conditioned: float | None
+    l2: float | None
+
+
+@dataclass(frozen=True)
+class GroupQuality:
+    """The mean of each measure over the pairs of a group that have it."""
+
+    group: str
+    kind: Kind
+    pairs: int
+    gap: float | None
+    hamming: float | None
+    conditioned: float | None
+    l2: float | None
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A suite's quality: every pair, means by group, and by measure the overlap of copies and independent models."""
+
+    suite: str
+    pairs: list[Pair]
+    groups: list[GroupQuality]
+    overlaps: dict[str, float | None]
+
+
+def measure_quality(
+    suite: Suite,
+    *,
+    folder: Path,
+    workers: Workers = 0,
+    device: str = "cpu",
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> Quality:
+    """Ask every model of a suite about the test pictures; what is missing in the zoo is built first."""
+    zoo, store = Zoo(folder, device=device), Store(folder / "results.sqlite")
+    suspects = list(suite.suspects())
+    zoo.build([*suite.victims, *(suspect.recipe for suspect in suspects)], workers=workers)
+    victims = {index: str(victim) for index, victim in enumerate(suite.victims)}
+    keys = {
+        number: cell_key(
+            format=FORMAT,
+            quality=suspect.recipe.digest,
+            victims=[suite.victims[index].digest for index in suspect.kinds],
+        )
+        for number, suspect in enumerate(suspects)
+    }
+    tasks = {
+        number: Task(_distances, (str(suspect.recipe), [victims[i] for i in suspect.kinds], str(folder), device))
+        for number, suspect in enumerate(suspects)
+        if keys[number] not in store
+    }
+    done = len(suspects) - len(tasks)
+    progress("models", done, len(suspects))
+    for number, rows in run_tasks(tasks, workers=workers):
+        store.put(keys[int(str(number))], rows)
+        done += 1
+        progress("models", done, len(suspects))
+    pairs: list[Pair] = []
+    for number, suspect in enumerate(suspects):
+        damaged = zoo.card(suspect.recipe).damaged
+        for (victim, kind), row in zip(suspect.kinds.items(), store.get(keys[number]), strict=True):
+            pairs.append(Pair(victim, suspect.label, suspect.group, kind, damaged, *row))
+    return Quality(suite.name, pairs, _by_group(pairs), {name: _overlap_of(pairs, name) for name in MEASURES})
+
+
+def overlap(positives: Sequence[float], negatives: Sequence[float]) -> float:
+    """1 where two samples cannot be told apart by their order, 0 where they are separated: 2 min(AUC, 1 - AUC)."""
+    area = auc(positives, negatives)
+    return 2 * min(area, 1 - area)
+
+
+def _distances(recipe: str, victims: list[str], folder: str, device: str) -> list[list[float | None]]:
+    """The four measures of one suspect against each of these victims (runs in a worker)."""
+    zoo = Zoo(Path(folder), device=device)
+    suspect = zoo.oracle(parse_recipe(recipe))
+    return [_against(zoo.oracle(parse_recipe(victim)), suspect, parse_recipe(victim).data) for victim in victims]
+
+
+def _against(victim: Oracle, suspect: Oracle, data: str) -> list[float | None]:
+    test = SOURCES.make(data).load("test")
+    inputs, truth = test.inputs(), test.labels
+    ours, theirs = victim.labels(inputs), suspect.labels(inputs)
+    wrong = ours != truth
+    other = ours != theirs
+    soft = min(victim.access, suspect.access) >= Access.PROBABILITIES and victim.classes == suspect.classes
+    away = (victim.probabilities(inputs) - suspect.probabilities(inputs)).square().mean().sqrt() if soft else None
+    return [
+        float((ours == truth).float().mean()) - float((theirs == truth).float().mean()),
+        float(other.float().mean()),
+        float(other[wrong].float().mean()) if bool(wrong.any()) else None,
+        None if away is None else float(away),
+    ]
+
+
+def _by_group(pairs: Sequence[Pair]) -> list[GroupQuality]:
+    found: list[GroupQuality] = []
+    kinds: dict[tuple[str, Kind], list[Pair]] = {}
+    for pair in pairs:
+        kinds.setdefault((pair.group, pair.kind), []).append(pair)
+    for (group, kind), chosen in kinds.items():
+        means = [_mean([getattr(pair, name) for pair in chosen]) for name in MEASURES]
+        found.append(GroupQuality(group, kind, len(chosen), *means))
+    return found
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _overlap_of(pairs: Sequence[Pair], measure: str) -> float | None:
+    """Mean over the victims that have copies and independent models."""
+    found: list[float | None] = []
+    for victim in sorted({pair.victim for pair in pairs}):
+        sides: dict[bool, list[float]] = {True: [], False: []}
+        for pair in pairs:
+            value = getattr(pair, measure)
+            if pair.victim == victim and value is not None and pair.kind != "sibling" and not pair.damaged:
+                sides[pair.kind == "independent"].append(value)
+        if all(sides.values()):
+            found.append(overlap(sides[False], sides[True]))
+    return _mean(found)
