@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from tiny_suite import tiny_suite
 
-from whorl.bench.result import read_result, write_parquet, write_result
+from whorl.bench.export import write_table
+from whorl.bench.result import read_result, write_result
 from whorl.bench.runner import run
 from whorl.bench.store import Store
 from whorl.bench.summary import summarise
@@ -195,7 +196,7 @@ def test_a_result_that_lies_is_one_clear_line(result, tmp_path, change):
 
 def test_parquet_has_every_cell(result, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
-    write_parquet(result, tmp_path / "cells.parquet")
+    write_table(result, tmp_path / "cells.parquet")
     rows = parquet.read_table(tmp_path / "cells.parquet").to_pylist()
     assert [row.pop("suite") for row in rows] == ["tiny"] * len(result.cells)
     assert rows == [cell.model_dump() for cell in result.cells]

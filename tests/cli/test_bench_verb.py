@@ -66,12 +66,12 @@ def test_a_suite_is_run_shown_exported_and_reported(whorl, plugin, tmp_path):
     page = tmp_path / "page" / "report.html"
     assert whorl("report", output, "-o", page).stdout == f"{page}\n"
     assert "FTLL" in page.read_text()
-    for name in ("cells.json", "cells.parquet"):
+    for name in ("cells.json", "cells.parquet", "cells.csv"):
         assert whorl("bench", "export", output, "-o", tmp_path / name).stdout == f"{tmp_path / name}\n"
         assert (tmp_path / name).stat().st_size
-    refused = whorl("bench", "export", output, "-o", tmp_path / "cells.csv")
+    refused = whorl("bench", "export", output, "-o", tmp_path / "cells.txt")
     assert (refused.exit_code, refused.stdout) == (2, "")
-    assert ".parquet or .json, not .csv" in refused.stderr
+    assert ".csv, .parquet, .json, not .txt" in refused.stderr
 
 
 def test_a_limit_and_a_choice_of_schemes_make_it_smaller(whorl, plugin, tmp_path):

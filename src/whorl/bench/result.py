@@ -1,4 +1,4 @@
-"""What a run leaves behind: every cell, not just averages, as JSON or parquet."""
+"""What a run leaves behind: every cell, not just averages, as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from whorl.bench.suite import Kind
-from whorl.errors import InvalidFile, MissingExtra
+from whorl.errors import InvalidFile
 from whorl.storage import read_json, replacing
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "Result",
     "describe_machine",
     "read_result",
-    "write_parquet",
     "write_result",
 ]
 
@@ -196,15 +195,3 @@ def read_result(path: Path) -> Result:
         raise InvalidFile(f"{path} is not a result: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     except (KeyError, TypeError, ValueError):
         raise InvalidFile(f"{path} is not a result: its cells are neither a list nor a table") from None
-
-
-def write_parquet(result: Result, path: Path) -> None:
-    """Save the cells as one parquet table, with the suite's name in every row."""
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise MissingExtra("parquet export", "parquet") from None
-    rows = [{"suite": result.suite, **cell.model_dump()} for cell in result.cells]
-    with replacing(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows), temporary)

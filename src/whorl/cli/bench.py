@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from whorl.cli import board
 from whorl.cli.console import bar, checked_device, guarded, out, print_json, say
 from whorl.cli.options import Cache, Cluster, Device, Jobs, Json, Quiet
 
@@ -178,21 +179,8 @@ def show(
         _show(read_result(result), as_json)
 
 
-@app.command("export")
-@guarded
-def export(
-    result: Annotated[Path, typer.Argument(help="A result written by whorl bench run.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A .parquet or .json file.")],
-) -> None:
-    """Write every cell of a result as a table."""
-    from whorl.bench.result import read_result, write_parquet, write_result
-    from whorl.errors import UsageError
-
-    writers = {".parquet": write_parquet, ".json": write_result}
-    if output.suffix not in writers:
-        raise UsageError(f"cells are exported as .parquet or .json, not {output.suffix or 'without a suffix'}")
-    writers[output.suffix](read_result(result), output)
-    typer.echo(str(output))
+for verb in (board.site, board.validate, board.diff, board.export):
+    app.command()(verb)
 
 
 def _command(verb: str, suite: str, **options: object) -> str:

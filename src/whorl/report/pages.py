@@ -20,7 +20,7 @@ from whorl.report.study import Study
 from whorl.report.tables import paper_table
 from whorl.types import Combination, Fingerprint, Verdict
 
-__all__ = ["bench_page", "combination_page", "verdict_page"]
+__all__ = ["bench_page", "combination_page", "render", "verdict_page"]
 
 SAYINGS: Final = {
     "derived": "The suspect answers like the fingerprinted model, more than an independent model would by chance.",
@@ -49,7 +49,7 @@ def bench_page(result: Result, *, fingerprints: Path | None = None) -> str:
     curves = [curve_figure(study, column, key=f"curve-{i}") for i, column in enumerate(columns)]
     firsts = [next(iter(study.extractions(column)), None) for column in columns]
     galleries = [read_gallery(fingerprints, first.pictures) if first else None for first in firsts]
-    return _page(
+    return render(
         "bench.html.j2",
         result=result,
         columns=columns,
@@ -70,7 +70,7 @@ def _field_page(result: Result) -> str:
     rows = standings(result)
     bars = [interval_bar(row.auc.value, *_ends(row.auc.interval), key=f"auc-{i}") for i, row in enumerate(rows)]
     families = list(dict.fromkeys(family for row in rows for family in row.families))
-    return _page("field.html.j2", result=result, rows=rows, bars=bars, families=families)
+    return render("field.html.j2", result=result, rows=rows, bars=bars, families=families)
 
 
 def _ends(interval: Interval) -> tuple[float, float]:
@@ -92,7 +92,7 @@ def verdict_page(verdict: Verdict, *, fingerprint: Fingerprint | None = None) ->
         (removal, of, interval_bar(of["power"], of["low"], of["high"], key=f"power-{i}"))
         for i, (removal, of) in enumerate(verdict.power.items())
     ]
-    return _page(
+    return render(
         "verdict.html.j2",
         verdict=verdict,
         saying=SAYINGS[verdict.decision],
@@ -107,10 +107,11 @@ def verdict_page(verdict: Verdict, *, fingerprint: Fingerprint | None = None) ->
 
 def combination_page(combination: Combination) -> str:
     """The page of one verdict from several fingerprints: the decision, each test, and what to read with it."""
-    return _page("combination.html.j2", combination=combination, saying=SAYINGS[combination.decision])
+    return render("combination.html.j2", combination=combination, saying=SAYINGS[combination.decision])
 
 
-def _page(template: str, **values: object) -> str:
+def render(template: str, **values: object) -> str:
+    """A page from a template of this folder; every value is escaped."""
     return _environment().get_template(template).render(**values)
 
 
@@ -123,6 +124,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("count", "interval", "listed", "p_value", "percent", "plain", "rate", "seconds")
+    names = ("count", "interval", "listed", "p_value", "percent", "plain", "rate", "seconds", "share", "slug")
     environment.filters.update({name: getattr(words, name) for name in names})
     return environment

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from whorl.metrics import Interval
 
-__all__ = ["count", "interval", "listed", "p_value", "percent", "plain", "rate", "seconds"]
+__all__ = ["count", "interval", "listed", "p_value", "percent", "plain", "rate", "seconds", "share", "slug"]
 
 
 def rate(value: float) -> str:
@@ -48,6 +49,16 @@ def listed(words: Iterable[str]) -> str:
     """``a, b and c``."""
     *most, last = list(words)
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def share(value: float) -> str:
+    """A number as CSS reads it, within [0, 1]."""
+    return f"{min(max(value, 0.0), 1.0):.4f}"
+
+
+def slug(name: str) -> str:
+    """A name as part of an address: small letters, digits and single hyphens, at most 60."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "unnamed"
 
 
 def plain(name: object, limit: int = 200) -> str:

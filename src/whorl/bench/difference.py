@@ -1,0 +1,177 @@
+"""Which figures of two results differ by more than chance: `whorl bench diff`.
+
+The rule. A figure is AUC, TPR or the share of independent models accused, of all copies or of one family of removal.
+Where both results have at least two victims in common, the two are paired: the difference is the mean over the common
+victims of (B - A), its 95 % interval draws whole victims, and the figure moved if the interval leaves out 0. Otherwise
+it moved if the two 95 % intervals do not meet; without an interval (a TPR of one victim) it is only told to differ.
+
+From few victims intervals cover less than they say: three victims that happen to move the same way count as moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from whorl.bench.parts import by_scheme, families_of, of_family, of_victim, standing, with_families
+from whorl.bench.result import Result
+from whorl.bench.standings import Standing
+from whorl.metrics import ClusterEstimate, Interval, cluster_bootstrap
+
+__all__ = ["Comparison", "Difference", "compare"]
+
+ALIKE = 1e-9  # differences of rounding
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One figure in both results. ``family`` is empty for all copies.
+
+    ``rule`` says how it was judged: ``paired`` over ``victims`` common victims, where ``interval`` is that of B - A;
+    ``apart`` by two intervals, or ``value`` where there are none. The last two have no interval of the difference.
+    """
+
+    scheme: str
+    figure: Literal["auc", "tpr", "accused"]
+    family: str
+    first: float
+    second: float
+    rule: Literal["paired", "apart", "value"]
+    victims: int
+    interval: Interval | None
+    moved: bool
+
+    @property
+    def change(self) -> float:
+        """B - A."""
+        return self.second - self.first
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every figure that both have, and what only one of them has, as a line each."""
+
+    figures: tuple[Difference, ...]
+    only_first: tuple[str, ...]
+    only_second: tuple[str, ...]
+
+    @property
+    def moved(self) -> tuple[Difference, ...]:
+        """The figures that moved, largest change first."""
+        return tuple(sorted((each for each in self.figures if each.moved), key=lambda each: -abs(each.change)))
+
+
+def compare(first: Result, second: Result) -> Comparison:
+    """Compare what two results have in common: schemes by column, victims by recipe.
+
+    A column whose settings differ is compared, and named among what only one of them has.
+    """
+    ours, theirs = _read(first), _read(second)
+    figures: list[Difference] = []
+    for column in ours.schemes:
+        if column in theirs.schemes:
+            figures += _compared(column, ours.schemes[column], theirs.schemes[column])
+    return Comparison(tuple(figures), tuple(_only(ours, theirs)), tuple(_only(theirs, ours)))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One scheme of a result, whole and by family."""
+
+    of: Result
+
+    @cached_property
+    def families(self) -> dict[str, Result]:
+        parts = {family: of_family(self.of, family) for family in families_of(self.of)}
+        return {"": self.of} | {family: part for family, part in parts.items() if standing(part)}
+
+
+@dataclass(frozen=True)
+class _Read:
+    of: Result
+    schemes: Mapping[str, _Part]
+
+    @property
+    def contents(self) -> dict[str, list[str]]:
+        """Kind of thing -> the names of those that it has."""
+        return {
+            "suite": [self.of.suite],
+            "scheme": [f"{column} as {part.of.extractions[0].expression}" for column, part in self.schemes.items()],
+            "victim": self.of.victims,
+            "row": self.of.rows,
+            "group": self.of.groups,
+        }
+
+
+def _read(result: Result) -> _Read:
+    return _Read(result, {column: _Part(part) for column, part in by_scheme(with_families(result)).items()})
+
+
+def _only(one: _Read, other: _Read) -> Iterator[str]:
+    there = other.contents
+    for kind, names in one.contents.items():
+        yield from (f"{kind} {name}" for name in names if name not in there[kind])
+
+
+def _compared(column: str, first: _Part, second: _Part) -> Iterator[Difference]:
+    for family in first.families:
+        if family not in second.families:
+            continue
+        figures: dict[Literal["auc", "tpr", "accused"], _Measure] = {"auc": _auc, "tpr": _tpr}
+        figures |= {"accused": _accused} if not family else {}
+        for figure, measure in figures.items():
+            one, other = first.families[family], second.families[family]
+            judged = _judged(one, other, measure)
+            if judged:
+                yield Difference(column, figure, family, *judged)
+
+
+_Measure = Callable[[Standing], ClusterEstimate]
+
+
+def _auc(of: Standing) -> ClusterEstimate:
+    return of.auc
+
+
+def _tpr(of: Standing) -> ClusterEstimate:
+    return of.tpr
+
+
+def _accused(of: Standing) -> ClusterEstimate:
+    return ClusterEstimate(of.accused.hits / of.accused.count, of.accused.interval, 2)  # exact whatever the victims
+
+
+def _judged(
+    first: Result, second: Result, measure: _Measure
+) -> tuple[float, float, Literal["paired", "apart", "value"], int, Interval | None, bool] | None:
+    pairs = _pairs(first, second, measure)
+    if len(pairs) > 1:
+        clusters = [([one], [other]) for one, other in pairs]
+        generator = np.random.default_rng(0)
+        change = cluster_bootstrap(lambda a, b: float(b[0] - a[0]), clusters, generator=generator, average=True)
+        one, other = (float(np.mean(values)) for values in zip(*pairs, strict=True))
+        moved = change.interval.low > ALIKE or change.interval.high < -ALIKE
+        return one, other, "paired", len(pairs), change.interval, moved
+    wholes = standing(first), standing(second)
+    if wholes[0] is None or wholes[1] is None:
+        return None
+    ours, theirs = measure(wholes[0]), measure(wholes[1])
+    if measure is _tpr and min(ours.clusters, theirs.clusters) < 2:
+        return ours.value, theirs.value, "value", len(pairs), None, False
+    apart = ours.interval.low > theirs.interval.high + ALIKE or theirs.interval.low > ours.interval.high + ALIKE
+    return ours.value, theirs.value, "apart", len(pairs), None, apart
+
+
+def _pairs(first: Result, second: Result, measure: _Measure) -> list[tuple[float, float]]:
+    """The figure of each victim that both have."""
+    pairs: list[tuple[float, float]] = []
+    for number, victim in enumerate(first.victims):
+        if victim in second.victims:
+            of = standing(of_victim(first, number)), standing(of_victim(second, second.victims.index(victim)))
+            if of[0] and of[1]:
+                pairs.append((measure(of[0]).value, measure(of[1]).value))
+    return pairs
