@@ -21,6 +21,19 @@ SETTINGS = {
     "detect_queries": ["detect_queries(lie='runner-up')", "detect_queries(lie=permuted)"],
     "filter_inputs": [f"filter_inputs({kind})" for kind in FILTERS],
     "misinform": ["misinform", "misinform(pool='corrupt(digits(size=8))', decoy_epochs=1)"],
+    "active": [
+        f"active('mlp(width=16)', strategy={strategy}, budget=60, rounds=2, epochs=1)"
+        for strategy in ("uncertainty", "k-centre", "deepfool-k-centre")
+    ],
+    "jacobian": [
+        "jacobian('mlp(width=16)', seeds=40, rounds=2, doublings=1, reservoir=20, epochs=1)",
+        "jacobian('mlp(width=16)', probabilities, seeds=40, rounds=2, period=1, epochs=1)",
+    ],
+    "knockoff": [
+        "knockoff('mlp(width=16)', epochs=1)",
+        "knockoff('mlp(width=16)', probabilities, policy=adaptive, budget=60, epochs=1)",
+        "knockoff('mlp(width=16)', pool='textures(size=16, images=100)', policy=adaptive, budget=60, epochs=1)",
+    ],
     "distil": ["distil('mlp(width=16)', epochs=1)"],
     "extract": ["extract('mlp(width=16)', epochs=1)", "extract('mlp(width=16)', probabilities, epochs=1)"],
     "fine_tune": ["fine_tune(all)", "fine_tune(last)"],
