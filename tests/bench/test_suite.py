@@ -42,12 +42,14 @@ def test_suites_of_the_catalog(name):
     for expression in (*suite.schemes.values(), *suite.sweep.values()):
         SCHEMES.make(expression)
     assert not suite.chosen or suite.chosen in suite.schemes
-    assert all(recipe.parent is None for recipe in (*suite.victims, *suite.null))
     tested = {recipe.digest for group in suite.independents.values() for recipe in group}
     victims = {recipe.digest for recipe in suite.victims}
     null = {recipe.digest for recipe in suite.null}
     assert not tested & null, "a model under test may not calibrate"
-    assert not victims & (tested | null)
+    assert not victims & null
+    assert suite.crossed or not victims & tested
+    for suspect in suite.suspects():
+        assert suspect.kinds, f"{suspect.label} meets no victim"
     known = {suite.victims[0].then(row.removal).digest for row in suite.known}
     copies = {suite.victims[0].then(row.removal).digest for row in suite.derived}
     assert not known & copies

@@ -87,7 +87,7 @@ def paper() -> Suite:
             name="modelreuse/paper",
             about="Flowers 102 and Stanford Dogs 120 at 224 px; MobileNetV2 and ResNet-18 pre-trained on ImageNet",
             nets=nets,
-            bases={net: f"pretrained({net}, {tasks[0]})" for net in nets},
+            bases={net: f"pretrained({net}, data={tasks[0]})" for net in nets},
             tasks=tasks,
             settings="epochs=100, batch=64",
             tune=30,
@@ -97,14 +97,16 @@ def paper() -> Suite:
 
 
 def _suite(tier: _Tier) -> Suite:
-    sources = tuple(source for task in tier.tasks for net in tier.nets for source in _sources(tier, task, net))
+    # Nets alternate, so that a limited run has both.
+    sources = tuple(source for task in tier.tasks for pair in _pairs(tier, task) for source in pair)
+    others = tuple(_alone(tier, task, net, seed=40) for task in tier.tasks for net in tier.nets)
     return Suite(
         name=tier.name,
         about=tier.about,
         data=tier.tasks[0],
         victims=sources,
         derived=_rows(tier),
-        independents={"source": sources},
+        independents={"source": sources, "from nothing": others},
         schemes=SCHEMES,
         budgets=BUDGETS,
         alpha=0.05,
@@ -112,6 +114,11 @@ def _suite(tier: _Tier) -> Suite:
         crossed=True,
         own_data=True,
     )
+
+
+def _pairs(tier: _Tier, task: str) -> list[tuple[Recipe, ...]]:
+    """The sources of a task, net by net for each way of making them."""
+    return list(zip(*(_sources(tier, task, net) for net in tier.nets), strict=True))
 
 
 def _sources(tier: _Tier, task: str, net: str) -> list[Recipe]:
@@ -122,7 +129,11 @@ def _sources(tier: _Tier, task: str, net: str) -> list[Recipe]:
         base.then(f"transfer({task}, layers={share}, epochs={tier.tune}, learning_rate={rate}, part=victim, seed=20)")
         for share in SHARES
     ]
-    return [*transferred, parse_recipe(f"train({net}, {task}, {tier.settings}, learning_rate={rate}, seed=30)")]
+    return [*transferred, _alone(tier, task, net, seed=30)]
+
+
+def _alone(tier: _Tier, task: str, net: str, *, seed: int) -> Recipe:
+    return parse_recipe(f"train({net}, {task}, {tier.settings}, learning_rate={tier.nets[net]}, seed={seed})")
 
 
 def _rows(tier: _Tier) -> tuple[Derived, ...]:

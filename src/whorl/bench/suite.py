@@ -161,7 +161,7 @@ class Suite:
         return {
             index: apart if recipe.root == victim.root else "independent"
             for index, victim in enumerate(self.victims)
-            if index != without and (not self.own_data or recipe.data == victim.data)
+            if index != without and recipe != victim and (not self.own_data or recipe.data == victim.data)
         }
 
     def data_of(self, victim: int) -> str:
