@@ -23,15 +23,16 @@ from whorl.data import SOURCES
 from whorl.errors import AccessRefused, UsageError
 from whorl.oracles.base import Oracle
 from whorl.oracles.replayed import Replayed
+from whorl.queries import ASKS
 from whorl.schemes import SCHEMES, Scheme
 from whorl.schemes.grid import combinations
 from whorl.storage import digest_file, read_fingerprint, write_fingerprint
 from whorl.types import Access, Fingerprint
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import parse_recipe
-from whorl.zoo.workers import Task, run_tasks
+from whorl.zoo.workers import Task, Workers, run_tasks
 
-__all__ = ["Grid", "GridCells", "SetKey", "plan", "run_grid"]
+__all__ = ["Grid", "GridCells", "SetKey", "count_of", "plan", "run_grid", "settings_of"]
 
 FORMAT: Final = 1  # part of every key; raised when a change of code changes results
 MASKS: Final = 10  # inputs of each masked picture, so that a budget of 10 is one of them
@@ -102,7 +103,7 @@ def plan(suite: Suite, *, schemes: str = "*", budgets: Sequence[int] = (50, 100,
 
 
 def run_grid(
-    grid: Grid, *, folder: Path, workers: int = 0, device: str = "cpu", progress: Progress = lambda *_: None
+    grid: Grid, *, folder: Path, workers: Workers = 0, device: str = "cpu", progress: Progress = lambda *_: None
 ) -> GridCells:
     """Compute every cell, or what is left of them."""
     suite, zoo, store = grid.suite, Zoo(folder, device=device), Store(folder / "results.sqlite")
@@ -140,10 +141,10 @@ def sample(
     suite: Suite, victim: int, queries: str, seed: int, budget: int, path: str, folder: str, device: str
 ) -> None:
     """Make one set of queries and keep it with the victim's scores (runs in a worker)."""
-    scheme = SCHEMES.make(f"{queries}+scores+l2{_settings(queries)}")
+    scheme = SCHEMES.make(f"{queries}+scores+l2{settings_of(queries)}")
     oracle = Zoo(Path(folder), device=device).oracle(suite.victims[victim])
     data = SOURCES.make(suite.data_of(victim)).load(scheme.part)
-    made = scheme.extract(oracle, data, budget=_count(queries, budget), seed=seed)
+    made = scheme.extract(oracle, data, budget=count_of(queries, budget), seed=seed)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_fingerprint(made, path)
 
@@ -178,11 +179,11 @@ def compared(
     name: str, fingerprint: Fingerprint, observed: Oracle | None, budgets: Sequence[int]
 ) -> list[float | None]:
     """The similarity at each budget, from answers that are there; None where the suspect could not be asked."""
-    scheme = SCHEMES.make(f"{name}{_settings(name.split('+')[0])}")
+    scheme = SCHEMES.make(f"{name}{settings_of(name.split('+')[0])}")
     victim = _replay(fingerprint, fingerprint.reference.values.flatten(0, -2), Access.LOGITS, fingerprint.classes)
     values: list[float | None] = []
     for budget in budgets:
-        count = _count(name.split("+")[0], budget)
+        count = count_of(name.split("+")[0], budget)
         try:
             values.append(_similarity(scheme, fingerprint, victim, observed, count))
         except (AccessRefused, UsageError):
@@ -215,17 +216,14 @@ def _replay(fingerprint: Fingerprint, answers: Any, access: Access, classes: int
     return Replayed(inputs, answers, access=access, classes=classes, name="the suspect", task=fingerprint.task)
 
 
-def _count(queries: str, budget: int) -> int:
-    """How many queries ask ``budget`` inputs."""
-    from whorl.queries import ASKS
-
+def count_of(queries: str, budget: int) -> int:
+    """How many queries of a sampler, by its name in the grid, ask ``budget`` inputs."""
     each = {"pairs": 2, "masks": MASKS}.get(ASKS.get(_plain(queries), ""), 1)
     return budget // each
 
 
-def _settings(queries: str) -> str:
-    from whorl.queries import ASKS
-
+def settings_of(queries: str) -> str:
+    """The settings with which the grid makes a sampler, as text after its name."""
     return f"(masks={MASKS})" if ASKS.get(_plain(queries)) == "masks" else ""
 
 
@@ -238,14 +236,14 @@ def _set_key(grid: Grid, key: SetKey) -> str:
     return cell_key(
         format=FORMAT,
         victim=grid.suite.victims[victim].digest,
-        queries=str(SCHEMES.bind(f"{queries}+scores+l2{_settings(queries)}")),
+        queries=str(SCHEMES.bind(f"{queries}+scores+l2{settings_of(queries)}")),
         data=str(SOURCES.bind(grid.suite.data_of(victim))),
         budget=max(grid.budgets),
         seed=seed,
     )
 
 
-def _build(zoo: Zoo, recipes: Sequence[Any], workers: int, progress: Progress) -> None:
+def _build(zoo: Zoo, recipes: Sequence[Any], workers: Workers, progress: Progress) -> None:
     missing, total = len(zoo.missing(recipes)), len({recipe.digest for recipe in recipes})
     done = total - missing
     progress("models", done, total)
