@@ -23,7 +23,7 @@ from whorl.errors import UsageError
 from whorl.metrics import ClusterEstimate
 from whorl.report.boards import ADAPTIVE, FLAGS, Attack, Board, Entry, boards_of, leaders, overlap
 from whorl.report.pages import render
-from whorl.report.words import interval, rate, slug
+from whorl.report.words import interval, plain, rate, slug
 from whorl.schemes import SCHEMES
 from whorl.schemes.cards import Card, card
 from whorl.storage import replacing
@@ -91,7 +91,7 @@ class _AttackPart:
 class _AttackEntry:
     entry: Entry
     page: str
-    of: Standing | None
+    of: Standing
 
 
 def write_site(results: Mapping[str, Result], folder: Path) -> list[Path]:
@@ -191,7 +191,7 @@ class _Site:
             lines=lines,
             tied=len(tied),
             siblings=any(entry.whole.siblings for entry in board.entries),
-            families=[(key, family) for family, key in keys.items()],
+            families=[(key, family) for family, key in keys.items() if _by_family(board, family)],
             attacks=[(family, self.attack_page[family]) for family in board.families],
             levels=[(level, Access(level).name.lower()) for level in given],
             budgets=sorted({entry.whole.inputs for entry in board.entries}),
@@ -223,8 +223,9 @@ class _Site:
                 page=page,
                 attacks=[attack for attack in board.attacks if attack.family == family],
                 lines=[
-                    _AttackEntry(entry, self.scheme_page[entry.scheme], entry.families.get(family))
+                    _AttackEntry(entry, self.scheme_page[entry.scheme], of)
                     for entry in _by_family(board, family)
+                    if (of := entry.families[family])
                 ],
             )
             for board, page in self._addressed()
@@ -234,13 +235,10 @@ class _Site:
 
 
 def _by_family(board: Board, family: str) -> list[Entry]:
-    """Entries by their AUC on one family, those without a figure last."""
-
-    def place(entry: Entry) -> float:
-        of = entry.families.get(family)
-        return -of.auc.value if of else 1.0
-
-    return sorted(board.entries, key=place)
+    """Entries by their AUC on one family; none where no copy of it kept its accuracy."""
+    figures = {entry.name: of.auc.value for entry in board.entries if (of := entry.families.get(family))}
+    able = [entry for entry in board.entries if entry.name in figures]
+    return sorted(able, key=lambda entry: -figures[entry.name])
 
 
 def _data(number: int, entry: Entry, board: Board, keys: Mapping[str, str]) -> dict[str, Any]:
@@ -248,7 +246,7 @@ def _data(number: int, entry: Entry, board: Board, keys: Mapping[str, str]) -> d
     of = {keys[family]: part for family, part in entry.families.items() if part and family in keys}
     return {
         "row": number,
-        "name": entry.name,
+        "name": plain(entry.name, 60),
         "access": _level(entry),
         "inputs": entry.whole.inputs,
         "figures": {key: _figures(part, board) for key, part in ({"": entry.whole} | of).items()},

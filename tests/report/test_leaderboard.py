@@ -1,0 +1,329 @@
+"""The leaderboard's pages, read as a browser without scripts reads them."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from synthetic_boards import NEED, ROWS, board_result
+from synthetic_results import make_result
+
+from whorl.bench.result import Cell
+from whorl.bench.standings import standings
+from whorl.errors import UsageError
+from whorl.report.boards import FLAGS, boards_of, leaders
+from whorl.report.leaderboard import site, write_site
+from whorl.report.words import interval, rate
+from whorl.schemes.cards import card
+
+HOSTILE = "<script>alert(1)</script>\"'&\u202e\x00]]>"
+VOID = {"meta", "img", "br", "link", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Elements, text and table rows of a page; fails where tags do not balance."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.elements, self.rows, self.text, self.data = [], [], [], [], None
+        self.feed(html)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "script":
+            self.data = self.data or data
+        elif "style" not in self.open:
+            self.text.append(data)
+            if "td" in self.open or "th" in self.open:
+                self.rows[-1][-1] += data
+
+    def of(self, attribute):
+        return [attributes[attribute] for _, attributes in self.elements if attribute in attributes]
+
+    def row(self, label, *, column=0):
+        found = next(cells for cells in self.rows if len(cells) > column and cells[column].split()[:1] == [label])
+        return [" ".join(cell.split()) for cell in found]
+
+    @property
+    def words(self):
+        return " ".join(" ".join(self.text).split())
+
+
+@pytest.fixture(scope="module")
+def results():
+    limited = board_result(victims=1, independents=5, null=0, rows=("FTAL",), limit=1, date="", command="")
+    return {"field.json": board_result(), "small.json": limited, "old.json": make_result()}
+
+
+@pytest.fixture(scope="module")
+def pages(results):
+    return site(results)
+
+
+def suite_page(pages, name="suite-plugged-field.html"):
+    return Page(pages[name])
+
+
+def test_there_is_a_page_for_each_suite_scheme_and_family(pages):
+    suites = {"suite-plugged-field.html", "suite-ipguard-textures.html"}
+    assert suites < set(pages)
+    assert len([page for page in pages if page.startswith("suite-")]) == 3
+    assert {page for page in pages if page.startswith("scheme-")} == {
+        f"scheme-{name}.html" for name in (*NEED, "fgsm", "igsm", "cw-l2", "ipguard")
+    }
+    assert {"attack-extract.html", "attack-fine-tune.html", "attack-quantise.html"} < set(pages)
+
+
+def test_every_link_leads_somewhere(pages):
+    anchors = {name: set(Page(html).of("id")) for name, html in pages.items()}
+    count = 0
+    for name, html in pages.items():
+        for link in Page(html).of("href"):
+            parts = urlsplit(link)
+            assert not parts.scheme
+            assert not parts.netloc
+            target = unquote(parts.path) or name
+            assert target in pages, link
+            assert not parts.fragment or parts.fragment in anchors[target], link
+            count += 1
+    assert count > 100
+
+
+def test_nothing_is_loaded_and_only_the_page_s_own_script_runs(pages):
+    for html in pages.values():
+        page = Page(html)
+        assert page.of("src") == []
+        assert "@import" not in html
+        assert "url(" not in html
+        policy = next(attributes["content"] for _, attributes in page.elements if "http-equiv" in attributes)
+        assert policy.startswith("default-src 'none'")
+        assert ("script-src 'sha256-" in policy) == ("<script>" in html)
+        assert "unsafe-eval" not in policy
+        assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+        assert len(page.of("id")) == len(set(page.of("id")))
+
+
+def test_the_ranking_is_that_of_the_standings(results, pages):
+    rows = standings(results["field.json"])
+    page = suite_page(pages)
+    shown = [cells for cells in page.rows if cells and cells[0].strip().isdigit()]
+    assert [cells[1].split()[0] for cells in shown] == [row.name for row in rows]
+    for row, cells in zip(rows, shown, strict=True):
+        assert cells[2].split() == [rate(row.auc.value), *interval(row.auc.interval).split()]
+        assert cells[3].split() == [rate(row.tpr.value), *interval(row.tpr.interval).split()]
+        assert cells[5].strip() == f"{row.flagged.hits}/{row.flagged.count}"
+        assert cells[6].split()[0].startswith(f"{row.accused.hits}/{row.accused.count}")
+        assert cells[7:9] == [row.suspect_access, f"{row.inputs:,}"]
+        assert "2026-11-20" in cells
+        assert "whorl bench run plugged/field" in cells[-1]
+        assert cells[-2] == card(row.name).paper
+
+
+def test_ties_go_by_intervals_and_not_by_rank(pages):
+    page = suite_page(pages)
+    tied = ["tied with the best" in cells[1] for cells in page.rows if cells and cells[0].strip().isdigit()]
+    assert tied == [True, False, True, False, False]  # sac-w; akh lies apart, zest further down does not
+    assert "1 other scheme cannot be told from it" in page.words
+
+
+def test_the_script_is_given_what_the_table_shows(results, pages):
+    data = json.loads(suite_page(pages).data)
+    rows = standings(results["field.json"])
+    assert [line["name"] for line in data] == [row.name for row in rows]
+    assert [line["inputs"] for line in data] == [NEED[row.name] for row in rows]
+    assert [line["access"] for line in data] == [int(card(row.name).suspect) for row in rows]
+    for row, line in zip(rows, data, strict=True):
+        assert line["figures"][""][0][:3] == [row.auc.value, row.auc.interval.low, row.auc.interval.high]
+        assert set(line["figures"]) == {"", "fine-tune", "prune-weights", "extract"}  # no distilled copy kept accuracy
+        assert line["figures"]["extract"][0][0] == row.families["extract"].value
+
+
+def test_filters_offer_only_what_there_is(pages):
+    page = suite_page(pages)
+    values = [attributes["value"] for tag, attributes in page.elements if tag == "option"]
+    families, levels = ["", "fine-tune", "prune-weights", "extract"], ["", "labels", "probabilities", "gradients"]
+    assert values == ["auc", "tpr", "aruc", *families, *levels, "", "32", "100", "2000"]
+    labelled = [attributes["for"] for tag, attributes in page.elements if tag == "label"]
+    assert labelled == [attributes["id"] for tag, attributes in page.elements if tag == "select"]
+
+
+def test_flags_say_what_is_weak(results):
+    whole, old, limited = boards_of(results)
+    assert (whole.flags, limited.flags) == ((), tuple(FLAGS))
+    assert (old.suite, old.flags) == ("ipguard/textures", ("few negatives",))
+    page = Page(
+        site({"small.json": results["small.json"]})[
+            "suite-plugged-field-at-most-1-victims-rows-and-models-in-a-group.html"
+        ]
+    )
+    for flag in FLAGS:
+        assert flag in page.words
+    assert page.row("1")[5:7] == ["–", "–"]  # no verdicts, so neither copies derived nor accusations
+
+
+@pytest.mark.parametrize(
+    ("changes", "flag"),
+    [
+        ({"independents": 19}, "few negatives"),
+        ({"victims": 1}, "one victim"),
+        ({"null": 18}, "no null"),
+        ({"rows": ("FTAL", "WP p=.5", "distillation")}, "no adaptive attack"),
+        ({"limit": 3}, "limited run"),
+        ({"removals": "extract"}, "limited run"),
+    ],
+)
+def test_each_flag_alone(changes, flag):
+    (board,) = boards_of({"one.json": board_result(**changes)})
+    assert board.flags == (flag,)
+
+
+def test_results_of_the_same_test_share_a_board_and_the_newest_is_shown():
+    early = board_result(schemes=("akh", "random"), date="2026-01-01", command="whorl bench run plugged/field -s 1")
+    late = board_result(schemes=("akh", "zest"), date="2026-02-01")
+    (board,) = boards_of({"late.json": late, "early.json": early})
+    assert {entry.name: entry.run.file for entry in board.entries} == {
+        "akh": "late.json",
+        "random": "early.json",
+        "zest": "late.json",
+    }
+    assert board.date == "2026-02-01"
+    apart = boards_of({"one.json": early, "two.json": board_result(independents=21)})
+    assert len(apart) == 2
+
+
+def test_one_name_with_two_settings_is_told_apart_by_file():
+    other = board_result(schemes=("random",))
+    made = [each.model_copy(update={"expression": "random(start=noise)"}) for each in other.extractions]
+    files = {
+        "a.json": board_result(schemes=("random", "akh")),
+        "b.json": other.model_copy(update={"extractions": made}),
+    }
+    (board,) = boards_of(files)
+    assert {entry.name for entry in board.entries} == {"akh", "random (a.json)", "random (b.json)"}
+    assert [entry.scheme for entry in board.entries].count("random") == 2
+    assert len(Page(site(files)["scheme-random.html"]).row("plugged/field")) > 5
+
+
+def test_old_results_take_their_families_from_the_suite(results):
+    board = next(board for board in boards_of(results) if board.suite == "ipguard/textures")
+    assert {"fine-tune", "prune filters", "extract", "distil"} < set(board.families)
+    unknown = boards_of({"old.json": make_result().model_copy(update={"suite": "nobody/knows"})})
+    assert unknown[0].families == ("other",)
+
+
+def test_old_results_show_a_dash_for_what_they_lack(pages):
+    cells = suite_page(pages, "suite-ipguard-textures.html").row("1")
+    assert cells[-1] == "–"  # the command
+    assert "–" in cells[8:14]  # seconds of verification, and the date
+
+
+def test_the_page_of_a_scheme(results, pages):
+    page = Page(pages["scheme-zest.html"])
+    known = card("zest")
+    assert known.idea in page.words
+    assert known.blind in page.words
+    assert known.paper in page.words
+    row = next(row for row in standings(results["field.json"]) if row.name == "zest")
+    cells = page.row("plugged/field")
+    assert cells[2] == "3 of 5"
+    assert cells[3].startswith(rate(row.auc.value))
+    assert page.row("extract")[1].startswith(rate(row.families["extract"].value))
+    assert page.row("distil")[1] == "–"
+
+
+def test_the_page_of_an_attack_tells_what_was_left_of_the_models(results, pages):
+    page = Page(pages["attack-extract.html"])
+    assert page.row("accuracy")[2] == ".94"
+    assert page.row("fidelity")[2] == ".90"
+    assert page.row("queries")[2] == "5,000"
+    assert page.row("lost")[2] == "0 of 3"
+    best = max(standings(results["field.json"]), key=lambda row: row.families["extract"].value)
+    names = [
+        cells[0].split()[0] for cells in page.rows if cells and cells[0].split()[:1] and cells[0].split()[0] in NEED
+    ]
+    assert names[0] == best.name
+    assert page.row(best.name)[2] == rate(best.families["extract"].value)  # the only row of its family
+    gone = Page(pages["attack-distil.html"])
+    assert "No copy of this family kept its accuracy here" in gone.words
+    assert gone.row("lost")[2] == "3 of 3"
+
+
+def test_the_index_names_leaders_and_how_to_submit(results, pages):
+    page = Page(pages["index.html"])
+    assert page.row("sac-w")[2:] == ["● 1.00", "–"]
+    assert page.row("akh")[2] == rate(
+        next(row for row in standings(results["field.json"]) if row.name == "akh").auc.value
+    )
+    assert "whorl bench validate yours.json" in page.words
+    assert all(meaning in page.words for meaning in FLAGS.values())
+
+
+def test_a_plug_in_that_is_not_installed_is_shown_without_its_needs():
+    other = board_result(schemes=("akh", "random"))
+    made = [
+        each.model_copy(update={"expression": "somebody-elses(depth=2)"}) if each.scheme == "random" else each
+        for each in other.extractions
+    ]
+    pages = site({"a.json": other.model_copy(update={"extractions": made})})
+    assert "was not installed where this site was built" in pages["scheme-somebody-elses.html"]
+    assert suite_page(pages).row("random", column=1)[7] == "–"
+    assert json.loads(suite_page(pages).data)[1]["access"] == -1
+
+
+def test_hostile_names_stay_text():
+    result = board_result()
+    cells: list[Cell] = []
+    for cell in result.cells:
+        row = HOSTILE if cell.group == "FTAL" else cell.group
+        cells.append(
+            cell.model_copy(update={"group": row, "suspect": HOSTILE, "scheme": cell.scheme.replace("akh", HOSTILE)})
+        )
+    made = [each.model_copy(update={"scheme": each.scheme.replace("akh", HOSTILE)}) for each in result.extractions]
+    names = {
+        "columns": [HOSTILE if name == "akh" else name for name in result.columns],
+        "rows": [HOSTILE, *result.rows[1:]],
+    }
+    texts = dict.fromkeys(("suite", "about", "command", "date"), HOSTILE)
+    changed = result.model_copy(
+        update={"cells": cells, "extractions": made, "refusals": [], "models": [], **names, **texts}
+    )
+    for name, html in site({f"{HOSTILE}.json": changed}).items():
+        assert name.isascii()
+        assert "/" not in name
+        page = Page(html)
+        assert "<script>alert" not in html
+        assert not {"\u202e", "\x00"} & set("".join(page.text) + (page.data or ""))
+        assert "u202e" not in html
+        assert sum(tag == "script" for tag, _ in page.elements) in (0, 2)
+
+
+def test_nothing_to_rank_is_refused():
+    with pytest.raises(UsageError, match="no result holds both"):
+        site({"a.json": board_result(rows=("distillation",))})
+
+
+def test_pages_are_written_with_the_index_first(tmp_path):
+    paths = write_site({"a.json": board_result()}, tmp_path / "new" / "site")
+    assert paths[0] == tmp_path / "new" / "site" / "index.html"
+    assert {path.name for path in paths} == {path.name for path in (tmp_path / "new" / "site").iterdir()}
+
+
+def test_leaders_of_one_are_itself():
+    (board,) = boards_of({"a.json": board_result(schemes=("akh",))})
+    assert [entry.name for entry in leaders(board.entries)] == ["akh"]
+    assert set(board.families) == set(ROWS.values())
