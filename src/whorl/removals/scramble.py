@@ -35,7 +35,7 @@ class ScrambleBoundary(Removal):
     largest probability is below ``confidence``.
     """
 
-    family: ClassVar[str] = "scramble"
+    family: ClassVar[str] = "boundary"
 
     rounds: int = 4
     epochs: int = 5

@@ -39,7 +39,7 @@ class RandomiseBoundary(Removal):
     are.
     """
 
-    family: ClassVar[str] = "re-parametrise"
+    family: ClassVar[str] = "boundary"
 
     norm: float = 0.5
     energy: float = 0.9999
