@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import mean
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -10,7 +11,7 @@ from rich.text import Text
 
 from whorl.bench.grid_result import ALL, GridResult
 from whorl.bench.quality import MEASURES, Quality
-from whorl.bench.result import Result
+from whorl.bench.result import Model, Result
 from whorl.bench.standings import Standing
 from whorl.metrics import ClusterEstimate
 
@@ -18,11 +19,13 @@ __all__ = ["field_tables", "grid_table", "quality_table"]
 
 
 def field_tables(result: Result, rows: list[Standing]) -> Iterator[RenderableType]:
-    """How well, by family of removal; then at what cost; then the legend."""
+    """How well, by family of removal; at what cost; what extraction took; then the legend."""
     victims = len(result.victims)
     title = f"{result.suite}: {result.about}; {victims} victim{'s' if victims > 1 else ''}"
     yield _quality(title, rows)
     yield _costs(rows)
+    if any(model.queries for model in result.models):
+        yield _thieves(result)
     yield Text(
         "AUC, TPR and ARUC of copies that kept their accuracy against all independent models, averaged over victims, "
         "with 95 % intervals over whole victims; TPR at the smallest realisable false-positive rate: the share of "
@@ -112,6 +115,27 @@ def _costs(rows: list[Standing]) -> Table:
             f"{row.verification_seconds:.3f}",
             "-" if row.peak_mib is None else f"{row.peak_mib:.0f}",
             str(row.refused or ""),
+        )
+    return table
+
+
+def _thieves(result: Result) -> Table:
+    """What asking the victim bought: the means over victims of each kind of extraction."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("extraction", "accuracy", "fidelity", "queries", "kept its accuracy"):
+        table.add_column(name, justify="left" if name == "extraction" else "right")
+    thieves: dict[str, list[Model]] = {}
+    for model in result.models:
+        if model.queries and model.role != "victim":
+            thieves.setdefault(model.label, []).append(model)
+    for label, models in thieves.items():
+        known = [model.agreement for model in models if model.agreement is not None]
+        table.add_row(
+            label,
+            f"{mean(model.accuracy for model in models):.3f}",
+            f"{mean(known):.3f}" if known else "-",
+            f"{mean(model.queries for model in models):,.0f}",
+            f"{sum(not model.damaged for model in models)}/{len(models)}",
         )
     return table
 

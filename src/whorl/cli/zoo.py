@@ -51,7 +51,7 @@ def build(
         print_json(cards)
         return
     for card in cards:
-        typer.echo(f"{card['digest']}  accuracy {card['accuracy']:.3f}  agreement {card['agreement']:.3f}")
+        typer.echo(f"{card['digest']}  accuracy {card['accuracy']:.3f}  agreement {_share(card['agreement'])}")
 
 
 @app.command("list")
@@ -67,7 +67,7 @@ def listing(cache: Cache = None, as_json: Json = False) -> None:
     table = Table("digest", "accuracy", "agreement", "recipe", box=None, pad_edge=False)
     for card in cards:
         mark = " damaged" if card["damaged"] else ""
-        row = (f"{card['accuracy']:.3f}{mark}", f"{card['agreement']:.3f}", escape(card["recipe"]))
+        row = (f"{card['accuracy']:.3f}{mark}", _share(card["agreement"]), escape(card["recipe"]))
         table.add_row(card["digest"], *row)
     out.print(table, highlight=False)
 
@@ -98,3 +98,8 @@ def export(
     output.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(zoo.path(wanted), output)
     typer.echo(str(output))
+
+
+def _share(value: float | None) -> str:
+    """A share, or a dash where the victim has other classes."""
+    return "-" if value is None else f"{value:.3f}"
