@@ -48,6 +48,13 @@ SETTINGS = {
         f"unlearn('forget(digits(size=8))', {method}, epochs=1, cover=1)"
         for method in ("ascent", "random-labels", "fine-tune", "distil", "nothing")
     ],
+    "low_rank": ["low_rank(1/4, epochs=2, learning_rate=0.005)"],
+    "merge": [f"merge({method}, tasks=3, epochs=1)" for method in ("linear", "task-arithmetic", "ties", "dare")],
+    "removal_net": ["removal_net(iterations=10)"],
+    "fine_prune": ["fine_prune(epochs=1)"],
+    "regularise": ["regularise(decay_epochs=1, epochs=1)"],
+    "shift_weights": ["shift_weights(epochs=2, learning_rate=0.01)"],
+    "smooth_labels": ["smooth_labels(epochs=2)"],
     "quantise": [f"quantise({format})" for format in ("fp16", "bf16", "int8", "int4")],
 }
 

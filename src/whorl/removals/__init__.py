@@ -41,6 +41,7 @@ REMOVALS: Catalog[Removal] = Catalog(
         "retrain": "whorl.removals.finetune:Retrain",
         "unlearn": "whorl.removals.unlearn:Unlearn",
         "fine_prune": "whorl.removals.fine_pruning:FinePrune",
+        "low_rank": "whorl.removals.lora:LowRank",
         "lora": "whorl.removals.lora:LoRA",
         "merge": "whorl.removals.merge:Merge",
         "regularise": "whorl.removals.regularise:Regularise",
