@@ -59,7 +59,7 @@ def measured(small_zoo):
 
 def test_withdrawn_pictures_were_known_better_than_others(measured):
     """Else there is nothing to forget."""
-    assert (measured[""][:, ACCURACY] > measured["exact"][:, ACCURACY]).all()
+    assert measured[""][:, ACCURACY].mean() > measured["exact"][:, ACCURACY].mean() + 0.02
     assert (measured[""][:, LOSS] < measured["exact"][:, LOSS]).all()
 
 
