@@ -2,16 +2,13 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 from collections.abc import Iterator
-from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import huggingface_hub.constants
 import pytest
 import torch
+from hub_server import COMMIT, Hub, point_at, running_hub
 from huggingface_hub import close_session
 from written_pictures import NAMES, encode, keys, labelled, write
 
@@ -20,82 +17,14 @@ from whorl.data.hub import HubDataset
 from whorl.data.parquet import Parquet
 from whorl.errors import InvalidFile, UsageError, WhorlError
 
-COMMIT = "0123456789abcdef" * 2 + "01234567"
 INFO = "/api/datasets/"
-
-
-class Hub(ThreadingHTTPServer):
-    """The two routes of the hub that a download asks: what a data set holds, and one of its files."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Answer)
-        self.repositories: dict[str, dict[str, bytes]] = {}
-        self.sizes: dict[str, int] = {}  # what the listing claims instead of the truth
-        self.plain: dict[str, tuple[int, bytes]] = {}  # answers given instead of a listing
-        self.asked: list[str] = []
-
-
-class _Answer(BaseHTTPRequestHandler):
-    server: Hub
-
-    def do_GET(self) -> None:
-        path = unquote(urlsplit(self.path).path)
-        self.server.asked.append(f"{self.command} {path}")
-        if path.startswith(INFO):
-            self._listing(path.removeprefix(INFO))
-        else:
-            name, _, file = path.removeprefix("/datasets/").partition(f"/resolve/{COMMIT}/")
-            body = self.server.repositories.get(name, {}).get(file)
-            self._send(404, b"") if body is None else self._send(200, body)
-
-    do_HEAD = do_GET
-
-    def _listing(self, name: str) -> None:
-        if name in self.server.plain:
-            return self._send(*self.server.plain[name])
-        if name not in self.server.repositories:
-            return self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
-        files = self.server.repositories[name].items()
-        siblings = [{"rfilename": file, "size": self.server.sizes.get(file, len(body))} for file, body in files]
-        self._send(200, json.dumps({"id": name, "sha": COMMIT, "siblings": siblings}).encode())
-
-    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        known = {"Content-Length": str(len(body)), "X-Repo-Commit": COMMIT, "ETag": f'"{sha256(body).hexdigest()}"'}
-        for key, value in (known | (headers or {})).items():
-            self.send_header(key, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing on stderr."""
-
-
-def _point_at(port: int, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    address = f"http://127.0.0.1:{port}"
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
-    template = address + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(cache / "no-token"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    close_session()
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """The stand-in of the hub, with the client pointed at it and its cache in the test's own folder."""
-    with Hub() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        _point_at(server.server_port, tmp_path / "cache", monkeypatch)
+    with running_hub(tmp_path, monkeypatch) as server:
         yield server
-        close_session()
-        server.shutdown()
-        thread.join()
 
 
 def shard(folder: Path, seed: int, *, first: int = 0, last: int | None = None) -> bytes:
@@ -196,7 +125,7 @@ def test_a_file_that_is_listed_but_absent_ends_in_one_line(hub: Hub, tmp_path: P
 def test_without_a_network_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:  # bound but not listening: a connection is refused at once
         taken.bind(("127.0.0.1", 0))
-        _point_at(taken.getsockname()[1], tmp_path, monkeypatch)
+        point_at(taken.getsockname()[1], tmp_path, monkeypatch)
         for offline in (False, True):
             monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
             close_session()

@@ -85,7 +85,7 @@ def test_parts_of_a_recipe():
     assert recipe.root.parent is None
     assert parse_recipe(VICTIM).then("fine_tune(last, seed=4)").then("quantise(int4)") == recipe
     train = Train("mlp(width=16, depth=1)", "digits(size=8, seed=0)", epochs=3, seed=1)
-    assert recipe.train == train
+    assert recipe.first == train
     assert recipe.source.load("test").input_shape == (1, 8, 8)
     assert not recipe.is_estimator
     assert parse_recipe("train(random_forest, digits)").is_estimator

@@ -54,7 +54,7 @@ class Shadows:
         """
         models = list(tested)
         digests = {recipe.digest for recipe in models} | {victim.digest}
-        seeds = {_seed_of(recipe) for recipe in (victim, *models)}
+        seeds = {_seed_of(recipe) for recipe in (victim, *models)} - {None}
         families = {family_of(recipe) for recipe in models if recipe.parent} if self.disjoint_families else set[str]()
         for recipe in self.recipes(victim):
             if recipe.digest in digests:
@@ -78,4 +78,5 @@ def family_of(recipe: Recipe) -> str:
 
 
 def _seed_of(recipe: Recipe) -> object:
-    return dict(recipe.chain.steps[-1].kwargs)["seed"]
+    """What the last step draws with; None for a model that was downloaded."""
+    return dict(recipe.chain.steps[-1].kwargs).get("seed")

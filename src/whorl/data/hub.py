@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from whorl.data.base import Dataset, Source
 from whorl.data.parquet import Tables
 from whorl.errors import InvalidFile, MissingExtra, UsageError, WhorlError
 from whorl.expressions import Call
 
-__all__ = ["HubDataset"]
+__all__ = ["TIMEOUT", "HubDataset", "asking_hub"]
 
 # As in plain_text/train-00000-of-00001.parquet, data/train.parquet or default/train/0000.parquet.
 _SHARD = re.compile(r"(?:(?P<config>.+?)/)?(?P<split>train|test|validation|valid|val)(?:[-_]\d[^/]*|/[^/]*)?\.parquet")
@@ -51,13 +52,8 @@ class HubDataset(Source):
 @lru_cache(maxsize=16)  # all parts of a study come from one revision
 def _download(name: str, config: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The local paths of the shards of the train split, and of the test split."""
-    try:
-        from huggingface_hub import HfApi
-        from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-    except ImportError:
-        raise MissingExtra("data sets of the Hugging Face hub", "hub") from None
-    api = HfApi()
-    try:
+    otherwise = 'fetch its files elsewhere and use parquet("TRAIN.parquet", "TEST.parquet")'
+    with asking_hub(name, "data set", example='hf("uoft-cs/cifar10")', otherwise=otherwise) as api:
         # The one listing that is not tried again for half a minute when there is no network.
         info = api.dataset_info(name, timeout=TIMEOUT, files_metadata=True)
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
@@ -66,21 +62,41 @@ def _download(name: str, config: str) -> tuple[tuple[str, ...], tuple[str, ...]]
             tuple(api.hf_hub_download(name, shard, repo_type="dataset", revision=info.sha) for shard in shards)
             for shards in splits
         ]
+    return fetched[0], fetched[1]
+
+
+@contextmanager
+def asking_hub(name: str, kind: str, *, example: str, otherwise: str) -> Generator[Any]:
+    """A ``huggingface_hub.HfApi``, to be asked about the repository ``name``; what it raises becomes one line.
+
+    Parameters:
+        kind: what the repository holds, as in ``data set``.
+        example: a name of that kind as a user writes it.
+        otherwise: what to do where the hub can't be reached.
+
+    Raises `UsageError` for a name that the hub does not have, `WhorlError` when it cannot be reached or answers as the
+    hub never does, `MissingExtra` without huggingface_hub.
+    """
+    try:
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+    except ImportError:
+        raise MissingExtra(f"{kind}s of the Hugging Face hub", "hub") from None
+    try:
+        yield HfApi()
     except WhorlError:
         raise
     except HFValidationError:
-        raise UsageError(f'{name!r} is no name of a data set; give one as in hf("uoft-cs/cifar10")') from None
-    except RepositoryNotFoundError:
+        raise UsageError(f"{name!r} is no name of a {kind}; give one as in {example}") from None
+    except (RepositoryNotFoundError, RevisionNotFoundError):
         raise UsageError(
-            f"the hub has no data set {name!r} that you may read; check the name, or type: hf auth login"
+            f"the hub has no {kind} {name!r} that you may read; check the name, or type: hf auth login"
         ) from None
     except Exception as error:  # whichever HTTP library the client uses, and answers that are not the hub's
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise WhorlError(
-            f"cannot get {name!r} from the Hugging Face hub: {reason[:200]}. Check the network, "
-            f'or fetch its files elsewhere and use parquet("TRAIN.parquet", "TEST.parquet").'
+            f"cannot get {name!r} from the Hugging Face hub: {reason[:200]}. Check the network, or {otherwise}."
         ) from None
-    return fetched[0], fetched[1]
 
 
 def _shards(name: str, config: str, sizes: Mapping[str, int]) -> tuple[list[str], list[str]]:

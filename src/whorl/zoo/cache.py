@@ -22,6 +22,7 @@ from whorl.oracles.base import Oracle
 from whorl.oracles.torch import TorchOracle
 from whorl.removals import REMOVALS
 from whorl.storage import read_json, replacing, write_json
+from whorl.zoo.pretrained import Pretrained, load_pretrained
 from whorl.zoo.recipe import Recipe, Train, parse_recipe, split_step
 from whorl.zoo.workers import Task, Workers, gpus_of, run_tasks
 
@@ -163,14 +164,21 @@ def _build_one(text: str, folder: str, device: str) -> None:
         if isinstance(outcome, nn.Module):
             _write_net(zoo, recipe, outcome, _architecture(zoo, recipe))
     else:
-        _write_net(zoo, recipe, _train(recipe.train, recipe, device), recipe.train.architecture)
+        _write_net(zoo, recipe, _begun(recipe, device), recipe.first.architecture)
     served = outcome if isinstance(outcome, Oracle) else None
     _write_card(zoo, recipe, served, queries=queries, seconds=time.perf_counter() - started)
 
 
 def _write_net(zoo: Zoo, recipe: Recipe, net: nn.Module, architecture: str) -> None:
-    shape, _ = dimensions(recipe.train.architecture, recipe.source.load("test"))
+    shape, _ = dimensions(recipe.first.architecture, recipe.source.load("test"))
     write_model(net.to("cpu"), zoo.path(recipe), architecture=architecture, input_shape=shape)
+
+
+def _begun(recipe: Recipe, device: str) -> nn.Module:
+    """The model of a recipe of one step."""
+    if isinstance(recipe.first, Pretrained):
+        return load_pretrained(recipe.first, recipe.source.load("test"))
+    return _train(recipe.first, recipe, device)
 
 
 def _train(train: Train, recipe: Recipe, device: str) -> nn.Module:
@@ -225,7 +233,8 @@ def _architecture_of(zoo: Zoo, recipe: Recipe) -> str:
 def _fit_estimator(zoo: Zoo, recipe: Recipe) -> None:
     from skops.io import dump
 
-    train = recipe.train
+    train = recipe.first
+    assert isinstance(train, Train)
     data = _training_data(train, recipe)
     estimator = ESTIMATORS.make(train.architecture, seed=train.seed)
     estimator.fit(data.inputs().flatten(1).numpy(), data.labels.numpy())
@@ -249,8 +258,8 @@ def _write_card(zoo: Zoo, recipe: Recipe, served: Oracle | None, *, queries: int
         recipe=str(recipe),
         digest=recipe.digest,
         parents=_ancestors(recipe),
-        seed=int(_whole(last["seed"])),
-        part=str(last["part"]),
+        seed=int(_whole(last.get("seed", 0))),
+        part=str(last.get("part", "")),
         data=recipe.data,
         accuracy=accuracy,
         agreement=agreement,
@@ -274,7 +283,7 @@ def _same_answers(recipe: Recipe, victim: Oracle) -> bool:
 def _examination(zoo: Zoo, recipe: Recipe) -> tuple[Tensor, Tensor]:
     """What models are asked of the test part, and the right answers."""
     test = recipe.source.load("test")
-    if recipe.is_estimator or task_of(recipe.train.architecture) != "generation":
+    if recipe.is_estimator or task_of(recipe.first.architecture) != "generation":
         return test.inputs(), test.labels
     victim, _ = read_model(zoo.path(recipe.victim))
     assert isinstance(victim, Decoder)

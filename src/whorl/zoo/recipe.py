@@ -2,7 +2,8 @@
 
 ``train(resnet8(width=8), digits, seed=0) -> prune_filters(4/16)``: the first step trains a net on one part of a data
 set; each further step is a removal, applied by a thief who holds another part. `parse_recipe` binds every default, so
-recipes of equal meaning have equal text and equal digest.
+recipes of equal meaning have equal text and equal digest. A model that is downloaded begins with
+``pretrained(timm(name=resnet50.tv_in1k), data=imagenet)`` instead.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from fractions import Fraction
 from functools import cached_property
 from typing import Any, Final
@@ -21,6 +22,7 @@ from whorl.expressions import Call, Chain, Value, parse, parse_chain
 from whorl.nets import ESTIMATORS, NETS
 from whorl.nets.training import task_of
 from whorl.removals import REMOVALS, Removal
+from whorl.zoo.pretrained import Pretrained, check_checkpoint
 
 __all__ = ["Recipe", "Train", "parse_recipe"]
 
@@ -45,6 +47,9 @@ class Train:
     flip: bool = False
     share: float = 1.0
     seed: int = 0
+
+
+FIRST: Final[Mapping[str, type[Train] | type[Pretrained]]] = {"train": Train, "pretrained": Pretrained}
 
 
 @dataclass(frozen=True)
@@ -82,9 +87,10 @@ class Recipe:
         return Recipe(Chain(steps[: tasks[-1] + 1])) if tasks else self
 
     @property
-    def train(self) -> Train:
+    def first(self) -> Train | Pretrained:
         """The first step."""
-        return Train(**{key: _text(value) for key, value in self.chain.steps[0].kwargs})
+        step = self.chain.steps[0]
+        return FIRST[step.name](**{key: _text(value) for key, value in step.kwargs})
 
     @property
     def data(self) -> str:
@@ -99,11 +105,13 @@ class Recipe:
     @property
     def is_estimator(self) -> bool:
         """Whether the model is a scikit-learn estimator rather than a net."""
-        return parse(self.train.architecture).name in ESTIMATORS
+        return parse(self.first.architecture).name in ESTIMATORS
 
     def with_seed(self, seed: int) -> Recipe:
-        """The same recipe with another seed in its last step."""
+        """The same recipe with another seed in its last step. Raises `UsageError` where that draws nothing."""
         *before, last = self.chain.steps
+        if "seed" not in dict(last.kwargs):
+            raise UsageError(f"{self} is one model, the same for every seed; give a recipe that begins with train")
         settings = tuple((key, seed if key == "seed" else value) for key, value in last.kwargs)
         return Recipe(Chain((*before, Call(last.name, (), settings))))
 
@@ -115,7 +123,7 @@ class Recipe:
 def parse_recipe(text: str) -> Recipe:
     """Read a recipe and bind every default. Raises `UsageError` naming the mistake."""
     first, *rest = parse_chain(text).steps
-    steps = [_bind_train(first)]
+    steps = [_bind_first(first)]
     if rest and parse(str(dict(steps[0].kwargs)["architecture"])).name in ESTIMATORS:
         raise UsageError(f"removals change nets; {steps[0].name} here fits an estimator: {text!r}")
     steps += [_bind_removal(step) for step in rest]
@@ -133,27 +141,31 @@ def split_step(step: Call) -> tuple[Call, str, int]:
     return Call(step.name, (), tuple(settings.items())), part, seed
 
 
-def _bind_train(step: Call) -> Call:
-    if step.name != "train":
-        raise UsageError(f"a recipe begins with train(architecture, data, ...), not {step.name}")
-    names = [field.name for field in fields(Train)]
-    given: dict[str, Value] = dict(zip(names, step.args, strict=False)) | dict(step.kwargs)
-    if len(step.args) > len(names) or given.keys() - set(names):
-        raise UsageError(f"train takes {', '.join(names)}; this gives {step}")
-    if missing := {"architecture", "data"} - given.keys():
-        raise UsageError(f"train needs {' and '.join(sorted(missing))}: {step}")
-    defaults: dict[str, Any] = {field.name: field.default for field in fields(Train)}
-    bound = defaults | given
+def _bind_first(step: Call) -> Call:
+    if step.name not in FIRST:
+        raise UsageError(f"a recipe begins with train(architecture, data, ...) or pretrained(...), not {step.name}")
+    known = {field.name: ... if field.default is MISSING else field.default for field in fields(FIRST[step.name])}
+    given: dict[str, Value] = dict(zip(known, step.args, strict=False)) | dict(step.kwargs)
+    if len(step.args) > len(known) or given.keys() - known.keys():
+        raise UsageError(f"{step.name} takes {', '.join(known)}; this gives {step}")
+    if missing := [name for name, default in known.items() if default is ... and name not in given]:
+        raise UsageError(f"{step.name} needs {' and '.join(missing)}: {step}")
+    bound: dict[str, Any] = known | given
     architecture = str(bound["architecture"])
-    catalog = ESTIMATORS if parse(architecture).name in ESTIMATORS else NETS
-    bound["architecture"] = (
-        _bare(catalog.bind(architecture)) if catalog is ESTIMATORS else _bind_named("architecture", architecture)
-    )
+    if parse(architecture).name not in ESTIMATORS:
+        bound["architecture"] = _bind_named("architecture", architecture)
+    elif step.name == "train":
+        bound["architecture"] = _bare(ESTIMATORS.bind(architecture))
+    else:
+        raise UsageError(f"{step.name}: {architecture} is no net, and no checkpoint of it is loaded")
     bound["data"] = _bind_named("data", bound["data"])
     _check_labels(architecture, str(bound["data"]))
-    _check_part(bound["part"])
-    _check_numbers(bound)
-    return Call("train", (), tuple(bound.items()))
+    if step.name == "train":
+        _check_part(bound["part"])
+        _check_numbers(bound)
+    else:
+        check_checkpoint(str(bound["checkpoint"]), str(bound["architecture"]))
+    return Call(step.name, (), tuple(bound.items()))
 
 
 def _check_labels(architecture: str, data: str) -> None:
@@ -193,7 +205,7 @@ def _bind_removal(step: Call) -> Call:
 
 def _check_thief(victim: dict[str, Value], thief: dict[str, Value]) -> None:
     """Equal seed and equal architecture draw equal initial weights: a thief would begin inside the victim."""
-    if (victim["architecture"], victim["seed"]) == (thief.get("architecture"), thief["seed"]):
+    if (victim["architecture"], victim.get("seed")) == (thief.get("architecture"), thief["seed"]):
         raise UsageError(
             f"this thief would start from the victim's own initial weights: both draw {victim['architecture']} with "
             f"seed {victim['seed']}. Give the step a seed of its own, as in seed=500"
