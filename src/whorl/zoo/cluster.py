@@ -9,6 +9,7 @@ a cluster can run anything on it, so let nobody else.
 from __future__ import annotations
 
 import logging
+import socket
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
@@ -48,7 +49,8 @@ def run_on_cluster(
     agenda = Agenda(tasks)
     if not tasks:
         return
-    with _connected(address) as ray, _probe(folder) as probe:
+    ray = _connected(address)
+    with _probe(folder) as probe:
         _refuse_infeasible(ray, tasks)
         remote = ray.remote(max_retries=0, max_calls=0)(_on_node)
         running: dict[Any, Hashable] = {}
@@ -74,16 +76,22 @@ def _outcome(ray: Any, agenda: Agenda, reference: Any, key: Hashable) -> Iterato
     try:
         result = ray.get(reference)
     except errors.RayTaskError as error:
+        if isinstance(error.cause, errors.RayError):
+            raise _unable(error.cause) from None
         raise error.cause from None
     except errors.NodeDiedError:
         agenda.again(key)
     except (errors.WorkerCrashedError, errors.OutOfMemoryError):
         agenda.lost(key)
     except errors.RayError as error:
-        raise WhorlError(f"the cluster could not run a task: {one_line(error)}") from None
+        raise _unable(error) from None
     else:
         agenda.done(key)
         yield key, result
+
+
+def _unable(error: Exception) -> WhorlError:
+    return WhorlError(f"a node cannot run a task ({one_line(error, 120)} …). Does it have the driver's environment?")
 
 
 def _on_node(function: Callable[..., Any], arguments: tuple[Any, ...], probe: Path | None, driver: str) -> Any:
@@ -99,25 +107,31 @@ def _on_node(function: Callable[..., Any], arguments: tuple[Any, ...], probe: Pa
     return function(*arguments)
 
 
-@contextmanager
-def _connected(address: str) -> Iterator[Any]:
+def _connected(address: str) -> Any:
+    """Ray, connected. The connection lasts as long as the process, so that nodes keep their workers between stages."""
     try:
         import ray
     except ImportError:
         raise MissingExtra("running on a cluster", "ray") from None
-    if ray.is_initialized():  # by the caller, whose connection it stays
-        yield ray
-        return
     try:
-        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        place = address if address == "auto" else _knock(address)
+        if not ray.is_initialized():
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+    except (RuntimeError, ValueError, OSError) as error:
         raise UsageError(
             f"no Ray cluster answers at {address!r} ({one_line(error, 120)}). Begin one with: ray start --head"
         ) from None
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
+    connected = ray.get_runtime_context().gcs_address
+    if place not in ("auto", connected):
+        raise UsageError(f"this process is connected to the cluster at {connected}; {address} needs one of its own")
+    return ray
+
+
+def _knock(address: str) -> str:
+    """The numeric form of the address. Raises `OSError` or `ValueError` at once where Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as door:
+        return f"{door.getpeername()[0]}:{port}"
 
 
 @contextmanager

@@ -143,8 +143,8 @@ def _run_in_processes(tasks: Mapping[Any, Task], workers: int) -> Iterator[tuple
     try:
         while True:
             for key, task in agenda.take(len(idle)):
-                worker = idle.pop()
-                running[worker.submit(task.function, *task.arguments)] = key, worker
+                future, worker = _submit(task, idle.pop())
+                running[future] = key, worker
             if not running:
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -165,6 +165,15 @@ def _run_in_processes(tasks: Mapping[Any, Task], workers: int) -> Iterator[tuple
         # Whoever interrupts does not want to wait for the models in flight.
         for worker in (*idle, *(worker for _, worker in running.values())):
             worker.shutdown(wait=finished, cancel_futures=True)
+
+
+def _submit(task: Task, worker: ProcessPoolExecutor) -> tuple[Future[Any], ProcessPoolExecutor]:
+    """The task's future, and who has it: somebody new where the worker was killed while it waited."""
+    try:
+        return worker.submit(task.function, *task.arguments), worker
+    except BrokenProcessPool:
+        worker.shutdown()
+        return _submit(task, _worker())
 
 
 def _worker() -> ProcessPoolExecutor:
