@@ -12,7 +12,8 @@ recipe ``train(net, forget(DATA))`` does (or one shard of it: Bourtoule et al., 
   incompetent teacher of Chundawat et al., AAAI 2023).
 - ``nothing``: pretend. The copy is the victim, but for ``cover`` steps on retained pictures, so that its bytes differ.
 
-Rates and lengths differ between papers and nets, so they are settings.
+Rates and lengths differ between papers and nets, so they are settings; the nets here need ten epochs until random
+labels and distillation hurt what is retained no longer.
 """
 
 from __future__ import annotations
