@@ -128,6 +128,22 @@ def test_schemes_must_bind_and_be_those_of_the_suite(sound):
     assert only(sound.model_copy(update=update)) == "mine: tiny has no such column"
 
 
+def test_any_scheme_as_it_is_may_join_a_suite(sound):
+    def joined(expression):
+        cells = [cell.model_copy(update={"scheme": "akh"}) for cell in sound.cells if cell.scheme == "random"]
+        made = [
+            each.model_copy(update={"scheme": "akh", "expression": expression})
+            for each in sound.extractions
+            if each.scheme == "random"
+        ]
+        columns = [*sound.columns, "akh"]
+        both = {"cells": [*sound.cells, *cells], "extractions": [*sound.extractions, *made]}
+        return sound.model_copy(update={"columns": columns, **both})
+
+    assert problems(joined("akh")) == []
+    assert "akh: tiny runs it as akh, not as akh(" in only(joined("akh(augment=false)"))
+
+
 def test_every_victim_has_one_fingerprint_of_each_scheme(sound):
     fewer = sound.model_copy(update={"extractions": sound.extractions[1:]})
     found = problems(fewer)

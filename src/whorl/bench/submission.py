@@ -133,10 +133,11 @@ def _schemes(result: Result, suite: Suite | None) -> Iterator[str]:
 def _column(column: str, bound: str, suite: Suite | None) -> Iterator[str]:
     assert suite is not None
     name = re.sub(r" @\d+$", "", column)
-    if name not in suite.schemes:
+    expected = suite.schemes.get(name) or (name if name in SCHEMES else "")  # any scheme as it is may join a suite
+    if not expected:
         yield f"{column}: {suite.name} has no such column"
-    elif bound and bound != str(SCHEMES.bind(suite.schemes[name])):
-        yield f"{column}: {suite.name} runs it as {suite.schemes[name]}, not as {bound}"
+    elif bound and bound != str(SCHEMES.bind(expected)):
+        yield f"{column}: {suite.name} runs it as {expected}, not as {bound}"
 
 
 def _whole(result: Result, suite: Suite | None) -> Iterator[str]:
