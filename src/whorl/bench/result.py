@@ -131,6 +131,8 @@ class Result(BaseModel):
     victim_accuracy: list[float]
     null_size: int
     paper: dict[str, dict[str, str]]
+    paper_accuracy: dict[str, str] = {}
+    """Row or group, or ``victim``, to the accuracy that the paper states; tables that have it show accuracies."""
     machine: Machine
     extractions: list[Extraction]
     cells: list[Cell]

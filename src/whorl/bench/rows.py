@@ -15,16 +15,22 @@ def models(architecture: str, settings: str, seeds: Iterable[int]) -> tuple[Reci
     return tuple(parse_recipe(f"train({architecture}, {settings}, seed={seed})") for seed in seeds)
 
 
-def paper_rows(*, epochs: int) -> tuple[Derived, ...]:
-    """Table rows of the paper, and quantisation, which every scheme since then is tried on."""
-    tune = f"epochs={epochs}"
+def paper_rows(*, epochs: int, slower: float = 1) -> tuple[Derived, ...]:
+    """Table rows of the paper, and quantisation, which every scheme since then is tried on.
+
+    ``slower`` divides the learning rates, for victims at the end of a long training.
+    """
+
+    def tune(rate: float) -> str:
+        return f"epochs={epochs}, learning_rate={rate / slower:g}"
+
     return (
-        Derived("FTLL", f"fine_tune(last, {tune}, learning_rate=0.01)"),
-        Derived("FTAL", f"fine_tune(all, {tune}, learning_rate=0.01)"),
-        Derived("RTLL", f"retrain(last, {tune}, learning_rate=0.05)"),
-        Derived("RTAL", f"retrain(all, {tune}, learning_rate=0.02)"),
-        *(Derived(f"WP p=.{p}", f"prune_weights({p}/10, {tune}, learning_rate=0.005)") for p in range(1, 6)),
-        *(Derived(f"FP c={c}/16", f"prune_filters({c}/16, {tune}, learning_rate=0.01)") for c in range(1, 8)),
+        Derived("FTLL", f"fine_tune(last, {tune(0.01)})"),
+        Derived("FTAL", f"fine_tune(all, {tune(0.01)})"),
+        Derived("RTLL", f"retrain(last, {tune(0.05)})"),
+        Derived("RTAL", f"retrain(all, {tune(0.02)})"),
+        *(Derived(f"WP p=.{p}", f"prune_weights({p}/10, {tune(0.005)})") for p in range(1, 6)),
+        *(Derived(f"FP c={c}/16", f"prune_filters({c}/16, {tune(0.01)})") for c in range(1, 8)),
         *(Derived(kind, f"quantise({kind})") for kind in ("fp16", "bf16", "int8", "int4")),
     )
 
@@ -49,15 +55,18 @@ def beyond_rows(same: str, other: str, *, epochs: int) -> tuple[Derived, ...]:
     return tuple(rows)
 
 
-def known_rows(*, epochs: int) -> tuple[Derived, ...]:
-    """Copies that calibrate: other data (the calibration part), other seeds."""
-    own = f"epochs={epochs}, part=calibration"
+def known_rows(*, epochs: int, slower: float = 1) -> tuple[Derived, ...]:
+    """Copies that calibrate: other data (the calibration part), other seeds; ``slower`` as in `paper_rows`."""
+
+    def own(rate: float, seed: int) -> str:
+        return f"epochs={epochs}, part=calibration, learning_rate={rate / slower:g}, seed={seed}"
+
     rows: list[Derived] = []
     for seed in range(7001, 7007):
         rows += [
-            Derived("fine-tune", f"fine_tune(all, {own}, learning_rate=0.01, seed={seed})"),
-            Derived("retrain", f"retrain(all, {own}, learning_rate=0.02, seed={seed})"),
-            Derived("prune weights", f"prune_weights(5/10, {own}, learning_rate=0.005, seed={seed})"),
-            Derived("prune filters", f"prune_filters(4/16, {own}, learning_rate=0.01, seed={seed})"),
+            Derived("fine-tune", f"fine_tune(all, {own(0.01, seed)})"),
+            Derived("retrain", f"retrain(all, {own(0.02, seed)})"),
+            Derived("prune weights", f"prune_weights(5/10, {own(0.005, seed)})"),
+            Derived("prune filters", f"prune_filters(4/16, {own(0.01, seed)})"),
         ]
     return tuple(rows)

@@ -104,6 +104,7 @@ def run(
         victim_accuracy=[zoo.card(victim).accuracy for victim in suite.victims],
         null_size=len(suite.null),
         paper={row: dict(columns) for row, columns in suite.paper.items()},
+        paper_accuracy=dict(suite.paper_accuracy),
         machine=describe_machine(device),
         extractions=extractions,
         cells=cells,

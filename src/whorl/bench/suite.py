@@ -74,6 +74,7 @@ class Suite:
             shown and never averaged in, since whether that makes it a copy is a matter of definition; or
             ``independent``.
         paper: row or group label to column label to the paper's own figure, as text.
+        paper_accuracy: the same for accuracies: row or group label, or ``victim``, to the paper's figure, as text.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Suite:
     budgets: Mapping[str, int] = field(default_factory=dict)
     alpha: float = 0.05
     paper: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    paper_accuracy: Mapping[str, str] = field(default_factory=dict)
     limit: int = 0
     layout: Literal["paper", "field"] = "paper"
     shadows: Shadows = field(default_factory=Shadows)
@@ -196,6 +198,9 @@ SUITES: Catalog[Suite] = Catalog(
         "ipguard/cifar10": "whorl.bench.ipguard:cifar10",
         "ipguard/cifar10-small": "whorl.bench.ipguard:cifar10_small",
         "ipguard/digits": "whorl.bench.ipguard:digits",
+        "ipguard/paper-cifar10": "whorl.bench.paper:cifar10",
+        "ipguard/paper-cifar100": "whorl.bench.paper:cifar100",
+        "ipguard/paper-imagenet": "whorl.bench.paper:imagenet",
         "ipguard/textures": "whorl.bench.ipguard:textures",
         "hard/cifar10": "whorl.bench.hard:cifar10",
         "hard/paper": "whorl.bench.hard:paper",

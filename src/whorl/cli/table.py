@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import mean
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -21,8 +22,13 @@ def suite_table(result: Result, summary: Summary) -> Iterator[RenderableType]:
     title = f"{result.suite}: {result.about}; {victims} victim{'s' if victims > 1 else ''}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("suspect")
+    accuracies = _accuracies(result)
+    if result.paper_accuracy:
+        table.add_column("accuracy", justify="right")
     for column in summary.columns:
         table.add_column(column.name, justify="right")
+    if result.paper_accuracy:
+        table.add_row("victim", *accuracies["victim"])
     beyond = {cell.group for cell in result.cells if cell.kind == "beyond"}
     for row in result.rows:
         label = Text(row + (" *" if row in beyond else ""))
@@ -30,18 +36,18 @@ def suite_table(result: Result, summary: Summary) -> Iterator[RenderableType]:
             _with_paper(_mean(column.rows[row]), result.paper.get(row, {}).get(column.name))
             for column in summary.columns
         ]
-        table.add_row(label, *cells)
+        table.add_row(label, *accuracies[row], *cells)
     table.add_section()
     for group in result.groups:
         cells = [
             _with_paper(_spread(column.groups[group]), result.paper.get(group, {}).get(column.name))
             for column in summary.columns
         ]
-        table.add_row(f"independent: {group}", *cells)
+        table.add_row(f"independent: {group}", *accuracies[group], *cells)
     table.add_section()
     seconds = result.paper.get("extraction seconds", {})
     for label, cells in _footer(summary.columns, seconds).items():
-        table.add_row(label, *cells)
+        table.add_row(label, *(Text() for _ in accuracies["victim"]), *cells)
     yield table
     yield Text(
         "Mean matching rate over victims; ranges over independent models; (the paper's own figure). * not claimed by "
@@ -53,6 +59,19 @@ def suite_table(result: Result, summary: Summary) -> Iterator[RenderableType]:
         yield Text(f"k = {summary.best_k:g} is best on calibration models. ARUC against k:")
         for point in summary.sweep:
             yield Text(f"  k {point.k:>5g}  {_estimate(point.aruc)}")
+
+
+def _accuracies(result: Result) -> dict[str, list[Text]]:
+    """The cell of the victims, of each row and of each group in the column of accuracies; none without the paper's."""
+    roles = ("victim", *result.rows, *result.groups)
+    if not result.paper_accuracy:
+        return {role: [] for role in roles}
+    found: dict[str, list[Text]] = {}
+    for role in roles:
+        values = [model.accuracy for model in result.models if model.role == role]
+        own = f"[{min(values):.2f}, {max(values):.2f}]" if role in result.groups else f"{mean(values):.2f}"
+        found[role] = [_with_paper(own, result.paper_accuracy.get(role))]
+    return found
 
 
 def _footer(columns: list[Column], seconds: dict[str, str]) -> dict[str, list[Text]]:
