@@ -11,8 +11,9 @@ net starts from random weights, not from ImageNet's. The sign of the update for 
 Barto's, and so is the mean as the baseline. The window, the rates and how rewards are rescaled are ours to choose.
 
 Measured on digits: in a pool that is half digits and half textures the policy comes to draw digits four times in five,
-as the rewards want, and yet the knockoff is no better than one from pictures drawn at random, since within the digits
-the policy prefers some classes to others; the paper reports fewer queries for equal accuracy.
+as the rewards want, and yet the knockoff is no better than one from pictures drawn at random, and a little worse where
+the pool is all digits: the rewards prefer some of the victim's classes to others. The paper reports fewer queries for
+equal accuracy.
 """
 
 from __future__ import annotations
