@@ -97,6 +97,20 @@ def test_without_a_definition_the_schemes_are_held_against_each_other(sound):
     assert "lacks same 1 (independent)" in only(other.model_copy(update={"cells": lacking}))
 
 
+def test_copies_of_other_victims_share_their_label(sound):
+    """As where suites are crossed: to victim 1 the copies of two others are independent, and both are called int8."""
+    strange = {"kind": "independent", "victim": 0, "suspect": "int8", "group": "int8", "damaged": False}
+    schemes = {cell.scheme for cell in sound.cells}
+    first = [next(cell for cell in sound.cells if cell.scheme == scheme) for scheme in sorted(schemes)]
+    crossed = [cell.model_copy(update=strange) for cell in first for _ in range(2)]
+    other = sound.model_copy(
+        update={"suite": "nobodys", "command": "whorl bench run nobodys", "cells": [*sound.cells, *crossed]}
+    )
+    assert problems(other) == []
+    fewer = other.model_copy(update={"cells": other.cells[:-1]})
+    assert "lacks int8 (independent)" in only(fewer)
+
+
 def test_a_suite_is_known_or_described(sound):
     other = sound.model_copy(update={"suite": "nobodys", "command": "whorl bench run nobodys", "about": " "})
     assert only(other) == "'nobodys' is no suite that is known here, and about does not describe it"

@@ -312,6 +312,23 @@ def test_hostile_names_stay_text():
         assert sum(tag == "script" for tag, _ in page.elements) in (0, 2)
 
 
+def test_siblings_are_shown_apart_and_averaged_nowhere():
+    plain = board_result(schemes=("akh",))
+    apart = [
+        cell.model_copy(update={"kind": "sibling", "suspect": f"sibling {cell.suspect}", "decision": "derived"})
+        for cell in plain.cells
+        if cell.group == "FTAL"
+    ]
+    result = plain.model_copy(update={"cells": [*plain.cells, *apart]})
+    (board,) = boards_of({"a.json": result})
+    assert board.entries[0].whole.auc == standings(plain)[0].auc
+    assert (board.copies, board.independents) == (9, 22)
+    page = suite_page(site({"a.json": result}))
+    heads = next(cells for cells in page.rows if "Scheme" in cells)
+    assert page.row("akh", column=1)[heads.index("siblings derived")] == "3/3"
+    assert "siblings derived" not in suite_page(site({"a.json": plain})).words
+
+
 def test_nothing_to_rank_is_refused():
     with pytest.raises(UsageError, match="no result holds both"):
         site({"a.json": board_result(rows=("distillation",))})

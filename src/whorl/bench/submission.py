@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from whorl.bench.result import Cell, Model, Refusal, Result, read_result
 from whorl.bench.suite import SUITES, Suite
@@ -29,6 +29,8 @@ MAX_CELLS: Final = 1_000_000
 MAX_NAME: Final = 4096
 COPIES: Final = ("derived", "beyond")
 SLACK: Final = 1e-9
+
+_Suspects: TypeAlias = Counter[tuple[str, str, str]]  # (kind, group, label), and how many there are
 
 
 def read_submission(path: Path) -> tuple[Result | None, list[str]]:
@@ -142,15 +144,13 @@ def _column(column: str, bound: str, suite: Suite | None) -> Iterator[str]:
 
 def _whole(result: Result, suite: Suite | None) -> Iterator[str]:
     """Every fingerprint met every suspect of its victim once."""
-    met: dict[tuple[str, int], Counter[tuple[str, str, str]]] = {
-        (each.scheme, each.victim): Counter() for each in result.extractions
-    }
+    met: dict[tuple[str, int], _Suspects] = {(each.scheme, each.victim): Counter() for each in result.extractions}
     for each in _all(result):
         if (each.scheme, each.victim) not in met:
             yield f"{each.scheme}: judged suspects of victim {each.victim + 1} without a fingerprint"
             return
         met[each.scheme, each.victim][each.kind, each.group, each.suspect] += 1
-    expected = _expected(result, suite) if suite else _union(met)
+    expected = _expected(result, suite) if suite else _union(result, met)
     for (column, victim), suspects in met.items():
         lacking, beyond = expected[victim] - suspects, suspects - expected[victim]
         if lacking:
@@ -159,8 +159,8 @@ def _whole(result: Result, suite: Suite | None) -> Iterator[str]:
             yield f"{column}: victim {victim + 1} has too many of {_short(_named(beyond))}"
 
 
-def _expected(result: Result, suite: Suite) -> list[Counter[tuple[str, str, str]]]:
-    suspects: list[Counter[tuple[str, str, str]]] = [Counter() for _ in result.victims]
+def _expected(result: Result, suite: Suite) -> list[_Suspects]:
+    suspects: list[_Suspects] = [Counter() for _ in result.victims]
     for suspect in suite.suspects():
         for victim, kind in suspect.kinds.items():
             if victim < len(suspects):
@@ -168,13 +168,21 @@ def _expected(result: Result, suite: Suite) -> list[Counter[tuple[str, str, str]
     return suspects
 
 
-def _union(met: Mapping[tuple[str, int], Counter[tuple[str, str, str]]]) -> dict[int, Counter[tuple[str, str, str]]]:
-    """Without a definition of the suite: once each suspect that any scheme met, of any victim where it is no copy."""
-    strangers = {each for suspects in met.values() for each in suspects if each[0] not in COPIES}
-    copies: dict[int, set[tuple[str, str, str]]] = {}
+def _union(result: Result, met: Mapping[tuple[str, int], _Suspects]) -> dict[int, _Suspects]:
+    """Without a definition of the suite: what any scheme met, the models of a group for every victim.
+
+    Copies and models of a group meet a fingerprint once. Copies of other victims share their labels, so that only
+    schemes tell how many there are.
+    """
+    expected: dict[int, _Suspects] = {}
     for (_, victim), suspects in met.items():
-        copies.setdefault(victim, set()).update(each for each in suspects if each[0] in COPIES)
-    return {victim: Counter([*own, *strangers]) for victim, own in copies.items()}
+        counts = {each: 1 if each[0] in COPIES or each[1] not in result.rows else suspects[each] for each in suspects}
+        expected[victim] = expected.get(victim, Counter()) | Counter(counts)
+    grouped = {each[1:]: each for suspects in expected.values() for each in suspects if each[1] not in result.rows}
+    for suspects in expected.values():
+        known = {each[1:] for each in suspects}
+        suspects.update(each for place, each in grouped.items() if place not in known)
+    return expected
 
 
 def _numbers(result: Result) -> Iterator[str]:
