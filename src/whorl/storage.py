@@ -171,7 +171,7 @@ class _Document(BaseModel):
 
 class _CalibrationDocument(_Document):
     pool: Text
-    names: Annotated[tuple[Name, ...], Field(max_length=MAX_QUERIES)]
+    names: Annotated[tuple[Text, ...], Field(max_length=MAX_QUERIES)]
     siblings: Count = 0
     derived: Annotated[dict[Name, tuple[Finite, ...]], Field(max_length=10_000)] = {}
 
