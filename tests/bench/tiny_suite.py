@@ -39,3 +39,17 @@ def tiny_suite(**changes):
         "paper": {"FTLL": {"fgsm": ".90"}},
     }
     return Suite(**(fields | changes))
+
+
+def least_suite():
+    """One victim, 8 models, 2 fingerprints, 4 suspects: for runs that are begun again and again."""
+    whole = tiny_suite()
+    return tiny_suite(
+        victims=whole.victims[:1],
+        derived=whole.derived[:2],
+        independents={group: recipes[:1] for group, recipes in whole.independents.items()},
+        null=whole.null[:3],
+        known=(),
+        sweep={},
+        chosen="",
+    )
