@@ -41,7 +41,7 @@ class Misinforming(Net):
         classes: int,
         *,
         member: str | Call = "resnet8",
-        threshold: float = 0.5,
+        threshold: float = 0.7,
     ) -> None:
         from whorl.nets import NETS
 

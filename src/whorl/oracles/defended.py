@@ -138,7 +138,7 @@ class DetectsQueries(_Defended):
     """Answers truly until `Prada` suspects the stream of questions, and lies from then on.
 
     The lie names the ``runner-up`` (the two largest probabilities are exchanged) or the class after the predicted one
-    (``permuted``: all classes move on by one). It remembers every question, in the order asked, over all calls.
+    (``permuted``: all classes move on by one). It watches the questions in the order asked, over all calls, until then.
 
     Parameters:
         delta: the smallest W that passes.

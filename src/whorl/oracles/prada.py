@@ -50,6 +50,7 @@ class Prada:
     """The state of one watch.
 
     Attributes:
+        asked: questions seen; none after detection, when there is nothing left to find.
         statistic: the last Shapiro-Wilk W, in [0, 1]; 1 before the first test.
         lowest: the smallest W so far.
         detected: how many questions had been asked when W fell below ``delta``; None where it has not.

@@ -41,11 +41,11 @@ class Misinform(Removal):
 
     family: ClassVar[str] = "defend"
 
-    threshold: float = 0.5
+    threshold: float = 0.7
     exposure: float = 1.0
     pool: str | Call | None = None
-    epochs: int = 10
-    learning_rate: float = 0.02
+    epochs: int = 15
+    learning_rate: float = 0.05
     decoy_epochs: int = 10
     decoy_learning_rate: float = 0.1
 
