@@ -35,7 +35,6 @@ SCHEMES = {
     "modeldiff": "modeldiff",
     "sac-m": "sac-m",
     "sac-w": "sac-w",
-    "fbi": "fbi",
     "zest": "zest",
 }
 BUDGETS = {"zest": 20}  # each of its queries is 100 masked pictures

@@ -29,7 +29,6 @@ SCHEMES = {
     "zest": "zest",
     "deepfool": "deepfool",
     "multipoint": "multipoint",
-    "fbi": "fbi",
     "tafa": "tafa",
 }
 BUDGETS = {"zest": 20}  # each of its queries is 100 masked pictures
