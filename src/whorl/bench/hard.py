@@ -34,7 +34,7 @@ SCHEMES = {
     "tafa": "tafa",
     "modeldiff": "modeldiff",
     "sac-m": "sac-m",
-    "sac-w": "sac-w",
+    "sac": "train-negative-augment+sac+l2",
     "zest": "zest",
 }
 BUDGETS = {"zest": 20}  # each of its queries is 100 masked pictures

@@ -25,7 +25,7 @@ SCHEMES = {
     "ipguard": "ipguard(margin=7)",
     "modeldiff": "modeldiff",
     "sac-m": "sac-m",
-    "sac-w": "sac-w",
+    "sac": "train-negative-augment+sac+l2",
     "zest": "zest",
     "deepfool": "deepfool",
     "multipoint": "multipoint",
