@@ -24,6 +24,7 @@ REMOVALS: Catalog[Removal] = Catalog(
         "filter_inputs": "whorl.removals.filter:FilterInputs",
         "misinform": "whorl.removals.misinform:Misinform",
         "smooth": "whorl.removals.filter:Smooth",
+        "data_free": "whorl.removals.datafree:DataFree",
         "distil": "whorl.removals.extract:Distil",
         "extract": "whorl.removals.extract:Extract",
         "extract_adversarial": "whorl.removals.extract_adversarial:ExtractAdversarial",
