@@ -148,3 +148,10 @@ def test_a_thief_may_not_start_from_the_victims_initial_weights():
         parse_recipe("train(mlp, digits, seed=3) -> fine_tune(all) -> extract(mlp, seed=3)")
     parse_recipe("train(mlp, digits, seed=3) -> extract(mlp, seed=4)")
     parse_recipe("train(mlp, digits, seed=3) -> extract(mlp(width=32), seed=3)")
+
+
+def test_what_a_removal_is_made_from_has_its_defaults_too():
+    text = "train(mlp, digits) -> knockoff(mlp, pool={}, seed=5)"
+    recipes = [parse_recipe(text.format(pool)) for pool in ("textures", "textures()", "'textures(size=16)'")]
+    assert len({recipe.digest for recipe in recipes}) == 1
+    assert parse_recipe("train(mlp, digits) -> knockoff(mlp, seed=5)").digest not in {recipes[0].digest}

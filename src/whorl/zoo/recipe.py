@@ -220,8 +220,8 @@ def _check_thief(victim: dict[str, Value], thief: dict[str, Value]) -> None:
 
 def _bind_named(key: str, value: Value) -> Value:
     """A net or a data set with all its defaults, whatever it is itself made from included."""
-    catalog = {"architecture": NETS, "member": NETS, "data": SOURCES}.get(key)
-    if catalog is None or value is None:
+    catalog = {"architecture": NETS, "member": NETS, "surrogate": NETS, "data": SOURCES, "pool": SOURCES}.get(key)
+    if catalog is None or value in (None, ""):
         return value
     call = catalog.bind(str(value))
     return _bare(Call(call.name, (), tuple((name, _bind_named(name, inner)) for name, inner in call.kwargs)))
