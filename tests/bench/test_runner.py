@@ -211,3 +211,13 @@ def test_the_table_of_a_run(result):
         assert column.groups["same"].count == 4
         assert (column.groups["same"].low, column.groups["same"].high) == (min(same), max(same))
         assert column.rows["int8"].mean > column.groups["same"].mean
+
+
+def test_another_installed_scheme_is_a_column_by_its_name(folder):
+    result = run(SUITE, folder=folder, schemes="akh,rand*", workers=1)
+    assert result.columns == ["random", "akh"]
+    assert {extraction.expression for extraction in result.extractions if extraction.scheme == "akh"} == {
+        str(SCHEMES.bind("akh"))
+    }
+    with pytest.raises(UsageError, match="added by its name"):
+        run(SUITE, folder=folder, schemes="no-such-scheme", workers=1)

@@ -8,13 +8,14 @@ stopped, and suites that share cells share the work.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from whorl.bench.result import Cell, Extraction, Model, Refusal, Result, describe_machine
+from whorl.bench.shadows import Shadows
 from whorl.bench.store import Store, cell_key
 from whorl.bench.suite import Suite, Suspect
 from whorl.bench.work import costs_path, extract, judge
@@ -60,19 +61,19 @@ def run(
 
     Parameters:
         folder: the cache: models, fingerprints and the store of results.
-        schemes: comma-separated wildcards over the columns.
+        schemes: comma-separated wildcards over the columns; an installed scheme that is none of them is added.
         removals: the same over the rows: their labels, removals or families.
         workers: processes; 0 for one per core; or the address of a Ray cluster.
         device: where nets train and answer.
         command: what to type to run the same, for the record.
     """
-    columns = [name for name in suite.schemes if any(fnmatch(name, mask.strip()) for mask in schemes.split(","))]
-    if not columns:
-        raise UsageError(f"no scheme of {suite.name} matches {schemes!r}. It has {', '.join(suite.schemes)}.")
+    suite, columns = _chosen(suite, schemes)
     if removals != "*":
         suite = suite.attacked(removals)
     if any(SCHEMES.make(suite.schemes[column]).needs_pool for column in columns):
         suite.refuse_overlap()
+    else:
+        suite = replace(suite, shadows=Shadows())  # nobody learns from them, so they need not be built
     folder = folder.absolute()  # a node of a cluster stands elsewhere
     zoo, store = Zoo(folder, device=device), Store(folder / "results.sqlite")
     total = len({recipe.digest for recipe in suite.recipes()})
@@ -116,6 +117,20 @@ def run(
         command=command,
         removals=removals,
     )
+
+
+def _chosen(suite: Suite, schemes: str) -> tuple[Suite, list[str]]:
+    """The columns that match, and the suite with those installed schemes added that are named and not in it."""
+    masks = [mask.strip() for mask in schemes.split(",")]
+    others = {mask: mask for mask in masks if mask in SCHEMES and mask not in suite.schemes}
+    suite = replace(suite, schemes={**suite.schemes, **others})
+    columns = [name for name in suite.schemes if any(fnmatch(name, mask) for mask in masks)]
+    if not columns:
+        raise UsageError(
+            f"no scheme of {suite.name} matches {schemes!r}. It has {', '.join(suite.schemes)}; any other installed "
+            "scheme is added by its name"
+        )
+    return suite, columns
 
 
 def _models(suite: Suite, zoo: Zoo) -> list[Model]:
@@ -209,7 +224,8 @@ def _judge_all(
     suite: Suite, jobs: list[_Job], folder: Path, device: str, workers: Workers, progress: Progress, store: Store
 ) -> tuple[list[Cell], list[Refusal]]:
     suspects = list(suite.suspects())
-    keys = _keys(suspects, jobs, suite.alpha)
+    met = _met(suspects, jobs)
+    keys = _keys(suspects, met, suite.alpha)
     tasks = _judgements(suspects, keys, store, (suite.alpha, str(folder), device))
     done = len(suspects) - len(tasks)
     progress("suspects", done, len(suspects))
@@ -221,9 +237,9 @@ def _judge_all(
     cells: list[Cell] = []
     refusals: list[Refusal] = []
     zoo = Zoo(folder, device=device)
-    for suspect, asked in zip(suspects, keys, strict=True):
+    for suspect, faced, asked in zip(suspects, met, keys, strict=True):
         card, answers = zoo.card(suspect.recipe), store.get_many(asked.values())
-        for job in (job for job in jobs if job.victim in suspect.kinds):
+        for job in faced:
             about = {"victim": job.victim, "scheme": job.column, "suspect": suspect.label}
             answer = answers[asked[job.path]]
             model = {
@@ -239,21 +255,28 @@ def _judge_all(
     return cells, refusals
 
 
-def _keys(suspects: list[Suspect], jobs: list[_Job], alpha: float) -> list[dict[str, str]]:
-    """Of each suspect: the fingerprints it meets, by path, and the keys of its cells.
+def _met(suspects: list[Suspect], jobs: list[_Job]) -> list[list[_Job]]:
+    """The fingerprints that each suspect meets: those of its victims."""
+    made: dict[int, list[_Job]] = {}
+    for job in jobs:
+        made.setdefault(job.victim, []).append(job)
+    return [[job for victim in sorted(suspect.kinds) for job in made[victim]] for suspect in suspects]
+
+
+def _keys(suspects: list[Suspect], met: list[list[_Job]], alpha: float) -> list[dict[str, str]]:
+    """The keys of each suspect's cells by the fingerprint's path.
 
     Two columns may share a fingerprint; it is asked once.
     """
-    identity = {job.path: digest_file(job.path) for job in jobs}
+    identity = {path: digest_file(path) for path in {job.path for jobs in met for job in jobs}}
     return [
         {
             job.path: cell_key(
                 format=FORMAT, suspect=suspect.recipe.digest, fingerprint=identity[job.path], alpha=alpha
             )
             for job in jobs
-            if job.victim in suspect.kinds
         }
-        for suspect in suspects
+        for suspect, jobs in zip(suspects, met, strict=True)
     ]
 
 

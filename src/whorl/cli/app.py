@@ -13,7 +13,7 @@ from whorl.cli.console import INTERRUPTED, end_workers_on_interrupt, workers_end
 __all__ = ["app", "main"]
 
 EPILOG = (
-    "Exit codes: 0 done; 1 error; 2 usage; 3 --fail-on derived met; 4 --fail-on inconclusive met; "
+    "Exit codes: 0 done; 1 error; 2 usage; 3 --fail-on derived or moved met; 4 --fail-on inconclusive met; "
     "5 query budget exhausted; 6 access refused; 7 invalid or tampered file."
 )
 
