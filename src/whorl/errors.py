@@ -57,3 +57,6 @@ class MissingExtra(WhorlError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f'{what} needs an optional dependency. Type: pip install "whorl[{extra}]"')
+
+    def __reduce__(self) -> tuple[type[WhorlError], tuple[object, ...]]:
+        return WhorlError, self.args  # a worker process can send the message, not the two words it was made of

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from whorl.errors import WhorlError
+from whorl.errors import MissingExtra, UsageError, WhorlError
 from whorl.zoo.workers import Agenda, Task, gpus_of, run_tasks
 
 
@@ -58,6 +58,19 @@ def slow(path: str) -> None:
         file.flush()
         time.sleep(2)
         file.write("ended ")
+
+
+@pytest.mark.parametrize(
+    "error", [MissingExtra("this", "ray"), UsageError("that")], ids=lambda error: type(error).__name__
+)
+def test_deliberate_errors_keep_their_line(error):
+    with pytest.raises(WhorlError) as caught:
+        list(run_tasks({0: Task(fail, (error,)), 1: Task(abs, (-1,))}, workers=2))
+    assert str(caught.value) == str(error)
+
+
+def fail(error: Exception) -> None:
+    raise error
 
 
 def test_many_that_die_are_counted():

@@ -1,7 +1,7 @@
 """Tasks that depend on each other, run by worker processes of this machine or by a Ray cluster.
 
 A task is a pure function of picklable arguments that leaves its result in a file or returns it; whoever calls keeps
-results as they arrive, so a run that is killed loses only what was in flight. Every worker process has a pool of its
+results as they arrive, so a run that is killed loses only what was in flight. Every worker process has a pipe of its
 own: when it is killed, it is known which task it had, that one is tried again, and the others never notice.
 """
 
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -137,58 +138,82 @@ def _run_here(tasks: Mapping[Any, Task]) -> Iterator[tuple[Hashable, Any]]:
 
 def _run_in_processes(tasks: Mapping[Any, Task], workers: int) -> Iterator[tuple[Hashable, Any]]:
     agenda = Agenda(tasks)
-    idle = [_worker() for _ in range(workers)]
-    running: dict[Future[Any], tuple[Hashable, ProcessPoolExecutor]] = {}
-    finished = False
+    idle = [_Worker() for _ in range(workers)]
+    running: dict[Connection, tuple[Hashable, _Worker]] = {}
     try:
         while True:
             for key, task in agenda.take(len(idle)):
-                future, worker = _submit(task, idle.pop())
-                running[future] = key, worker
+                worker = _given(task, idle.pop())
+                running[worker.pipe] = key, worker
             if not running:
                 break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                key, worker = running.pop(future)
+            for pipe in wait(list(running)):
+                assert isinstance(pipe, Connection)
+                key, worker = running.pop(pipe)
                 try:
-                    result = future.result()
-                except BrokenProcessPool:
-                    worker.shutdown()
-                    idle.append(_worker())
+                    result, error = pipe.recv()
+                except (EOFError, ConnectionResetError):
+                    worker.end()
+                    idle.append(_Worker())
                     agenda.lost(key)
                     continue
                 idle.append(worker)
+                if error is not None:
+                    raise error
                 agenda.done(key)
                 yield key, result
-        finished = True
         agenda.close()
-    finally:
-        # Whoever interrupts does not want to wait for the models in flight.
+    finally:  # whoever interrupts does not want to wait for the models in flight
         for worker in (*idle, *(worker for _, worker in running.values())):
-            worker.shutdown(wait=finished, cancel_futures=True)
+            worker.end()
 
 
-def _submit(task: Task, worker: ProcessPoolExecutor) -> tuple[Future[Any], ProcessPoolExecutor]:
-    """The task's future, and who has it: somebody new where the worker was killed while it waited."""
+class _Worker:
+    """A process that does one task after another, each as it comes through ``pipe``."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")  # a forked torch can hang in its thread pool
+        self.pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(theirs,))
+        self._process.start()
+        theirs.close()  # so that the pipe ends when the process does
+
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        self.pipe.close()
+        self._process.terminate()
+        self._process.join()
+
+
+def _given(task: Task, worker: _Worker) -> _Worker:
+    """Who has the task now: somebody new where the worker was killed while it waited."""
     try:
-        return worker.submit(task.function, *task.arguments), worker
-    except BrokenProcessPool:
-        worker.shutdown()
-        return _submit(task, _worker())
+        worker.pipe.send((task.function, task.arguments))
+    except (BrokenPipeError, ConnectionResetError):
+        worker.end()
+        return _given(task, _Worker())
+    return worker
 
 
-def _worker() -> ProcessPoolExecutor:
-    """One process that starts with its first task."""
-    context = multiprocessing.get_context("spawn")  # a forked torch can hang in its thread pool
-    return ProcessPoolExecutor(1, context, initializer=_start_worker)
-
-
-def _start_worker() -> None:
+def _work(pipe: Connection) -> None:
+    """What a worker process does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who ends this
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
+        try:
+            function, arguments = pipe.recv()
+        except EOFError:
+            return
+        try:
+            pipe.send((function(*arguments), None))
+        except Exception as error:
+            error.add_note(traceback.format_exc())  # the stack does not travel
+            pipe.send((None, error))
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed says nothing, and a worker would wait for its next task forever."""
+    """A parent that is killed says nothing, and a task would go on for nobody."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
