@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from tiny_suite import tiny_suite
@@ -16,8 +17,10 @@ from whorl.metrics import auc
 from whorl.schemes import SCHEMES
 from whorl.storage import read_json, write_json
 from whorl.zoo.cache import Zoo
+from whorl.zoo.recipe import parse_recipe
 
 POINTS = "random+*,negative+labels+hamming,adversarial+ddv+cosine,random-subsample+lime+l2,train-boundary+scores+cosine"
+VICTIM = "train(mlp(width=16), only(digits(size=8), classes=[0, 1]), epochs=20, batch=20, seed={})"
 OTHER = Derived("classes", "transfer(only(digits(size=8), classes=[0, 1, 2]), epochs=1, seed=500)")
 
 
@@ -134,3 +137,17 @@ def test_damaged_results_are_refused(grid, cells, tmp_path):
 def test_plans_that_make_no_sense_are_refused(wrong):
     with pytest.raises(UsageError, match="grid"):
         plan(tiny_suite(), **wrong)
+
+
+def test_queries_that_a_victim_cannot_give_are_refused_and_left_out(folder):
+    """A perceptron this small errs on few of these pictures, so there are too few negatives without mixtures."""
+    suite = tiny_suite(derived=(Derived("int8", "quantise(int8)"),), data="only(digits(size=8), classes=[0, 1])")
+    suite = replace(suite, victims=tuple(parse_recipe(VICTIM.format(seed)) for seed in (0, 1)))
+    grid = plan(suite, schemes="negative-augment+labels+hamming,random+labels+hamming", budgets=(10,), seeds=1)
+    cells = run_grid(grid, folder=folder, workers=1)
+    result = figures(grid, cells, command="", wall_seconds=1.0)
+    assert result.of("random+labels+hamming", 10).copies == 2
+    assert list(result.refused) == ["victim 1, negative-augment", "victim 2, negative-augment"]
+    assert "errors" in result.refused["victim 1, negative-augment"]
+    with pytest.raises(KeyError):
+        result.of("negative-augment+labels+hamming", 10)

@@ -73,11 +73,13 @@ class GridCells:
     """What a run leaves: similarities by (set, suspect), and the seconds that models worked.
 
     ``similarities`` maps (victim, suspect) to combination to budget to one value per seed, NaN where the suspect could
-    not be asked; ``seconds`` are those of sampling and of asking, ``inputs`` those asked of suspects.
+    not be asked; ``seconds`` are those of sampling and of asking, ``inputs`` those asked of suspects. ``refused`` says
+    why some queries could not be made of a victim; their combinations are missing for it.
     """
 
     suspects: tuple[Suspect, ...]
     damaged: tuple[bool, ...]
+    refused: Mapping[SetKey, str]
     similarities: Mapping[tuple[int, int], Mapping[str, Mapping[int, list[float]]]]
     sampling_seconds: Mapping[SetKey, float]
     asking_seconds: float
@@ -113,8 +115,11 @@ def run_grid(
     wanted = {key: path for key, path in paths.items() if not path.is_file()}
     largest = max(grid.budgets)
     tasks = {key: Task(sample, (suite, *key, largest, str(path), str(folder), device)) for key, path in wanted.items()}
-    for _ in _counted("queries", len(paths), run_tasks(tasks, workers=workers), len(tasks), progress):
-        pass
+    refused: dict[SetKey, str] = {}
+    for key, reason in _counted("queries", len(paths), run_tasks(tasks, workers=workers), len(tasks), progress):
+        if reason is not None:
+            refused[key] = reason
+    paths = {key: path for key, path in paths.items() if key not in refused}
     keys, tasks = {}, {}
     digests = {key: digest_file(str(path)) for key, path in paths.items()}
     for number, suspect in enumerate(suspects):
@@ -134,19 +139,23 @@ def run_grid(
     ):
         store.put(keys[int(str(number))], document)
     documents = [store.get(keys[number]) for number in range(len(suspects))]
-    return _collect(grid, zoo, suspects, paths, documents)
+    return _collect(grid, zoo, suspects, paths, documents, refused)
 
 
 def sample(
     suite: Suite, victim: int, queries: str, seed: int, budget: int, path: str, folder: str, device: str
-) -> None:
-    """Make one set of queries and keep it with the victim's scores (runs in a worker)."""
+) -> str | None:
+    """Make one set of queries and keep it with the victim's scores, or say why not (runs in a worker)."""
     scheme = SCHEMES.make(f"{queries}+scores+l2{settings_of(queries)}")
     oracle = Zoo(Path(folder), device=device).oracle(suite.victims[victim])
     data = SOURCES.make(suite.data_of(victim)).load(scheme.part)
-    made = scheme.extract(oracle, data, budget=count_of(queries, budget), seed=seed)
+    try:
+        made = scheme.extract(oracle, data, budget=count_of(queries, budget), seed=seed)
+    except UsageError as error:  # as a victim without errors has no negatives
+        return str(error)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_fingerprint(made, path)
+    return None
 
 
 def answer(
@@ -269,12 +278,15 @@ def _collect(
     suspects: tuple[Suspect, ...],
     paths: Mapping[SetKey, Path],
     documents: Sequence[dict[str, Any]],
+    refused: Mapping[SetKey, str],
 ) -> GridCells:
     similarities: dict[tuple[int, int], dict[str, dict[int, list[float]]]] = {}
     for number, (suspect, document) in enumerate(zip(suspects, documents, strict=True)):
         for victim in suspect.kinds:
             table = similarities.setdefault((victim, number), {})
             for name in grid.combinations:
+                if any((victim, name.split("+")[0], seed) not in paths for seed in grid.seeds):
+                    continue
                 rows = [document["cells"][f"{victim} {name} {seed}"] for seed in grid.seeds]
                 table[name] = {
                     budget: [float("nan") if row[place] is None else float(row[place]) for row in rows]
@@ -282,6 +294,7 @@ def _collect(
                 }
     return GridCells(
         suspects=suspects,
+        refused=dict(refused),
         damaged=tuple(zoo.card(suspect.recipe).damaged for suspect in suspects),
         similarities=similarities,
         sampling_seconds={key: read_fingerprint(path).seconds for key, path in paths.items()},

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from whorl.bench.grid import Grid, GridCells
 from whorl.bench.result import Machine, describe_machine
-from whorl.errors import InvalidFile, MissingExtra
+from whorl.errors import InvalidFile, MissingExtra, UsageError
 from whorl.metrics import auc, tpr_at_fpr
-from whorl.storage import read_json, replacing, write_json
+from whorl.storage import one_line, read_json, replacing, write_json
 
 __all__ = ["ALL", "Figure", "GridCosts", "GridResult", "figures", "read_grid", "write_grid", "write_similarities"]
 
@@ -70,6 +70,8 @@ class GridResult(BaseModel):
     command: str
     costs: GridCosts
     figures: list[Figure]
+    refused: dict[str, str] = {}
+    """Queries that could not be made of a victim, as in ``victim 2, train-negative``, and why."""
 
     def of(self, combination: str, budget: int, group: str = ALL) -> Figure:
         """One figure. Raises `KeyError` where there is none."""
@@ -102,6 +104,10 @@ def figures(grid: Grid, cells: GridCells, *, command: str, wall_seconds: float, 
             inputs=cells.inputs,
             wall_seconds=round(wall_seconds, 1),
         ),
+        refused={
+            f"victim {victim + 1}, {queries}": one_line(UsageError(reason))
+            for (victim, queries, _), reason in cells.refused.items()
+        },
         figures=[
             figure
             for name in grid.combinations
@@ -147,7 +153,7 @@ def _scores(cells: GridCells, victim: int, name: str, budget: int, group: str) -
     negatives: list[list[float]] = []
     for (owner, number), table in cells.similarities.items():
         suspect = cells.suspects[number]
-        if owner != victim:
+        if owner != victim or name not in table:
             continue
         kind = suspect.kinds[victim]
         if kind == "independent":
