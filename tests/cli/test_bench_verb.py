@@ -106,3 +106,42 @@ def test_a_mistake_ends_in_one_line(whorl, arguments, code, told):
     assert (result.exit_code, result.stdout) == (code, "")
     (line,) = result.stderr.splitlines()
     assert told in line
+
+
+def test_rows_budgets_and_the_command_that_made_a_result(whorl, plugin, tmp_path):
+    output = tmp_path / "less.json"
+    ran = whorl("bench", "run", "plugged/tiny", "-j", "1", "--removals", "quant*", "--budgets", "5,10", "-o", output)
+    assert ran.exit_code == 0, ran.output
+    document = json.loads(output.read_text())
+    assert document["rows"] == ["int8"]
+    assert document["columns"] == ["random @5", "random @10", "fgsm @5", "fgsm @10"]
+    assert document["command"] == "whorl bench run plugged/tiny --removals 'quant*' --budgets 5,10"
+    assert len(document["date"]) == 10
+    assert [model["role"] for model in document["models"]].count("victim") == 2
+    wrong = whorl("bench", "run", "plugged/tiny", "--budgets", "many")
+    assert wrong.exit_code == 2
+    assert "numbers of queries" in wrong.stderr
+
+
+def test_a_grid_is_run_and_shown(whorl, plugin, tmp_path):
+    output, cells = tmp_path / "grid.json", tmp_path / "cells.parquet"
+    options = ("--schemes", "random+*", "--budgets", "10,20", "--seeds", "1", "-j", "1")
+    ran = whorl("bench", "grid", "plugged/tiny", *options, "-o", output, "--cells", cells)
+    assert ran.exit_code == 0, ran.output
+    assert "random+labels+hamming" in ran.stdout
+    assert cells.stat().st_size > 0
+    shown = whorl("bench", "show", output)
+    assert shown.exit_code == 0
+    assert "random+labels+hamming" in shown.stdout
+    document = json.loads(whorl("bench", "show", output, "--json").stdout)
+    assert document["kind"] == "grid"
+    assert document["command"].startswith("whorl bench grid plugged/tiny --schemes 'random+*'")
+
+
+def test_the_quality_of_a_suite_is_shown(whorl, plugin, tmp_path):
+    output = tmp_path / "quality.json"
+    ran = whorl("bench", "quality", "plugged/tiny", "-j", "1", "-o", output)
+    assert ran.exit_code == 0, ran.output
+    assert "overlap" in ran.stdout
+    document = json.loads(output.read_text())
+    assert {group["group"] for group in document["groups"]} == {"int8", "FTLL", "same"}
