@@ -34,9 +34,7 @@ SETTINGS = {
         "knockoff('mlp(width=16)', probabilities, policy=adaptive, budget=60, epochs=1)",
         "knockoff('mlp(width=16)', pool='textures(size=16, images=100)', policy=adaptive, budget=60, epochs=1)",
     ],
-    "data_free": [
-        f"data_free('mlp(width=16)', budget=700, recovery={kind})" for kind in ("mean", "minimum", "none")
-    ],
+    "data_free": [f"data_free('mlp(width=16)', budget=700, recovery={kind})" for kind in ("mean", "minimum", "none")],
     "distil": ["distil('mlp(width=16)', epochs=1)"],
     "extract": ["extract('mlp(width=16)', epochs=1)", "extract('mlp(width=16)', probabilities, epochs=1)"],
     "fine_tune": ["fine_tune(all)", "fine_tune(last)"],
