@@ -69,6 +69,28 @@ def test_what_cannot_be_json_leaves_no_trace(tmp_path):
     assert "key" not in store
 
 
+def test_many_cells_at_once(tmp_path):
+    """More than fit in one statement, asked for in any order and more than once."""
+    store = Store(tmp_path / "results.sqlite")
+    documents = {cell_key(number=number): number for number in range(5000)}
+    keys = list(documents)
+    store.put_many({key: documents[key] for key in keys[::2]})
+    assert len(store) == 2500
+    assert store.missing(keys) == set(keys[1::2])
+    assert store.missing(iter(keys[1::2] * 2)) == set(keys[1::2])
+    assert store.missing([]) == set()
+    assert store.get_many(reversed(keys)) == {key: documents[key] for key in keys[::2]}
+    store.put_many(documents)
+    assert (len(store), store.missing(keys), store.get_many(keys)) == (5000, set(), documents)
+
+
+def test_many_are_kept_all_or_none(tmp_path):
+    store = Store(tmp_path / "results.sqlite")
+    with pytest.raises(TypeError):
+        store.put_many({"one": 1, "two": object()})
+    assert store.missing(["one", "two"]) == {"one", "two"}
+
+
 def test_a_file_that_is_no_store_is_one_clear_line(tmp_path):
     path = tmp_path / "results.sqlite"
     path.write_bytes(b"this is not a database, whatever its name says" * 100)
