@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
 from whorl.errors import UsageError
-from whorl.nets.training import accuracy
+from whorl.nets.training import Schedule, accuracy, fit
 from whorl.removals import REMOVALS
 from whorl.removals.merge import dare, ties, trim
 from whorl.testing import tiny_victim
@@ -77,15 +79,17 @@ def test_methods_are_weighted_sums_of_the_same_task_vectors(victim, attacker_dat
     assert float((moved("ties, tasks=3, density=0.2") != 0).float().mean()) < 0.6
 
 
-def test_shares_are_disjoint_and_complete(victim, attacker_data):
-    """Each task learns from its share alone: what one picture of the last share says moves that vector only."""
-    few = attacker_data.subset(slice(0, 100))
-    order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
-    first, *_, last = order.tensor_split(2)
-    assert sorted(torch.cat([first, last]).tolist()) == list(range(100))
-    only_first = apply("merge(linear, tasks=1, epochs=1)", victim, few.subset(first))
-    both = apply("merge(linear, tasks=2, epochs=1)", victim, few)
-    assert not torch.equal(flat(only_first), flat(both))
+def test_the_copies_are_tuned_on_disjoint_shares(victim, attacker_data):
+    """The uniform soup of two copies, one for each half of the pictures in random order, tuned one after the other."""
+    soup = flat(apply("merge(linear, tasks=2, epochs=1, learning_rate=0.02)", victim, attacker_data))
+    generator = torch.Generator().manual_seed(0)
+    order, tuned = torch.randperm(len(attacker_data), generator=generator), []
+    middle = (len(order) + 1) // 2
+    for share in (order[:middle], order[middle:]):
+        net = copy.deepcopy(victim.module)
+        fit(net, attacker_data.subset(share), Schedule(epochs=1, learning_rate=0.02), generator=generator)
+        tuned.append(flat(net))
+    torch.testing.assert_close(soup, (tuned[0] + tuned[1]) / 2)
 
 
 def test_norms_take_their_statistics_from_the_merged_weights(victim, attacker_data):

@@ -92,7 +92,6 @@ def ties(vectors: Tensor, density: float) -> Tensor:
     """Trim, elect signs, and average what agrees with them: ``[tasks, p]`` to ``[p]``. Source: TIES, algorithm 1."""
     trimmed = trim(vectors, density)
     agreeing = trimmed.sign() == trimmed.sum(0).sign()
-    agreeing &= trimmed != 0
     return (trimmed * agreeing).sum(0) / agreeing.sum(0).clamp_min(1)
 
 
