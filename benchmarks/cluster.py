@@ -1,8 +1,8 @@
 """The same tasks on a Ray cluster and on worker processes of this machine: equal to the bit, and how fast.
 
 The tasks are fingerprints, and models judged by them, of a small suite. Both sides have as many cores, one thread each
-and warm processes; they take turns, so that other load meets both. Throughput is tasks per second of wall-clock time;
-the ratio is the cluster's over the local one's, within a turn.
+and warm processes. Throughput is tasks per second of wall-clock time. A turn is made of slices in which the two sides
+alternate, so that other load of the machine meets both; its ratio is the cluster's throughput over the local one's.
 
 Begin a cluster of two nodes of one core each on this machine (Ray takes 127.0.0.1 for the network's address):
 
@@ -34,7 +34,7 @@ from whorl.zoo.cache import Zoo
 from whorl.zoo.workers import Task, Workers, run_tasks
 
 CORES = 2  # of each side: two nodes of one, or two processes
-TURNS = 3
+TURNS, SLICES = 3, 4
 SETTINGS = "digits(size=16), epochs=4"
 COLUMNS = ("random", "fgsm", "igsm", "ipguard(margin=7)")
 
@@ -68,8 +68,8 @@ def meet(folder: str, number: int) -> None:
         time.sleep(0.01)
 
 
-def turn(tasks: dict[int, Task], workers: Workers, folder: Path) -> tuple[float, dict[Any, Any]]:
-    """Tasks per second once all processes are there, and the answers."""
+def timed(tasks: dict[int, Task], workers: Workers, folder: Path) -> tuple[float, dict[Any, Any]]:
+    """Seconds from when all processes are there, and the answers."""
     answers: dict[Any, Any] = {}
     started = 0.0
     for key, answer in run_tasks(warm(tasks, folder), workers=workers, folder=folder):
@@ -77,7 +77,7 @@ def turn(tasks: dict[int, Task], workers: Workers, folder: Path) -> tuple[float,
             started = time.perf_counter()
         else:
             answers[key] = untimed(answer)
-    return len(tasks) / (time.perf_counter() - started), answers
+    return time.perf_counter() - started, answers
 
 
 def untimed(answer: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -88,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("address", help="the cluster's HOST:PORT")
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/results/cluster.json"))
-    parser.add_argument("--repeat", type=int, default=25, help="how often each of the eight suspects is judged")
+    parser.add_argument("--repeat", type=int, default=12, help="how often each of the eight suspects is judged")
     options = parser.parse_args()
     turns: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as text:
@@ -98,19 +98,25 @@ def main() -> None:
             number: Task(judge, (suspect, paths, 0.05, text, "cpu"))
             for number, suspect in enumerate(suspects * options.repeat)
         }
-        for number in range(TURNS):
-            order = [options.address, CORES] if number % 2 else [CORES, options.address]
-            done = {workers: turn(tasks, workers, folder) for workers in order}
-            (local, here), (cluster, there) = done[CORES], done[options.address]
-            turns.append({"local": local, "cluster": cluster, "ratio": cluster / local, "equal": here == there})
+        for _ in range(TURNS):
+            seconds: dict[Workers, float] = {CORES: 0.0, options.address: 0.0}
+            equal = True
+            for number in range(SLICES):
+                order = list(seconds) if number % 2 else list(seconds)[::-1]
+                done = {workers: timed(tasks, workers, folder) for workers in order}
+                seconds = {workers: spent + done[workers][0] for workers, spent in seconds.items()}
+                equal = equal and done[CORES][1] == done[options.address][1]
+            local, cluster = (len(tasks) * SLICES / spent for spent in seconds.values())
+            turns.append({"local": local, "cluster": cluster, "ratio": cluster / local, "equal": equal})
             turns[-1]["load"] = os.getloadavg()[0]
             print(turns[-1], flush=True)
     document = {
         "machine": describe_machine("cpu").model_dump(),
         "nodes": CORES,
         "cores_each": 1,
-        "tasks": len(tasks),
-        "cells": len(tasks) * len(paths),
+        "tasks_a_slice": len(tasks),
+        "cells_a_slice": len(tasks) * len(paths),
+        "slices_a_turn": SLICES,
         "equal_to_the_bit": all(each["equal"] for each in turns),
         "turns": turns,
         "median_ratio": statistics.median(each["ratio"] for each in turns),
