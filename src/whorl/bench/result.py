@@ -29,6 +29,9 @@ __all__ = [
 ]
 
 
+MAX_BYTES = 1 << 30  # of a result as JSON: six million cells
+
+
 class Machine(BaseModel):
     """Where the figures were measured, without anything that names the machine."""
 
@@ -186,7 +189,7 @@ def write_result(result: Result, path: Path) -> None:
 
 def read_result(path: Path) -> Result:
     """Read and check a result of any released format. Raises `InvalidFile` naming the first wrong field."""
-    document: Any = read_json(path)
+    document: Any = read_json(path, MAX_BYTES)
     try:
         if isinstance(document, dict) and isinstance(document.get("cells"), dict):
             table = document["cells"]
