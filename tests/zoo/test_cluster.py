@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import tempfile
 from pathlib import Path
 from types import ModuleType
 
@@ -60,14 +61,16 @@ def local(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def nodes(tmp_path_factory):
+def nodes():
     ray = pytest.importorskip("ray")
-    made = TwoNodes(tmp_path_factory.mktemp("ray"))
-    try:
-        yield made
-    finally:
-        ray.shutdown()
-        made.stop()
+    # Not under pytest's own folder: the path of a Unix socket has at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="whorl-", ignore_cleanup_errors=True) as folder:
+        made = TwoNodes(Path(folder))
+        try:
+            yield made
+        finally:
+            ray.shutdown()
+            made.stop()
 
 
 def figures(result):
