@@ -21,7 +21,6 @@ from whorl.zoo.workers import Task, run_tasks
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="two loopback addresses and /proc are Linux's"),
-    pytest.mark.xdist_group("cluster"),  # one cluster for the file
     pytest.mark.timeout(600),
 ]
 

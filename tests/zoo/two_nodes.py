@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
 import signal
@@ -20,6 +21,7 @@ ENVIRONMENT = {
     "RAY_health_check_failure_threshold": "4",
     "OMP_NUM_THREADS": "1",
 }
+PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 class TwoNodes:
@@ -30,10 +32,14 @@ class TwoNodes:
             free.bind((ADDRESSES[0], 0))
             self.address = f"{ADDRESSES[0]}:{free.getsockname()[1]}"
         self.folder = folder
-        self.processes = [self._start(0)]
-        self._wait_for(0)
-        self.processes.append(self._start(1))
-        self._wait_for(1)
+        self.processes: list[subprocess.Popen[bytes]] = []
+        try:
+            for number in range(len(ADDRESSES)):
+                self.processes.append(self._start(number))
+                self._wait_for(number)
+        except BaseException:
+            self.stop()
+            raise
 
     def _start(self, number: int) -> subprocess.Popen[bytes]:
         port = self.address.rpartition(":")[2]
@@ -57,6 +63,7 @@ class TwoNodes:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
 
     def _log(self, number: int) -> Path:
@@ -72,6 +79,8 @@ class TwoNodes:
     def kill(self, number: int) -> None:
         """SIGKILL for everything on a node, as when its power fails."""
         root = self.processes[number]
+        if root.poll() is not None:
+            return  # its number may be somebody else's by now
         for pid in [root.pid, *_descendants(root.pid)]:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -82,6 +91,11 @@ class TwoNodes:
     def stop(self) -> None:
         for number in range(len(self.processes)):
             self.kill(number)
+
+
+def _end_with_parent() -> None:
+    """Ray stops the node on SIGTERM, which the kernel sends when the process of the tests is killed."""
+    PRCTL(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def meet(folder: Path, round_: int) -> tuple[str, int]:
