@@ -62,6 +62,25 @@ def test_two_runs_may_write_at_once(tmp_path):
     assert [store.get(str(number)) for number in range(100)] == list(range(100))
 
 
+def test_two_runs_may_begin_one_file_at_once(tmp_path):
+    """Neither gives up because the other is there. Without patience about one start in twenty fails."""
+
+    def begin(path, start, first):
+        start.wait()
+        store = Store(path)
+        for number in range(3):
+            store.put(str(first + number), number)
+
+    for turn in range(100):
+        path, start = tmp_path / f"{turn}.sqlite", threading.Barrier(2)
+        threads = [threading.Thread(target=begin, args=(path, start, first)) for first in (0, 3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(Store(path)) == 6
+
+
 def test_what_cannot_be_json_leaves_no_trace(tmp_path):
     store = Store(tmp_path / "results.sqlite")
     with pytest.raises(TypeError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,7 @@ from whorl.errors import InvalidFile
 
 __all__ = ["Store", "cell_key"]
 
+PATIENCE = 60  # seconds to wait for another process that writes
 BATCH = 900  # keys in one statement; old builds of SQLite take at most 999 parameters
 
 
@@ -28,8 +30,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._database = sqlite3.connect(path, timeout=60)
-            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database = sqlite3.connect(path, timeout=PATIENCE)
+            _write_ahead(self._database)
             # Outlives the process without a sync of the disk for each cell; only a power cut may cost the last ones.
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.execute("CREATE TABLE IF NOT EXISTS cells (key TEXT PRIMARY KEY, document TEXT NOT NULL)")
@@ -79,6 +81,19 @@ class Store:
     def _select(self, columns: str, keys: list[str]) -> sqlite3.Cursor:
         marks = ", ".join("?" * len(keys))
         return self._database.execute(f"SELECT {columns} FROM cells WHERE key IN ({marks})", keys)
+
+
+def _write_ahead(database: sqlite3.Connection) -> None:
+    """Readers and writers side by side. Of two that begin a file at once SQLite fails one without waiting."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _batches(keys: Iterable[str]) -> Iterator[list[str]]:
