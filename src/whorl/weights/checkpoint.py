@@ -1,0 +1,128 @@
+"""Named tensors on disk, read one at a time: what every file of weights looks like to the rest of this room.
+
+Nothing is executed and nothing is kept: a reader knows names, shapes and places, and `Checkpoint.read` brings one
+tensor, or some of its rows, into memory. Sizes are checked before anything is read.
+"""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import torch
+from torch import Tensor
+
+from whorl.errors import InvalidFile, UsageError
+from whorl.storage import check_size, read_json
+
+__all__ = ["MAX_ELEMENTS", "Checkpoint", "Entry", "Rows", "contained", "read_config"]
+
+MAX_TENSORS: Final = 1_000_000
+MAX_ELEMENTS: Final = 1 << 33  # of one tensor: an embedding of 500,000 tokens by 16,000 axes
+MAX_CONFIG: Final = 4 << 20
+Rows = slice | Sequence[int]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a file says of a tensor. ``dtype`` is the file's own word, as in ``BF16`` or ``Q4_K``."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    nbytes: int
+
+
+class Checkpoint(ABC):
+    """A set of named tensors in one file or folder.
+
+    ``entries`` are in the order of their names; ``config`` is the model's own description (``config.json``, or the
+    metadata of a GGUF file), empty where there is none; ``bytes_read`` counts what was read from disk.
+    """
+
+    format: ClassVar[str]
+
+    def __init__(self, path: Path, entries: Mapping[str, Entry], config: Mapping[str, Any]) -> None:
+        check_entries(path, entries)
+        self.path = path
+        self.entries = dict(sorted(entries.items()))
+        self.config = config
+        self.bytes_read = 0
+
+    def __repr__(self) -> str:
+        return f"<{self.format} {self.path}: {len(self.entries)} tensors, {self.parameters:,} parameters>"
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the tensors hold."""
+        return sum(prod(entry.shape) for entry in self.entries.values())
+
+    @property
+    def nbytes(self) -> int:
+        """What the tensors take on disk."""
+        return sum(entry.nbytes for entry in self.entries.values())
+
+    def read(self, name: str, rows: Rows | None = None) -> Tensor:
+        """A tensor as float32, or the chosen rows (places on its first axis, ascending).
+
+        Raises:
+            UsageError: no such tensor, or rows out of range.
+            InvalidFile: the file changed, is cut off, or holds numbers that are not finite.
+        """
+        value = self.stored(name, rows).to(torch.float32)
+        if not bool(value.isfinite().all()):
+            raise InvalidFile(f"{self.path}: {name} holds NaN or an infinity")
+        return value
+
+    def stored(self, name: str, rows: Rows | None = None) -> Tensor:
+        """The same in the type that the file holds; a packed type is unpacked to float32."""
+        if name not in self.entries:
+            raise UsageError(f"{self.path} holds no tensor {name!r}")
+        if rows is not None:
+            rows = range(*rows.indices(self.entries[name].shape[0])) if isinstance(rows, slice) else list(rows)
+            if any(after <= before for before, after in itertools.pairwise(rows)):
+                raise UsageError("rows are asked for in ascending order, each once")
+            if rows and not (0 <= rows[0] and rows[-1] < self.entries[name].shape[0]):
+                raise UsageError(f"{name} has {self.entries[name].shape[0]} rows; {rows[-1]} was asked for")
+        value = self._stored(name, rows)
+        wanted = self.entries[name].shape if rows is None else (len(rows), *self.entries[name].shape[1:])
+        if tuple(value.shape) != wanted:
+            raise InvalidFile(f"{self.path}: {name} is {list(value.shape)} and was said to be {list(wanted)}")
+        return value
+
+    @abstractmethod
+    def _stored(self, name: str, rows: Sequence[int] | None) -> Tensor:
+        """Read it, and add to ``bytes_read``. Name and rows have been checked."""
+
+
+def check_entries(path: Path, entries: Mapping[str, Entry]) -> None:
+    """Refuse a file that holds nothing or more than anybody has. Raises `InvalidFile`."""
+    if not entries:
+        raise InvalidFile(f"{path} holds no tensors")
+    if len(entries) > MAX_TENSORS:
+        raise InvalidFile(f"{path} holds {len(entries):,} tensors; at most {MAX_TENSORS:,} are read")
+    for name, entry in entries.items():
+        if prod(entry.shape) > MAX_ELEMENTS:
+            raise InvalidFile(f"{path}: {name[:100]} has {prod(entry.shape):,} elements; at most {MAX_ELEMENTS:,}")
+
+
+def contained(folder: Path, name: object) -> Path:
+    """A file that a folder's index names: in the folder itself, whatever the index says. Raises `InvalidFile`."""
+    if not isinstance(name, str) or name != Path(name).name or name in ("", ".", ".."):
+        raise InvalidFile(f"{folder}: its index names {str(name)[:100]!r}, which is no file of this folder")
+    check_size(folder / name, 1 << 62)
+    return folder / name
+
+
+def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """A JSON object beside the weights, or an empty one. Raises `InvalidFile` for anything else."""
+    if not (folder / name).is_file():
+        return {}
+    document = read_json(folder / name, MAX_CONFIG)
+    if not isinstance(document, dict):
+        raise InvalidFile(f"{folder / name} is not a JSON object")
+    return document
