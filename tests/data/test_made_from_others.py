@@ -7,6 +7,7 @@ import torch
 
 from whorl.data import SOURCES
 from whorl.data.corrupted import KINDS
+from whorl.data.shards import shard_of
 from whorl.errors import UsageError
 from whorl.testing import tiny_data
 
@@ -25,6 +26,14 @@ def test_forget_divides_what_was_learned():
     assert joined.origin is not None
     assert int(joined.origin.sum()) == len(forgotten)
     assert torch.equal(source.load("test").images, tiny_data("test").images)
+
+
+def test_what_is_forgotten_may_lie_in_one_shard():
+    source = SOURCES.make("forget('digits(size=8)', share=0.1, shards=3)")
+    forgotten = source.load("queries")
+    assert len(forgotten) == round(0.1 * len(tiny_data("victim")))
+    assert not shard_of(forgotten.inputs(), 3).any()
+    assert set(shard_of(source.load("victim").inputs(), 3).tolist()) == {0, 1, 2}
 
 
 def test_chosen_classes_are_a_task_of_their_own():
@@ -62,6 +71,8 @@ def test_corruption_is_the_same_each_time_and_differs_by_part():
     ("wrong", "says"),
     [
         (f"forget({DIGITS!r}, share=1.0)", "between 0 and 1"),
+        (f"forget({DIGITS!r}, shards=0)", "at least one shard"),
+        (f"forget({DIGITS!r}, share=0.5, shards=9)", "none to forget"),
         (f"only({DIGITS!r}, classes=[1])", "two different classes"),
         (f"only({DIGITS!r}, classes=[1, 11])", "classes 0..9"),
         (f"corrupt({DIGITS!r}, kind=rain)", "no such corruption"),

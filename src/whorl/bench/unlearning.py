@@ -38,8 +38,8 @@ def tiny() -> Suite:
 
 
 def tiny_sisa() -> Suite:
-    """The same for ensembles of three, each member on its shard."""
-    return _tiny("unlearning/tiny-sisa", "ensemble(member=resnet8(width=8), members=3)")
+    """The same for ensembles of three (SISA): what is withdrawn lies in one shard, and one member is trained anew."""
+    return _tiny("unlearning/tiny-sisa", "ensemble(member=resnet8(width=8), members=3)", shards=3)
 
 
 def cifar10() -> Suite:
@@ -54,13 +54,14 @@ def paper() -> Suite:
     return _suite("unlearning/paper", "CIFAR-100 of the hub", 'hf("uoft-cs/cifar100")', "wrn22-4", ways, tune=10)
 
 
-def _tiny(name: str, net: str) -> Suite:
+def _tiny(name: str, net: str, shards: int = 1) -> Suite:
     data = "textures(size=16, images=4000, noise=0.1)"
-    return _suite(name, "procedural textures at 16 px", data, net, "epochs=10, learning_rate=0.2", tune=3)
+    ways = "epochs=10, learning_rate=0.2"
+    return _suite(name, "procedural textures at 16 px", data, net, ways, tune=3, shards=shards)
 
 
-def _suite(name: str, about: str, data: str, net: str, ways: str, *, tune: int) -> Suite:
-    left = f"forget({data}, share=0.05)"
+def _suite(name: str, about: str, data: str, net: str, ways: str, *, tune: int, shards: int = 1) -> Suite:
+    left = f"forget({data}, share=0.05, shards={shards})"
     return Suite(
         name=name,
         about=f"{about}; {net}; 5 % of the pictures to forget",

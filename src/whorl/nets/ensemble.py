@@ -6,7 +6,6 @@ al., IEEE S&P 2021, arXiv 1912.03837): to forget a picture, only the member of i
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from typing import ClassVar, Final
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import nll_loss
 
+from whorl.data.shards import shard_of
 from whorl.errors import UsageError
 from whorl.expressions import Call
 from whorl.nets.base import HiddenUnits, Net
@@ -66,14 +66,10 @@ class Ensemble(Net):
     def shards(self, images: Tensor) -> Iterator[tuple[Net, Tensor]]:
         """Each member and the positions ``[m]`` of its pictures.
 
-        The shard of a picture follows from its bytes alone, so that it stays where it was when others are forgotten.
-
         Shape:
             images: ``[n, c, h, w]`` float32 in [0, 1].
         """
-        rows = images.contiguous().flatten(1).numpy()
-        drawn = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows]
-        shard = torch.tensor([int.from_bytes(key, "little") % len(self.members) for key in drawn])
+        shard = shard_of(images, len(self.members))
         for number, member in enumerate(self._nets()):
             yield member, (shard == number).nonzero().flatten()
 
