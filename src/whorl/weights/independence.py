@@ -1,0 +1,211 @@
+"""Tests of independence: counts, on plain matrices, whose law is known when one of two nets was trained alone.
+
+Null hypothesis of all: the training of one of the two nets (either) did not depend on the other. Each uses a symmetry
+that initialisation and optimiser share (Zhu et al., ICML 2025, arXiv 2502.12292, section 3): had the net been another
+member of the orbit, it would have been as likely. SGD, Adam(W), Lion, Adafactor and Muon commute with permutations of
+hidden units, of heads and of residual axes, and with joint sign flips of a linear unit's row and column.
+
+- `sign_flips`: units that are linear in their input (the ungated branch of a gated MLP; the values of attention) may be
+  negated together with the column that reads them. Units are matched without looking at signs; the signs that agree
+  are then fair coins.
+- `fixed_points`: units may be permuted. A map from A's units to B's, whatever it is, meets a uniform permutation in F
+  places with P(F >= k) <= C(m, k) / (h)_k.
+- `constrained`: the same symmetry, by Spearman's correlation of the best matching with the identity (CSU of Zhu et
+  al.), ranked among random permutations.
+- `matches`: two matchings of the same units by different parts of them should not agree. Not exact: hubs and classes of
+  units may agree by chance. The expected number is computed within strata of row norms and with every hub kept
+  (`Matches.expected`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from whorl.detection.exact import log_fixed_points, log_permutations, log_poisson_tail, log_signs
+from whorl.errors import UsageError
+
+__all__ = [
+    "Fixed",
+    "Matches",
+    "Ranks",
+    "Signs",
+    "constrained",
+    "fixed_points",
+    "matches",
+    "mutual_nearest",
+    "nearest",
+    "sign_flips",
+]
+
+CHUNK: Final = 2048  # rows compared at a time: 90 MB of similarities for 11,008 units
+STRATA: Final = 8
+
+
+@dataclass(frozen=True)
+class Signs:
+    """Of ``trials`` matched units ``agreements`` have the same sign."""
+
+    agreements: int
+    trials: int
+
+    @property
+    def log_p(self) -> float:
+        """Exact: the tail of the binomial law."""
+        return log_signs(self.agreements, self.trials)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Of ``rows`` units of A ``fixed`` are nearest to the unit of B in the same place, out of ``units``."""
+
+    fixed: int
+    rows: int
+    units: int
+
+    @property
+    def log_p(self) -> float:
+        """Exact: a bound for any sample size."""
+        return log_fixed_points(self.fixed, self.rows, self.units)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Spearman's correlation of the best matching with the identity, and those of random permutations."""
+
+    correlation: float
+    drawn: tuple[float, ...]
+
+    @property
+    def log_p(self) -> float:
+        """Exact, and never below 1 / (1 + draws)."""
+        return log_permutations(self.correlation, self.drawn)
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Of ``rows`` units ``agreements`` are matched to the same unit by both parts; ``expected`` is the null's mean."""
+
+    agreements: int
+    rows: int
+    expected: float
+
+    @property
+    def log_p(self) -> float:
+        """Not exact: the tail of a Poisson law with that mean, and at least one match expected."""
+        return log_poisson_tail(self.agreements, max(1.0, self.expected))
+
+
+def nearest(rows: Tensor, others: Tensor, *, signed: bool = True) -> Tensor:
+    """For each row the place of the most similar of ``others``, by cosine or by its absolute value.
+
+    Shape:
+        rows: ``[n, d]``; others: ``[h, d]``; returns ``[n]``.
+    """
+    return torch.cat([each.argmax(1) for _, each in _similarities(rows, others, signed)])
+
+
+def mutual_nearest(rows: Tensor, others: Tensor, *, signed: bool = True) -> tuple[Tensor, Tensor]:
+    """Places (i, j) of rows that are each other's nearest: an injective map, which no hub can dominate.
+
+    Shape:
+        rows: ``[n, d]``; others: ``[h, d]``; returns two of ``[k]``.
+    """
+    forth: list[Tensor] = []
+    best = torch.full((len(others),), -torch.inf)
+    back = torch.zeros(len(others), dtype=torch.long)
+    for first, similarity in _similarities(rows, others, signed):
+        forth.append(similarity.argmax(1))
+        value, place = similarity.max(0)
+        better = value > best
+        best, back = torch.where(better, value, best), torch.where(better, place + first, back)
+    there = torch.cat(forth)
+    here = torch.arange(len(rows))
+    mutual = back[there] == here
+    return here[mutual], there[mutual]
+
+
+def sign_flips(units: tuple[Tensor, Tensor], guides: tuple[Tensor, Tensor] | None = None) -> Signs:
+    """Do matched units have the same sign?
+
+    Units are matched by ``guides`` (gate rows), which no flip touches, or else by the absolute cosine of the units
+    themselves, which is the same for every choice of signs.
+
+    Shape:
+        units: ``[h, d]`` of A and ``[k, d]`` of B; guides: as many rows each.
+    """
+    ours, theirs = units
+    here, there = mutual_nearest(*guides) if guides is not None else mutual_nearest(ours, theirs, signed=False)
+    products = (ours[here] * theirs[there]).sum(1)
+    told = products != 0  # a unit that is zero has no sign
+    return Signs(int((products > 0).sum()), int(told.sum()))
+
+
+def fixed_points(ours: Tensor, theirs: Tensor, *, places: Tensor | None = None) -> Fixed:
+    """How many units of A are nearest to the unit of B in the same place?
+
+    Shape:
+        ours: ``[m, d]``, theirs: ``[h, d]`` with m <= h; places: ``[m]``, where the rows of ours stood among h;
+        the first m by default.
+    """
+    where = torch.arange(len(ours)) if places is None else places
+    if len(ours) > len(theirs):
+        raise UsageError(f"fixed points of {len(ours)} units among {len(theirs)}: swap the two nets")
+    return Fixed(int((nearest(ours, theirs) == where).sum()), len(ours), len(theirs))
+
+
+def constrained(ours: Tensor, theirs: Tensor, *, generator: torch.Generator, draws: int = 999) -> Ranks:
+    """Spearman's correlation of the best matching of equally many units with the identity (CSU).
+
+    Shape:
+        ours, theirs: ``[h, d]``.
+    """
+    if ours.shape != theirs.shape:
+        raise UsageError(f"a matching of {list(ours.shape)} with {list(theirs.shape)} has no identity to compare with")
+    similarity = normalize(ours, dim=1) @ normalize(theirs, dim=1).T
+    _, matched = linear_sum_assignment(similarity.double().numpy(), maximize=True)
+    place = np.arange(len(ours), dtype=np.float64)
+    drawn = [torch.randperm(len(ours), generator=generator).double().numpy() for _ in range(draws)]
+    return Ranks(_spearman(matched, place), tuple(_spearman(each, place) for each in drawn))
+
+
+def matches(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> Matches:
+    """Is a unit of A matched to the same unit of B by two different parts of it?
+
+    The parts are two signatures of each unit, as the gate row and the absolute up row in token space; the second is
+    compared without its sign. What two matchings would share by chance is summed within strata of A's units, by the
+    product of their norms, from how often each unit of B is anybody's nearest: sum over j of n1(j) n2(j) / size.
+
+    Shape:
+        ours: two of ``[h, m]``; theirs: two of ``[k, m]``.
+    """
+    first = nearest(ours[0], theirs[0])
+    second = nearest(ours[1], theirs[1], signed=False)
+    order = (ours[0].norm(dim=1) * ours[1].norm(dim=1)).argsort()
+    expected = 0.0
+    for stratum in order.tensor_split(min(STRATA, len(order))):
+        one = torch.bincount(first[stratum], minlength=len(theirs[0])).double()
+        two = torch.bincount(second[stratum], minlength=len(theirs[0])).double()
+        expected += float(one @ two) / len(stratum)
+    return Matches(int((first == second).sum()), len(first), expected)
+
+
+def _similarities(rows: Tensor, others: Tensor, signed: bool) -> Iterator[tuple[int, Tensor]]:
+    """Blocks of cosines with the place of their first row."""
+    unit = normalize(others, dim=1).T
+    for first in range(0, len(rows), CHUNK):
+        similarity = normalize(rows[first : first + CHUNK], dim=1) @ unit
+        yield first, similarity if signed else similarity.abs_()
+
+
+def _spearman(ranks: np.ndarray, place: np.ndarray) -> float:
+    """Of two permutations, which have no ties."""
+    count = len(place)
+    return 1.0 if count < 2 else float(1 - 6 * np.square(ranks - place).sum() / (count * (count**2 - 1)))
