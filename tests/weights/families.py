@@ -6,11 +6,9 @@ import logging
 
 import torch
 
-from whorl.nets.timm import import_timm
+from whorl.zoo.causal import import_transformers
 
-import_timm()  # mends a torchvision that was built for another PyTorch, which transformers imports too
-import transformers  # noqa: E402
-
+transformers = import_transformers()
 logging.getLogger("transformers").setLevel(logging.ERROR)
 SIZES = {"vocab_size": 256, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 SIZES |= {"intermediate_size": 64, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}

@@ -19,7 +19,7 @@ from torch.nn.functional import interpolate, relu
 from whorl.errors import MissingExtra, UsageError
 from whorl.nets.base import Classifier, HiddenUnits
 
-__all__ = ["TimmNet", "import_timm", "make_timm"]
+__all__ = ["TimmNet", "import_mended", "import_timm", "make_timm"]
 
 NAME: Final = re.compile(r"\w+(\.\w+)?", re.ASCII)  # hf-hub: and local-dir: names would fetch or read files
 # What keeps channels apart and commutes with scaling one by a positive number.
@@ -106,16 +106,21 @@ def make_timm(name: str, *, channels: int, classes: int) -> nn.Module:
 
 
 def import_timm() -> Any:
-    """The package timm, also where torchvision was built for another PyTorch than the one installed.
-
-    Such a torchvision, which timm imports, can't load its compiled operators and stops at declaring the shapes of two
-    of them. They are declared here, without any code behind them; no architecture of timm asks them.
-    Raises `MissingExtra` without timm.
-    """
+    """The package timm, as `import_mended` brings it. Raises `MissingExtra` without timm."""
     try:
-        return importlib.import_module("timm")
+        return import_mended("timm")
     except ImportError:
         raise MissingExtra("timm's architectures", "hub") from None
+
+
+def import_mended(name: str) -> Any:
+    """A module, also where it imports a torchvision that was built for another PyTorch than the one installed.
+
+    Such a torchvision can't load its compiled operators and stops at declaring the shapes of two of them. They are
+    declared here, without any code behind them; no architecture of timm and no language model asks them.
+    """
+    try:
+        return importlib.import_module(name)
     except RuntimeError as error:
         if "torchvision::nms does not exist" not in str(error):
             raise
@@ -123,9 +128,9 @@ def import_timm() -> Any:
     for operator in ("nms", "qnms"):
         library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _libraries.append(library)
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("timm", "torchvision")]:
-        del sys.modules[name]  # half imported
-    return importlib.import_module("timm")
+    for half in [half for half in sys.modules if half.partition(".")[0] in (name.partition(".")[0], "torchvision")]:
+        del sys.modules[half]  # half imported
+    return importlib.import_module(name)
 
 
 class _Tracer(fx.Tracer):

@@ -1,0 +1,90 @@
+"""Synthetic text for tiny language models: topics that each follow their own sparse chain of tokens.
+
+A line of text keeps one topic. In a topic every token has a few successors, drawn when the topic is made by the
+frequencies of a Zipf law over the vocabulary, and now and then any token follows. So a model gains first by learning
+frequencies, then successors, and most by guessing the topic from what it has read. Two corpora of one vocabulary share
+the frequencies (token 0 is the commonest in each) and nothing else, as a second corpus for fine-tuning should.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from whorl.errors import UsageError
+
+__all__ = ["Corpus"]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """``lines`` lines of ``length`` tokens each; equal settings give equal text.
+
+    ``branches`` is how many successors a token has in a topic, ``chance`` the probability that any token follows.
+    Raises `UsageError` for settings that describe no text.
+    """
+
+    seed: int = 0
+    vocabulary: int = 256
+    topics: int = 4
+    branches: int = 6
+    chance: float = 0.05
+    lines: int = 8192
+    length: int = 64
+
+    def __post_init__(self) -> None:
+        for name, least in {"seed": 0, "vocabulary": 4, "topics": 1, "branches": 1, "lines": 1, "length": 2}.items():
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise UsageError(f"corpus: {name} is a whole number of at least {least}, not {value}")
+        if self.branches > self.vocabulary:
+            raise UsageError(f"corpus: {self.branches} branches of a vocabulary of {self.vocabulary} tokens")
+        if not 0 <= self.chance <= 1:
+            raise UsageError(f"corpus: chance is a probability, not {self.chance}")
+
+    @property
+    def frequencies(self) -> Tensor:
+        """Zipf's law over the tokens: float64 [vocabulary]."""
+        return _zipf(self.vocabulary)
+
+    @cached_property
+    def successors(self) -> Tensor:
+        """The tokens that may follow each token in each topic: int64 [topics, vocabulary, branches]."""
+        generator = torch.Generator().manual_seed(self.seed)
+        odds = self.frequencies.expand(self.topics * self.vocabulary, -1)
+        drawn = torch.multinomial(odds, self.branches, generator=generator)
+        order = torch.rand(drawn.shape, generator=generator).argsort(1)
+        return drawn.gather(1, order).view(self.topics, self.vocabulary, self.branches)
+
+    @property
+    def transitions(self) -> Tensor:
+        """Probability of the next token by topic and token: float64 [topics, vocabulary, vocabulary]."""
+        shape = (self.topics, self.vocabulary, self.vocabulary)
+        shares = _zipf(self.branches).expand(*shape[:2], -1)
+        follows = torch.zeros(shape, dtype=torch.float64).scatter_add(2, self.successors, shares)
+        return (1 - self.chance) * follows + self.chance * self.frequencies
+
+    @cached_property
+    def text(self) -> Tensor:
+        """All lines: int64 [lines, length]."""
+        return self.sample(self.lines, torch.Generator().manual_seed(self.seed + (1 << 32)))
+
+    def sample(self, lines: int, generator: torch.Generator) -> Tensor:
+        """Further lines of the same language: int64 [lines, length]."""
+        topic = torch.randint(self.topics, (lines,), generator=generator)
+        any_token = torch.multinomial(self.frequencies, lines * self.length, replacement=True, generator=generator)
+        branch = torch.multinomial(_zipf(self.branches), lines * self.length, replacement=True, generator=generator)
+        strays = torch.rand(lines * self.length, generator=generator) < self.chance
+        text, branch, strays = (each.view(self.length, lines) for each in (any_token, branch, strays))
+        for place in range(1, self.length):
+            following = self.successors[topic, text[place - 1], branch[place]]
+            text[place] = torch.where(strays[place], text[place], following)
+        return text.T.contiguous()
+
+
+def _zipf(count: int) -> Tensor:
+    weights = 1 / torch.arange(1, count + 1, dtype=torch.float64)
+    return weights / weights.sum()

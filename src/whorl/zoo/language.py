@@ -1,0 +1,207 @@
+"""Tiny language models by recipe, each kept once, in the layout of the Hugging Face hub, under its recipe's digest.
+
+``pretrain(llama(width=64), corpus, seed=0) -> tune(corpus(seed=1)) -> quantise(bits=4) -> rotate_residual(seed=3)``:
+the first step draws a net and trains it on synthetic text; each further step is a derivative
+(`whorl.zoo.derivatives`, `whorl.zoo.lessons`) or a disguise (`whorl.zoo.disguises`). `parse_language` binds every
+default, so recipes of equal meaning have equal text and equal digest.
+
+A step that needs a second model names it by a recipe in quotes. There ``base`` stands for the first step of the recipe
+itself and ``stranger`` for the same with another seed, as in ``merge("base -> tune(corpus(seed=2))", weight=0.5)``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from whorl.catalog import Catalog
+from whorl.errors import UsageError
+from whorl.expressions import Call, Chain, Value, parse_chain
+from whorl.storage import write_json
+from whorl.zoo.causal import Model
+from whorl.zoo.corpus import Corpus
+from whorl.zoo.lessons import ARCHITECTURES, CORPORA
+from whorl.zoo.workers import Task, Workers, run_tasks
+
+__all__ = ["STEPS", "LanguageRecipe", "build", "build_all", "parse_language"]
+
+FORMAT: Final = 1  # part of every digest; raised when the meaning of an old text changes
+STRANGER: Final = 1_000_003  # what a stranger's seed is more than its own
+OTHERS: Final = ("other", "ancestor")  # parameters that are recipes
+
+_LESSONS = ("pretrain", "tune", "lora", "distil", "reuse_embedding")
+_DERIVATIVES = ()
+_DISGUISES = (
+    *("permute_neurons", "permute_heads", "permute_experts", "permute_residual", "rotate_residual"),
+    *("scale_neurons", "scale_norms", "flip_signs", "mix_values", "mix_queries", "obfuscate"),
+)
+STEPS: Catalog[Model] = Catalog(
+    "language steps",
+    {name: f"whorl.zoo.lessons:{name}" for name in _LESSONS}
+    | {name: f"whorl.zoo.derivatives:{name}" for name in _DERIVATIVES}
+    | {name: f"whorl.zoo.disguises:{name}" for name in _DISGUISES},
+    fixed=("model",),
+)
+
+
+@dataclass(frozen=True)
+class LanguageRecipe:
+    """A bound chain of steps."""
+
+    chain: Chain
+
+    def __str__(self) -> str:
+        return str(self.chain)
+
+    @cached_property
+    def digest(self) -> str:
+        """Content hash, 20 hexadecimal digits."""
+        return hashlib.sha256(f"{FORMAT}\n{self}".encode()).hexdigest()[:20]
+
+    @property
+    def parent(self) -> LanguageRecipe | None:
+        """The recipe without its last step."""
+        return LanguageRecipe(Chain(self.chain.steps[:-1])) if len(self.chain.steps) > 1 else None
+
+    @property
+    def others(self) -> dict[str, LanguageRecipe]:
+        """The recipes that the last step takes, by parameter."""
+        last = self.chain.steps[-1]
+        return {key: LanguageRecipe(parse_chain(str(value))) for key, value in last.kwargs if key in OTHERS and value}
+
+    @property
+    def corpus(self) -> Corpus:
+        """What the first step was trained on."""
+        return CORPORA.make(str(dict(self.chain.steps[0].kwargs)["data"]))
+
+    def then(self, steps: str) -> LanguageRecipe:
+        """The recipe of what these steps make of the model."""
+        return parse_language(f"{self} -> {steps}") if steps else self
+
+
+def parse_language(text: str) -> LanguageRecipe:
+    """Read a recipe and bind every default. Raises `UsageError` naming the mistake."""
+    first, *rest = parse_chain(text).steps
+    if first.name != "pretrain":
+        raise UsageError(f"a language recipe begins with pretrain(architecture, corpus, ...), not {first.name}")
+    steps = [_bind(first, None)]
+    for step in rest:
+        if step.name == "pretrain":
+            raise UsageError(f"pretrain begins a recipe and is no further step: {text!r}")
+        steps.append(_bind(step, steps[0]))
+    return LanguageRecipe(Chain(tuple(steps)))
+
+
+def build(recipe: LanguageRecipe | str, folder: Path) -> Path:
+    """The folder of a model: ``config.json`` and ``model.safetensors``, and ``recipe.json`` that says how it was made.
+
+    What is missing under ``folder`` is built, earlier steps first; two processes may do so at once.
+    Raises `MissingExtra` without transformers, `UsageError` for a step that the architecture does not admit.
+    """
+    return build_all([recipe], folder, workers=1)[0]
+
+
+def build_all(recipes: Iterable[LanguageRecipe | str], folder: Path, *, workers: Workers = 0) -> list[Path]:
+    """The folders of many models, in the order of the recipes. A killed build goes on where it stopped."""
+    bound = [parse_language(recipe) if isinstance(recipe, str) else recipe for recipe in recipes]
+    wanted: dict[str, LanguageRecipe] = {}
+    for recipe in bound:
+        _add_missing(recipe, folder, wanted)
+    tasks = {
+        digest: Task(
+            _build_one, (str(recipe), str(folder)), tuple(each.digest for each in _needs(recipe)), name=str(recipe)
+        )
+        for digest, recipe in wanted.items()
+    }
+    for _ in run_tasks(tasks, workers=workers, folder=folder):
+        pass
+    return [folder / recipe.digest for recipe in bound]
+
+
+def _needs(recipe: LanguageRecipe) -> Iterator[LanguageRecipe]:
+    if recipe.parent is not None:
+        yield recipe.parent
+    yield from recipe.others.values()
+
+
+def _add_missing(recipe: LanguageRecipe, folder: Path, wanted: dict[str, LanguageRecipe]) -> None:
+    if recipe.digest in wanted or (folder / recipe.digest).is_dir():
+        return
+    wanted[recipe.digest] = recipe
+    for each in _needs(recipe):
+        _add_missing(each, folder, wanted)
+
+
+def _build_one(text: str, folder: str) -> None:
+    """Build one recipe whose earlier models are there (runs in a worker)."""
+    recipe, place = parse_language(text), Path(folder)
+    started = time.perf_counter()
+    supplied = {key: Model.read(place / other.digest) for key, other in recipe.others.items()}
+    last = recipe.chain.steps[-1]
+    settings = {key: value for key, value in last.kwargs if key not in OTHERS} | supplied
+    if recipe.parent is not None:
+        settings["model"] = Model.read(place / recipe.parent.digest)
+        _check_vocabulary(settings["model"], settings)
+    model = STEPS[last.name](**settings)
+    temporary = place / f".{os.getpid()}-{threading.get_ident()}-{recipe.digest}.tmp"
+    try:
+        model.write(temporary)
+        write_json(temporary / "recipe.json", {"recipe": text, "seconds": round(time.perf_counter() - started, 3)})
+        temporary.rename(place / recipe.digest)
+    except OSError:
+        if not (place / recipe.digest).is_dir():  # else another process was quicker
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_vocabulary(model: Model, settings: Mapping[str, Any]) -> None:
+    known = model.config.get("vocab_size")
+    if "data" in settings and isinstance(known, int):
+        corpus = CORPORA.make(str(settings["data"]))
+        if corpus.vocabulary > known:
+            raise UsageError(f"a model of {known} tokens can't read {settings['data']}: it has {corpus.vocabulary}")
+
+
+def _bind(step: Call, first: Call | None) -> Call:
+    bound = STEPS.bind(step)
+    settings = [(key, _bind_value(key, value, first)) for key, value in bound.kwargs]
+    if first is not None and step.name in ("distil", "reuse_embedding"):
+        _check_seed(step.name, dict(settings)["seed"], dict(first.kwargs)["seed"])
+    return Call(step.name, (), tuple(settings))
+
+
+def _check_seed(name: str, seed: Value, own: Value) -> None:
+    """Equal seeds draw equal weights: what is to be independent would begin inside the model."""
+    if seed == own:
+        raise UsageError(f"{name} draws the model's own fresh weights again: both have seed {own}. Give it another")
+
+
+def _bind_value(key: str, value: Value, first: Call | None) -> Value:
+    if key == "data":
+        return CORPORA.bind(str(value))
+    if key == "architecture":
+        return ARCHITECTURES.bind(str(value))
+    if key in OTHERS and value and first is not None:
+        return str(parse_language(_absolute(str(value), first)))
+    return value
+
+
+def _absolute(text: str, first: Call) -> str:
+    """A recipe in which ``base`` and ``stranger`` are spelled out."""
+    head, *rest = parse_chain(text).steps
+    if head == Call("base"):
+        head = first
+    elif head == Call("stranger"):
+        seed = dict(first.kwargs)["seed"]
+        assert isinstance(seed, int)
+        head = Call(first.name, (), tuple((k, seed + STRANGER if k == "seed" else v) for k, v in first.kwargs))
+    return str(Chain((head, *rest)))

@@ -1,0 +1,313 @@
+"""Steps of a language recipe that train: from fresh weights, on other text, by low rank, or from another's answers.
+
+Fresh weights are drawn by a generator, normal with one spread for every matrix: their law prefers no sign, no order
+of neurons and no order of axes, which is what tests of independence assume. The order of the lines has a seed of its
+own, so that nets of different seeds can see the same text in the same order, and nets of one seed another order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
+from torch.nn.utils import parametrize
+
+from whorl.catalog import Catalog
+from whorl.errors import UsageError
+from whorl.expressions import Call
+from whorl.weights.roles import Key
+from whorl.zoo.causal import Model, Roles, closed, logits, opened, quiet
+from whorl.zoo.corpus import Corpus
+
+__all__ = ["ARCHITECTURES", "CORPORA", "distil", "lora", "pretrain", "reuse_embedding", "tune"]
+
+SPREAD: Final = 0.05  # of fresh weights; at 0.02, usual for widths above 1,000, nets of width 48 learn a third slower
+WARM: Final = 20  # steps until the learning rate is at its height
+
+ARCHITECTURES: Catalog[Any] = Catalog(
+    "language architectures",
+    {name: f"whorl.zoo.lessons:{name}" for name in ("llama", "gpt2", "neox", "mixtral")},
+    fixed=("corpus",),
+)
+CORPORA: Catalog[Corpus] = Catalog("corpora", {"corpus": "whorl.zoo.corpus:Corpus"})
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """AdamW under a cosine; ``order`` seeds the order of the lines."""
+
+    steps: int
+    learning_rate: float
+    order: int
+    batch: int = 16
+
+    def __post_init__(self) -> None:
+        if type(self.steps) is not int or self.steps < 0 or type(self.batch) is not int or self.batch < 1:
+            raise UsageError(f"steps and batch are whole numbers, not {self.steps} and {self.batch}")
+        if type(self.order) is not int or self.order < 0 or not self.learning_rate > 0:
+            raise UsageError(f"order is a whole number and the learning rate positive: {self}")
+
+    def rates(self) -> Iterator[float]:
+        """The learning rate of each step."""
+        for step in range(self.steps):
+            cosine = (1 + math.cos(math.pi * step / self.steps)) / 2
+            yield self.learning_rate * min(1.0, (step + 1) / WARM) * cosine
+
+    def batches(self, text: Tensor) -> Iterator[Tensor]:
+        """Lines without end: each once, then each again in another order."""
+        generator = torch.Generator().manual_seed(self.order)
+        while True:
+            lines = torch.randperm(len(text), generator=generator)
+            for places in lines.split(self.batch):
+                yield text[places]
+
+
+def llama(
+    *,
+    corpus: Corpus,
+    width: int = 48,
+    layers: int = 2,
+    heads: int = 4,
+    groups: int = 2,
+    hidden: int = 128,
+    tied: bool = False,
+) -> dict[str, Any]:
+    """RMS norms, rotary positions, a gated hidden layer, ``groups`` key-value heads."""
+    found = _common(corpus, width, layers, heads, hidden, tied) | {"num_key_value_heads": groups}
+    if groups < 1 or heads % groups:
+        raise UsageError(f"llama: {groups} groups do not divide {heads} heads")
+    return {"model_type": "llama"} | found
+
+
+def mixtral(
+    *,
+    corpus: Corpus,
+    width: int = 48,
+    layers: int = 2,
+    heads: int = 4,
+    groups: int = 2,
+    hidden: int = 64,
+    experts: int = 3,
+) -> dict[str, Any]:
+    """Like llama, with ``experts`` hidden layers of which every token passes two."""
+    if experts < 2:
+        raise UsageError(f"mixtral: {experts} experts; at least 2 are needed")
+    dense = llama(corpus=corpus, width=width, layers=layers, heads=heads, groups=groups, hidden=hidden)
+    return dense | {"model_type": "mixtral", "num_local_experts": experts, "num_experts_per_tok": 2}
+
+
+def neox(
+    *, corpus: Corpus, width: int = 48, layers: int = 2, heads: int = 4, hidden: int = 128, tied: bool = False
+) -> dict[str, Any]:
+    """Layer norms, rotary positions on half of each head, attention and hidden layer side by side."""
+    return {"model_type": "gpt_neox", "rotary_pct": 0.5} | _common(corpus, width, layers, heads, hidden, tied)
+
+
+def gpt2(
+    *, corpus: Corpus, width: int = 48, layers: int = 2, heads: int = 4, hidden: int = 128, tied: bool = True
+) -> dict[str, Any]:
+    """Layer norms, learned positions, the embedding also unembeds."""
+    found = _common(corpus, width, layers, heads, hidden, tied)
+    own = {"hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head"}
+    own |= {"intermediate_size": "n_inner", "max_position_embeddings": "n_positions"}
+    plain = {f"{name}_pdrop": 0.0 for name in ("resid", "embd", "attn")}
+    return {"model_type": "gpt2"} | plain | {own.get(name, name): value for name, value in found.items()}
+
+
+def pretrain(
+    *,
+    architecture: Call | str,
+    data: Call | str = "corpus",
+    steps: int = 300,
+    batch: int = 16,
+    learning_rate: float = 5e-3,
+    seed: int = 0,
+    order: int = 0,
+) -> Model:
+    """A net from weights drawn by ``seed``, trained on the text of ``data`` in the order of ``order``."""
+    corpus = CORPORA.make(data)
+    module = _fresh(ARCHITECTURES.make(architecture, corpus=corpus), seed)
+    _fit(module, corpus.text, Schedule(steps, learning_rate, order, batch))
+    return closed(module)
+
+
+def tune(
+    model: Model,
+    *,
+    data: Call | str = "corpus(seed=1)",
+    steps: int = 100,
+    batch: int = 16,
+    learning_rate: float = 1e-3,
+    order: int = 0,
+) -> Model:
+    """Train all weights further."""
+    module = opened(model)
+    _fit(module, CORPORA.make(data).text, Schedule(steps, learning_rate, order, batch))
+    return closed(module)
+
+
+def lora(
+    model: Model,
+    *,
+    data: Call | str = "corpus(seed=1)",
+    rank: int = 4,
+    steps: int = 100,
+    learning_rate: float = 1e-2,
+    seed: int = 0,
+    order: int = 0,
+    merged: bool = True,
+) -> Model:
+    """Train a sum of ``rank`` outer products beside each matrix of attention (E. Hu et al., LoRA, ICLR 2022).
+
+    Unmerged it is an adapter in the layout of the library peft, with alpha equal to the rank.
+    """
+    if type(rank) is not int or rank < 1:
+        raise UsageError(f"lora: rank is a whole number of at least 1, not {rank}")
+    module, generator = opened(model), torch.Generator().manual_seed(seed)
+    module.requires_grad_(False)
+    chosen = {name: part for name, part in module.named_modules() if _attends(name, part)}
+    for part in chosen.values():
+        weight = part.get_parameter("weight")
+        parametrize.register_parametrization(part, "weight", _LowRank(weight.shape, rank, generator))
+    _fit(module, CORPORA.make(data).text, Schedule(steps, learning_rate, order))
+    if not merged:
+        return _adapter(chosen, rank)
+    for part in chosen.values():
+        parametrize.remove_parametrizations(part, "weight")
+    return closed(module)
+
+
+def distil(
+    model: Model,
+    *,
+    data: Call | str = "corpus(seed=1)",
+    steps: int = 300,
+    batch: int = 16,
+    learning_rate: float = 5e-3,
+    seed: int = 1000,
+    order: int = 0,
+) -> Model:
+    """A net of the same shape, drawn anew, that learns the model's probabilities (G. Hinton et al., 2015).
+
+    Its weights owe nothing to the model's: no test of weights should find it.
+    """
+    student, teacher = _fresh(dict(model.config), seed), opened(model)
+
+    def agree(scores: Tensor, lines: Tensor) -> Tensor:
+        wanted = softmax(logits(teacher, lines[:, :-1]), -1).clone()
+        return kl_div(log_softmax(scores, -1).flatten(0, 1), wanted.flatten(0, 1), reduction="batchmean")
+
+    _fit(student, CORPORA.make(data).text, Schedule(steps, learning_rate, order, batch), agree)
+    return closed(student)
+
+
+def reuse_embedding(
+    model: Model,
+    *,
+    data: Call | str = "corpus",
+    steps: int = 300,
+    batch: int = 16,
+    learning_rate: float = 5e-3,
+    seed: int = 1000,
+    order: int = 0,
+) -> Model:
+    """The model's embedding, kept as it is, with everything around it drawn and trained anew."""
+    module = _fresh(dict(model.config), seed)
+    embedding: Any = module.get_input_embeddings()  # pyright: ignore[reportCallIssue]
+    with torch.no_grad():
+        embedding.weight.copy_(Roles(model).get(Key("embedding")))
+    embedding.weight.requires_grad_(False)
+    _fit(module, CORPORA.make(data).text, Schedule(steps, learning_rate, order, batch))
+    return closed(module)
+
+
+class _LowRank(nn.Module):
+    def __init__(self, shape: torch.Size, rank: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.low = nn.Parameter(torch.randn(rank, shape[1], generator=generator) / math.sqrt(shape[1]))
+        self.high = nn.Parameter(torch.zeros(shape[0], rank))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + self.high @ self.low
+
+
+def _attends(name: str, part: nn.Module) -> bool:
+    return "attn" in name.replace("attention", "attn") and getattr(getattr(part, "weight", None), "ndim", 0) == 2
+
+
+def _adapter(chosen: dict[str, Any], rank: int) -> Model:
+    tensors: dict[str, Tensor] = {}
+    turned = any(type(part).__name__ == "Conv1D" for part in chosen.values())  # GPT-2 keeps matrices as [in, out]
+    for name, part in chosen.items():
+        pair = part.parametrizations.weight[0]
+        low, high = (pair.high.T, pair.low.T) if turned else (pair.low, pair.high)
+        tensors[f"base_model.model.{name}.lora_A.weight"] = low.detach()
+        tensors[f"base_model.model.{name}.lora_B.weight"] = high.detach()
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": "",
+        "r": rank,
+        "lora_alpha": rank,
+        "bias": "none",
+        "fan_in_fan_out": turned,
+        "target_modules": sorted({name.rpartition(".")[2] for name in chosen}),
+    }
+    return Model(config, tensors, adapter=True)
+
+
+def _common(corpus: Corpus, width: int, layers: int, heads: int, hidden: int, tied: bool) -> dict[str, Any]:
+    for name, value in {"width": width, "layers": layers, "heads": heads, "hidden": hidden}.items():
+        if type(value) is not int or not 1 <= value <= 4096:
+            raise UsageError(f"{name} is a whole number from 1 to 4096, not {value}")
+    if width % (4 * heads):
+        raise UsageError(f"width {width} is no multiple of 4 for each of {heads} heads")
+    return {
+        "vocab_size": corpus.vocabulary,
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": hidden,
+        "max_position_embeddings": corpus.length,
+        "tie_word_embeddings": tied,
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }
+
+
+def _fresh(config: dict[str, Any], seed: int) -> nn.Module:
+    """A module of that configuration whose weights the seed draws."""
+    with quiet() as transformers:
+        described = transformers.AutoConfig.for_model(**config)
+        module: nn.Module = transformers.AutoModelForCausalLM.from_config(described, attn_implementation="eager")
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in sorted(module.named_parameters()):
+            if parameter.ndim > 1:
+                parameter.normal_(0, SPREAD, generator=generator)
+            else:
+                parameter.fill_(float(name.endswith("weight")))
+    return module
+
+
+def _next_token(scores: Tensor, lines: Tensor) -> Tensor:
+    return cross_entropy(scores.flatten(0, 1), lines[:, 1:].flatten())
+
+
+def _fit(
+    module: nn.Module, text: Tensor, schedule: Schedule, loss: Callable[[Tensor, Tensor], Tensor] = _next_token
+) -> None:
+    module.float().train()
+    learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(learned, lr=schedule.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
+    for rate, lines in zip(schedule.rates(), schedule.batches(text), strict=False):
+        optimiser.param_groups[0]["lr"] = rate
+        loss(module(input_ids=lines[:, :-1], use_cache=False).logits, lines).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    module.eval()
