@@ -23,7 +23,7 @@ from whorl.nets import NETS
 from whorl.nets.timm import make_timm
 from whorl.storage import check_size, one_line, read_tensors
 
-__all__ = ["CODE", "WEIGHT_SUFFIXES", "call_code", "load_architecture", "load_weights", "read_weights"]
+__all__ = ["CODE", "WEIGHT_SUFFIXES", "call_code", "load_architecture", "load_weights", "map_weights", "read_weights"]
 
 MAX_BYTES: Final = 4 << 30
 MAX_PARAMETERS: Final = 1 << 30
@@ -44,12 +44,27 @@ def read_weights(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, T
         return read_tensors(path, max_bytes=max_bytes)[0]
     if path.suffix not in WEIGHT_SUFFIXES:
         raise UsageError(f"{path} is not known to hold weights; the suffixes are {', '.join(WEIGHT_SUFFIXES)}")
+    return _owned(map_weights(path, max_bytes=max_bytes), path, max_bytes)
+
+
+def map_weights(path: Path, *, max_bytes: int) -> Mapping[str, Tensor]:
+    """Dense tensors of a PyTorch state dict, which stay on disk until they are used: copy what you keep.
+
+    A tensor may repeat a few bytes into terabytes, or share them with others. A file of the format before PyTorch 1.6
+    cannot stay on disk and is read whole, up to 4 GiB.
+
+    Raises:
+        UsageError: no such file.
+        InvalidFile: damaged, too large, or pickled code, which is never run.
+    """
     check_size(path, max_bytes)
     try:
         with path.open("rb") as file:
             archived = file.read(4) == b"PK\x03\x04"  # how torch itself tells the two formats apart
         if archived:
             _check_archive(path, max_bytes)
+        else:
+            check_size(path, min(max_bytes, MAX_BYTES))
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=archived)
     except UnpicklingError:
         raise InvalidFile(
@@ -58,7 +73,11 @@ def read_weights(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, T
         ) from None
     except Exception as error:  # a damaged pickle makes the unpickler raise anything
         raise InvalidFile(f"{path} is not a whole PyTorch file: {one_line(error)}") from None
-    return _owned(_state_dict(content, path), path, max_bytes)
+    tensors = _state_dict(content, path)
+    plain = all(value.layout is torch.strided and not value.is_quantized for value in tensors.values())
+    if not plain or any(value.device.type != "cpu" for value in tensors.values()):
+        raise InvalidFile(f"{path} holds sparse, quantised or empty tensors; dense ones are needed")
+    return tensors
 
 
 def _check_archive(path: Path, max_bytes: int) -> None:
@@ -85,9 +104,6 @@ def _state_dict(content: Any, path: Path) -> Mapping[str, Tensor]:
 
 def _owned(tensors: Mapping[str, Tensor], path: Path, max_bytes: int) -> dict[str, Tensor]:
     """Dense copies: a tensor in the file may repeat a few bytes into terabytes, or share them with others."""
-    plain = all(value.layout is torch.strided and not value.is_quantized for value in tensors.values())
-    if not plain or any(value.device.type != "cpu" for value in tensors.values()):
-        raise InvalidFile(f"{path} holds sparse, quantised or empty tensors; dense ones are needed")
     size = sum(value.numel() * value.element_size() for value in tensors.values())
     if size > max_bytes:
         raise InvalidFile(f"{path} unpacks to {size:,} bytes of tensors; at most {max_bytes:,} are read")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -20,10 +20,21 @@ from torch import Tensor
 from whorl.errors import InvalidFile, UsageError
 from whorl.storage import check_size, read_json
 
-__all__ = ["MAX_ELEMENTS", "Checkpoint", "Entry", "Rows", "contained", "read_config"]
+__all__ = [
+    "MAX_ELEMENTS",
+    "Checkpoint",
+    "Entry",
+    "Place",
+    "Rows",
+    "check_promised",
+    "contained",
+    "read_config",
+    "shards",
+]
 
 MAX_TENSORS: Final = 1_000_000
 MAX_ELEMENTS: Final = 1 << 33  # of one tensor: an embedding of 500,000 tokens by 16,000 axes
+MAX_NAME: Final = 1000
 MAX_CONFIG: Final = 4 << 20
 Rows = slice | Sequence[int]
 
@@ -37,11 +48,35 @@ class Entry:
     nbytes: int
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the bytes of a tensor lie. They are read, not mapped: a file that shrinks is an error and not a crash."""
+
+    file: Path
+    start: int
+    nbytes: int
+
+    def read(self, rows: Sequence[int] | None = None, height: int = 1) -> bytearray:
+        """All bytes, or those of ``rows`` out of ``height`` equal ones. Raises `InvalidFile` where some are missing."""
+        wide = self.nbytes // max(height, 1)
+        runs = [(0, self.nbytes)] if rows is None else [(first * wide, count * wide) for first, count in _runs(rows)]
+        buffer = bytearray(sum(length for _, length in runs))
+        view, done = memoryview(buffer), 0
+        with self.file.open("rb", buffering=0) as file:
+            for first, length in runs:
+                file.seek(self.start + first)
+                while length and (count := file.readinto(view[done : done + length])):
+                    done, length = done + count, length - count
+        if done != len(buffer):
+            raise InvalidFile(f"{self.file} was cut off while it was read")
+        return buffer
+
+
 class Checkpoint(ABC):
     """A set of named tensors in one file or folder.
 
     ``entries`` are in the order of their names; ``config`` is the model's own description (``config.json``, or the
-    metadata of a GGUF file), empty where there is none; ``bytes_read`` counts what was read from disk.
+    metadata of a GGUF file), empty where there is none; ``bytes_read`` counts the bytes of tensors read from disk.
     """
 
     format: ClassVar[str]
@@ -83,6 +118,8 @@ class Checkpoint(ABC):
         if name not in self.entries:
             raise UsageError(f"{self.path} holds no tensor {name!r}")
         if rows is not None:
+            if not self.entries[name].shape:
+                raise UsageError(f"{name} is one number and has no rows")
             rows = range(*rows.indices(self.entries[name].shape[0])) if isinstance(rows, slice) else list(rows)
             if any(after <= before for before, after in itertools.pairwise(rows)):
                 raise UsageError("rows are asked for in ascending order, each once")
@@ -106,8 +143,10 @@ def check_entries(path: Path, entries: Mapping[str, Entry]) -> None:
     if len(entries) > MAX_TENSORS:
         raise InvalidFile(f"{path} holds {len(entries):,} tensors; at most {MAX_TENSORS:,} are read")
     for name, entry in entries.items():
-        if prod(entry.shape) > MAX_ELEMENTS:
-            raise InvalidFile(f"{path}: {name[:100]} has {prod(entry.shape):,} elements; at most {MAX_ELEMENTS:,}")
+        if len(name) > MAX_NAME or not name.isprintable():  # messages quote names on one line
+            raise InvalidFile(f"{path} names a tensor {name[:100]!r}, which is too long or not printable")
+        if max(prod(entry.shape), *entry.shape, 0) > MAX_ELEMENTS:
+            raise InvalidFile(f"{path}: {name[:100]!r} is {entry.shape}; at most {MAX_ELEMENTS:,} elements are read")
 
 
 def contained(folder: Path, name: object) -> Path:
@@ -126,3 +165,33 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InvalidFile(f"{folder / name} is not a JSON object")
     return document
+
+
+def shards(folder: Path, index: str) -> dict[str, Path]:
+    """Which file holds which tensor, as the index of a folder says. Raises `InvalidFile` for an index that is none."""
+    document = read_json(folder / index)
+    places = document.get("weight_map") if isinstance(document, dict) else None
+    if not isinstance(places, dict) or not places or len(places) > MAX_TENSORS:
+        raise InvalidFile(f"{folder / index} has no weight_map")
+    files = {name: contained(folder, name) for name in {str(place) for place in places.values()}}
+    return {name: files[str(place)] for name, place in places.items()}
+
+
+def check_promised(path: Path, promised: Mapping[str, Path], entries: Mapping[str, Entry]) -> None:
+    """Refuse an index that names a tensor which no shard holds. Raises `InvalidFile`."""
+    if missing := sorted(promised.keys() - entries.keys()):
+        raise InvalidFile(f"{path}: its index names {missing[0][:100]!r}, which none of its files holds")
+
+
+def _runs(rows: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Neighbouring rows joined, as (first, count): few large reads instead of many small ones."""
+    first = count = 0
+    for row in rows:
+        if count and row == first + count:
+            count += 1
+            continue
+        if count:
+            yield first, count
+        first, count = row, 1
+    if count:
+        yield first, count

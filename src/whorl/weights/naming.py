@@ -20,7 +20,8 @@ class Naming:
 
     ``transposed`` roles are stored [in, out]; ``by_head`` says that a fused query+key+value lists query, key and value
     of the first head, then of the second (GPT-NeoX), instead of all queries first. ``norm_offset`` is what the gain of
-    a norm is added to (Gemma stores it less one). ``models`` are the words of ``model_type`` that mean this family.
+    a norm is added to (Gemma stores it less one). ``models`` are the words of ``model_type`` that mean this family;
+    a GGUF file has ``gguf`` and its architecture for one.
     """
 
     name: str
@@ -182,10 +183,26 @@ _GGUF: Final = {
     "gate": "blk.{layer}.ffn_gate.weight",
     "up": "blk.{layer}.ffn_up.weight",
     "down": "blk.{layer}.ffn_down.weight",
+    "query_bias": "blk.{layer}.attn_q.bias",
+    "key_bias": "blk.{layer}.attn_k.bias",
+    "value_bias": "blk.{layer}.attn_v.bias",
+    "query_bias+key_bias+value_bias": "blk.{layer}.attn_qkv.bias",
+    "query_norm": "blk.{layer}.attn_q_norm.weight",
+    "key_norm": "blk.{layer}.attn_k_norm.weight",
+    "up_bias": "blk.{layer}.ffn_up.bias",
     "router": "blk.{layer}.ffn_gate_inp.weight",
+    "gate.expert": "blk.{layer}.ffn_gate.{expert}.weight",
+    "up.expert": "blk.{layer}.ffn_up.{expert}.weight",
+    "down.expert": "blk.{layer}.ffn_down.{expert}.weight",
+    "gate.shared": "blk.{layer}.ffn_gate_shexp.weight",
+    "up.shared": "blk.{layer}.ffn_up_shexp.weight",
+    "down.shared": "blk.{layer}.ffn_down_shexp.weight",
     "gate.experts": "blk.{layer}.ffn_gate_exps.weight",
     "up.experts": "blk.{layer}.ffn_up_exps.weight",
     "down.experts": "blk.{layer}.ffn_down_exps.weight",
+}
+_GGUF_FUSED: Final = {role: name for role, name in _GGUF.items() if role not in ("gate", "up")} | {
+    "gate+up": _GGUF["up"]
 }
 
 # Told apart by `models` (the word `model_type` of a configuration) or else by how many names fit; more special first.
@@ -208,5 +225,7 @@ NAMINGS: Final = (
     Naming("vit", _VIT, models=frozenset({"vit"})),
     Naming("vit (transformers 4)", _VIT4, models=frozenset({"vit"})),
     Naming("vit (timm)", _TIMM),
+    # Gains of Gemma have had their 1 added, and heads of GPT-NeoX were put apart, by the converter.
     Naming("gguf", _GGUF),
+    Naming("gguf (fused)", _GGUF_FUSED, models=frozenset({"gguf phi3", "gguf glm4", "gguf chatglm"})),
 )

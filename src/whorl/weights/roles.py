@@ -184,7 +184,8 @@ def _model_type(config: Mapping[str, Any]) -> str:
     for section in (config.get("text_config"), config):
         if isinstance(section, Mapping) and isinstance(section.get("model_type"), str):
             return section["model_type"]
-    return ""
+    architecture = config.get("general.architecture")
+    return f"gguf {architecture}" if isinstance(architecture, str) else ""
 
 
 def _found(naming: Naming, checkpoint: Checkpoint) -> dict[Key, str]:

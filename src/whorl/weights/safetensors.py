@@ -1,26 +1,24 @@
 """Tensors of safetensors files, in one piece or in shards, each read by its place in the file.
 
-The library checks a file's header; the bytes are then read, not mapped, so that memory stays what one tensor takes
-and a file that shrinks meanwhile is an error and not a crash. Format: 8 bytes of length, a JSON header with places
-relative to its end, raw little-endian numbers.
+The library checks a file's header. Format: 8 bytes of length, a JSON header with places relative to its end, raw
+little-endian numbers.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from whorl.errors import InvalidFile
-from whorl.storage import check_size, one_line, read_json
-from whorl.weights.checkpoint import Checkpoint, Entry, contained, read_config
+from whorl.storage import check_size, one_line
+from whorl.weights.checkpoint import Checkpoint, Entry, Place, check_promised, read_config, shards
 
 __all__ = ["INDEX", "SafetensorsCheckpoint"]
 
@@ -42,12 +40,6 @@ TYPES: Final = {
 }
 
 
-@dataclass(frozen=True)
-class _Place:
-    file: Path
-    start: int
-
-
 class SafetensorsCheckpoint(Checkpoint):
     """One ``.safetensors`` file, or a folder of shards with their index.
 
@@ -60,65 +52,35 @@ class SafetensorsCheckpoint(Checkpoint):
 
     def __init__(self, path: Path) -> None:
         folder = path if path.is_dir() else path.parent
+        promised = shards(path, INDEX) if (path / INDEX).is_file() else {}
         entries: dict[str, Entry] = {}
-        self._places: dict[str, _Place] = {}
-        for file in _files(path):
+        self._places: dict[str, Place] = {}
+        for file in sorted(set(promised.values())) or _files(path):
             for name, entry, place in _header(file):
                 if name in entries:
                     raise InvalidFile(f"{path}: two of its files hold {name[:100]!r}")
                 entries[name], self._places[name] = entry, place
         super().__init__(path, entries, read_config(folder))
+        check_promised(path, promised, entries)
 
     def _stored(self, name: str, rows: Sequence[int] | None) -> Tensor:
-        entry, place = self.entries[name], self._places[name]
-        if rows is None:
-            runs, shape = [(0, entry.nbytes)], entry.shape
-        else:
-            wide = entry.nbytes // entry.shape[0]
-            runs = [(first * wide, count * wide) for first, count in _runs(rows)]
-            shape = (len(rows), *entry.shape[1:])
-        buffer = bytearray(sum(length for _, length in runs))
-        view, done = memoryview(buffer), 0
-        with place.file.open("rb", buffering=0) as file:
-            for first, length in runs:
-                file.seek(place.start + first)
-                while length and (count := file.readinto(view[done : done + length])):
-                    done, length = done + count, length - count
-        if done != len(buffer):
-            raise InvalidFile(f"{place.file} was cut off while it was read")
-        self.bytes_read += done
+        entry = self.entries[name]
+        buffer = self._places[name].read(rows, *entry.shape[:1])
+        self.bytes_read += len(buffer)
+        shape = entry.shape if rows is None else (len(rows), *entry.shape[1:])
         if not buffer:
             return torch.empty(shape, dtype=TYPES[entry.dtype])
         return torch.frombuffer(buffer, dtype=TYPES[entry.dtype]).reshape(shape)
 
 
-def _runs(rows: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Neighbouring rows joined, as (first, count): few large reads instead of many small ones."""
-    first = count = 0
-    for row in rows:
-        if count and row == first + count:
-            count += 1
-            continue
-        if count:
-            yield first, count
-        first, count = row, 1
-    if count:
-        yield first, count
-
-
 def _files(path: Path) -> list[Path]:
-    if path.is_file():
+    if not path.is_dir():
         return [path]
-    if (path / INDEX).is_file():
-        index: Any = read_json(path / INDEX)
-        places = index.get("weight_map") if isinstance(index, dict) else None
-        if not isinstance(places, Mapping) or not places:
-            raise InvalidFile(f"{path / INDEX} has no weight_map")
-        return [contained(path, name) for name in sorted({str(name) for name in places.values()})]
-    return sorted(path.glob("*.safetensors"))
+    whole = path / "model.safetensors"  # other files beside it are adapters, or the same tensors under other names
+    return [whole] if whole.is_file() else sorted(path.glob("*.safetensors"))
 
 
-def _header(path: Path) -> Iterator[tuple[str, Entry, _Place]]:
+def _header(path: Path) -> Iterator[tuple[str, Entry, Place]]:
     """What the library accepts as a header, with the place of each tensor."""
     size = check_size(path, 1 << 62)
     try:
@@ -139,4 +101,4 @@ def _header(path: Path) -> Iterator[tuple[str, Entry, _Place]]:
         shape, (first, last) = tuple(about["shape"]), about["data_offsets"]
         if last - first != prod(shape) * TYPES[about["dtype"]].itemsize:
             raise InvalidFile(f"{path}: {name[:100]} takes {last - first} bytes, which its shape denies")
-        yield name, Entry(shape, about["dtype"], last - first), _Place(path, 8 + length + first)
+        yield name, Entry(shape, about["dtype"], last - first), Place(path, 8 + length + first, last - first)
