@@ -6,6 +6,7 @@ Only the label rows of sacbench/tiny change: whose pictures the thief asks about
 irrelevant models, queries and the six points of `qurd.py` stay. `ratio` is how often a thief's labels differ from its
 victim's on test pictures, over how often those of irrelevant models do (1: no nearer than a stranger); SACBench has
 .147 / .188 = .78 (labels) and .122 / .188 = .65 (softened logits) by the authors' released scores of QuRD.
+`against` holds the same thieves against one kind of irrelevant models at a time.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from typing import Any
 
 from qurd import BUDGET, POINTS
 
-from whorl.bench.grid import plan, run_grid
+from whorl.bench.grid import Grid, GridCells, plan, run_grid
 from whorl.bench.grid_result import figures
 from whorl.bench.quality import measure_quality
 from whorl.bench.result import describe_machine
 from whorl.bench.suite import SUITES, Derived, Suite
+from whorl.metrics import tpr_at_fpr
 from whorl.storage import write_json
 from whorl.zoo.cache import default_cache
 
@@ -46,6 +48,23 @@ def varied() -> Suite:
     return replace(suite, derived=tuple(rows))
 
 
+def against(grid: Grid, cells: GridCells, thieves: str, negatives: str, point: str) -> float:
+    """TPR at a false-positive rate of at most .05 against one kind of irrelevant models, mean of victims and seeds."""
+    rates = []
+    for victim in range(len(grid.suite.victims)):
+        for seed in grid.seeds:
+            scores = {
+                group: [
+                    cells.similarities[victim, place][point][BUDGET][seed]
+                    for place, suspect in enumerate(cells.suspects)
+                    if suspect.group == group and victim in suspect.kinds
+                ]
+                for group in (thieves, negatives)
+            }
+            rates.append(tpr_at_fpr(scores[thieves], scores[negatives], 0.05).rate)
+    return sum(rates) / len(rates)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--cache", type=Path, default=default_cache())
@@ -64,6 +83,10 @@ def main() -> None:
         columns[group] = {
             "ratio": (sum(near) / len(near)) / (sum(apart) / len(apart)),
             "tpr": {name: result.of(point, BUDGET, group).tpr for name, point in POINTS.items()},
+            "against": {
+                kind: {name: against(grid, cells, group, kind, point) for name, point in POINTS.items()}
+                for kind in grid.suite.independents
+            },
         }
         print(group, columns[group])
     write_json(options.output, {"machine": describe_machine("cpu").model_dump(), "budget": BUDGET, "thieves": columns})
