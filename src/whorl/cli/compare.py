@@ -1,0 +1,105 @@
+"""``whorl compare``: was one checkpoint made from the other?"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from whorl.cli.console import bar, chatter, guarded, out, print_json
+from whorl.cli.options import Json, Quiet
+
+__all__ = ["compare"]
+
+COLOURS = {"related": "bold red", "part reused": "bold red", "inconclusive": "bold yellow"}
+WORDS = {
+    "related": "RELATED: one descends from the other, or both from a common ancestor",
+    "part reused": "PART REUSED: some layers go back to the other net, most of those read do not",
+    "inconclusive": "INCONCLUSIVE: nothing speaks against independent training",
+}
+
+
+class FailOn(StrEnum):
+    """Decisions that may turn into an exit code."""
+
+    related = "related"
+    inconclusive = "inconclusive"
+
+
+@guarded
+def compare(
+    first: Annotated[Path, typer.Argument(help="A: a file or folder of weights (safetensors, .bin, GGUF, ONNX).")],
+    second: Annotated[Path, typer.Argument(help="B: the same.")],
+    alpha: Annotated[float, typer.Option(help="Accepted chance of calling independent nets related.")] = 0.01,
+    layers: Annotated[int, typer.Option(help="How many layers to read, evenly spread.")] = 4,
+    all_layers: Annotated[bool, typer.Option("--all-layers", help="Read every layer.")] = False,
+    base: Annotated[Path | None, typer.Option(help="The checkpoint that an adapter was made for.")] = None,
+    fail_on: Annotated[
+        FailOn | None, typer.Option(help="Exit with 3 on related or part reused, with 4 on inconclusive.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Read two checkpoints, tensor by tensor, and say whether they are related, where, and what happened in between.
+
+    Example: whorl compare our-model/ suspect.gguf --json
+    """
+    from whorl.weights.comparison import compare as compared
+    from whorl.weights.comparison import document
+    from whorl.weights.opening import open_checkpoint
+
+    under = open_checkpoint(base) if base is not None else None
+    one, two = (open_checkpoint(path, base=under) for path in (first, second))
+    with bar(quiet) as show:
+        found = compared(one, two, alpha=alpha, layers=0 if all_layers else layers, progress=show)
+    told = document(found)
+    if as_json:
+        print_json(told)
+    else:
+        _show(told, quiet)
+    met = "inconclusive" if told["decision"] == "inconclusive" else "related"
+    if fail_on is not None and met == fail_on.value:
+        raise typer.Exit(3 if met == "related" else 4)
+
+
+def _show(told: dict[str, Any], quiet: bool) -> None:
+    decision = told["decision"]
+    head, _, rest = WORDS[decision].partition(":")
+    kind = "exact" if told["exact"] else "not exact: rests on an approximation"
+    out.print(f"[{COLOURS[decision]}]{head}[/]{rest}", highlight=False)
+    out.print(f"p-value {_p(told)} ({kind}), alpha {told['alpha']:g}; {told['axes']}", highlight=False)
+    if told["tests"]:
+        out.print(_tests(told["tests"]), highlight=False)
+    if told["layers"]:
+        out.print("layers: " + "  ".join(map(_place, told["layers"])), highlight=False)
+    for each in told["operations"]:
+        out.print(f"{each['name']}: {escape(each['told'])}", highlight=False)
+    if told["operations"]:
+        out.print(f"direction: {told['direction']}", highlight=False)
+    out.print(f"{told['bytes_read'] / 1e6:,.1f} MB read in {told['seconds']:.1f} s", highlight=False)
+    if not quiet:
+        for caveat in told["caveats"]:
+            chatter.print(f"[dim]·[/] {escape(caveat)}", highlight=False)
+
+
+def _tests(tests: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("test", "p-value", "exact", "result"):
+        table.add_column(name, justify="right" if name == "p-value" else "left")
+    for each in tests:
+        table.add_row(each["name"], _p(each), "yes" if each["exact"] else "no", each["result"])
+    return table
+
+
+def _place(each: dict[str, Any]) -> str:
+    name = "embedding" if each["layer"] < 0 else str(each["layer"])
+    other = "" if each["paired"] == each["layer"] else f"→{each['paired']}"
+    return f"{name}{other} {'[red]●[/]' if each['related'] else '○'}"
+
+
+def _p(each: dict[str, Any]) -> str:
+    return f"{each['p_value']:.3f}" if each["log10_p"] > -3 else f"1e{each['log10_p']:.0f}"

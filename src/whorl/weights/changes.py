@@ -1,0 +1,159 @@
+"""What happened to one tensor between two nets: equal, cast, put on a grid, made sparse, moved within few directions.
+
+Every figure is of the pair as it stands in the two files, so a net whose units were permuted has to be aligned first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+__all__ = ["Change", "Grid", "describe", "grid_of", "rank_of"]
+
+BLOCK: Final = 1 << 18  # elements treated at a time: they stay in the processor's cache
+GROUPS: Final = (32, 64, 128, 0)  # columns that share a scale in common formats; 0 for a whole row
+SAMPLED: Final = 16  # rows on which a grid is looked for
+LARGEST_RANK: Final = 64
+CASTS: Final = {
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """At most ``levels`` different values in every run of ``group`` columns (0: a whole row)."""
+
+    levels: int
+    group: int
+
+    @property
+    def bits(self) -> int:
+        """Bits that tell the levels apart."""
+        return max(1, (self.levels - 1).bit_length())
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a tensor of A became in B.
+
+    ``cast`` is a type through which A becomes B exactly; ``relative`` is |B - A| / |A|; ``zeros`` are shares of exact
+    zeros in A and B, and ``kept`` the share of B's other numbers that are A's, unchanged; ``rank`` is that of B - A
+    where it is small; ``grids`` are those of A and of B.
+    """
+
+    name: str
+    elements: int
+    equal: bool
+    cast: str | None
+    cosine: float
+    relative: float
+    zeros: tuple[float, float]
+    kept: float
+    rank: int | None
+    grids: tuple[Grid | None, Grid | None]
+
+
+def describe(name: str, ours: Tensor, theirs: Tensor) -> Change:
+    """Compare two tensors of one shape, as float32."""
+    sums = _sums(ours.reshape(-1), theirs.reshape(-1))
+    count = ours.numel()
+    cosine = sums["product"] / max(1e-300, (sums["ours"] * sums["theirs"]) ** 0.5)
+    relative = (sums["change"] / max(1e-300, sums["ours"])) ** 0.5
+    equal = sums["change"] == 0
+    matrix = ours.ndim == 2 and min(ours.shape) > 1
+    return Change(
+        name=name,
+        elements=count,
+        equal=equal,
+        cast=None if equal else _cast(ours, theirs),
+        cosine=min(1.0, cosine),
+        relative=relative,
+        zeros=(sums["zeros_ours"] / count, sums["zeros_theirs"] / count),
+        kept=sums["kept"] / max(1.0, count - sums["zeros_theirs"]),
+        rank=rank_of(theirs - ours, float(theirs.square().sum())) if matrix and not equal else None,
+        grids=(grid_of(ours), grid_of(theirs)) if matrix else (None, None),
+    )
+
+
+def _sums(ours: Tensor, theirs: Tensor) -> dict[str, float]:
+    """Sums over all elements, block by block."""
+    names = ("ours", "theirs", "product", "change", "zeros_ours", "zeros_theirs", "kept")
+    total: dict[str, float] = dict.fromkeys(names, 0.0)
+    for first in range(0, len(ours), BLOCK):
+        one, two = ours[first : first + BLOCK], theirs[first : first + BLOCK]
+        change = two - one
+        parts = (
+            *(torch.dot(one, one), torch.dot(two, two), torch.dot(one, two), torch.dot(change, change)),
+            *((one == 0).sum(), (two == 0).sum(), ((change == 0) & (two != 0)).sum()),
+        )
+        for name, part in zip(names, parts, strict=True):
+            total[name] += float(part)
+    return total
+
+
+def _cast(ours: Tensor, theirs: Tensor) -> str | None:
+    """The narrower type through which one becomes the other exactly."""
+    for name, dtype in CASTS.items():
+        if torch.equal(ours.to(dtype).float(), theirs) or torch.equal(theirs.to(dtype).float(), ours):
+            return name
+    return None
+
+
+def rank_of(change: Tensor, energy: float) -> int | None:
+    """Rank of a matrix that is low-rank up to rounding; None where more than `LARGEST_RANK` directions are needed.
+
+    By a randomised range finder (Halko, Martinsson and Tropp, SIAM Review 2011, algorithm 4.1). What is left may be the
+    rounding of numbers of this ``energy`` (sum of squares) to bfloat16, or a 1,000th of the change, whichever is more.
+
+    Shape:
+        change: ``[n, m]``.
+    """
+    most = min(LARGEST_RANK, min(change.shape) // 4)
+    if most < 1:
+        return None
+    generator = torch.Generator().manual_seed(0)
+    probes = torch.randn(change.shape[1], most + 8, generator=generator)
+    basis = torch.linalg.qr(change @ probes).Q
+    values = torch.linalg.svdvals(basis.T @ change).double().square()
+    total = float(change.double().square().sum())
+    left = total - torch.cumsum(values, 0)
+    allowed = max(1e-3 * total, 2.0**-18 / 12 * energy)
+    enough = (left <= allowed).nonzero().flatten()
+    rank = int(enough[0]) + 1 if len(enough) else most + 1
+    return rank if rank <= most else None
+
+
+def grid_of(matrix: Tensor) -> Grid | None:
+    """The coarsest grid that some rows lie on, in the longest runs that have it.
+
+    A run is on a grid where it holds at most half as many values as it could.
+
+    Shape:
+        matrix: ``[n, m]``.
+    """
+    rows = matrix[torch.linspace(0, len(matrix) - 1, min(SAMPLED, len(matrix))).long()]
+    best: Grid | None = None
+    for group in GROUPS:
+        wide = group or rows.shape[1]
+        if wide > rows.shape[1] or wide < 32 or rows.shape[1] % wide:
+            continue
+        runs = rows.reshape(-1, wide).sort(1).values
+        different = 1 + (runs.diff(dim=1) != 0).sum(1)
+        levels = int(different.max())
+        found = Grid(levels, 0 if wide == rows.shape[1] else wide)
+        if 1 < levels <= min(256, wide // 2) and (best is None or found.bits <= best.bits):
+            best = found
+    return best
+
+
+def weighted(changes: Sequence[Change], value: str) -> float:
+    """Mean of a figure over tensors, each by its elements."""
+    total = sum(change.elements for change in changes)
+    return sum(float(getattr(change, value)) * change.elements for change in changes) / max(1, total)

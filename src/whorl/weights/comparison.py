@@ -1,0 +1,246 @@
+"""Was B made from A? Two checkpoints, read a tensor at a time, and the verdict with all that led to it.
+
+The decision rests on tests of independence (`whorl.weights.findings`) under Bonferroni's bound. What is refuted is that
+one net was trained without regard to the other; that leaves descent, a common ancestor (a shared initialisation or
+public checkpoint), or a part that was taken over. The map of layers tells the last from the first two.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
+
+from torch import Tensor
+
+from whorl.detection.exact import bonferroni
+from whorl.errors import UsageError
+from whorl.weights.changes import Change, describe
+from whorl.weights.checkpoint import Checkpoint
+from whorl.weights.findings import ABOUT, Finding, findings
+from whorl.weights.history import Direction, Operation, direction, operations
+from whorl.weights.pairing import basis, pair_layers, spread
+from whorl.weights.roles import Key, Weights
+
+__all__ = ["NULL", "Comparison", "LayerEvidence", "compare", "document"]
+
+Decision = Literal["related", "part reused", "inconclusive"]
+NULL: Final = "the training of one of the two nets did not depend on the other"
+LAYERS: Final = 4
+TOKENS: Final = 512
+
+
+@dataclass(frozen=True)
+class LayerEvidence:
+    """The smallest p-value of any test in one layer (Bonferroni over tests), as a natural logarithm."""
+
+    layer: int
+    paired: int
+    log_p: float
+    related: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The verdict and all that led to it.
+
+    ``log_p`` is that of the whole; ``exact`` says whether the decision is the same by exact tests alone.
+    """
+
+    decision: Decision
+    log_p: float
+    exact: bool
+    alpha: float
+    findings: tuple[Finding, ...]
+    layers: tuple[LayerEvidence, ...]
+    changes: tuple[Change, ...]
+    operations: tuple[Operation, ...]
+    direction: Direction
+    axes: str
+    architectures: tuple[str, str]
+    bytes_read: int
+    seconds: float
+    caveats: tuple[str, ...]
+
+
+def compare(
+    first: Checkpoint,
+    second: Checkpoint,
+    *,
+    alpha: float = 0.01,
+    layers: int = LAYERS,
+    tokens: int = TOKENS,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> Comparison:
+    """Compare two checkpoints.
+
+    Parameters:
+        alpha: the error rate asked for.
+        layers: how many layers to read, evenly spread; 0 for all.
+        tokens: how many shared tokens span the space in which rows are compared.
+
+    Raises:
+        UsageError: nothing in them can be compared.
+        InvalidFile: a file is damaged or untrue.
+    """
+    if not 0 < alpha < 1 or tokens < 2 or layers < 0:
+        raise UsageError("alpha lies between 0 and 1, tokens are at least 2, and layers not below 0 (0 for all)")
+    started, before = time.perf_counter(), first.bytes_read + second.bytes_read
+    one, two = Weights(first), Weights(second)
+    known = one.structure.known and two.structure.known
+    axes = basis(one, two, tokens) if known else None
+    depth = one.structure.layers
+    chosen = spread(depth, layers or depth) if depth else []
+    pairs = pair_layers(one, two, axes, chosen) if axes else {}
+    steps, done = len(pairs) + 1, iter(range(1, len(pairs) + 2))
+    progress("layers", 0, steps)
+    found = findings(one, two, axes, pairs, lambda: progress("layers", next(done), steps))
+    changes = _changes(one, two, pairs if layers else None)
+    if not found and not changes:
+        raise UsageError(
+            f"{first.path} ({one.structure.architecture}) and {second.path} ({two.structure.architecture}) have no "
+            "parts of one role or name and shape, so that nothing can be compared"
+        )
+    progress("layers", steps, steps)
+    same = bool(changes) and all(change.equal or change.cast for change in changes)
+    log_p = bonferroni([each.log_p for each in found])
+    exact = bonferroni([each.log_p for each in found if each.exact] or [0.0])
+    by_layer = _by_layer(found, alpha)
+    decision = _decide(log_p, alpha, by_layer)
+    related = decision != "inconclusive" or not found
+    told = operations(one.structure, two.structure, changes, found) if related else []
+    return Comparison(
+        decision=decision,
+        log_p=log_p,
+        exact=_refuted(exact, alpha) or not _refuted(log_p, alpha),
+        alpha=alpha,
+        findings=tuple(found),
+        layers=by_layer,
+        changes=tuple(changes),
+        operations=tuple(told),
+        direction="undetermined" if same else direction(told),
+        axes=axes.how if axes else "none",
+        architectures=(one.structure.architecture, two.structure.architecture),
+        bytes_read=first.bytes_read + second.bytes_read - before,
+        seconds=time.perf_counter() - started,
+        caveats=tuple(_caveats(one, two, found, layers)),
+    )
+
+
+def _refuted(log_p: float, alpha: float) -> bool:
+    return log_p <= math.log(alpha)
+
+
+def _by_layer(found: Sequence[Finding], alpha: float) -> tuple[LayerEvidence, ...]:
+    """Where the evidence lies: each place on its own, at alpha over the number of places."""
+    places: dict[tuple[int, int], list[float]] = {}
+    for finding in found:
+        for seen in finding.observations:
+            places.setdefault((seen.layer, seen.paired), []).append(seen.log_p)
+    logs = {place: bonferroni(values) for place, values in places.items()}
+    return tuple(
+        LayerEvidence(layer, paired, log_p, _refuted(log_p, alpha / len(logs)))
+        for (layer, paired), log_p in sorted(logs.items())
+    )
+
+
+def _decide(log_p: float, alpha: float, places: Sequence[LayerEvidence]) -> Decision:
+    """Related where independence is refuted in most layers that were read; a part where only in some."""
+    if not _refuted(log_p, alpha):
+        return "inconclusive"
+    inner = [place for place in places if place.layer >= 0]
+    return "related" if 2 * sum(place.related for place in inner) > len(inner) else "part reused"
+
+
+def _changes(one: Weights, two: Weights, layers: dict[int, int] | None) -> list[Change]:
+    """How each tensor that both have changed: by role where roles are known, else by name. None reads all layers."""
+    changes: list[Change] = []
+    for name, ours, theirs in _pairs(one, two, layers):
+        if ours.shape == theirs.shape and ours.numel():
+            changes.append(describe(name, ours, theirs))
+    return changes
+
+
+def _pairs(one: Weights, two: Weights, layers: dict[int, int] | None) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Tensors of A and B that stand for the same, one pair at a time."""
+    if one.structure.known and two.structure.known:
+        for key in sorted(one.structure.parts):
+            if layers is not None and key.layer not in layers:
+                continue
+            other = key._replace(layer=layers[key.layer]) if layers is not None else key
+            if other in two:
+                yield _label(key), one.read(*key), two.read(*other)
+        return
+    for name, entry in one.checkpoint.entries.items():
+        if name in two.checkpoint.entries and two.checkpoint.entries[name].shape == entry.shape:
+            yield name, one.checkpoint.read(name), two.checkpoint.read(name)
+
+
+def _label(key: Key) -> str:
+    expert = f".{key.expert}" if key.expert >= 0 else ""
+    return f"{key.role}{expert}" if key.layer < 0 else f"layer {key.layer} {key.role}{expert}"
+
+
+def _caveats(one: Weights, two: Weights, found: Sequence[Finding], layers: int) -> list[str]:
+    told = [
+        "A refuted independence means descent or a common ancestor: nets from one initialisation are related, and "
+        "neither was made from the other.",
+        "Distillation into fresh weights, and training anew, leave no trace in weights: only behaviour can tell.",
+    ]
+    for net in (one, two):
+        if not net.structure.known:
+            told.append(f"{net.checkpoint.path}: the names of its tensors are of no known architecture.")
+        elif not net.structure.heads:
+            told.append(f"{net.checkpoint.path}: the number of its heads is not known; fused attention was left out.")
+    if layers and one.structure.layers > layers:
+        told.append(f"{layers} of {one.structure.layers} layers were read; --all-layers reads every one.")
+    told += [f"{each.test}: evaded by {ABOUT[each.test].evasion}." for each in found]
+    return told
+
+
+def document(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as JSON. ``p_value`` is 0.0 where it is smaller than a float can be; ``log10_p`` never lies."""
+    return {
+        "decision": comparison.decision,
+        "null_hypothesis": NULL,
+        **_p_value(comparison.log_p),
+        "exact": comparison.exact,
+        "alpha": comparison.alpha,
+        "tests": [
+            {
+                "name": each.test,
+                **asdict(ABOUT[each.test]),
+                **_p_value(each.log_p),
+                "result": each.told,
+                "layers": [
+                    {
+                        "layer": at.layer,
+                        "paired": at.paired,
+                        "share": at.share,
+                        "chance": at.chance,
+                        **_p_value(at.log_p),
+                    }
+                    for at in each.observations
+                ],
+            }
+            for each in comparison.findings
+        ],
+        "layers": [
+            {"layer": each.layer, "paired": each.paired, "related": each.related, **_p_value(each.log_p)}
+            for each in comparison.layers
+        ],
+        "operations": [asdict(each) for each in comparison.operations],
+        "direction": comparison.direction,
+        "changes": [asdict(each) for each in comparison.changes],
+        "architectures": comparison.architectures,
+        "axes": comparison.axes,
+        "bytes_read": comparison.bytes_read,
+        "seconds": comparison.seconds,
+        "caveats": comparison.caveats,
+    }
+
+
+def _p_value(log_p: float) -> dict[str, float]:
+    return {"p_value": math.exp(log_p), "log10_p": max(-1e9, log_p / math.log(10))}

@@ -1,0 +1,127 @@
+"""What happened between two related nets, in words, and which of them came first.
+
+Operations are read from how tensors changed (`whorl.weights.changes`), from the plans of the two nets, and from which
+symmetry a test of independence found broken. Some say who came first: nobody adds what quantisation and pruning threw
+away. Where nothing says so, or two things disagree, the direction is `undetermined`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from whorl.weights.changes import Change, weighted
+from whorl.weights.findings import Finding
+from whorl.weights.roles import Structure
+
+__all__ = ["Direction", "Operation", "direction", "operations"]
+
+Direction = Literal["A first", "B first", "undetermined"]
+MOST: Final = 0.9  # of a net's numbers must show an operation
+FIRST: Final[tuple[Direction, Direction]] = ("B first", "A first")  # where A, or B, has lost something
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One thing that happened. ``first`` is who must have come first for it to have happened."""
+
+    name: str
+    told: str
+    first: Direction = "undetermined"
+
+
+def operations(
+    ours: Structure, theirs: Structure, changes: Sequence[Change], found: Sequence[Finding]
+) -> list[Operation]:
+    """Everything that can be told, the plan of the nets first."""
+    told = [*_plans(ours, theirs), *_symmetries(found)]
+    disguised = any(each.name.startswith("reordered") or each.name == "signs flipped" for each in told)
+    matrices = [change for change in changes if change.elements > 1 and not disguised]
+    return told + (_tensors(matrices) if matrices else [])
+
+
+def direction(told: Sequence[Operation]) -> Direction:
+    """Who came first, where all that say so agree."""
+    sides: set[Direction] = {each.first for each in told if each.first != "undetermined"}
+    return sides.pop() if len(sides) == 1 else "undetermined"
+
+
+def _plans(ours: Structure, theirs: Structure) -> list[Operation]:
+    if not (ours.known and theirs.known):
+        return []
+    told: list[Operation] = []
+    if ours.layers != theirs.layers:
+        told.append(Operation("depth changed", f"{ours.layers} layers in A, {theirs.layers} in B"))
+    if ours.width != theirs.width:
+        told.append(Operation("width changed", f"residual stream of {ours.width} axes in A, {theirs.width} in B"))
+    experts = [max((expert for _, expert in plan.mlps()), default=-1) + 1 for plan in (ours, theirs)]
+    if bool(experts[0]) != bool(experts[1]):
+        first: Direction = "A first" if experts[1] else "B first"
+        told.append(Operation("experts", f"{max(experts)} experts in {'B' if experts[1] else 'A'} alone", first))
+    return told
+
+
+def _symmetries(found: Sequence[Finding]) -> list[Operation]:
+    """What matching finds intact and a test of places or signs does not."""
+    shares = {each.test: sum(seen.share for seen in each.observations) / len(each.observations) for each in found}
+    matched = shares.get("two matchings", 0.0)
+    if matched < 0.1:
+        return []
+    told: list[Operation] = []
+    if shares.get("gated signs", 1.0) < 0.5 + matched / 4:
+        told.append(Operation("signs flipped", "the ungated branch has other signs"))
+    if shares.get("unit places", 1.0) < matched / 2:
+        told.append(Operation("reordered units", "hidden units stand elsewhere, or the residual stream was turned"))
+    if shares.get("axis places", 1.0) < matched / 2:
+        told.append(Operation("reordered axes", "the residual stream was permuted or turned, or the embedding is new"))
+    return told
+
+
+def _tensors(changes: Sequence[Change]) -> list[Operation]:
+    total = sum(change.elements for change in changes)
+
+    def share(test: Callable[[Change], object]) -> float:
+        return sum(change.elements for change in changes if test(change)) / total
+
+    if share(lambda change: change.equal) == 1:
+        return [Operation("identical", "every tensor that was read is equal")]
+    casts = {change.cast for change in changes if change.cast}
+    if share(lambda change: change.equal or change.cast) == 1:
+        return [Operation("cast", f"equal after rounding to {', '.join(sorted(casts))}")]
+    told: list[Operation] = []
+    moved = [change for change in changes if not change.equal]
+    for side in (1, 0):
+        told += [*_grid(moved, side), *_zeros(changes, side)]
+    ranks = [change.rank for change in moved if change.rank is not None]
+    if ranks and sum(change.elements for change in moved if change.rank is None) < 0.1 * total:
+        told.append(Operation("low-rank update", f"the change has rank {min(ranks)} to {max(ranks)}"))
+    elif not told:
+        told.append(Operation("tuned", f"numbers moved by {weighted(changes, 'relative'):.1%} of their size"))
+    if equal := share(lambda change: change.equal):
+        told.append(Operation("partly untouched", f"{equal:.0%} of the numbers are in tensors that are equal"))
+    return told
+
+
+def _grid(changes: Sequence[Change], side: int) -> list[Operation]:
+    """One net lies on a grid and the other does not."""
+    grids = [change.grids[side] for change in changes if change.grids[side] and not change.grids[1 - side]]
+    candidates = sum(change.elements for change in changes if change.elements > 1024)
+    held = sum(change.elements for change in changes if change.grids[side] and not change.grids[1 - side])
+    if not grids or held < 0.5 * candidates:
+        return []
+    grid = max((each for each in grids if each), key=lambda each: each.levels)
+    group = f"{grid.group} columns" if grid.group else "a row"
+    told = f"{'AB'[side]} has at most {grid.levels} values in {group} ({grid.bits} bits)"
+    return [Operation("quantised", told, FIRST[side])]
+
+
+def _zeros(changes: Sequence[Change], side: int) -> list[Operation]:
+    """One net has zeros where the other has none."""
+    total = sum(change.elements for change in changes)
+    shares = [sum(change.zeros[net] * change.elements for change in changes) / total for net in (0, 1)]
+    if shares[side] - shares[1 - side] < 0.02:
+        return []
+    kept = weighted(changes, "kept")
+    rest = "the rest is unchanged" if kept > MOST else "the rest moved"
+    return [Operation("pruned", f"{shares[side]:.0%} of {'AB'[side]} is zero, {rest}", FIRST[side])]

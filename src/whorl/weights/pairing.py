@@ -1,0 +1,141 @@
+"""What in one net stands where in another: tokens that both know, and layers that belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from whorl.errors import InvalidFile, UsageError
+from whorl.storage import read_json
+from whorl.weights.roles import Key, Weights
+
+__all__ = ["Basis", "basis", "pair_layers", "spread", "vocabulary"]
+
+PROBES: Final = 64  # rows of a layer by which layers are told apart
+VOCABULARIES: Final = ("tokenizer.json", "vocab.json")
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Where rows of two nets are compared. A reader of the residual stream is multiplied by ``ours`` or ``theirs``.
+
+    In token space the axes are tokens, and a rotation or permutation of the stream, its width, and the gains of norms
+    make no difference. Without tokens the axes are those of the stream itself (``tokens`` is 0), which must then be as
+    many, and a permutation of it hides a copy.
+
+    Shape:
+        ours: ``[width of A, m]``; theirs: ``[width of B, m]``; None for the stream itself.
+    """
+
+    ours: Tensor | None
+    theirs: Tensor | None
+    tokens: int
+    how: str
+
+
+def basis(first: Weights, second: Weights, count: int) -> Basis | None:
+    """Token space of ``count`` shared tokens, or the residual stream; None where neither can be had."""
+    if not first.vocabulary or not second.vocabulary:
+        same = 0 < first.structure.width == second.structure.width
+        return Basis(None, None, 0, "the residual stream's own axes") if same else None
+    places, how = _shared(first, second, count)
+    ours, theirs = (_tokens(net, rows) for net, rows in zip((first, second), places, strict=True))
+    return Basis(ours, theirs, len(places[0]), how)
+
+
+def _tokens(net: Weights, places: Sequence[int]) -> Tensor:
+    """Embedded tokens without their mean, which all rows share and no row is told by: [width, m]."""
+    ascending = sorted(set(places))
+    embedded = net.tokens(ascending)
+    embedded = embedded[[ascending.index(place) for place in places]] if list(places) != ascending else embedded
+    return (embedded - embedded.mean(0)).T
+
+
+def _shared(first: Weights, second: Weights, count: int) -> tuple[tuple[list[int], list[int]], str]:
+    """Rows of the same tokens in both embeddings."""
+    names = [vocabulary(net.checkpoint.path) for net in (first, second)]
+    if all(names) and names[0] != names[1]:
+        common = sorted(names[0].keys() & names[1].keys(), key=names[0].__getitem__)
+        held = [
+            (names[0][token], names[1][token])
+            for token in common
+            if names[0][token] < first.vocabulary and names[1][token] < second.vocabulary
+        ]
+        if len(held) < 2:
+            raise UsageError("the two vocabularies share no tokens, so that nothing can be compared in token space")
+        chosen = [held[place] for place in spread(len(held), count)]
+        ours, theirs = [pair[0] for pair in chosen], [pair[1] for pair in chosen]
+        return (ours, theirs), f"{len(chosen)} of {len(held):,} tokens that both vocabularies name"
+    rows = spread(min(first.vocabulary, second.vocabulary), count)
+    known = (
+        "one vocabulary" if all(names) else "no vocabularies beside the weights: equal numbers taken for equal tokens"
+    )
+    return (rows, rows), f"{len(rows)} tokens by number ({known})"
+
+
+def vocabulary(path: Path) -> dict[str, int]:
+    """Tokens and their numbers from the tokenizer beside the weights; empty where there is none.
+
+    Raises `InvalidFile` for a file that is there and is no tokenizer.
+    """
+    folder = path if path.is_dir() else path.parent
+    for name in VOCABULARIES:
+        if not (folder / name).is_file():
+            continue
+        document: Any = read_json(folder / name)
+        held = document
+        if name == "tokenizer.json":
+            model = document.get("model") if isinstance(document, Mapping) else None
+            held = model.get("vocab") if isinstance(model, Mapping) else None
+        if isinstance(held, list):  # a unigram model lists [token, score]
+            held = {row[0]: place for place, row in enumerate(held) if isinstance(row, list) and row}
+        if not isinstance(held, Mapping) or not all(
+            isinstance(token, str) and type(place) is int and place >= 0 for token, place in held.items()
+        ):
+            raise InvalidFile(f"{folder / name} holds no vocabulary")
+        return dict(held)
+    return {}
+
+
+def spread(total: int, count: int) -> list[int]:
+    """At most ``count`` places out of ``total``, ascending and evenly spread, with both ends."""
+    if count >= total:
+        return list(range(total))
+    return sorted({round(place) for place in torch.linspace(0, total - 1, count).tolist()})
+
+
+def pair_layers(first: Weights, second: Weights, axes: Basis, chosen: Sequence[int]) -> dict[int, int]:
+    """The layer of B for each chosen layer of A: the same where both have as many, else the most similar one.
+
+    Similarity is the mean over some hidden units of A of the cosine with the nearest unit of B. It is the same for
+    every permutation and sign of units, so that tests of these symmetries stay exact after the choice.
+    """
+    if first.structure.layers == second.structure.layers:
+        return {layer: layer for layer in chosen}
+    role = "gate" if first.structure.gated and second.structure.gated else "up"
+    ours, theirs = (dict(reversed(net.structure.mlps())) for net in (first, second))  # one expert of each layer
+    best: dict[int, tuple[float, int]] = {}
+    probes = {
+        layer: normalize(_probe(first, Key(role, layer, ours[layer]), axes.ours), dim=1)
+        for layer in chosen
+        if layer in ours
+    }
+    for layer, expert in theirs.items():
+        rows = second.folded(role, layer, expert)
+        rows = normalize(rows if axes.theirs is None else rows @ axes.theirs, dim=1)
+        for place, probe in probes.items():
+            value = float((probe @ rows.T).amax(1).mean())
+            best[place] = max(best.get(place, (-1.0, 0)), (value, layer))
+    return {place: layer for place, (_, layer) in best.items()}
+
+
+def _probe(net: Weights, key: Key, axes: Tensor | None) -> Tensor:
+    rows = net.folded(*key)
+    rows = rows[spread(len(rows), PROBES)]
+    return rows if axes is None else rows @ axes

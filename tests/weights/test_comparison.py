@@ -1,0 +1,140 @@
+"""The verdict on real checkpoints: copies and strangers of every family, what happened, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from families import FAMILIES
+from safetensors.torch import load_file, save_file
+
+from whorl.errors import UsageError
+from whorl.weights.comparison import compare, document
+from whorl.weights.opening import open_checkpoint
+
+TRANSFORMERS = sorted(FAMILIES)
+
+
+def changed(folder, target, change):
+    """A copy of a checkpoint with every matrix changed."""
+    target.mkdir()
+    (target / "config.json").write_text((folder / "config.json").read_text())
+    tensors = load_file(folder / "model.safetensors")
+    save_file({name: change(name, value).contiguous() for name, value in tensors.items()}, target / "model.safetensors")
+    return target
+
+
+def noise(scale, seed=0):
+    chance = torch.Generator().manual_seed(seed)
+    return lambda name, value: value + scale * value.std() * torch.randn(value.shape, generator=chance)
+
+
+def compared(one, two, **settings):
+    return compare(open_checkpoint(one), open_checkpoint(two), **settings)
+
+
+@pytest.mark.parametrize("family", TRANSFORMERS)
+def test_a_noisy_copy_is_related_and_another_seed_is_not(saved, tmp_path, family):
+    copy = changed(saved(family), tmp_path / "copy", noise(0.3))
+    found = compared(saved(family), copy)
+    assert found.decision == "related"
+    assert found.exact
+    assert found.log_p < math.log(1e-6)
+    assert all(place.related for place in found.layers)
+    other = compared(saved(family), saved(family, 1))
+    assert other.decision == "inconclusive"
+    assert other.log_p > math.log(1e-3)
+    assert not other.operations
+
+
+def test_other_families_are_compared_where_they_can_be(saved, tmp_path):
+    for other in ("mistral", "gpt2", "vit"):
+        assert compared(saved("llama"), saved(other, 1)).decision == "inconclusive"
+    save_file({"x": torch.ones(4, 4)}, tmp_path / "x.safetensors")
+    with pytest.raises(UsageError, match="nothing can be compared"):
+        compared(saved("llama"), tmp_path / "x.safetensors")
+
+
+def test_one_layer_taken_over_is_a_part(saved, tmp_path):
+    theirs = load_file(saved("llama", 1) / "model.safetensors")
+    mixed = changed(
+        saved("llama"), tmp_path / "mixed", lambda name, value: value if "layers.1." in name else theirs[name]
+    )
+    found = compared(saved("llama"), mixed)
+    assert found.decision == "part reused"
+    assert [(place.layer, place.related) for place in found.layers] == [(-1, False), (0, False), (1, True)]
+
+
+def test_an_embedding_alone_is_a_part(saved, tmp_path):
+    theirs = load_file(saved("llama", 1) / "model.safetensors")
+    mixed = changed(
+        saved("llama"), tmp_path / "mixed", lambda name, value: value if "embed_tokens" in name else theirs[name]
+    )
+    found = compared(saved("llama"), mixed)
+    assert found.decision == "part reused"
+    assert [place.layer for place in found.layers if place.related] == [-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "operation", "direction"),
+    [
+        (lambda name, value: value, "identical", "undetermined"),
+        (lambda name, value: value.bfloat16(), "cast", "undetermined"),
+        (noise(0.05), "tuned", "undetermined"),
+        (lambda name, value: value * (value.abs() > value.abs().median()), "pruned", "A first"),
+        (lambda name, value: torch.round(value / value.abs().max() * 7) / 7, "quantised", "A first"),
+    ],
+)
+def test_what_happened_is_told(saved, tmp_path, change, operation, direction):
+    found = compared(saved("llama"), changed(saved("llama"), tmp_path / "b", change))
+    assert found.decision == "related"
+    assert operation in [each.name for each in found.operations]
+    assert found.direction == direction
+    back = compared(tmp_path / "b", saved("llama"))
+    assert back.direction == {"A first": "B first"}.get(direction, direction)
+
+
+def test_a_low_rank_update_is_told_with_its_rank(saved, tmp_path):
+    chance = torch.Generator().manual_seed(0)
+
+    def adapt(name, value):
+        if "proj" not in name:
+            return value
+        rows, columns = value.shape
+        return value + 0.01 * torch.randn(rows, 3, generator=chance) @ torch.randn(3, columns, generator=chance)
+
+    found = compared(saved("llama"), changed(saved("llama"), tmp_path / "b", adapt))
+    told = {each.name: each.told for each in found.operations}
+    assert "rank 3 to 3" in told["low-rank update"]
+    assert "partly untouched" in told
+
+
+def test_unknown_names_are_compared_by_name_and_said_to_be_unknown(tmp_path):
+    chance = torch.Generator().manual_seed(0)
+    for name in "ab":
+        save_file({"x": torch.randn(40, 30, generator=chance)}, tmp_path / f"{name}.safetensors")
+    found = compared(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    assert found.architectures == ("unknown", "unknown")
+    assert found.decision == "inconclusive"
+    assert any("no known architecture" in each for each in found.caveats)
+
+
+def test_the_document_is_json_and_keeps_what_a_float_cannot(saved):
+    told = json.loads(json.dumps(document(compared(saved("llama"), saved("llama")))))
+    for key in ("decision", "null_hypothesis", "tests", "layers", "operations", "direction", "bytes_read", "seconds"):
+        assert key in told
+    assert all(
+        {"name", "null_hypothesis", "assumption", "evasion", "exact", "layers"} <= each.keys() for each in told["tests"]
+    )
+    assert told["log10_p"] < -50
+
+
+def test_fewer_layers_read_less(saved):
+    whole, some = (compared(saved("llama"), saved("llama", 1), layers=count) for count in (0, 1))
+    assert some.bytes_read < whole.bytes_read
+    assert any("1 of 2 layers" in each for each in some.caveats)
+    assert len(some.layers) == 2
+    with pytest.raises(UsageError, match="alpha"):
+        compared(saved("llama"), saved("llama"), alpha=0)
