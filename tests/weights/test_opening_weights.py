@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from safetensors.torch import load_file, save_file
 
-from whorl.errors import InvalidFile, UsageError, WhorlError
+from whorl.errors import InvalidFile, MissingExtra, UsageError, WhorlError
 from whorl.weights.opening import open_checkpoint
 
 ROUNDED = [torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn]
@@ -158,6 +159,14 @@ def test_rows_are_checked(tmp_path):
     assert checkpoint.read("s").item() == 2
 
 
+@pytest.mark.parametrize(("package", "suffix"), [("gguf", ".gguf"), ("onnx", ".onnx")])
+def test_a_package_that_is_not_installed(tmp_path, monkeypatch, package, suffix):
+    monkeypatch.setitem(sys.modules, package, None)  # how Python itself says that there is none
+    (tmp_path / f"net{suffix}").write_bytes(b"GGUF")
+    with pytest.raises(MissingExtra, match=rf'pip install "whorl\[{package}\]"'):
+        open_checkpoint(tmp_path)
+
+
 def small(kind: str, folder: Path) -> Path:
     """A few numbers in a file of each format."""
     draw = torch.Generator().manual_seed(3)
@@ -238,8 +247,9 @@ def test_flipped_bytes_are_refused_or_harmless(originals, kind, data):
 
 
 @pytest.mark.parametrize("kind", SMALL)
-def test_numbers_that_are_none(tmp_path, kind):
-    path, bad = tmp_path / f"net.{kind}", torch.tensor([[1.0, math.nan], [math.inf, 0]])
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_numbers_that_are_none(tmp_path, kind, number):
+    path, bad = tmp_path / f"net.{kind}", torch.tensor([[1.0, number], [3.0, 0]])
     if kind == "safetensors":
         save_file({"x": bad}, path)
     elif kind == "bin":
