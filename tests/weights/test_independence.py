@@ -16,9 +16,8 @@ from whorl.weights.independence import (
     Signs,
     constrained,
     fixed_points,
+    match_units,
     matches,
-    mutual_nearest,
-    nearest,
     sign_flips,
 )
 
@@ -44,9 +43,15 @@ def related(seed):
     return (gate, up), orbit(seed, *other)
 
 
+def matched(ours, theirs):
+    """The test of two matchings, by both parts."""
+    second = match_units(ours[1], theirs[1], signed=False)
+    return matches(match_units(ours[0], theirs[0]), second, ours[0].norm(dim=1) * ours[1].norm(dim=1))
+
+
 def each_of(ours, theirs, chance):
-    yield "signs by gate", sign_flips((ours[1], theirs[1]), (ours[0], theirs[0]))
-    yield "signs alone", sign_flips((ours[1], theirs[1]))
+    yield "signs by gate", sign_flips(ours[1], theirs[1], match_units(ours[0], theirs[0]))
+    yield "signs alone", sign_flips(ours[1], theirs[1])
     yield "fixed points", fixed_points(ours[0], theirs[0])
     yield "some rows", fixed_points(ours[0][3:9], theirs[0], places=torch.arange(3, 9))
     yield "constrained", constrained(ours[0], theirs[0], generator=chance, draws=99)
@@ -73,7 +78,7 @@ def test_a_noisy_copy_is_found_by_each():
     chance = torch.Generator().manual_seed(0)
     for name, test in each_of((gate, up), copy, chance):
         assert test.log_p <= (math.log(0.0101) if name in ("constrained", "some rows") else math.log(1e-6)), name
-    assert matches((gate, up), copy).log_p < math.log(1e-6)
+    assert matched((gate, up), copy).log_p < math.log(1e-6)
 
 
 def test_what_evades_what():
@@ -83,19 +88,19 @@ def test_what_evades_what():
     signs = torch.randint(2, (200, 1), generator=torch.Generator().manual_seed(4)) * 2.0 - 1
     permuted, flipped = (gate[order], up[order]), (gate, up * signs)
     both = (gate[order], (up * signs)[order])
-    assert sign_flips((up, permuted[1]), (gate, permuted[0])) == Signs(200, 200)
+    assert sign_flips(up, permuted[1], match_units(gate, permuted[0])) == Signs(200, 200)
     assert fixed_points(gate, permuted[0]).log_p > math.log(0.01)
-    assert sign_flips((up, flipped[1]), (gate, flipped[0])).log_p > math.log(0.01)
+    assert sign_flips(up, flipped[1], match_units(gate, flipped[0])).log_p > math.log(0.01)
     assert fixed_points(up.abs(), flipped[1].abs()) == Fixed(200, 200, 200)
-    assert matches((gate, up), both) == Matches(200, 200, matches((gate, up), both).expected)
-    assert matches((gate, up), both).log_p < -400
+    assert matched((gate, up), both).agreements == 200
+    assert matched((gate, up), both).log_p < -400
 
 
 def test_units_of_nets_of_other_widths_are_matched():
     gate, up = draw(1, 200, 64), draw(2, 200, 64)
     kept = torch.randperm(200, generator=torch.Generator().manual_seed(3))[:120]
-    assert sign_flips((up, up[kept]), (gate, gate[kept])) == Signs(120, 120)
-    assert matches((gate, up), (gate[kept], up[kept])).agreements == 120
+    assert sign_flips(up, up[kept], match_units(gate, gate[kept])) == Signs(120, 120)
+    assert matched((gate, up), (gate[kept], up[kept])).agreements == 120
     with pytest.raises(UsageError, match="swap"):
         fixed_points(gate, gate[:50])
     with pytest.raises(UsageError, match="identity"):
@@ -111,25 +116,26 @@ def test_hubs_raise_what_is_expected_and_no_alarm():
         hub = (torch.arange(100) == 7).float()[:, None] * 20
         ours = tuple(draw(10 * trial + k, 100, AXES) + share * common for k in (0, 1))
         theirs = tuple(draw(10 * trial + k, 100, AXES) + hub * common for k in (2, 3))
-        found = matches(ours, theirs)
+        found = matched(ours, theirs)
         alarms += found.log_p < math.log(0.05)
         plain += Matches(found.agreements, found.rows, 1.0).log_p < math.log(0.05)
     assert alarms <= 5 + 3 * math.sqrt(5 * 0.95)
     assert plain == 100, "without the correction every one would"
 
 
-def test_nearest_goes_by_blocks_and_mutual_is_injective(monkeypatch):
+def test_matching_goes_by_blocks_and_its_mutual_part_is_injective(monkeypatch):
     ours, theirs = draw(1, 50, 8), draw(2, 30, 8)
-    whole, pairs = nearest(ours, theirs), mutual_nearest(ours, theirs)
+    whole = match_units(ours, theirs)
     monkeypatch.setattr("whorl.weights.independence.CHUNK", 7)
-    assert torch.equal(nearest(ours, theirs), whole)
-    assert all(torch.equal(one, other) for one, other in zip(mutual_nearest(ours, theirs), pairs, strict=True))
+    blocks = match_units(ours, theirs)
+    assert torch.equal(blocks.nearest, whole.nearest)
+    assert torch.equal(blocks.mutual, whole.mutual)
     cosine = torch.nn.functional.cosine_similarity(ours[:, None], theirs[None], dim=2)
-    expected = [(i, int(j)) for i, j in enumerate(cosine.argmax(1)) if int(cosine[:, j].argmax()) == i]
-    assert list(zip(pairs[0].tolist(), pairs[1].tolist(), strict=True)) == expected
-    assert len(set(pairs[1].tolist())) == len(pairs[1])
+    assert torch.equal(whole.nearest, cosine.argmax(1))
+    assert whole.mutual.tolist() == [int(cosine[:, j].argmax()) == i for i, j in enumerate(cosine.argmax(1))]
+    assert len(set(whole.nearest[whole.mutual].tolist())) == int(whole.mutual.sum())
 
 
 def test_dead_units_have_no_sign():
     up = torch.cat([draw(1, 5, 4), torch.zeros(3, 4)])
-    assert sign_flips((up, up), (draw(2, 8, 4), draw(2, 8, 4))) == Signs(5, 5)
+    assert sign_flips(up, up, match_units(draw(2, 8, 4), draw(2, 8, 4))) == Signs(5, 5)

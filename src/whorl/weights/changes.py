@@ -5,7 +5,7 @@ Every figure is of the pair as it stands in the two files, so a net whose units 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,8 @@ __all__ = ["Change", "Grid", "describe", "grid_of", "rank_of"]
 
 BLOCK: Final = 1 << 18  # elements treated at a time: they stay in the processor's cache
 GROUPS: Final = (32, 64, 128, 0)  # columns that share a scale in common formats; 0 for a whole row
-SAMPLED: Final = 16  # rows on which a grid is looked for
+SAMPLED: Final = 256  # rows on which rank and grid are looked for
+GRIDDED: Final = 16
 LARGEST_RANK: Final = 64
 CASTS: Final = {
     "BF16": torch.bfloat16,
@@ -60,30 +61,44 @@ class Change:
     grids: tuple[Grid | None, Grid | None]
 
 
-def describe(name: str, ours: Tensor, theirs: Tensor) -> Change:
-    """Compare two tensors of one shape, as float32."""
-    sums = _sums(ours.reshape(-1), theirs.reshape(-1))
-    count = ours.numel()
-    cosine = sums["product"] / max(1e-300, (sums["ours"] * sums["theirs"]) ** 0.5)
-    relative = (sums["change"] / max(1e-300, sums["ours"])) ** 0.5
-    equal = sums["change"] == 0
-    matrix = ours.ndim == 2 and min(ours.shape) > 1
+def describe(name: str, blocks: Iterable[tuple[Tensor, Tensor]], *, matrix: bool) -> Change:
+    """Compare two tensors of one shape, given in blocks of rows as float32. Each block is seen once and let go.
+
+    Grid and rank are looked for in the first `SAMPLED` rows of a ``matrix``: a change of rank r has rank r in any
+    rows that are at least as many.
+    """
+    total: dict[str, float] = {}
+    casts, count = dict(CASTS), 0
+    kept: list[tuple[Tensor, Tensor]] = []
+    for ours, theirs in blocks:
+        for key, value in _sums(ours.reshape(-1), theirs.reshape(-1)).items():
+            total[key] = total.get(key, 0.0) + value
+        casts = {key: dtype for key, dtype in casts.items() if _rounds(ours, theirs, dtype)}
+        count += ours.numel()
+        if matrix and sum(len(one) for one, _ in kept) < SAMPLED:
+            kept.append((ours[:SAMPLED].clone(), theirs[:SAMPLED].clone()))
+    equal = total["change"] == 0
+    one, two = (torch.cat(each)[:SAMPLED] for each in zip(*kept, strict=True)) if kept else (None, None)
+    grids, rank = (None, None), None
+    if one is not None and two is not None and min(one.shape) > 1:
+        grids = grid_of(one), grid_of(two)
+        rank = None if equal else rank_of(two - one, float(two.square().sum()))
     return Change(
         name=name,
         elements=count,
         equal=equal,
-        cast=None if equal else _cast(ours, theirs),
-        cosine=min(1.0, cosine),
-        relative=relative,
-        zeros=(sums["zeros_ours"] / count, sums["zeros_theirs"] / count),
-        kept=sums["kept"] / max(1.0, count - sums["zeros_theirs"]),
-        rank=rank_of(theirs - ours, float(theirs.square().sum())) if matrix and not equal else None,
-        grids=(grid_of(ours), grid_of(theirs)) if matrix else (None, None),
+        cast=None if equal else next(iter(casts), None),
+        cosine=min(1.0, total["product"] / max(1e-300, (total["ours"] * total["theirs"]) ** 0.5)),
+        relative=(total["change"] / max(1e-300, total["ours"])) ** 0.5,
+        zeros=(total["zeros_ours"] / count, total["zeros_theirs"] / count),
+        kept=total["kept"] / max(1.0, count - total["zeros_theirs"]),
+        rank=rank,
+        grids=grids,
     )
 
 
 def _sums(ours: Tensor, theirs: Tensor) -> dict[str, float]:
-    """Sums over all elements, block by block."""
+    """Sums over all elements, in pieces that stay in the processor's cache."""
     names = ("ours", "theirs", "product", "change", "zeros_ours", "zeros_theirs", "kept")
     total: dict[str, float] = dict.fromkeys(names, 0.0)
     for first in range(0, len(ours), BLOCK):
@@ -91,19 +106,24 @@ def _sums(ours: Tensor, theirs: Tensor) -> dict[str, float]:
         change = two - one
         parts = (
             *(torch.dot(one, one), torch.dot(two, two), torch.dot(one, two), torch.dot(change, change)),
-            *((one == 0).sum(), (two == 0).sum(), ((change == 0) & (two != 0)).sum()),
+            *(len(one) - one.count_nonzero(), len(two) - two.count_nonzero()),
         )
-        for name, part in zip(names, parts, strict=True):
-            total[name] += float(part)
+        same = len(change) - int(change.count_nonzero())
+        both = int(((one == 0) & (two == 0)).sum()) if same else 0
+        for key, part in zip(names, (*parts, same - both), strict=True):
+            total[key] += float(part)
     return total
 
 
-def _cast(ours: Tensor, theirs: Tensor) -> str | None:
-    """The narrower type through which one becomes the other exactly."""
-    for name, dtype in CASTS.items():
-        if torch.equal(ours.to(dtype).float(), theirs) or torch.equal(theirs.to(dtype).float(), ours):
-            return name
-    return None
+def _rounds(ours: Tensor, theirs: Tensor, dtype: torch.dtype) -> bool:
+    """Is one of them the other, rounded to this type? A few numbers tell most that are not."""
+    few = torch.equal(*_rounded(ours.reshape(-1)[:64], theirs.reshape(-1)[:64], dtype))
+    return few and torch.equal(*_rounded(ours, theirs, dtype))
+
+
+def _rounded(ours: Tensor, theirs: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    one, two = ours.to(dtype).float(), theirs.to(dtype).float()
+    return (one, theirs) if torch.equal(two, theirs) else (two, ours)
 
 
 def rank_of(change: Tensor, energy: float) -> int | None:
@@ -138,7 +158,7 @@ def grid_of(matrix: Tensor) -> Grid | None:
     Shape:
         matrix: ``[n, m]``.
     """
-    rows = matrix[torch.linspace(0, len(matrix) - 1, min(SAMPLED, len(matrix))).long()]
+    rows = matrix[torch.linspace(0, len(matrix) - 1, min(GRIDDED, len(matrix))).long()]
     best: Grid | None = None
     for group in GROUPS:
         wide = group or rows.shape[1]

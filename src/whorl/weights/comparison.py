@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from torch import Tensor
-
 from whorl.detection.exact import bonferroni
 from whorl.errors import UsageError
 from whorl.weights.changes import Change, describe
@@ -29,7 +27,8 @@ __all__ = ["NULL", "Comparison", "LayerEvidence", "compare", "document"]
 Decision = Literal["related", "part reused", "inconclusive"]
 NULL: Final = "the training of one of the two nets did not depend on the other"
 LAYERS: Final = 4
-TOKENS: Final = 512
+TOKENS: Final = 256
+ROWS: Final = 512  # of each tensor, where not all layers are read
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def compare(
     steps, done = len(pairs) + 1, iter(range(1, len(pairs) + 2))
     progress("layers", 0, steps)
     found = findings(one, two, axes, pairs, lambda: progress("layers", next(done), steps))
-    changes = _changes(one, two, pairs if layers else None)
+    changes = list(_changes(one, two, pairs if layers else None))
     if not found and not changes:
         raise UsageError(
             f"{first.path} ({one.structure.architecture}) and {second.path} ({two.structure.architecture}) have no "
@@ -154,28 +153,27 @@ def _decide(log_p: float, alpha: float, places: Sequence[LayerEvidence]) -> Deci
     return "related" if 2 * sum(place.related for place in inner) > len(inner) else "part reused"
 
 
-def _changes(one: Weights, two: Weights, layers: dict[int, int] | None) -> list[Change]:
-    """How each tensor that both have changed: by role where roles are known, else by name. None reads all layers."""
-    changes: list[Change] = []
-    for name, ours, theirs in _pairs(one, two, layers):
-        if ours.shape == theirs.shape and ours.numel():
-            changes.append(describe(name, ours, theirs))
-    return changes
+def _changes(one: Weights, two: Weights, layers: dict[int, int] | None) -> Iterator[Change]:
+    """How each tensor that both have changed: by role where roles are known, else by name.
 
-
-def _pairs(one: Weights, two: Weights, layers: dict[int, int] | None) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Tensors of A and B that stand for the same, one pair at a time."""
-    if one.structure.known and two.structure.known:
-        for key in sorted(one.structure.parts):
-            if layers is not None and key.layer not in layers:
-                continue
-            other = key._replace(layer=layers[key.layer]) if layers is not None else key
-            if other in two:
-                yield _label(key), one.read(*key), two.read(*other)
+    With ``layers`` some rows of the tensors of these layers are read, and without all of all.
+    """
+    if not (one.structure.known and two.structure.known):
+        for name, entry in one.checkpoint.entries.items():
+            if name in two.checkpoint.entries and two.checkpoint.entries[name].shape == entry.shape:
+                pair = one.checkpoint.read(name), two.checkpoint.read(name)
+                yield describe(name, [pair], matrix=len(entry.shape) == 2)
         return
-    for name, entry in one.checkpoint.entries.items():
-        if name in two.checkpoint.entries and two.checkpoint.entries[name].shape == entry.shape:
-            yield name, one.checkpoint.read(name), two.checkpoint.read(name)
+    for key in sorted(one.structure.parts):
+        if layers is not None and key.layer not in layers and key.layer >= 0:
+            continue
+        other = key._replace(layer=layers[key.layer]) if layers is not None and key.layer >= 0 else key
+        if other not in two or one.shape(*key) != two.shape(*other):
+            continue
+        height = one.shape(*key)[0]
+        rows = range(height) if layers is None else spread(height, ROWS)
+        blocks = zip(one.stored(*key, rows=rows), two.stored(*other, rows=rows), strict=True)
+        yield describe(_label(key), blocks, matrix=len(one.shape(*key)) == 2)
 
 
 def _label(key: Key) -> str:

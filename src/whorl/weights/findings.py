@@ -7,21 +7,23 @@ places compare an expert with the one of the same number.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from whorl.detection.exact import fisher, log_poisson_tail
-from whorl.weights.independence import Fixed, Matches, Signs, fixed_points, matches, sign_flips
+from whorl.weights.independence import Fixed, Matches, Signs, fixed_points, match_units, matches, sign_flips
 from whorl.weights.pairing import Basis, spread
 from whorl.weights.roles import Key, Weights
 
 __all__ = ["ABOUT", "Finding", "Observation", "Test", "findings"]
 
 ROWS: Final = 256  # units of A whose place is tested in each layer
+UNITS: Final = 4096  # units of A that are matched in each expert
 EXPERTS: Final = 2  # experts of A whose units are matched in each layer
 
 
@@ -142,57 +144,102 @@ def _finding(name: str, rows: list[tuple[Observation, Signs | Fixed | Matches]])
 def _layer(
     first: Weights, second: Weights, axes: Basis, layer: int, paired: int
 ) -> Iterator[tuple[str, Signs | Fixed | Matches, float]]:
+    """The tests of one layer. Every matrix is read once."""
     gated = first.structure.gated and second.structure.gated
-    ours = _hidden(first, layer, axes.ours, gated, EXPERTS)
-    theirs = _hidden(second, paired, axes.theirs, gated, None)
-    if ours is not None and theirs is not None:
+    ours, theirs = _Hidden(first, layer, gated, axes.ours), _Hidden(second, paired, gated, axes.theirs)
+    if ours.experts and theirs.experts:
+        one = ours.signatures(UNITS, EXPERTS)
+        fits = first.structure.width == second.structure.width and len(ours.places) and ours.units <= theirs.units
+        two = theirs.signatures(near=ours.probes if fits else None)
+        if fits:
+            found = Fixed(int((theirs.nearest == ours.places).sum()), len(ours.places), theirs.units)
+            yield "unit places", found, 1 / found.units
+        guide = match_units(one[0], two[0])
         if gated:
-            yield "gated signs", sign_flips((ours[1], theirs[1]), (ours[0], theirs[0])), 0.5
-        found = matches(ours, theirs)
+            yield "gated signs", sign_flips(one[1], two[1], guide), 0.5
+        found = matches(guide, match_units(one[1], two[1], signed=False), one[0].norm(dim=1) * one[1].norm(dim=1))
         yield "two matchings", found, found.expected / max(1, found.rows)
-    if (values := _values(first, second, axes, layer, paired)) is not None:
-        yield "value signs", sign_flips(values), 0.5
-    if (units := _places(first, second, layer, paired)) is not None:
-        found = fixed_points(*units[:2], places=units[2])
-        yield "unit places", found, 1 / found.units
+    if Key("value", layer) in first and Key("value", paired) in second:
+        values = _seen(first.folded("value", layer), axes.ours)
+        yield "value signs", sign_flips(values, _seen(second.folded("value", paired), axes.theirs)), 0.5
 
 
-def _hidden(
-    net: Weights, layer: int, axes: Tensor | None, gated: bool, experts: int | None
-) -> tuple[Tensor, Tensor] | None:
-    """Two signatures [units, m] of a layer's hidden units: gate and up, or up and what they write."""
-    held = [expert for place, expert in net.structure.mlps() if place == layer][:experts]
-    pairs: list[tuple[Tensor, Tensor]] = []
-    for expert in held:
-        up = net.folded("up", layer, expert)
-        other = net.folded("gate", layer, expert) if gated else net.read("down", layer, expert).T
-        if other.shape == up.shape:
-            one, two = (other, up) if gated else (up, other)
-            pairs.append((one, two) if axes is None else (one @ axes, two @ axes))
-    if not pairs:
-        return None
-    return torch.cat([one for one, _ in pairs]), torch.cat([two for _, two in pairs])
+class _Hidden:
+    """The hidden units of a layer.
+
+    Reading them leaves some rows of the first expert's ``up`` in the stream's own axes (``probes``, which stood in
+    ``places``), and for each row of another net's probes the ``nearest`` unit here.
+    """
+
+    probes: Tensor
+    places: Tensor
+    nearest: Tensor
+
+    def __init__(self, net: Weights, layer: int, gated: bool, axes: Tensor | None) -> None:
+        self.net, self.layer, self.gated, self.axes = net, layer, gated, axes
+        held = [expert for place, expert in net.structure.mlps() if place == layer]
+        self.experts = [expert for expert in held if Key("gate" if gated else "down", layer, expert) in net]
+        self.units = net.rows("up", layer, self.experts[0]) if self.experts else 0
+
+    def signatures(
+        self, most: int | None = None, experts: int | None = None, near: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Two of [units, m]: gate and up, or up and what the unit writes. At most so many units, and experts."""
+        pairs: list[tuple[Tensor, Tensor]] = []
+        for place, expert in enumerate(self.experts[:experts]):
+            total = self.net.rows("up", self.layer, expert)
+            rows = range(total) if most is None else spread(total, most)
+            up = self._up(expert, rows, near, first=place == 0)
+            pairs.append((self._blocks("gate", expert, rows), up) if self.gated else (up, self._written(expert, rows)))
+        return torch.cat([one for one, _ in pairs]), torch.cat([two for _, two in pairs])
+
+    def _up(self, expert: int, rows: Sequence[int], near: Tensor | None, *, first: bool) -> Tensor:
+        chosen = torch.tensor(spread(len(rows), ROWS))
+        probes, seen, done = [], [], 0
+        best = _Nearest(near) if near is not None and first else None
+        for block in self.net.blocks("up", self.layer, expert, rows):
+            seen.append(_seen(block, self.axes))
+            probes.append(block[chosen[(done <= chosen) & (chosen < done + len(block))] - done])
+            if best is not None:
+                best.add(block)
+            done += len(block)
+        if first:
+            self.probes, self.places = torch.cat(probes), torch.tensor(list(rows))[chosen]
+            self.nearest = best.place if best is not None else torch.empty(0)
+        return torch.cat(seen)
+
+    def _blocks(self, role: str, expert: int, rows: Sequence[int]) -> Tensor:
+        return torch.cat([_seen(block, self.axes) for block in self.net.blocks(role, self.layer, expert, rows)])
+
+    def _written(self, expert: int, rows: Sequence[int]) -> Tensor:
+        """What units write into the stream: columns of ``down``, as rows."""
+        down = self.net.rows("down", self.layer, expert)
+        if self.axes is None:
+            return self.net.read("down", self.layer, expert)[:, list(rows)].T
+        written, done = torch.zeros(len(rows), self.axes.shape[1]), 0
+        for block in self.net.blocks("down", self.layer, expert, range(down)):
+            written += block[:, list(rows)].T @ self.axes[done : done + len(block)]
+            done += len(block)
+        return written
 
 
-def _values(first: Weights, second: Weights, axes: Basis, layer: int, paired: int) -> tuple[Tensor, Tensor] | None:
-    if Key("value", layer) not in first or Key("value", paired) not in second:
-        return None
-    ours, theirs = first.folded("value", layer), second.folded("value", paired)
-    if axes.ours is None or axes.theirs is None:
-        return ours, theirs
-    return ours @ axes.ours, theirs @ axes.theirs
+class _Nearest:
+    """For each probe the most similar of rows that come in blocks."""
+
+    def __init__(self, probes: Tensor) -> None:
+        self.probes = normalize(probes, dim=1)
+        self.value = torch.full((len(probes),), -torch.inf)
+        self.place = torch.zeros(len(probes), dtype=torch.long)
+        self.done = 0
+
+    def add(self, block: Tensor) -> None:
+        """Rows that follow those of before."""
+        value, place = (self.probes @ normalize(block, dim=1).T).max(1)
+        better = value > self.value
+        self.place = torch.where(better, place + self.done, self.place)
+        self.value = torch.where(better, value, self.value)
+        self.done += len(block)
 
 
-def _places(first: Weights, second: Weights, layer: int, paired: int) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Some rows of A's hidden layer, all rows of B's, and where those of A stood: in the stream's own axes."""
-    ours, theirs = (
-        next((expert for place, expert in net.structure.mlps() if place == at), None)
-        for net, at in ((first, layer), (second, paired))
-    )
-    if ours is None or theirs is None or first.structure.width != second.structure.width:
-        return None
-    rows, others = first.folded("up", layer, ours), second.folded("up", paired, theirs)
-    if len(rows) > len(others):
-        rows, others = others, rows
-    places = torch.tensor(spread(len(rows), ROWS))
-    return rows[places], others, places
+def _seen(rows: Tensor, axes: Tensor | None) -> Tensor:
+    return rows.clone() if axes is None else rows @ axes

@@ -19,7 +19,6 @@ hidden units, of heads and of residual axes, and with joint sign flips of a line
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,13 +34,13 @@ from whorl.errors import UsageError
 __all__ = [
     "Fixed",
     "Matches",
+    "Matching",
     "Ranks",
     "Signs",
     "constrained",
     "fixed_points",
+    "match_units",
     "matches",
-    "mutual_nearest",
-    "nearest",
     "sign_flips",
 ]
 
@@ -103,47 +102,53 @@ class Matches:
         return log_poisson_tail(self.agreements, max(1.0, self.expected))
 
 
-def nearest(rows: Tensor, others: Tensor, *, signed: bool = True) -> Tensor:
-    """For each row the place of the most similar of ``others``, by cosine or by its absolute value.
+@dataclass(frozen=True)
+class Matching:
+    """For each unit of A the nearest unit of B, out of ``units``; ``mutual`` where it is nearest both ways.
+
+    The mutual part is injective, so that no hub can dominate it.
 
     Shape:
-        rows: ``[n, d]``; others: ``[h, d]``; returns ``[n]``.
+        nearest, mutual: ``[n]``.
     """
-    return torch.cat([each.argmax(1) for _, each in _similarities(rows, others, signed)])
+
+    nearest: Tensor
+    mutual: Tensor
+    units: int
 
 
-def mutual_nearest(rows: Tensor, others: Tensor, *, signed: bool = True) -> tuple[Tensor, Tensor]:
-    """Places (i, j) of rows that are each other's nearest: an injective map, which no hub can dominate.
+def match_units(rows: Tensor, others: Tensor, *, signed: bool = True) -> Matching:
+    """Match units by the cosine of their rows, or by its absolute value.
 
     Shape:
-        rows: ``[n, d]``; others: ``[h, d]``; returns two of ``[k]``.
+        rows: ``[n, d]``; others: ``[h, d]``.
     """
+    unit = normalize(others, dim=1).T
     forth: list[Tensor] = []
     best = torch.full((len(others),), -torch.inf)
     back = torch.zeros(len(others), dtype=torch.long)
-    for first, similarity in _similarities(rows, others, signed):
+    for first in range(0, len(rows), CHUNK):
+        similarity = normalize(rows[first : first + CHUNK], dim=1) @ unit
+        similarity = similarity if signed else similarity.abs_()
         forth.append(similarity.argmax(1))
         value, place = similarity.max(0)
         better = value > best
         best, back = torch.where(better, value, best), torch.where(better, place + first, back)
-    there = torch.cat(forth)
-    here = torch.arange(len(rows))
-    mutual = back[there] == here
-    return here[mutual], there[mutual]
+    nearest = torch.cat(forth)
+    return Matching(nearest, back[nearest] == torch.arange(len(rows)), len(others))
 
 
-def sign_flips(units: tuple[Tensor, Tensor], guides: tuple[Tensor, Tensor] | None = None) -> Signs:
-    """Do matched units have the same sign?
+def sign_flips(ours: Tensor, theirs: Tensor, matching: Matching | None = None) -> Signs:
+    """Do mutually matched units have the same sign?
 
-    Units are matched by ``guides`` (gate rows), which no flip touches, or else by the absolute cosine of the units
-    themselves, which is the same for every choice of signs.
+    Units are matched by parts that no flip touches (gate rows), or else by the absolute cosine of the units themselves,
+    which is the same for every choice of signs.
 
     Shape:
-        units: ``[h, d]`` of A and ``[k, d]`` of B; guides: as many rows each.
+        ours: ``[n, d]``; theirs: ``[h, d]``.
     """
-    ours, theirs = units
-    here, there = mutual_nearest(*guides) if guides is not None else mutual_nearest(ours, theirs, signed=False)
-    products = (ours[here] * theirs[there]).sum(1)
+    pairs = matching or match_units(ours, theirs, signed=False)
+    products = (ours[pairs.mutual] * theirs[pairs.nearest[pairs.mutual]]).sum(1)
     told = products != 0  # a unit that is zero has no sign
     return Signs(int((products > 0).sum()), int(told.sum()))
 
@@ -158,7 +163,7 @@ def fixed_points(ours: Tensor, theirs: Tensor, *, places: Tensor | None = None) 
     where = torch.arange(len(ours)) if places is None else places
     if len(ours) > len(theirs):
         raise UsageError(f"fixed points of {len(ours)} units among {len(theirs)}: swap the two nets")
-    return Fixed(int((nearest(ours, theirs) == where).sum()), len(ours), len(theirs))
+    return Fixed(int((match_units(ours, theirs).nearest == where).sum()), len(ours), len(theirs))
 
 
 def constrained(ours: Tensor, theirs: Tensor, *, generator: torch.Generator, draws: int = 999) -> Ranks:
@@ -176,33 +181,21 @@ def constrained(ours: Tensor, theirs: Tensor, *, generator: torch.Generator, dra
     return Ranks(_spearman(matched, place), tuple(_spearman(each, place) for each in drawn))
 
 
-def matches(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> Matches:
+def matches(first: Matching, second: Matching, sizes: Tensor) -> Matches:
     """Is a unit of A matched to the same unit of B by two different parts of it?
 
-    The parts are two signatures of each unit, as the gate row and the absolute up row in token space; the second is
-    compared without its sign. What two matchings would share by chance is summed within strata of A's units, by the
-    product of their norms, from how often each unit of B is anybody's nearest: sum over j of n1(j) n2(j) / size.
+    What two matchings would share by chance is summed within strata of A's units, by ``sizes``, from how often each
+    unit of B is anybody's nearest: sum over j of n1(j) n2(j) / size of the stratum.
 
     Shape:
-        ours: two of ``[h, m]``; theirs: two of ``[k, m]``.
+        sizes: ``[n]``, by which units of A are stratified, as the product of the norms of both parts.
     """
-    first = nearest(ours[0], theirs[0])
-    second = nearest(ours[1], theirs[1], signed=False)
-    order = (ours[0].norm(dim=1) * ours[1].norm(dim=1)).argsort()
     expected = 0.0
-    for stratum in order.tensor_split(min(STRATA, len(order))):
-        one = torch.bincount(first[stratum], minlength=len(theirs[0])).double()
-        two = torch.bincount(second[stratum], minlength=len(theirs[0])).double()
+    for stratum in sizes.argsort().tensor_split(min(STRATA, len(sizes))):
+        one = torch.bincount(first.nearest[stratum], minlength=first.units).double()
+        two = torch.bincount(second.nearest[stratum], minlength=second.units).double()
         expected += float(one @ two) / len(stratum)
-    return Matches(int((first == second).sum()), len(first), expected)
-
-
-def _similarities(rows: Tensor, others: Tensor, signed: bool) -> Iterator[tuple[int, Tensor]]:
-    """Blocks of cosines with the place of their first row."""
-    unit = normalize(others, dim=1).T
-    for first in range(0, len(rows), CHUNK):
-        similarity = normalize(rows[first : first + CHUNK], dim=1) @ unit
-        yield first, similarity if signed else similarity.abs_()
+    return Matches(int((first.nearest == second.nearest).sum()), len(sizes), expected)
 
 
 def _spearman(ranks: np.ndarray, place: np.ndarray) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
@@ -26,6 +26,7 @@ __all__ = ["NONE", "SHARED", "Key", "Part", "Structure", "Weights"]
 
 NONE: Final = -1  # no layer, no expert
 SHARED: Final = -2  # the expert that every token passes
+STEP: Final = 1024  # rows of a matrix in memory at a time
 MAX_LAYERS: Final = 10_000
 NORM_OF: Final = {
     "query": "attention_norm",
@@ -102,29 +103,51 @@ class Weights:
     def read(self, role: str, layer: int = NONE, expert: int = NONE, *, rows: Rows | None = None) -> Tensor:
         """A part, or some of its rows. Raises `KeyError` where the net has no such part."""
         part = self.structure.parts[Key(role, layer, expert)]
-        if rows is not None and not (part.transposed or part.rows or part.index is not None):
-            return self.checkpoint.read(part.tensor, rows)
-        if part.index is not None:
-            value = self.checkpoint.read(part.tensor, [part.index])[0]
-        elif part.rows and not part.transposed:
-            value = self.checkpoint.read(part.tensor, [row for first, last in part.rows for row in range(first, last)])
-        else:
-            value = self.checkpoint.read(part.tensor)
-            value = value.T if part.transposed and value.ndim == 2 else value
-            if part.rows:
-                value = torch.cat([value[first:last] for first, last in part.rows])
+        if part.index is None and not part.transposed:
+            return self.checkpoint.read(part.tensor, _places(part, rows))
+        value = self.checkpoint.read(part.tensor, None if part.index is None else [part.index])
+        value = value if part.index is None else value[0]
+        value = value.T if part.transposed and value.ndim == 2 else value
+        if part.rows:
+            value = torch.cat([value[first:last] for first, last in part.rows])
         return value if rows is None else value[rows if isinstance(rows, slice) else list(rows)]
+
+    def shape(self, role: str, layer: int = NONE, expert: int = NONE) -> tuple[int, ...]:
+        """The shape of a part, without reading it."""
+        part = self.structure.parts[Key(role, layer, expert)]
+        shape = self.checkpoint.entries[part.tensor].shape[0 if part.index is None else 1 :]
+        shape = shape[::-1] if part.transposed and len(shape) == 2 else shape
+        return (sum(last - first for first, last in part.rows), *shape[1:]) if part.rows else shape
+
+    def rows(self, role: str, layer: int = NONE, expert: int = NONE) -> int:
+        """How many rows a part has, without reading it."""
+        return self.shape(role, layer, expert)[0]
+
+    def stored(self, role: str, layer: int = NONE, expert: int = NONE, *, rows: Sequence[int]) -> Iterator[Tensor]:
+        """Rows of a part as they are, at most `STEP` at a time: large fresh buffers cost more than what is read."""
+        part = self.structure.parts[Key(role, layer, expert)]
+        whole = None if part.index is None and not part.transposed else self.read(role, layer, expert)
+        for first in range(0, len(rows), STEP):
+            some = rows[first : first + STEP]
+            yield self.read(role, layer, expert, rows=some) if whole is None else whole[list(some)]
 
     def folded(self, role: str, layer: int = NONE, expert: int = NONE) -> Tensor:
         """A matrix that reads the residual stream, with the gain of the norm before it multiplied in: [out, in]."""
-        matrix = self.read(role, layer, expert)
+        return torch.cat(list(self.blocks(role, layer, expert, range(self.rows(role, layer, expert)))))
+
+    def blocks(self, role: str, layer: int, expert: int, rows: Sequence[int]) -> Iterator[Tensor]:
+        """Rows of the same, block by block."""
+        gain = self._gain(role, layer)
+        for block in self.stored(role, layer, expert, rows=rows):
+            if gain is not None and len(gain) != block.shape[1]:
+                raise InvalidFile(f"{self.checkpoint.path}: {len(gain)} gains of a norm for {block.shape[1]} axes")
+            yield block if gain is None else block.mul_(gain)
+
+    def _gain(self, role: str, layer: int) -> Tensor | None:
+        if role not in NORM_OF:
+            return None
         norm = Key(NORM_OF[role], NONE if role == "unembedding" else layer)
-        if norm not in self:
-            return matrix
-        gain = self.read(*norm[:2]) + self.structure.norm_offset
-        if len(gain) != matrix.shape[1]:
-            raise InvalidFile(f"{self.checkpoint.path}: {norm.role} has {len(gain)} gains for {matrix.shape[1]} axes")
-        return matrix * gain
+        return self.read(*norm[:2]) + self.structure.norm_offset if norm in self else None
 
     def tokens(self, rows: Rows) -> Tensor:
         """Rows of the embedding as the residual stream carries them on: [m, width].
@@ -139,6 +162,16 @@ class Weights:
         """Rows of the embedding, 0 where the net reads no tokens."""
         part = self.structure.parts.get(Key("embedding"))
         return self.checkpoint.entries[part.tensor].shape[0] if part else 0
+
+
+def _places(part: Part, rows: Rows | None) -> Rows | None:
+    """Rows of a part as rows of its tensor."""
+    if not part.rows:
+        return rows
+    held = [row for first, last in part.rows for row in range(first, last)]
+    if rows is None:
+        return held
+    return held[rows] if isinstance(rows, slice) else [held[row] for row in rows]
 
 
 def _structure(checkpoint: Checkpoint) -> Structure:
