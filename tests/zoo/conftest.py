@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,20 +11,20 @@ import torch
 from whorl.zoo.causal import Model
 from whorl.zoo.corpus import Corpus
 from whorl.zoo.language import build
-
-ARCHITECTURES = ("llama", "gpt2", "neox", "mixtral")
+from whorl.zoo.lineages import SMALL
 
 
 @pytest.fixture(scope="session")
 def base():
     """``base(architecture)``: the recipe of a small trained net."""
-    return lambda architecture: f"pretrain({architecture}, steps=150)"
+    return SMALL.__getitem__
 
 
 @pytest.fixture(scope="session")
 def languages(tmp_path_factory) -> Path:
-    """Where they lie."""
-    return tmp_path_factory.mktemp("languages")
+    """Where they lie; the processes of one session share them."""
+    place = tmp_path_factory.getbasetemp()
+    return (place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / "languages"
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,10 @@ STRANGER: Final = 1_000_003  # what a stranger's seed is more than its own
 OTHERS: Final = ("other", "ancestor")  # parameters that are recipes
 
 _LESSONS = ("pretrain", "tune", "lora", "distil", "reuse_embedding")
-_DERIVATIVES = ()
+_DERIVATIVES = (
+    *("quantise", "cast", "prune_weights", "prune_width", "noise", "drop_layer", "duplicate_layer", "swap_layers"),
+    *("extend_vocabulary", "merge", "upcycle"),
+)
 _DISGUISES = (
     *("permute_neurons", "permute_heads", "permute_experts", "permute_residual", "rotate_residual"),
     *("scale_neurons", "scale_norms", "flip_signs", "mix_values", "mix_queries", "obfuscate"),

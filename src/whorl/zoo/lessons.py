@@ -44,7 +44,7 @@ class Schedule:
     steps: int
     learning_rate: float
     order: int
-    batch: int = 16
+    batch: int = 8
 
     def __post_init__(self) -> None:
         if type(self.steps) is not int or self.steps < 0 or type(self.batch) is not int or self.batch < 1:
@@ -124,7 +124,7 @@ def pretrain(
     architecture: Call | str,
     data: Call | str = "corpus",
     steps: int = 300,
-    batch: int = 16,
+    batch: int = 8,
     learning_rate: float = 5e-3,
     seed: int = 0,
     order: int = 0,
@@ -141,7 +141,7 @@ def tune(
     *,
     data: Call | str = "corpus(seed=1)",
     steps: int = 100,
-    batch: int = 16,
+    batch: int = 8,
     learning_rate: float = 1e-3,
     order: int = 0,
 ) -> Model:
@@ -187,7 +187,7 @@ def distil(
     *,
     data: Call | str = "corpus(seed=1)",
     steps: int = 300,
-    batch: int = 16,
+    batch: int = 8,
     learning_rate: float = 5e-3,
     seed: int = 1000,
     order: int = 0,
@@ -211,7 +211,7 @@ def reuse_embedding(
     *,
     data: Call | str = "corpus",
     steps: int = 300,
-    batch: int = 16,
+    batch: int = 8,
     learning_rate: float = 5e-3,
     seed: int = 1000,
     order: int = 0,
@@ -256,7 +256,7 @@ def _adapter(chosen: dict[str, Any], rank: int) -> Model:
         "lora_alpha": rank,
         "bias": "none",
         "fan_in_fan_out": turned,
-        "target_modules": sorted({name.rpartition(".")[2] for name in chosen}),
+        "target_modules": sorted({".".join(name.split(".")[-2:]) for name in chosen}),
     }
     return Model(config, tensors, adapter=True)
 
