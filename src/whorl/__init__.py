@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from whorl.schemes import SCHEMES
     from whorl.storage import read_fingerprint, write_fingerprint
     from whorl.types import Access, Combination, Fingerprint, Verdict
+    from whorl.weights.comparison import compare
 
 __all__ = [
     "NETS",
@@ -30,6 +31,7 @@ __all__ = [
     "Fingerprint",
     "Verdict",
     "calibrate",
+    "compare",
     "extract",
     "open_oracle",
     "read_fingerprint",
@@ -46,6 +48,7 @@ _FACE = {
     "Fingerprint": "whorl.types:Fingerprint",
     "Verdict": "whorl.types:Verdict",
     "calibrate": "whorl.ownership:calibrate",
+    "compare": "whorl.weights.comparison:compare",
     "SOURCES": "whorl.data:SOURCES",
     "extract": "whorl.ownership:extract",
     "NETS": "whorl.nets:NETS",

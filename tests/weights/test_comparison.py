@@ -111,14 +111,30 @@ def test_a_low_rank_update_is_told_with_its_rank(saved, tmp_path):
     assert "partly untouched" in told
 
 
-def test_unknown_names_are_compared_by_name_and_said_to_be_unknown(tmp_path):
-    chance = torch.Generator().manual_seed(0)
-    for name in "ab":
-        save_file({"x": torch.randn(40, 30, generator=chance)}, tmp_path / f"{name}.safetensors")
-    found = compared(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+def plain(path, seed, base=None, noise=0.0):
+    """A convolutional net of no known family, or a noisy copy of one."""
+    chance = torch.Generator().manual_seed(seed)
+    shapes = {"first.weight": (24, 3, 3, 3), "second.weight": (32, 24, 3, 3), "dense.weight": (40, 32 * 4)}
+    shapes |= {"classes.weight": (10, 40), "first.bias": (24,)}
+    tensors = {name: torch.randn(shape, generator=chance) for name, shape in shapes.items()}
+    if base is not None:
+        tensors = {name: value + noise * tensors[name] for name, value in load_file(base).items()}
+    save_file(tensors, path)
+    return path
+
+
+def test_nets_of_no_known_family_are_compared_by_name_and_shape(tmp_path):
+    a, stranger = (plain(tmp_path / f"{seed}.safetensors", seed) for seed in (0, 1))
+    copy = plain(tmp_path / "copy.safetensors", 2, base=a, noise=0.5)
+    found = compared(a, copy)
     assert found.architectures == ("unknown", "unknown")
-    assert found.decision == "inconclusive"
+    assert found.decision == "related"
+    assert found.log_p < math.log(1e-6)
+    assert [place.name for place in found.layers] == ["first.weight", "second.weight"]
     assert any("no known architecture" in each for each in found.caveats)
+    other = compared(a, stranger)
+    assert other.decision == "inconclusive"
+    assert not other.operations
 
 
 def test_the_document_is_json_and_keeps_what_a_float_cannot(saved):

@@ -96,7 +96,7 @@ def _tests(tests: list[dict[str, Any]]) -> Table:
 
 
 def _place(each: dict[str, Any]) -> str:
-    name = "embedding" if each["layer"] < 0 else str(each["layer"])
+    name = each["name"] or ("embedding" if each["layer"] < 0 else str(each["layer"]))
     other = "" if each["paired"] == each["layer"] else f"→{each['paired']}"
     return f"{name}{other} {'[red]●[/]' if each['related'] else '○'}"
 

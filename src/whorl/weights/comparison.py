@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from whorl.detection.exact import bonferroni
@@ -19,8 +20,10 @@ from whorl.weights.changes import Change, describe
 from whorl.weights.checkpoint import Checkpoint
 from whorl.weights.findings import ABOUT, Finding, findings
 from whorl.weights.history import Direction, Operation, direction, operations
+from whorl.weights.opening import open_checkpoint
 from whorl.weights.pairing import basis, pair_layers, spread
 from whorl.weights.roles import Key, Weights
+from whorl.weights.unnamed import unnamed_findings
 
 __all__ = ["NULL", "Comparison", "LayerEvidence", "compare", "document"]
 
@@ -39,6 +42,7 @@ class LayerEvidence:
     paired: int
     log_p: float
     related: bool
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,15 +69,15 @@ class Comparison:
 
 
 def compare(
-    first: Checkpoint,
-    second: Checkpoint,
+    first: Checkpoint | str | Path,
+    second: Checkpoint | str | Path,
     *,
     alpha: float = 0.01,
     layers: int = LAYERS,
     tokens: int = TOKENS,
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Comparison:
-    """Compare two checkpoints.
+    """Compare two checkpoints, or files and folders of them.
 
     Parameters:
         alpha: the error rate asked for.
@@ -86,6 +90,7 @@ def compare(
     """
     if not 0 < alpha < 1 or tokens < 2 or layers < 0:
         raise UsageError("alpha lies between 0 and 1, tokens are at least 2, and layers not below 0 (0 for all)")
+    first, second = (each if isinstance(each, Checkpoint) else open_checkpoint(Path(each)) for each in (first, second))
     started, before = time.perf_counter(), first.bytes_read + second.bytes_read
     one, two = Weights(first), Weights(second)
     known = one.structure.known and two.structure.known
@@ -96,6 +101,8 @@ def compare(
     steps, done = len(pairs) + 1, iter(range(1, len(pairs) + 2))
     progress("layers", 0, steps)
     found = findings(one, two, axes, pairs, lambda: progress("layers", next(done), steps))
+    if not known:
+        found = unnamed_findings(first, second, lambda: None)
     changes = list(_changes(one, two, pairs if layers else None))
     if not found and not changes:
         raise UsageError(
@@ -108,7 +115,7 @@ def compare(
     exact = bonferroni([each.log_p for each in found if each.exact] or [0.0])
     by_layer = _by_layer(found, alpha)
     decision = _decide(log_p, alpha, by_layer)
-    related = decision != "inconclusive" or not found
+    related = decision != "inconclusive" or same
     told = operations(one.structure, two.structure, changes, found) if related else []
     return Comparison(
         decision=decision,
@@ -134,14 +141,14 @@ def _refuted(log_p: float, alpha: float) -> bool:
 
 def _by_layer(found: Sequence[Finding], alpha: float) -> tuple[LayerEvidence, ...]:
     """Where the evidence lies: each place on its own, at alpha over the number of places."""
-    places: dict[tuple[int, int], list[float]] = {}
+    places: dict[tuple[int, int, str], list[float]] = {}
     for finding in found:
         for seen in finding.observations:
-            places.setdefault((seen.layer, seen.paired), []).append(seen.log_p)
+            places.setdefault((seen.layer, seen.paired, seen.name), []).append(seen.log_p)
     logs = {place: bonferroni(values) for place, values in places.items()}
     return tuple(
-        LayerEvidence(layer, paired, log_p, _refuted(log_p, alpha / len(logs)))
-        for (layer, paired), log_p in sorted(logs.items())
+        LayerEvidence(layer, paired, log_p, _refuted(log_p, alpha / len(logs)), name)
+        for (layer, paired, name), log_p in sorted(logs.items())
     )
 
 
@@ -226,8 +233,8 @@ def document(comparison: Comparison) -> dict[str, Any]:
             for each in comparison.findings
         ],
         "layers": [
-            {"layer": each.layer, "paired": each.paired, "related": each.related, **_p_value(each.log_p)}
-            for each in comparison.layers
+            {"layer": at.layer, "paired": at.paired, "name": at.name, "related": at.related, **_p_value(at.log_p)}
+            for at in comparison.layers
         ],
         "operations": [asdict(each) for each in comparison.operations],
         "direction": comparison.direction,

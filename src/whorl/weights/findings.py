@@ -63,6 +63,12 @@ ABOUT: Final = {
         "permuting or rotating the residual stream; a new embedding",
         exact=True,
     ),
+    "unit ranks": Test(
+        f"{ALONE}; then the best one-to-one matching of hidden units is a uniformly random permutation",
+        "hidden units alike at the start; an optimiser that commutes with permutations",
+        "permuting the hidden units, or those of the layer before",
+        exact=True,
+    ),
     "two matchings": Test(
         f"{ALONE}; then two matchings of units, by different parts, agree no more than hubs make them",
         "an approximation: Poisson, with a mean from strata of norms and the nearest units of each part",
@@ -74,13 +80,17 @@ ABOUT: Final = {
 
 @dataclass(frozen=True)
 class Observation:
-    """What a test saw in one place. ``share`` is from 0 to 1, with ``chance`` what the null leads one to expect."""
+    """What a test saw in one place: a layer of A and the one of B, or a tensor by ``name``.
+
+    ``share`` is from 0 to 1 (a correlation from -1), with ``chance`` what the null leads one to expect.
+    """
 
     layer: int
     paired: int
     share: float
     chance: float
     log_p: float
+    name: str = ""
 
 
 @dataclass(frozen=True)

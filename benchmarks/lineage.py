@@ -1,0 +1,124 @@
+"""Language models with known parents: who is found, by which test, and who is accused falsely.
+
+    python benchmarks/lineage.py --cache CACHE [--large] [-o benchmarks/results/lineage.json]
+
+For each architecture eight bases that differ in their seed alone (same text, same order), every derivative of
+`whorl.zoo.lineages` of the first base, pairs that owe each other nothing, twins (one initialisation, two orders of the
+text), a net that took over the embedding, and nets that were distilled. Models are built once and kept in CACHE.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import kstest
+
+from whorl.bench.result import describe_machine
+from whorl.storage import write_json
+from whorl.weights.comparison import Comparison, compare
+from whorl.weights.opening import open_checkpoint
+from whorl.zoo.cache import default_cache
+from whorl.zoo.language import LanguageRecipe, build, build_all
+from whorl.zoo.lineages import DERIVATIVES, LARGE, PARTIAL, SMALL, UNFINDABLE, bases, derived, independent_pairs, twins
+
+
+def row(found: Comparison) -> dict[str, Any]:
+    return {
+        "decision": found.decision,
+        "exact": found.exact,
+        "log10_p": round(found.log_p / math.log(10), 3),
+        "tests": {each.test: round(each.log_p / math.log(10), 3) for each in found.findings},
+        "related_layers": [place.layer for place in found.layers if place.related],
+        "operations": [each.name for each in found.operations],
+        "direction": found.direction,
+    }
+
+
+class Pairs:
+    """Comparisons of recipes, each model built at most once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.seconds = 0.0
+        self.count = 0
+
+    def __call__(self, one: LanguageRecipe, two: LanguageRecipe) -> dict[str, Any]:
+        """Build both, compare them, and keep the seconds of the comparison alone."""
+        paths = [build(each, self.folder) for each in (one, two)]
+        started = time.perf_counter()
+        told = row(compare(*map(open_checkpoint, paths), layers=0))
+        self.seconds += time.perf_counter() - started
+        self.count += 1
+        return told
+
+
+def measured(first: str, folder: Path, seeds: int) -> dict[str, Any]:
+    nets = bases(first, seeds)
+    groups = {"derived": DERIVATIVES, "partial": PARTIAL, "unfindable": UNFINDABLE}
+    made = {group: derived(nets[0], steps) for group, steps in groups.items()}
+    pairs = independent_pairs(nets)
+    same = twins(first)
+    wanted = [*nets, *same, *(each for group in made.values() for each in group.values())]
+    build_all([*wanted, *(each for pair in pairs for each in pair)], folder)
+    compared = Pairs(folder)
+    document: dict[str, Any] = {
+        group: {name: compared(nets[0], recipe) for name, recipe in recipes.items()} for group, recipes in made.items()
+    }
+    document["twins"] = compared(*same)
+    apart = [compared(*pair) for pair in pairs]
+    logs = [each["log10_p"] for each in apart]
+    document["independent"] = {
+        "pairs": len(apart),
+        "least_log10_p": min(logs),
+        "below_.05": sum(each <= math.log10(0.05) for each in logs),
+        "below_.01": sum(each <= -2 for each in logs),
+        "log10_p": logs,
+        "signs_ks_p": _uniform([each["tests"] for each in apart]),
+    }
+    found = [each["log10_p"] for each in document["derived"].values()]
+    document["summary"] = {
+        "derivatives": len(found),
+        "found_1e-6": sum(each < -6 for each in found),
+        "missed": {name: each["log10_p"] for name, each in document["derived"].items() if each["log10_p"] >= -6},
+        "seconds_each": compared.seconds / compared.count,
+    }
+    return document
+
+
+def _uniform(tests: list[dict[str, float]]) -> dict[str, float]:
+    """Kolmogorov-Smirnov against uniform p-values of the tests that are nearly continuous."""
+    return {
+        name: float(
+            kstest([10 ** each[name] for each in tests if name in each], "uniform", alternative="greater").pvalue
+        )
+        for name in ("gated signs", "value signs")
+        if any(name in each for each in tests)
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, default=default_cache())
+    parser.add_argument("--large", action="store_true", help="the larger nets instead of those of the tests")
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--only", nargs="*", help="architectures, all by default")
+    parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/results/lineage.json"))
+    options = parser.parse_args()
+    tier = LARGE if options.large else SMALL
+    document: dict[str, Any] = {
+        "machine": describe_machine("cpu").model_dump(),
+        "tier": "large" if options.large else "small",
+    }
+    document["seeds"] = options.seeds
+    for name in options.only or tier:
+        document[name] = measured(tier[name], options.cache / "language", options.seeds)
+        print(name, document[name]["summary"], document[name]["independent"]["least_log10_p"], flush=True)
+        write_json(options.output, document)
+
+
+if __name__ == "__main__":
+    main()
