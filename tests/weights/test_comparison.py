@@ -130,7 +130,7 @@ def test_nets_of_no_known_family_are_compared_by_name_and_shape(tmp_path):
     assert found.architectures == ("unknown", "unknown")
     assert found.decision == "related"
     assert found.log_p < math.log(1e-6)
-    assert [place.name for place in found.layers] == ["first.weight", "second.weight"]
+    assert [place.name for place in found.layers] == ["dense.weight", "first.weight", "second.weight"]
     assert any("no known architecture" in each for each in found.caveats)
     other = compared(a, stranger)
     assert other.decision == "inconclusive"

@@ -29,7 +29,7 @@ DRAWS: Final = 9999
 
 def hidden_rows(first: Checkpoint, second: Checkpoint) -> list[str]:
     """Tensors of both, of one shape, whose rows are units that another tensor reads."""
-    read = {entry.shape[1] for entry in first.entries.values() if len(entry.shape) >= 2}
+    shapes = [entry.shape for entry in first.entries.values() if len(entry.shape) >= 2]
     return [
         name
         for name, entry in first.entries.items()
@@ -37,9 +37,14 @@ def hidden_rows(first: Checkpoint, second: Checkpoint) -> list[str]:
         and entry.shape[0] >= LEAST
         and name in second.entries
         and second.entries[name].shape == entry.shape
-        # A dense layer after a convolution reads each of its channels at several places.
-        and any(inputs % entry.shape[0] == 0 for inputs in read)
+        and any(_reads(shape, entry.shape) for shape in shapes)
     ]
+
+
+def _reads(reader: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether a tensor may read the rows of another; a dense layer reads a convolution's channels at several places."""
+    flattened = len(shape) > 2 and len(reader) == 2 and reader[1] % shape[0] == 0
+    return reader[1] == shape[0] or flattened
 
 
 def unnamed_findings(first: Checkpoint, second: Checkpoint, progress: Callable[[], None]) -> list[Finding]:
