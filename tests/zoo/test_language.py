@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -136,10 +135,13 @@ def test_a_reused_embedding_is_all_that_is_reused(made):
     assert not any("proj" in name for name in shared)
 
 
-def test_text_of_more_tokens_than_a_model_knows_is_refused(tmp_path):
+def test_text_of_more_tokens_or_places_than_a_model_knows_is_refused(tmp_path):
     with pytest.raises(UsageError, match="256 tokens"):
         build(f"{SHORT.format('')} -> tune(corpus(vocabulary=300, lines=64), steps=1)", tmp_path)
-    assert not list(Path(tmp_path).glob(".*.tmp"))
+    short = "pretrain(gpt2(width=16, layers=1, hidden=16), corpus(lines=64, length=8), steps=1)"
+    with pytest.raises(UsageError, match="8 places"):
+        build(f"{short} -> tune(corpus(lines=64), steps=1)", tmp_path)
+    assert not list(tmp_path.glob(".*.tmp"))
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch):

@@ -152,7 +152,7 @@ def _build_one(text: str, folder: str) -> None:
     settings = {key: value for key, value in last.kwargs if key not in OTHERS} | supplied
     if recipe.parent is not None:
         settings["model"] = Model.read(place / recipe.parent.digest)
-        _check_vocabulary(settings["model"], settings)
+        _check_text(settings["model"], settings)
     model = STEPS[last.name](**settings)
     temporary = place / f".{os.getpid()}-{threading.get_ident()}-{recipe.digest}.tmp"
     try:
@@ -166,12 +166,16 @@ def _build_one(text: str, folder: str) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_vocabulary(model: Model, settings: Mapping[str, Any]) -> None:
-    known = model.config.get("vocab_size")
-    if "data" in settings and isinstance(known, int):
-        corpus = CORPORA.make(str(settings["data"]))
-        if corpus.vocabulary > known:
-            raise UsageError(f"a model of {known} tokens can't read {settings['data']}: it has {corpus.vocabulary}")
+def _check_text(model: Model, settings: Mapping[str, Any]) -> None:
+    """Text of tokens or places that the model has no rows for would fail in the middle of training."""
+    if "data" not in settings:
+        return
+    corpus = CORPORA.make(str(settings["data"]))
+    limits = {"tokens": ("vocab_size", corpus.vocabulary), "places": ("n_positions", corpus.length)}
+    for what, (word, needed) in limits.items():
+        known = model.config.get(word)
+        if isinstance(known, int) and needed > known:
+            raise UsageError(f"a model of {known} {what} can't read text of {needed}: {settings['data']}")
 
 
 def _bind(step: Call, first: Call | None) -> Call:
