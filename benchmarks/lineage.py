@@ -34,7 +34,9 @@ def row(found: Comparison) -> dict[str, Any]:
         "tests": {each.test: round(each.log_p / math.log(10), 3) for each in found.findings},
         "related_layers": [place.layer for place in found.layers if place.related],
         "operations": [each.name for each in found.operations],
+        "relation": found.relation,
         "direction": found.direction,
+        "branch": None if found.branch is None else round(found.branch, 3),
     }
 
 
@@ -61,14 +63,14 @@ def measured(first: str, folder: Path, seeds: int) -> dict[str, Any]:
     groups = {"derived": DERIVATIVES, "partial": PARTIAL, "unfindable": UNFINDABLE}
     made = {group: derived(nets[0], steps) for group, steps in groups.items()}
     pairs = independent_pairs(nets)
-    same = twins(first)
+    same = [net for seed in range(seeds) for net in twins(first, seed=seed)]
     wanted = [*nets, *same, *(each for group in made.values() for each in group.values())]
     build_all([*wanted, *(each for pair in pairs for each in pair)], folder)
     compared = Pairs(folder)
     document: dict[str, Any] = {
         group: {name: compared(nets[0], recipe) for name, recipe in recipes.items()} for group, recipes in made.items()
     }
-    document["twins"] = compared(*same)
+    document["twins"] = {str(seed): compared(*twins(first, seed=seed)) for seed in range(seeds)}
     apart = [compared(*pair) for pair in pairs]
     logs = [each["log10_p"] for each in apart]
     document["independent"] = {
@@ -84,6 +86,12 @@ def measured(first: str, folder: Path, seeds: int) -> dict[str, Any]:
         "derivatives": len(found),
         "found_1e-6": sum(each < -6 for each in found),
         "missed": {name: each["log10_p"] for name, each in document["derived"].items() if each["log10_p"] >= -6},
+        "descent": sum(each["relation"] == "descent" for each in document["derived"].values()),
+        "B first, wrongly": [name for name, each in document["derived"].items() if each["direction"] == "B first"],
+        "twins called descent": sum(each["relation"] == "descent" for each in document["twins"].values()),
+        "twins called common ancestor": sum(
+            each["relation"] == "common ancestor" for each in document["twins"].values()
+        ),
         "seconds_each": compared.seconds / compared.count,
     }
     return document

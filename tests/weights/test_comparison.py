@@ -81,8 +81,8 @@ def test_an_embedding_alone_is_a_part(saved, tmp_path):
     ("change", "operation", "direction"),
     [
         (lambda name, value: value, "identical", "undetermined"),
-        (lambda name, value: value.bfloat16(), "cast", "undetermined"),
-        (noise(0.05), "tuned", "undetermined"),
+        (lambda name, value: value.bfloat16(), "cast", "A first"),
+        (noise(0.05), "tuned", "A first"),
         (lambda name, value: value * (value.abs() > value.abs().median()), "pruned", "A first"),
         (lambda name, value: torch.round(value / value.abs().max() * 7) / 7, "quantised", "A first"),
     ],
@@ -94,6 +94,18 @@ def test_what_happened_is_told(saved, tmp_path, change, operation, direction):
     assert found.direction == direction
     back = compared(tmp_path / "b", saved("llama"))
     assert back.direction == {"A first": "B first"}.get(direction, direction)
+
+
+def test_two_that_left_one_net_have_a_common_ancestor(saved, tmp_path):
+    """Shared initialisation is related, and neither made from the other; a net and its ancestor are."""
+    one, two = (changed(saved("llama"), tmp_path / name, noise(0.5, seed)) for seed, name in enumerate(("one", "two")))
+    found = compared(one, two)
+    assert (found.decision, found.relation, found.direction) == ("related", "common ancestor", "undetermined")
+    assert found.branch == pytest.approx(0.5, abs=0.05)
+    down = compared(saved("llama"), two)
+    assert (down.relation, down.direction) == ("descent", "A first")
+    assert down.branch == pytest.approx(0, abs=0.05)
+    assert compared(two, saved("llama")).direction == "B first"
 
 
 def test_a_low_rank_update_is_told_with_its_rank(saved, tmp_path):

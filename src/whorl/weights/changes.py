@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import torch
 from torch import Tensor
@@ -44,21 +44,24 @@ class Grid:
 class Change:
     """What a tensor of A became in B.
 
-    ``cast`` is a type through which A becomes B exactly; ``relative`` is |B - A| / |A|; ``zeros`` are shares of exact
-    zeros in A and B, and ``kept`` the share of B's other numbers that are A's, unchanged; ``rank`` is that of B - A
-    where it is small; ``grids`` are those of A and of B.
+    ``cast`` is a type through which one becomes the other exactly, and ``narrowed`` the net that is of this type and
+    the other not; ``relative`` is |B - A| / |A|; ``zeros`` are shares of exact zeros in A and B, and ``kept`` the share
+    of B's other numbers that are A's, unchanged; ``rank`` is that of B - A where it is small; ``grids`` are those of A
+    and of B; ``branch`` is <A - B, A> / |A - B|^2, None where they are equal.
     """
 
     name: str
     elements: int
     equal: bool
     cast: str | None
+    narrowed: Literal["A", "B"] | None
     cosine: float
     relative: float
     zeros: tuple[float, float]
     kept: float
     rank: int | None
     grids: tuple[Grid | None, Grid | None]
+    branch: float | None
 
 
 def describe(name: str, blocks: Iterable[tuple[Tensor, Tensor]], *, matrix: bool) -> Change:
@@ -69,11 +72,15 @@ def describe(name: str, blocks: Iterable[tuple[Tensor, Tensor]], *, matrix: bool
     """
     total: dict[str, float] = {}
     casts, count = dict(CASTS), 0
+    narrow = {(key, side): True for key in CASTS for side in "AB"}
     kept: list[tuple[Tensor, Tensor]] = []
     for ours, theirs in blocks:
         for key, value in _sums(ours.reshape(-1), theirs.reshape(-1)).items():
             total[key] = total.get(key, 0.0) + value
         casts = {key: dtype for key, dtype in casts.items() if _rounds(ours, theirs, dtype)}
+        for key, dtype in casts.items():
+            for side, value in (("A", ours), ("B", theirs)):
+                narrow[key, side] = narrow[key, side] and torch.equal(value.to(dtype).float(), value)
         count += ours.numel()
         if matrix and sum(len(one) for one, _ in kept) < SAMPLED:
             kept.append((ours[:SAMPLED].clone(), theirs[:SAMPLED].clone()))
@@ -83,17 +90,21 @@ def describe(name: str, blocks: Iterable[tuple[Tensor, Tensor]], *, matrix: bool
     if one is not None and two is not None and min(one.shape) > 1:
         grids = grid_of(one), grid_of(two)
         rank = None if equal else rank_of(two - one, float(two.square().sum()))
+    cast = None if equal else next(iter(casts), None)
+    sides = [side for side in "AB" if cast and narrow[cast, side]]
     return Change(
         name=name,
         elements=count,
         equal=equal,
-        cast=None if equal else next(iter(casts), None),
+        cast=cast,
+        narrowed=None if len(sides) != 1 else "A" if sides == ["A"] else "B",
         cosine=min(1.0, total["product"] / max(1e-300, (total["ours"] * total["theirs"]) ** 0.5)),
         relative=(total["change"] / max(1e-300, total["ours"])) ** 0.5,
         zeros=(total["zeros_ours"] / count, total["zeros_theirs"] / count),
         kept=total["kept"] / max(1.0, count - total["zeros_theirs"]),
         rank=rank,
         grids=grids,
+        branch=None if equal else (total["ours"] - total["product"]) / total["change"],
     )
 
 
@@ -153,7 +164,7 @@ def rank_of(change: Tensor, energy: float) -> int | None:
 def grid_of(matrix: Tensor) -> Grid | None:
     """The coarsest grid that some rows lie on, in the longest runs that have it.
 
-    A run is on a grid where it holds at most half as many values as it could.
+    A run is on a grid where it holds at most half as many values as numbers other than zero.
 
     Shape:
         matrix: ``[n, m]``.
@@ -165,10 +176,13 @@ def grid_of(matrix: Tensor) -> Grid | None:
         if wide > rows.shape[1] or wide < 32 or rows.shape[1] % wide:
             continue
         runs = rows.reshape(-1, wide).sort(1).values
-        different = 1 + (runs.diff(dim=1) != 0).sum(1)
-        levels = int(different.max())
-        found = Grid(levels, 0 if wide == rows.shape[1] else wide)
-        if 1 < levels <= min(256, wide // 2) and (best is None or found.bits <= best.bits):
+        different = 1 + ((runs.diff(dim=1) != 0) & (runs[:, 1:] != 0)).sum(1)
+        numbers = (runs != 0).sum(1)
+        told = numbers >= 2  # zeros are what pruning leaves, and no sign of a grid
+        if not told.any() or bool((2 * different > numbers)[told].any()):
+            continue
+        found = Grid(int(different[told].max()), 0 if wide == rows.shape[1] else wide)
+        if 1 < found.levels <= 256 and (best is None or found.bits <= best.bits):
             best = found
     return best
 

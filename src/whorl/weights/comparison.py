@@ -19,7 +19,16 @@ from whorl.errors import UsageError
 from whorl.weights.changes import Change, describe
 from whorl.weights.checkpoint import Checkpoint
 from whorl.weights.findings import ABOUT, Finding, findings
-from whorl.weights.history import Direction, Operation, direction, operations
+from whorl.weights.history import (
+    DISGUISES,
+    Direction,
+    Operation,
+    Relation,
+    branch_point,
+    direction,
+    operations,
+    relation,
+)
 from whorl.weights.opening import open_checkpoint
 from whorl.weights.pairing import basis, pair_layers, spread
 from whorl.weights.roles import Key, Weights
@@ -60,7 +69,9 @@ class Comparison:
     layers: tuple[LayerEvidence, ...]
     changes: tuple[Change, ...]
     operations: tuple[Operation, ...]
+    relation: Relation
     direction: Direction
+    branch: float | None
     axes: str
     architectures: tuple[str, str]
     bytes_read: int
@@ -117,6 +128,9 @@ def compare(
     decision = _decide(log_p, alpha, by_layer)
     related = decision != "inconclusive" or same
     told = operations(one.structure, two.structure, changes, found) if related else []
+    disguised = any(each.name in DISGUISES for each in told)
+    branch = None if disguised or not told else branch_point(changes)
+    first_of = direction(told, branch)
     return Comparison(
         decision=decision,
         log_p=log_p,
@@ -126,7 +140,9 @@ def compare(
         layers=by_layer,
         changes=tuple(changes),
         operations=tuple(told),
-        direction="undetermined" if same else direction(told),
+        relation=relation(first_of, branch) if told else "undetermined",
+        direction=first_of,
+        branch=branch,
         axes=axes.how if axes else "none",
         architectures=(one.structure.architecture, two.structure.architecture),
         bytes_read=first.bytes_read + second.bytes_read - before,
@@ -237,7 +253,9 @@ def document(comparison: Comparison) -> dict[str, Any]:
             for at in comparison.layers
         ],
         "operations": [asdict(each) for each in comparison.operations],
+        "relation": comparison.relation,
         "direction": comparison.direction,
+        "branch": comparison.branch,
         "changes": [asdict(each) for each in comparison.changes],
         "architectures": comparison.architectures,
         "axes": comparison.axes,

@@ -15,9 +15,14 @@ from whorl.weights.changes import Change, weighted
 from whorl.weights.findings import Finding
 from whorl.weights.roles import Structure
 
-__all__ = ["Direction", "Operation", "direction", "operations"]
+__all__ = ["DISGUISES", "Direction", "Operation", "Relation", "branch_point", "direction", "operations", "relation"]
 
 Direction = Literal["A first", "B first", "undetermined"]
+Relation = Literal["descent", "common ancestor", "undetermined"]
+DISGUISES: Final = ("signs flipped", "reordered units", "reordered axes")
+HIDDEN: Final = ("gate", "up", "down")
+LEAST: Final = 1024  # elements of a tensor that counts where roles are unknown
+AT_END, AT_MIDDLE = 0.25, 0.15  # how far a branch point may be from where it is expected; measured in docs/lineage.md
 MOST: Final = 0.9  # of a net's numbers must show an operation
 FIRST: Final[tuple[Direction, Direction]] = ("B first", "A first")  # where A, or B, has lost something
 
@@ -36,15 +41,43 @@ def operations(
 ) -> list[Operation]:
     """Everything that can be told, the plan of the nets first."""
     told = [*_plans(ours, theirs), *_symmetries(found)]
-    disguised = any(each.name.startswith("reordered") or each.name == "signs flipped" for each in told)
+    disguised = any(each.name in DISGUISES for each in told)
     matrices = [change for change in changes if change.elements > 1 and not disguised]
     return told + (_tensors(matrices) if matrices else [])
 
 
-def direction(told: Sequence[Operation]) -> Direction:
-    """Who came first, where all that say so agree."""
+def direction(told: Sequence[Operation], branch: float | None) -> Direction:
+    """Who came first: what was lost or added says so; where nothing does, the branch point (`branch_point`)."""
     sides: set[Direction] = {each.first for each in told if each.first != "undetermined"}
-    return sides.pop() if len(sides) == 1 else "undetermined"
+    if sides:
+        return sides.pop() if len(sides) == 1 else "undetermined"
+    if branch is None:
+        return "undetermined"
+    return "A first" if abs(branch) <= AT_END else "B first" if abs(branch - 1) <= AT_END else "undetermined"
+
+
+def relation(first: Direction, branch: float | None) -> Relation:
+    """Descent where one came first, a common ancestor where both left it about as far."""
+    if first != "undetermined":
+        return "descent"
+    return "common ancestor" if branch is not None and abs(branch - 0.5) <= AT_MIDDLE else "undetermined"
+
+
+def branch_point(changes: Sequence[Change]) -> float | None:
+    """Where on the way from A to B their common ancestor lies: 0 at A, 1 at B, in between on neither.
+
+    Let A = C + a and B = C + b, with an ancestor C and what each has learned since. Where a, b and C are orthogonal, as
+    they nearly are in many dimensions, <A - B, A> / |A - B|^2 = |a|^2 / (|a|^2 + |b|^2). Two nets of one initialisation
+    have 1/2, a fine-tuned net and its base 0. An estimate, not a test: weight decay moves it from 0 upwards, growing
+    weights downwards, and pruning, which leaves out what is B's own, to 1 (`direction` asks operations first). It is
+    taken over hidden layers, which decay moves least; None where nothing there changed.
+    """
+    hidden = [each for each in changes if each.branch is not None and each.name.rpartition(" ")[2] in HIDDEN]
+    chosen = hidden or [each for each in changes if each.branch is not None and each.elements > LEAST]
+    weights = [each.relative**2 * each.elements for each in chosen]
+    if not sum(weights):
+        return None
+    return sum(each.branch * weight for each, weight in zip(chosen, weights, strict=True) if each.branch) / sum(weights)
 
 
 def _plans(ours: Structure, theirs: Structure) -> list[Operation]:
@@ -88,11 +121,13 @@ def _tensors(changes: Sequence[Change]) -> list[Operation]:
         return [Operation("identical", "every tensor that was read is equal")]
     casts = {change.cast for change in changes if change.cast}
     if share(lambda change: change.equal or change.cast) == 1:
-        return [Operation("cast", f"equal after rounding to {', '.join(sorted(casts))}")]
+        narrowed = {change.narrowed for change in changes if change.narrowed}
+        first = FIRST["AB".index(narrowed.pop())] if len(narrowed) == 1 else "undetermined"
+        return [Operation("cast", f"equal after rounding to {', '.join(sorted(casts))}", first)]
     told: list[Operation] = []
     moved = [change for change in changes if not change.equal]
     for side in (1, 0):
-        told += [*_grid(moved, side), *_zeros(changes, side)]
+        told += _grid(moved, side) or _zeros(changes, side)
     ranks = [change.rank for change in moved if change.rank is not None]
     if ranks and sum(change.elements for change in moved if change.rank is None) < 0.1 * total:
         told.append(Operation("low-rank update", f"the change has rank {min(ranks)} to {max(ranks)}"))
