@@ -17,9 +17,14 @@ __all__ = ["compare"]
 
 COLOURS = {"related": "bold red", "part reused": "bold red", "inconclusive": "bold yellow"}
 WORDS = {
-    "related": "RELATED: one descends from the other, or both from a common ancestor",
-    "part reused": "PART REUSED: some layers go back to the other net, most of those read do not",
-    "inconclusive": "INCONCLUSIVE: nothing speaks against independent training",
+    "related": "one descends from the other, or both from a common ancestor",
+    "part reused": "some layers go back to the other net, most of those read do not",
+    "inconclusive": "nothing speaks against independent training",
+}
+RELATIONS = {
+    ("descent", "A first"): "B was made from A",
+    ("descent", "B first"): "A was made from B",
+    ("common ancestor", "undetermined"): "neither was made from the other: both left a common ancestor",
 }
 
 
@@ -68,9 +73,8 @@ def compare(
 
 def _show(told: dict[str, Any], quiet: bool) -> None:
     decision = told["decision"]
-    head, _, rest = WORDS[decision].partition(":")
     kind = "exact" if told["exact"] else "not exact: rests on an approximation"
-    out.print(f"[{COLOURS[decision]}]{head}[/]{rest}", highlight=False)
+    out.print(f"[{COLOURS[decision]}]{decision.upper()}[/]  {WORDS[decision]}", highlight=False)
     out.print(f"p-value {_p(told)} ({kind}), alpha {told['alpha']:g}; {told['axes']}", highlight=False)
     if told["tests"]:
         out.print(_tests(told["tests"]), highlight=False)
@@ -79,7 +83,9 @@ def _show(told: dict[str, Any], quiet: bool) -> None:
     for each in told["operations"]:
         out.print(f"{each['name']}: {escape(each['told'])}", highlight=False)
     if told["operations"]:
-        out.print(f"direction: {told['direction']}", highlight=False)
+        words = RELATIONS.get((told["relation"], told["direction"]), "who came first cannot be told")
+        point = "" if told["branch"] is None else f" (branch point {told['branch']:.2f}; 0 is A, 1 is B)"
+        out.print(f"estimate, without an error rate: {words}{point}", highlight=False)
     out.print(f"{told['bytes_read'] / 1e6:,.1f} MB read in {told['seconds']:.1f} s", highlight=False)
     if not quiet:
         for caveat in told["caveats"]:

@@ -1,0 +1,94 @@
+"""``whorl compare`` as it is typed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from whorl.cli.app import app
+
+
+def save(folder, seed=0, base=None):
+    """A Llama-like checkpoint without its library: random numbers, or a noisy copy of another."""
+    chance = torch.Generator().manual_seed(seed)
+    shapes = {"model.embed_tokens.weight": (64, 32), "model.norm.weight": (32,), "lm_head.weight": (64, 32)}
+    for layer in range(2):
+        at = f"model.layers.{layer}"
+        shapes |= {f"{at}.mlp.{name}_proj.weight": (96, 32) for name in ("gate", "up")}
+        shapes |= {f"{at}.mlp.down_proj.weight": (32, 96)}
+        shapes |= {f"{at}.self_attn.{name}_proj.weight": (32, 32) for name in "qkvo"}
+    tensors = {name: torch.randn(shape, generator=chance) for name, shape in shapes.items()}
+    if base is not None:
+        held = load_file(base / "model.safetensors")
+        tensors = {name: held[name] + 0.2 * value for name, value in tensors.items()}
+    folder.mkdir()
+    save_file(tensors, folder / "model.safetensors")
+    config = {"model_type": "llama", "num_attention_heads": 4, "num_key_value_heads": 4}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def nets(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("nets")
+    ours = save(folder / "ours")
+    save(folder / "copy", 1, base=ours)
+    save(folder / "other", 2)
+    return folder
+
+
+def typed(*words):
+    return CliRunner().invoke(app, ["compare", *map(str, words)])
+
+
+def test_a_copy_is_told_in_plain_words(nets):
+    told = typed(nets / "ours", nets / "copy")
+    assert told.exit_code == 0, told.stderr
+    for words in ("RELATED", "exact", "gated signs", "unit places", "B was made from A", "MB read"):
+        assert words in told.stdout
+    assert "evaded by" in told.stderr
+
+
+def test_a_stranger_is_not_accused(nets):
+    told = typed(nets / "ours", nets / "other", "--quiet")
+    assert "INCONCLUSIVE" in told.stdout
+    assert "made from" not in told.stdout
+    assert not told.stderr
+
+
+def test_json_is_one_document_and_exit_codes_follow(nets):
+    told = typed(nets / "ours", nets / "copy", "--json", "--fail-on", "related")
+    assert told.exit_code == 3
+    document = json.loads(told.stdout)
+    keys = {"decision", "null_hypothesis", "p_value", "tests", "layers", "operations", "direction", "bytes_read"}
+    assert keys | {"seconds", "caveats", "relation"} <= document.keys()
+    assert document["decision"] == "related"
+    assert typed(nets / "ours", nets / "other", "--fail-on", "inconclusive").exit_code == 4
+    assert typed(nets / "ours", nets / "other", "--fail-on", "related").exit_code == 0
+
+
+def test_all_layers_reads_more(nets):
+    one, every = (
+        json.loads(typed(nets / "ours", nets / "copy", "--json", *options).stdout)
+        for options in (("--layers", "1"), ("--all-layers",))
+    )
+    assert one["bytes_read"] < every["bytes_read"]
+    assert (len(one["layers"]), len(every["layers"])) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "says", "code"),
+    [(None, "no such", 2), (b"", "", 7), (b"\xff" * 100, "safetensors", 7), ((1 << 40).to_bytes(8, "little"), "", 7)],
+)
+def test_what_cannot_be_read_is_one_line(nets, tmp_path, content, says, code):
+    path = tmp_path / "bad.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    told = typed(nets / "ours", path)
+    assert told.exit_code == code
+    assert says in told.stderr
+    assert "Traceback" not in told.stderr
