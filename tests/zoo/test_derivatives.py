@@ -185,3 +185,11 @@ def test_what_can_not_be_merged_is_refused(made, base):
 def test_settings_without_meaning_are_refused(made, base, step):
     with pytest.raises(UsageError):
         step(made(base("llama")))
+
+
+def test_a_net_whose_embedding_was_untied_merges_with_one_that_is_tied(made):
+    """Rotation unties GPT-2's; the stranger's unembedding is its embedding."""
+    first = "pretrain(gpt2, steps=1)"
+    merged = made(f"{first} -> rotate_residual -> merge(stranger, 1/4)")
+    assert "lm_head.weight" in merged.tensors
+    assert not merged.config["tie_word_embeddings"]

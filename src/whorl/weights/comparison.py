@@ -143,7 +143,7 @@ def compare(
         relation=relation(first_of, branch) if told else "undetermined",
         direction=first_of,
         branch=branch,
-        axes=axes.how if axes else "none",
+        axes=axes.how if axes else "tensors by name and shape",
         architectures=(one.structure.architecture, two.structure.architecture),
         bytes_read=first.bytes_read + second.bytes_read - before,
         seconds=time.perf_counter() - started,

@@ -155,8 +155,11 @@ def merge(
     assert isinstance(other, Model)
     assert isinstance(ancestor, Model)
     generator, w, kept = torch.Generator().manual_seed(seed), float(weight), float(density)
-    ours, theirs = Roles(model), Roles(other)
-    base = Roles(ancestor if method in ("ties", "dare") else model).tensors
+    ours, theirs, start = Roles(model), Roles(other), Roles(ancestor if method in ("ties", "dare") else model)
+    if any(Key("unembedding") in net.plan.parts for net in (ours, theirs, start)):
+        for net in (ours, theirs, start):
+            net.untie()  # where one has been untied, all are merged as if they were
+    base = start.tensors
     rules: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
         "linear": lambda a, b, _: torch.lerp(a, b, w),
         "slerp": lambda a, b, _: _slerp(a, b, w),
