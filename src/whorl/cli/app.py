@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from whorl.cli import bench, calibrate, compare, demo, doctor, explain, extract, listing, report, verify, zoo
+from whorl.cli import bench, calibrate, compare, demo, doctor, explain, extract, lineage, listing, report, verify, zoo
 from whorl.cli.console import INTERRUPTED, end_workers_on_interrupt, workers_ended
 
 __all__ = ["app", "main"]
@@ -31,6 +31,7 @@ app.command("extract")(extract.extract)
 app.command("calibrate")(calibrate.calibrate)
 app.command("verify")(verify.verify)
 app.command("compare")(compare.compare)
+app.command("lineage")(lineage.lineage)
 app.command("explain")(explain.explain)
 app.command("schemes")(listing.schemes)
 app.command("removals")(listing.removals)

@@ -1,0 +1,121 @@
+"""The checkpoints of a folder: each that can be read, once, with its copies; and each that cannot, with the reason."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from whorl.errors import UsageError, WhorlError
+from whorl.storage import one_line
+from whorl.weights.adapter import ADAPTER_CONFIG
+from whorl.weights.checkpoint import Checkpoint
+from whorl.weights.opening import SUFFIXES, open_checkpoint
+from whorl.weights.pairing import vocabulary
+from whorl.weights.roles import Weights
+from whorl.weights.safetensors import INDEX
+from whorl.weights.torch_file import TORCH_INDEX
+
+__all__ = ["Member", "find", "gather"]
+
+DEEPEST: Final = 8  # folders in folders
+STEP: Final = 1024  # rows in memory at a time
+WHOLE: Final = (INDEX, TORCH_INDEX, "model.safetensors", "pytorch_model.bin", ADAPTER_CONFIG)
+PIECE: Final = re.compile(r".*-\d{5}-of-\d{5}\.\w+", re.DOTALL)
+NO_WEIGHTS: Final = re.compile(r"(training_args|optimizer|scheduler|rng_state.*|adapter_model)\.\w+")  # trainers' files
+
+
+@dataclass(frozen=True)
+class Member:
+    """One net of a folder.
+
+    ``digest`` is that of its tensors, ``identity`` of all that a comparison depends on; ``copies`` are the other places
+    in the folder that hold equal tensors under equal names.
+    """
+
+    name: str
+    checkpoint: Checkpoint = field(repr=False)
+    digest: str
+    identity: str
+    copies: tuple[str, ...] = ()
+
+
+def find(folder: Path) -> Iterator[Path]:
+    """Files and folders that hold one checkpoint each, in order. Links to folders are followed one step, no further.
+
+    Raises `UsageError` where ``folder`` is none.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder; give one that holds checkpoints, each a file or a folder")
+    yield from _find(folder, 0)
+
+
+def _find(folder: Path, depth: int) -> Iterator[Path]:
+    inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    files = [path for path in inside if path.suffix in SUFFIXES and path.is_file()]
+    files = [path for path in files if not NO_WEIGHTS.fullmatch(path.name)]
+    if any((folder / name).is_file() for name in WHOLE) or (
+        files and all(PIECE.fullmatch(path.name) for path in files)
+    ):
+        yield folder
+    else:
+        yield from files
+    for path in inside:
+        if path.is_dir() and depth < DEEPEST and not folder.is_symlink():
+            yield from _find(path, depth + 1)
+
+
+def gather(
+    folder: Path, progress: Callable[[str, int, int], None] = lambda *_: None
+) -> tuple[list[Member], dict[str, str]]:
+    """Every net under ``folder``, and why others cannot be read, by name (the path below the folder).
+
+    All tensors are read once, for their digest. Of equal ones the shortest name stands for all.
+    """
+    paths = list(find(folder))
+    found: dict[str, list[Member]] = {}
+    skipped: dict[str, str] = {}
+    for done, path in enumerate(paths):
+        progress("checkpoints", done, len(paths))
+        name = path.relative_to(folder).as_posix() if path != folder else path.resolve().name
+        try:
+            member = _member(name, open_checkpoint(path))
+        except (WhorlError, OSError) as error:
+            skipped[name] = one_line(error)
+        else:
+            found.setdefault(member.digest, []).append(member)
+    progress("checkpoints", len(paths), len(paths))
+    return sorted((_joined(equal) for equal in found.values()), key=lambda member: member.name), skipped
+
+
+def _joined(equal: list[Member]) -> Member:
+    first, *rest = sorted(equal, key=lambda member: (len(member.name), member.name))
+    return Member(first.name, first.checkpoint, first.digest, first.identity, tuple(each.name for each in rest))
+
+
+def _member(name: str, checkpoint: Checkpoint) -> Member:
+    digest = _digest(checkpoint)
+    words = vocabulary(checkpoint.path)
+    plan = json.dumps([digest, repr(Weights(checkpoint).structure), words], sort_keys=True)
+    return Member(name, checkpoint, digest, hashlib.sha256(plan.encode()).hexdigest())
+
+
+def _digest(checkpoint: Checkpoint) -> str:
+    """SHA-256 over names, types, shapes and numbers, in blocks of rows; `InvalidFile` for numbers that are not finite.
+
+    The same net in another type or format is no copy: it is compared, and found to be cast.
+    """
+    digest = hashlib.sha256()
+    for name, entry in checkpoint.entries.items():
+        digest.update(json.dumps([name, entry.dtype, entry.shape]).encode() + b"\n")
+        height = entry.shape[0] if entry.shape else 1
+        for first in range(0, height, STEP):
+            rows = slice(first, first + STEP) if entry.shape else None
+            digest.update(checkpoint.read(name, rows).reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,191 @@
+"""The tree of nets whose making is known, and trees grown from relations written down by hand."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from whorl.errors import UsageError
+from whorl.weights.history import Operation
+from whorl.weights.merges import Merge
+from whorl.weights.planting import plant
+from whorl.weights.relations import Kinship, Memory, restore
+from whorl.weights.tree import document, lineage
+
+BASE = "pretrain(llama, steps=250)"
+STRANGER = "pretrain(llama, steps=250, seed=1)"
+MADE = {
+    "base": BASE,
+    "tune": f"{BASE} -> tune",
+    "int4": f"{BASE} -> tune -> quantise(bits=4)",
+    "lora": f"{BASE} -> lora",
+    "other": f"{BASE} -> tune(corpus(seed=2))",
+    "pruned": f"{BASE} -> tune(corpus(seed=2)) -> prune_weights(1/2)",
+    "merged": f'{BASE} -> tune -> merge("base -> tune(corpus(seed=2))")',
+    "permuted": f"{BASE} -> tune -> permute_neurons -> permute_residual",
+    "stranger": STRANGER,
+    "stranger-tune": f"{STRANGER} -> tune",
+}
+TRUE = {
+    *[("base", "tune"), ("base", "lora"), ("base", "other"), ("tune", "int4"), ("other", "pruned")],
+    *[("tune", "merged"), ("other", "merged"), ("tune", "permuted"), ("stranger", "stranger-tune")],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    zoo = pytest.importorskip("whorl.zoo.language")
+    place = tmp_path_factory.mktemp("nets")
+    for name, made in zip(MADE, zoo.build_all(MADE.values(), tmp_path_factory.mktemp("zoo"), workers=1), strict=True):
+        shutil.copytree(made, place / name)
+    shutil.copytree(place / "tune", place / "tune-again")
+    (place / "broken.safetensors").write_bytes((place / "base" / "model.safetensors").read_bytes()[:500])
+    (place / "notes.txt").write_text("no weights")
+    return place
+
+
+@pytest.fixture(scope="module")
+def found(folder):
+    return lineage(folder)
+
+
+def edges(found):
+    return [edge for family in found.families for edge in family.edges]
+
+
+def test_the_true_tree_is_recovered_and_no_told_direction_is_wrong(found):
+    assert {frozenset((edge.parent, edge.child)) for edge in edges(found)} == set(map(frozenset, TRUE))
+    assert {(edge.parent, edge.child) for edge in edges(found) if edge.directed} <= TRUE
+
+
+def test_quantised_pruned_and_merged_nets_are_children_for_sure(found):
+    told = {(edge.parent, edge.child) for edge in edges(found) if edge.directed}
+    assert {("tune", "int4"), ("other", "pruned"), ("tune", "merged"), ("other", "merged")} <= told
+
+
+def test_a_reordered_copy_is_near_and_its_direction_is_not_told(found):
+    (edge,) = [edge for edge in edges(found) if "permuted" in (edge.parent, edge.child)]
+    assert edge.how == "units"
+    assert edge.distance < 0.01
+    assert not edge.directed
+
+
+def test_independent_nets_are_another_family(found):
+    assert [len(family.members) for family in found.families] == [8, 2]
+    assert set(found.families[1].members) == {"stranger", "stranger-tune"}
+    assert found.pairs == 45
+
+
+def test_a_merge_has_both_parents_with_their_shares(found):
+    shares = {edge.parent: edge.share for edge in edges(found) if edge.child == "merged"}
+    assert shares == pytest.approx({"tune": 0.5, "other": 0.5}, abs=1e-3)
+    assert all(edge.share is None for edge in edges(found) if edge.child != "merged")
+
+
+def test_copies_are_put_together_and_what_cannot_be_read_is_named(found):
+    assert {member.name: member.copies for member in found.members if member.copies} == {"tune": ("tune-again",)}
+    assert list(found.skipped) == ["broken.safetensors"]
+    assert "safetensors" in found.skipped["broken.safetensors"]
+    assert document(found)["checkpoints"]["tune"]["copies"] == ["tune-again"]
+
+
+def test_an_interrupted_run_goes_on_and_a_finished_one_compares_nothing(folder, tmp_path):
+    for name in ("base", "tune", "int4"):
+        shutil.copytree(folder / name, tmp_path / name)
+
+    class Interrupted(Memory):
+        def put(self, key, document):
+            if len(self.held) == 2:
+                raise KeyboardInterrupt
+            super().put(key, document)
+
+    cells = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        lineage(tmp_path, cells=cells)
+    kept = Memory()
+    kept.held = dict(cells.held)
+    assert lineage(tmp_path, cells=kept).compared == 1
+    again = lineage(tmp_path, cells=kept)
+    assert again.compared == 0
+    assert again.families == lineage(tmp_path).families
+
+
+def test_a_kept_relation_is_the_relation():
+    relation = kin("A first", 0.25, Operation("pruned", "half of B is zero", "A first"))
+    assert restore(relation.document()) == relation
+
+
+def test_folders_without_nets_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="no folder"):
+        lineage(tmp_path / "absent")
+    with pytest.raises(UsageError, match="no checkpoint"):
+        lineage(tmp_path)
+    with pytest.raises(UsageError, match="alpha"):
+        lineage(tmp_path, alpha=2)
+
+
+def kin(direction="undetermined", distance=0.1, *operations):
+    return Kinship(-100.0, True, True, (-100.0,), distance, "weights", operations, direction)
+
+
+def drawn(family):
+    return {(edge.parent, edge.child, edge.directed) for edge in family.edges}
+
+
+def test_a_chain_without_evidence_has_no_told_direction():
+    pairs = {(0, 1): kin(distance=0.1), (1, 2): kin(distance=0.1), (0, 2): kin(distance=0.14)}
+    (family,) = plant(["a", "b", "c"], pairs, {})
+    assert drawn(family) == {("b", "a", False), ("b", "c", False)}
+    assert family.roots[0].name == "b"
+    assert family.roots[0].possible == ("a", "b", "c")
+
+
+def test_one_told_edge_orders_those_behind_it():
+    pruned = kin("B first", 0.1, Operation("pruned", "half of A is zero", "B first"))
+    pairs = {(0, 1): pruned, (1, 2): kin(distance=0.1), (0, 2): kin(distance=0.14)}
+    (family,) = plant(["a", "b", "c"], pairs, {})
+    assert ("b", "a", True) in drawn(family)
+    assert family.roots[0].possible == ("b", "c")
+    assert next(edge for edge in family.edges if edge.child == "a").evidence == ("pruned: half of a is zero",)
+
+
+def test_evidence_weighs_more_than_distance():
+    first = Operation("pruned", "half of B is zero", "A first")
+    pairs = {(0, 1): kin("A first", 0.3, first), (0, 2): kin("A first", 0.3, first), (1, 2): kin("A first", 0.1, first)}
+    (family,) = plant(["a", "b", "c"], pairs, {})
+    assert drawn(family) == {("a", "b", True), ("b", "c", True)}
+    assert family.roots[0].possible == ("a",)
+
+
+def test_evidence_that_contradicts_itself_is_called_so():
+    first = Operation("pruned", "half of B is zero", "A first")
+    pairs = {(0, 1): kin("A first", 0.1, first), (2, 1): kin("A first", 0.1, first)}
+    (family,) = plant(["a", "b", "c"], pairs, {})
+    assert "contradicts" in family.roots[0].why
+    assert sum(edge.directed for edge in family.edges) == 1
+
+
+def test_a_merge_joins_two_trees_and_holds_what_is_made_from_it():
+    pairs = {(0, 2): kin(distance=0.7), (1, 2): kin(distance=0.7), (2, 3): kin(distance=0.05)}
+    pairs |= {(0, 3): kin(distance=0.7), (1, 3): kin(distance=0.7)}
+    merge = Merge({0: 0.5, 1: 0.5}, {0: 0.01, 1: 0.01}, 0.0)
+    (family,) = plant(["a", "b", "merged", "tuned"], pairs, {2: merge})
+    assert drawn(family) == {("a", "merged", True), ("b", "merged", True), ("merged", "tuned", True)}
+    assert {root.name for root in family.roots} == {"a", "b"}
+
+
+def test_merges_of_each_other_make_no_circle():
+    pairs = {(0, 1): kin(), (1, 2): kin(), (0, 2): kin()}
+    merges = {0: Merge({1: 0.5, 2: 0.5}, {1: 0, 2: 0}, 0.0), 1: Merge({0: 0.5, 2: 0.5}, {0: 0, 2: 0}, 0.0)}
+    (family,) = plant(["a", "b", "c"], pairs, merges)
+    steps = {(edge.parent, edge.child) for edge in family.edges}
+    assert not ({("a", "b"), ("b", "a")} <= steps)
+
+
+def test_relatedness_needs_most_layers():
+    part = replace(kin(), places=(-100.0, 0.0, 0.0, 0.0))
+    assert part.refuted(0.01)
+    assert not part.related(0.01)
+    assert kin().related(0.01)

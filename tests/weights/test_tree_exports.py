@@ -1,0 +1,100 @@
+"""What other tools read: GraphML, CycloneDX, and the shares of merges they carry."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import networkx as nx
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from whorl.weights.exports import cyclonedx, graphml
+from whorl.weights.gathering import gather
+from whorl.weights.merges import merges_of, products
+from whorl.weights.opening import open_checkpoint
+from whorl.weights.planting import Edge, Family, Root
+from whorl.weights.tree import Lineage
+
+
+@pytest.fixture
+def nets(tmp_path):
+    """Nets without an architecture: s, t, u, a merge of two or three of them, and a stranger."""
+    generator = torch.Generator().manual_seed(0)
+    start, *moved = (torch.randn(128, 96, generator=generator) for _ in range(5))
+    s, t, u = (start + 0.1 * each for each in moved[:3])
+    made = {"s": s, "t": t, "u": u, "two": 0.3 * s + 0.7 * t, "three": (s + t + u) / 3, "stranger": moved[3]}
+    for name, value in made.items():
+        save_file({"w": value}, tmp_path / f"{name}.safetensors")
+    return tmp_path
+
+
+@pytest.fixture
+def found(nets):
+    """A tree written down: s and t without direction, two from both; and a copy of s."""
+    (nets / "copy.safetensors").write_bytes((nets / "s.safetensors").read_bytes())
+    s, t, two = names = tuple(f"{name}.safetensors" for name in ("s", "t", "two"))
+    edges = (
+        Edge(s, t, 0.2, False, "weights", ("tuned: a bit",)),
+        Edge(s, two, 0.1, True, "weights", ("tuned: <more> & more",), 0.3, 0.01),
+        Edge(t, two, 0.1, True, "weights", (), 0.7, 0.01),
+    )
+    members = tuple(member for member in gather(nets)[0] if member.name in names)
+    family = Family(names, (Root(s, (s, t), "nearest"),), edges)
+    return Lineage("nets", (family,), members, {}, (), (), 0.01, 3, 3), dict(zip(("s", "t", "two"), names, strict=True))
+
+
+def test_graphml_parses_back(found):
+    tree, name = found
+    graph = nx.read_graphml(io.BytesIO(graphml(tree).encode()))
+    assert set(graph) == set(name.values())
+    assert graph.edges[name["s"], name["two"]]["share"] == pytest.approx(0.3)
+    assert graph.edges[name["s"], name["two"]]["evidence"] == "tuned: <more> & more"
+    assert graph.edges[name["s"], name["t"]]["directed"] is False
+    assert graph.nodes[name["s"]]["root"] is True
+    assert len(graph.nodes[name["t"]]["sha256"]) == 64
+
+
+def test_cyclonedx_names_ancestors_and_variants(found):
+    tree, name = found
+    bill = json.loads(json.dumps(cyclonedx(tree)))
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    assert bill["serialNumber"].startswith("urn:uuid:")
+    models = {each["name"]: each for each in bill["components"]}
+    pedigree = models[name["two"]]["pedigree"]
+    assert {each["name"] for each in pedigree["ancestors"]} == {name["s"], name["t"]}
+    shares = {each["name"]: {p["name"]: p["value"] for p in each["properties"]} for each in pedigree["ancestors"]}
+    assert shares[name["s"]]["whorl:share"] == "0.3"
+    source = models[name["s"]]
+    assert [each["name"] for each in source["pedigree"]["descendants"]] == [name["two"]]
+    assert [each["name"] for each in source["pedigree"]["variants"]] == [name["t"]]
+    assert [each["value"] for each in source["properties"]] == ["copy.safetensors"]
+    assert len({each["bom-ref"] for each in models.values()}) == 3
+    assert cyclonedx(tree) == cyclonedx(tree)
+
+
+def test_shares_of_merges_are_least_squares(nets):
+    names = ["s", "t", "u", "two", "stranger"]
+    found = merges_of(*products([open_checkpoint(nets / f"{name}.safetensors") for name in names]))
+    assert list(found) == [3]
+    assert found[3].shares == pytest.approx({0: 0.3, 1: 0.7}, abs=1e-3)
+    assert found[3].unexplained < 1e-6
+
+
+def test_three_parents_are_found(nets):
+    names = ["s", "t", "u", "three", "stranger"]
+    found = merges_of(*products([open_checkpoint(nets / f"{name}.safetensors") for name in names]))
+    assert list(found) == [3]
+    assert found[3].shares == pytest.approx({0: 1 / 3, 1: 1 / 3, 2: 1 / 3}, abs=1e-3)
+
+
+def test_the_middle_of_a_walk_is_no_merge(tmp_path):
+    """Steps that do not go straight on: half the squared distance stays unexplained."""
+    generator = torch.Generator().manual_seed(1)
+    value, files = torch.randn(64, 64, generator=generator), []
+    for step in range(4):
+        files.append(tmp_path / f"{step}.safetensors")
+        save_file({"w": value}, files[-1])
+        value = value + 0.1 * torch.randn(64, 64, generator=generator)
+    assert merges_of(*products([open_checkpoint(file) for file in files])) == {}
