@@ -67,6 +67,20 @@ def test_one_layer_taken_over_is_a_part(saved, tmp_path):
     assert [(place.layer, place.related) for place in found.layers] == [(-1, False), (0, False), (1, True)]
 
 
+def test_layers_that_moved_are_found_where_they_are(saved, tmp_path):
+    def elsewhere(name):
+        return (
+            name.replace("layers.0.", "layers.x.").replace("layers.1.", "layers.0.").replace("layers.x.", "layers.1.")
+        )
+
+    held = load_file(saved("llama") / "model.safetensors")
+    swapped = changed(saved("llama"), tmp_path / "swapped", lambda name, value: held[elsewhere(name)])
+    found = compared(saved("llama"), swapped)
+    assert found.decision == "related"
+    assert [(place.layer, place.paired) for place in found.layers] == [(-1, -1), (0, 1), (1, 0)]
+    assert "layers reordered" in [each.name for each in found.operations]
+
+
 def test_an_embedding_alone_is_a_part(saved, tmp_path):
     theirs = load_file(saved("llama", 1) / "model.safetensors")
     mixed = changed(

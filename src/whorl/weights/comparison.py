@@ -30,7 +30,7 @@ from whorl.weights.history import (
     relation,
 )
 from whorl.weights.opening import open_checkpoint
-from whorl.weights.pairing import basis, pair_layers, spread
+from whorl.weights.pairing import Basis, basis, pair_layers, similar_layers, spread
 from whorl.weights.roles import Key, Weights
 from whorl.weights.unnamed import unnamed_findings
 
@@ -125,9 +125,12 @@ def compare(
     log_p = bonferroni([each.log_p for each in found])
     exact = bonferroni([each.log_p for each in found if each.exact] or [0.0])
     by_layer = _by_layer(found, alpha)
+    if axes and _refuted(log_p, alpha):
+        by_layer = _elsewhere(one, two, axes, by_layer, alpha)
     decision = _decide(log_p, alpha, by_layer)
     related = decision != "inconclusive" or same
-    told = operations(one.structure, two.structure, changes, found) if related else []
+    held = [(place.layer, place.paired) for place in by_layer if place.related and place.layer >= 0 and not place.name]
+    told = operations((one.structure, two.structure), held, changes, found) if related else []
     disguised = any(each.name in DISGUISES for each in told)
     branch = None if disguised or not told else branch_point(changes)
     first_of = direction(told, branch)
@@ -168,12 +171,29 @@ def _by_layer(found: Sequence[Finding], alpha: float) -> tuple[LayerEvidence, ..
     )
 
 
+def _elsewhere(
+    one: Weights, two: Weights, axes: Basis, places: tuple[LayerEvidence, ...], alpha: float
+) -> tuple[LayerEvidence, ...]:
+    """The map again, with layers that showed nothing held against the most similar one of B: they may have moved.
+
+    The p-value of the whole, which has refuted independence without this, stays as it was.
+    """
+    lost = [place.layer for place in places if place.layer >= 0 and not place.related]
+    moved = {layer: at for layer, at in similar_layers(one, two, axes, lost).items() if at != layer} if lost else {}
+    if not moved:
+        return places
+    tests = [each for each in findings(one, two, axes, moved, lambda: None) if each.test != "axis places"]
+    again = {place.layer: place for place in _by_layer(tests, alpha / len(places) * len(moved)) if place.related}
+    return tuple(again.get(place.layer, place) for place in places)
+
+
 def _decide(log_p: float, alpha: float, places: Sequence[LayerEvidence]) -> Decision:
-    """Related where independence is refuted in most layers that were read; a part where only in some."""
+    """Related where independence is refuted in most layers of B that were read; a part where only in some."""
     if not _refuted(log_p, alpha):
         return "inconclusive"
-    inner = [place for place in places if place.layer >= 0]
-    return "related" if 2 * sum(place.related for place in inner) > len(inner) else "part reused"
+    theirs = {place.paired for place in places if place.layer >= 0}
+    held = {place.paired for place in places if place.layer >= 0 and place.related}
+    return "related" if 2 * len(held) > len(theirs) else "part reused"
 
 
 def _changes(one: Weights, two: Weights, layers: dict[int, int] | None) -> Iterator[Change]:

@@ -37,10 +37,16 @@ class Operation:
 
 
 def operations(
-    ours: Structure, theirs: Structure, changes: Sequence[Change], found: Sequence[Finding]
+    nets: tuple[Structure, Structure],
+    layers: Sequence[tuple[int, int]],
+    changes: Sequence[Change],
+    found: Sequence[Finding],
 ) -> list[Operation]:
-    """Everything that can be told, the plan of the nets first."""
-    told = [*_plans(ours, theirs), *_symmetries(found)]
+    """Everything that can be told, the plans of the two nets first.
+
+    ``layers`` are those of A that were found in B, with the layer of B.
+    """
+    told = [*_plans(*nets), *_moved(*nets, layers), *_symmetries(found)]
     disguised = any(each.name in DISGUISES for each in told)
     matrices = [change for change in changes if change.elements > 1 and not disguised]
     return told + (_tensors(matrices) if matrices else [])
@@ -92,6 +98,18 @@ def _plans(ours: Structure, theirs: Structure) -> list[Operation]:
     if bool(experts[0]) != bool(experts[1]):
         first: Direction = "A first" if experts[1] else "B first"
         told.append(Operation("experts", f"{max(experts)} experts in {'B' if experts[1] else 'A'} alone", first))
+    return told
+
+
+def _moved(ours: Structure, theirs: Structure, layers: Sequence[tuple[int, int]]) -> list[Operation]:
+    """Layers that stand elsewhere, by those that were read."""
+    order = [place for _, place in layers]
+    told: list[Operation] = []
+    if ours.layers == theirs.layers and any(layer != place for layer, place in layers):
+        pairs = ", ".join(f"{layer} is {place}" for layer, place in layers if layer != place)
+        told.append(Operation("layers reordered", f"of A's layers, in B: {pairs}"))
+    elif order != sorted(order):
+        told.append(Operation("layers reordered", "layers of A follow each other in another order in B"))
     return told
 
 

@@ -15,7 +15,7 @@ from whorl.errors import InvalidFile, UsageError
 from whorl.storage import read_json
 from whorl.weights.roles import Key, Weights
 
-__all__ = ["Basis", "basis", "pair_layers", "spread", "vocabulary"]
+__all__ = ["Basis", "basis", "pair_layers", "similar_layers", "spread", "vocabulary"]
 
 PROBES: Final = 64  # rows of a layer by which layers are told apart
 VOCABULARIES: Final = ("tokenizer.json", "vocab.json")
@@ -111,13 +111,18 @@ def spread(total: int, count: int) -> list[int]:
 
 
 def pair_layers(first: Weights, second: Weights, axes: Basis, chosen: Sequence[int]) -> dict[int, int]:
-    """The layer of B for each chosen layer of A: the same where both have as many, else the most similar one.
+    """The layer of B for each chosen layer of A: the same where both have as many, else the most similar one."""
+    if first.structure.layers == second.structure.layers:
+        return {layer: layer for layer in chosen}
+    return similar_layers(first, second, axes, chosen)
+
+
+def similar_layers(first: Weights, second: Weights, axes: Basis, chosen: Sequence[int]) -> dict[int, int]:
+    """The most similar layer of B for each chosen layer of A.
 
     Similarity is the mean over some hidden units of A of the cosine with the nearest unit of B. It is the same for
     every permutation and sign of units, so that tests of these symmetries stay exact after the choice.
     """
-    if first.structure.layers == second.structure.layers:
-        return {layer: layer for layer in chosen}
     role = "gate" if first.structure.gated and second.structure.gated else "up"
     ours, theirs = (dict(reversed(net.structure.mlps())) for net in (first, second))  # one expert of each layer
     best: dict[int, tuple[float, int]] = {}
