@@ -97,7 +97,12 @@ def _tests(tests: list[dict[str, Any]]) -> Table:
     for name in ("test", "p-value", "exact", "result"):
         table.add_column(name, justify="right" if name == "p-value" else "left")
     for each in tests:
-        table.add_row(each["name"], _p(each), "yes" if each["exact"] else "no", each["result"])
+        table.add_row(
+            each["name"],
+            _p(each),
+            "yes" if each["exact"] else "no" if each["decides"] else "no, not counted",
+            each["result"],
+        )
     return table
 
 

@@ -122,7 +122,7 @@ def compare(
         )
     progress("layers", steps, steps)
     same = bool(changes) and all(change.equal or change.cast for change in changes)
-    log_p = bonferroni([each.log_p for each in found])
+    log_p = bonferroni([each.log_p for each in found if each.decides])
     exact = bonferroni([each.log_p for each in found if each.exact] or [0.0])
     by_layer = _by_layer(found, alpha)
     if axes and _refuted(log_p, alpha):
@@ -161,7 +161,7 @@ def _refuted(log_p: float, alpha: float) -> bool:
 def _by_layer(found: Sequence[Finding], alpha: float) -> tuple[LayerEvidence, ...]:
     """Where the evidence lies: each place on its own, at alpha over the number of places."""
     places: dict[tuple[int, int, str], list[float]] = {}
-    for finding in found:
+    for finding in (each for each in found if each.decides):
         for seen in finding.observations:
             places.setdefault((seen.layer, seen.paired, seen.name), []).append(seen.log_p)
     logs = {place: bonferroni(values) for place, values in places.items()}

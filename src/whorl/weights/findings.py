@@ -29,12 +29,16 @@ EXPERTS: Final = 2  # experts of A whose units are matched in each layer
 
 @dataclass(frozen=True)
 class Test:
-    """What a test assumes, what its p-value means, and what evades it."""
+    """What a test assumes, what its p-value means, and what evades it.
+
+    Only one that ``decides`` enters the p-value of the whole.
+    """
 
     null_hypothesis: str
     assumption: str
     evasion: str
     exact: bool
+    decides: bool = True
 
 
 ALONE: Final = "the training of one of the two nets did not depend on the other"
@@ -75,6 +79,13 @@ ABOUT: Final = {
         "mixing hidden units, which no function-preserving change of a net with activations can do; training anew",
         exact=False,
     ),
+    "matched units": Test(
+        f"{ALONE}; then what units read and what they write agree no more than hubs make them",
+        "that nets of one kind of data learn different units, which is not so: it shows likeness and decides nothing",
+        "mixing hidden units, which no function-preserving change of a net with activations can do; training anew",
+        exact=False,
+        decides=False,
+    ),
 }
 
 
@@ -106,6 +117,11 @@ class Finding:
     def exact(self) -> bool:
         """Whether its p-value holds for any sample size."""
         return ABOUT[self.test].exact
+
+    @property
+    def decides(self) -> bool:
+        """Whether its p-value counts."""
+        return ABOUT[self.test].decides
 
 
 def findings(
@@ -168,7 +184,7 @@ def _layer(
         if gated:
             yield "gated signs", sign_flips(one[1], two[1], guide), 0.5
         found = matches(guide, match_units(one[1], two[1], signed=False), one[0].norm(dim=1) * one[1].norm(dim=1))
-        yield "two matchings", found, found.expected / max(1, found.rows)
+        yield "two matchings" if gated else "matched units", found, found.expected / max(1, found.rows)
     if Key("value", layer) in first and Key("value", paired) in second:
         values = _seen(first.folded("value", layer), axes.ours)
         yield "value signs", sign_flips(values, _seen(second.folded("value", paired), axes.theirs)), 0.5

@@ -116,7 +116,7 @@ def _moved(ours: Structure, theirs: Structure, layers: Sequence[tuple[int, int]]
 def _symmetries(found: Sequence[Finding]) -> list[Operation]:
     """What matching finds intact and a test of places or signs does not."""
     shares = {each.test: sum(seen.share for seen in each.observations) / len(each.observations) for each in found}
-    matched = shares.get("two matchings", 0.0)
+    matched = shares.get("two matchings", shares.get("matched units", 0.0))
     if matched < 0.1:
         return []
     told: list[Operation] = []
