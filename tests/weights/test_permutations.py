@@ -174,14 +174,15 @@ def test_torch_attention(norm_first):
 
 
 class Assorted(nn.Module):
-    """Groups, concatenation, halves that gate each other, a shared weight, and one that is not used."""
+    """Groups, padding, slopes, concatenation, halves that gate each other, a shared and an unused weight."""
 
     def __init__(self):
         super().__init__()
         self.stem = nn.Conv2d(3, 12, 3)
         self.grouped = nn.Conv2d(12, 6, 1, groups=2)
         self.norm = nn.GroupNorm(2, 12)
-        self.side = nn.Conv2d(12, 5, 1)
+        self.side = nn.Conv2d(12, 5, 3, padding="same", padding_mode="reflect")
+        self.bent = nn.PReLU(12)
         self.gated = nn.Linear(11, 16)
         self.inner = nn.Linear(8, 8)
         self.again = nn.Linear(8, 8)
@@ -190,7 +191,7 @@ class Assorted(nn.Module):
         self.spare = nn.Parameter(torch.rand(9))
 
     def forward(self, x):
-        x = self.norm(self.stem(x)).relu()
+        x = self.bent(self.norm(self.stem(x)) - 1)
         x = torch.cat([self.grouped(x), self.side(x)], 1).mean((2, 3))
         left, right = self.gated(x).chunk(2, -1)
         x = left.sigmoid() * right

@@ -46,7 +46,7 @@ def read(node: fx.Node, values: Mapping[fx.Node, Value]) -> Value:
         return values[node.args[0]][node.args[1]]  # pyright: ignore
     try:
         return RULES[_name(node)](_bound(node, values))
-    except (KeyError, _Unread):
+    except (_Unread, LookupError, ValueError):  # no rule, or arguments that its rule does not expect
         for each in node.all_input_nodes:
             fix_value(values[each])
         return made(node, fixed)
@@ -56,7 +56,7 @@ def made(node: fx.Node, make: Callable[[int], Axis]) -> Value:
     """Axes of the shapes that a node has."""
     value = node.meta.get("val")
     if isinstance(value, tuple | list):
-        return [tuple(map(make, each.shape)) for each in value if isinstance(each, Tensor)]
+        return [tuple(map(make, each.shape)) if isinstance(each, Tensor) else () for each in value]
     return tuple(map(make, value.shape)) if isinstance(value, Tensor) else ()
 
 
@@ -150,8 +150,25 @@ def _norm_of_last(call: _Call) -> Value:
 
 def _pool(call: _Call) -> Value:
     inputs = call.first()
-    fix(*inputs[2:])
-    return (*inputs[:2], *map(fixed, call.shape[2:]))
+    fix(*inputs[-2:])
+    return (*inputs[:-2], *map(fixed, call.shape[-2:]))
+
+
+def _pad(call: _Call) -> Value:
+    axes, sides = list(call.first()), call.options.get("pad") or call.options["padding"]
+    for place in range(0, len(sides), 2):  # of the last axis first
+        if any(sides[place : place + 2]):
+            dim = -1 - place // 2
+            fix(axes[dim])
+            axes[dim] = fixed(call.shape[dim])
+    return tuple(axes)
+
+
+def _prelu(call: _Call) -> Value:
+    inputs, weight = call.first(), call.tensors["weight"]
+    if weight[0]:
+        join(inputs[1], weight[0])
+    return inputs
 
 
 def _reduce(call: _Call) -> Value:
@@ -282,7 +299,9 @@ _RULES_BY_NAMES: Final[Mapping[str, _Rule]] = {
     "conv1d conv2d conv3d": _convolution,
     "batch_norm instance_norm group_norm": _norm_of_channels,
     "layer_norm rms_norm": _norm_of_last,
-    "max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d upsample_bilinear2d upsample_nearest2d": _pool,
+    "max_pool2d avg_pool2d adaptive_avg_pool2d upsample_bilinear2d upsample_nearest2d": _pool,
+    "constant_pad_nd pad reflection_pad2d replication_pad2d": _pad,
+    "prelu": _prelu,
     "amax amin linalg_vector_norm mean std sum var": _reduce,
     "softmax log_softmax _assert_tensor_metadata": _same,
     "flatten reshape squeeze unflatten unsqueeze view _unsafe_view": _reshape,
