@@ -71,6 +71,15 @@ def test_json_is_one_document_and_exit_codes_follow(nets):
     assert typed(nets / "ours", nets / "other", "--fail-on", "related").exit_code == 0
 
 
+def test_the_page_shows_tests_map_and_caveats(nets, tmp_path):
+    page = tmp_path / "deep" / "page.html"
+    assert typed(nets / "ours", nets / "copy", "--report", page).exit_code == 0
+    written = page.read_text()
+    for words in ("Related", "gated signs", "Where the evidence lies", "layer 1", "evaded by", "What happened"):
+        assert words.lower() in written.lower()
+    assert "://" not in written.replace("http://www.w3.org/2000/svg", "")
+
+
 def test_all_layers_reads_more(nets):
     one, every = (
         json.loads(typed(nets / "ours", nets / "copy", "--json", *options).stdout)

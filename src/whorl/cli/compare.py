@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from whorl.cli.console import bar, chatter, guarded, out, print_json
+from whorl.cli.console import bar, chatter, guarded, out, print_json, say
 from whorl.cli.options import Json, Quiet
 
 __all__ = ["compare"]
@@ -43,6 +43,7 @@ def compare(
     layers: Annotated[int, typer.Option(help="How many layers to read, evenly spread.")] = 4,
     all_layers: Annotated[bool, typer.Option("--all-layers", help="Read every layer.")] = False,
     base: Annotated[Path | None, typer.Option(help="The checkpoint that an adapter was made for.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Also write the comparison as an HTML page.")] = None,
     fail_on: Annotated[
         FailOn | None, typer.Option(help="Exit with 3 on related or part reused, with 4 on inconclusive.")
     ] = None,
@@ -66,6 +67,13 @@ def compare(
         print_json(told)
     else:
         _show(told, quiet)
+    if report is not None:  # after the result, which a page that can't be written must not cost
+        from whorl.report.comparison import comparison_page
+
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(comparison_page(told, names=(str(first), str(second))), encoding="utf-8")
+        if not quiet:
+            say(f"page: {report}")
     met = "inconclusive" if told["decision"] == "inconclusive" else "related"
     if fail_on is not None and met == fail_on.value:
         raise typer.Exit(3 if met == "related" else 4)

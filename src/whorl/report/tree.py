@@ -86,7 +86,7 @@ def _label(row: _Row, copies: Mapping[str, Sequence[str]]) -> str:
 
 def _said(edge: Edge) -> str:
     share = f"{edge.share:.0%} " if edge.share is not None else ""
-    happened = ", ".join(each.partition(":")[0] for each in edge.evidence)
+    happened = ", ".join(each.partition(":")[0] for each in edge.evidence if not each.startswith("branch"))
     return f"{share}{edge.distance:.3f}  {plain(happened, 60)}" + (
         "" if edge.directed else "  (direction undetermined)"
     )
