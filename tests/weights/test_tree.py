@@ -14,19 +14,19 @@ from whorl.weights.planting import plant
 from whorl.weights.relations import Kinship, Memory, restore
 from whorl.weights.tree import document, lineage
 
-BASE = "pretrain(llama, steps=250)"
-STRANGER = "pretrain(llama, steps=250, seed=1)"
+BASE = "pretrain(llama, steps=120)"
+STRANGER = "pretrain(llama, steps=120, seed=1)"
 MADE = {
     "base": BASE,
-    "tune": f"{BASE} -> tune",
-    "int4": f"{BASE} -> tune -> quantise(bits=4)",
-    "lora": f"{BASE} -> lora",
-    "other": f"{BASE} -> tune(corpus(seed=2))",
-    "pruned": f"{BASE} -> tune(corpus(seed=2)) -> prune_weights(1/2)",
-    "merged": f'{BASE} -> tune -> merge("base -> tune(corpus(seed=2))")',
-    "permuted": f"{BASE} -> tune -> permute_neurons -> permute_residual",
+    "tune": f"{BASE} -> tune(steps=60)",
+    "int4": f"{BASE} -> tune(steps=60) -> quantise(bits=4)",
+    "lora": f"{BASE} -> lora(steps=60)",
+    "other": f"{BASE} -> tune(corpus(seed=2), steps=60)",
+    "pruned": f"{BASE} -> tune(corpus(seed=2), steps=60) -> prune_weights(1/2)",
+    "merged": f'{BASE} -> tune(steps=60) -> merge("base -> tune(corpus(seed=2), steps=60)")',
+    "permuted": f"{BASE} -> tune(steps=60) -> permute_neurons -> permute_residual",
     "stranger": STRANGER,
-    "stranger-tune": f"{STRANGER} -> tune",
+    "stranger-tune": f"{STRANGER} -> tune(steps=60)",
 }
 TRUE = {
     *[("base", "tune"), ("base", "lora"), ("base", "other"), ("tune", "int4"), ("other", "pruned")],
@@ -189,3 +189,19 @@ def test_relatedness_needs_most_layers():
     assert part.refuted(0.01)
     assert not part.related(0.01)
     assert kin().related(0.01)
+
+
+def test_siblings_without_their_parent_are_joined_without_direction():
+    pairs = {(0, 1): replace(kin(), branch=0.5)}
+    (family,) = plant(["a", "b"], pairs, {})
+    assert not family.edges[0].directed
+    assert family.edges[0].evidence == ("common ancestor: an estimated 50% of the way from a to b",)
+
+
+def test_an_estimate_gives_way_to_what_an_operation_says():
+    lost = kin("A first", 0.1, Operation("pruned", "half of B is zero", "A first"))
+    pairs = {(0, 1): lost, (1, 2): replace(kin("A first", 0.1), branch=0.0), (0, 2): kin("B first", 0.5)}
+    (family,) = plant(["a", "b", "c"], pairs, {})
+    assert ("a", "b", True) in drawn(family)
+    assert kin("B first").estimated
+    assert not lost.estimated

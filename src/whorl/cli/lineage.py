@@ -96,7 +96,7 @@ def _show(found: Lineage) -> None:
         for name in sorted(set(family.members) - {edge.child for edge in family.edges}):
             branches[name] = Tree(_name(name, copies))
             _grow(branches, name, family, copies)
-            out.print(branches[name], highlight=False)
+            out.print(branches[name], highlight=False, soft_wrap=False)  # a tree that is not wrapped is cut off
         for root in family.roots:
             if len(root.possible) > 1:
                 out.print(f"[dim]root {escape(root.name)}: {root.why} ({escape(', '.join(root.possible))})[/]")
@@ -123,6 +123,6 @@ def _name(name: str, copies: dict[str, tuple[str, ...]]) -> str:
 
 def _step(edge: Edge) -> str:
     share = f"{edge.share:.0%} of a merge, " if edge.share is not None else ""
-    happened = escape(", ".join(each.partition(":")[0] for each in edge.evidence))
+    happened = escape(", ".join(each.partition(":")[0] for each in edge.evidence if not each.startswith("branch")))
     mark = "" if edge.directed else " [yellow](direction undetermined)[/]"
     return f"[dim]{share}distance {edge.distance:.3f}[/] {happened}{mark}"

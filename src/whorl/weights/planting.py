@@ -3,7 +3,8 @@
 In each family the minimum arborescence (Edmonds 1967) over distances, where an edge against evidence of direction costs
 more than any distance, as in MoTHer (Horwitz et al. 2405.18432). A merge lies between its parents and would pass for
 their ancestor, so merges take part in no arborescence and hang below their parents, and what is nearer to a merge than
-to anything else hangs below it. Distances by units are taken only where weights have no common basis.
+to anything else hangs below it. Distances by units, or of nets of other plans, are taken
+only where no others lead to a net.
 
 What cannot be told: direction rests on what operations lose, and for tunes on the branch point, which is an estimate.
 (MoTHer's kurtosis, which grows along training, is not used: it turns between phases of training.) Without either, an
@@ -22,6 +23,7 @@ from typing import Final
 
 import networkx as nx
 
+from whorl.weights.history import AT_MIDDLE
 from whorl.weights.merges import Merge
 from whorl.weights.relations import Kinship
 
@@ -29,7 +31,11 @@ __all__ = ["Edge", "Family", "Root", "plant"]
 
 AGAINST: Final = 100.0  # what an edge against evidence costs; distances are at most 2
 ESTIMATED: Final = 2.0  # the same against an estimate
-OTHER_SCALE: Final = 1.0  # what a distance by units costs beside one by weights
+OTHER_SCALE: Final = 1.0  # what a distance by units, or over the parts that two plans share, costs beside others
+PLANS: Final = {"depth changed", "width changed", "experts"}
+LOSSY: Final = {"cast", "quantised", "pruned"}
+SIBLINGS: Final = 1.25  # what an edge costs between nets whose branch point is midway: neither is the other's parent
+LEAF: Final = 1.05  # what an edge from a net that has lost something costs: originals are what is built on
 CENTRE: Final = 1e-3  # how much being in the middle counts for a root, beside differences of distance
 SATELLITE: Final = 0.5  # of the distance to any other net: what is so near to a merge was made from it
 ABOVE: Final = -1  # a root above all roots
@@ -94,6 +100,11 @@ class _Growing:
         self.line = nx.DiGraph()
         self.line.add_nodes_from(members)
         self.loose: set[tuple[int, int]] = set()
+        self.lossy = {
+            second if relation.direction == "A first" else first
+            for (first, second), relation in pairs.items()
+            if relation.direction != "undetermined" and any(each.name in LOSSY for each in relation.operations)
+        }
 
     def family(self) -> Family:
         near = self._near_merges()
@@ -126,9 +137,13 @@ class _Growing:
         relation = self._relation(parent, child)
         if relation is None:
             return AGAINST
-        scale = OTHER_SCALE if relation.how != "weights" else 0.0
         against = ESTIMATED if relation.estimated else AGAINST
-        return relation.distance + scale + (against if self._told(parent, child) is False else 0.0)
+        cost = relation.distance * (LEAF if parent in self.lossy else 1.0) * (SIBLINGS if _siblings(relation) else 1.0)
+        cost += OTHER_SCALE if self._other_scale(relation) else 0.0
+        return cost + (against if self._told(parent, child) is False else 0.0)
+
+    def _other_scale(self, relation: Kinship) -> bool:
+        return relation.how != "weights" or any(each.name in PLANS for each in relation.operations)
 
     def _nearest(self, parents: Iterable[int], child: int) -> int | None:
         return min(parents, key=lambda parent: (self._cost(parent, child), parent), default=None)
@@ -199,7 +214,6 @@ class _Growing:
             self.loose |= {edge for edge in leads[start] if self._told(*edge) is not True}
             return Root(self.names[start], (self.names[start],), "evidence on its edges contradicts itself")
         self.loose |= {edge for edge in leads[start] if any(edge not in leads[place] for place in possible)}
-        self.loose |= {edge for edge in leads[start] if self._cost(*edge) >= OTHER_SCALE and self._told(*edge) is None}
         why = "evidence of direction leaves no other"
         if len(possible) > 1:
             why = f"nearest to all others on average; weights do not tell it from {len(possible) - 1} more"
@@ -208,6 +222,12 @@ class _Growing:
         named = [self.names[place] for place in possible]
         return Root(self.names[start], tuple(sorted(named)), why)
 
+    def _sure(self, parent: int, child: int) -> bool:
+        """Whether the edge's own evidence says so, or is silent where the rest of the tree has the say."""
+        relation, told = self._relation(parent, child), self._told(parent, child)
+        silent = relation is not None and relation.branch is None and not self._other_scale(relation)
+        return told is True or (told is None and silent)
+
     def _edge(self, parent: int, child: int) -> Edge:
         relation, merge = self._relation(parent, child), self.merges.get(child)
         share = merge.shares.get(parent) if merge else None
@@ -215,7 +235,7 @@ class _Growing:
             parent=self.names[parent],
             child=self.names[child],
             distance=relation.distance if relation else 2.0,
-            directed=(parent, child) not in self.loose,
+            directed=share is not None or ((parent, child) not in self.loose and self._sure(parent, child)),
             how=relation.how if relation else "none",
             evidence=self._evidence(parent, child),
             share=share,
@@ -231,5 +251,13 @@ class _Growing:
             return ()
         told = [(each.name, each.told) for each in relation.operations]
         if relation.branch is not None:
-            told.append(("branch point", f"an estimated {max(0.0, relation.branch):.0%} of the way from A to B"))
+            way = min(1.0, max(0.0, relation.branch))
+            name = "common ancestor" if _siblings(relation) else "branch point"
+            told.append((name, f"an estimated {way:.0%} of the way from A to B"))
         return tuple(f"{name}: {LETTER.sub(lambda found: named[found[0]], text)}" for name, text in told)
+
+
+def _siblings(relation: Kinship) -> bool:
+    """Whether neither seems to be the other's parent, by the branch point alone."""
+    midway = relation.branch is not None and abs(relation.branch - 0.5) <= AT_MIDDLE
+    return midway and relation.direction == "undetermined"

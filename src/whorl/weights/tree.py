@@ -23,7 +23,8 @@ __all__ = ["CAVEATS", "Lineage", "document", "lineage"]
 
 CAVEATS = (
     "Related means that one net was made from the other or both from a common ancestor, which may not be here.",
-    "An undetermined edge could as well be the other way round: fine-tuning leaves no mark of which came first.",
+    "An undetermined edge could as well be the other way round, or join two children of a net that is not here.",
+    "Which of two tunes came first is estimated from their branch point; merges and heavy weight decay mislead it.",
     "Distillation and training anew leave no trace in weights, so that such a descent is not found.",
 )
 Progress = Callable[[str, int, int], None]
