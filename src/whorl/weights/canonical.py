@@ -19,7 +19,6 @@ stream is that of its first writer: a channel that this hardly writes has large 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,7 +27,18 @@ from torch import Tensor, nn
 
 from whorl.errors import UsageError
 from whorl.nets.base import Net
-from whorl.weights.channels import Channels, Layer, Units, bias_of, columns, is_carrier, read_units, rows, take_units
+from whorl.weights.channels import (
+    Channels,
+    Layer,
+    Units,
+    bias_of,
+    columns,
+    copied,
+    is_carrier,
+    read_units,
+    rows,
+    take_units,
+)
 from whorl.weights.folding import fold
 from whorl.weights.permutations import PermutationSpec
 from whorl.weights.tracing import permutation_spec
@@ -81,7 +91,7 @@ def canonical(net: nn.Module, inputs: Tensor | None = None) -> Canonical:
             raise UsageError(f"{type(net).__name__} is not one of whorl's nets; give examples of its inputs")
         inputs = probes(net.input_shape)
     inputs = inputs.double().cpu()
-    form = deepcopy(net).cpu().double().eval().requires_grad_(False)
+    form = copied(net).cpu().double().eval().requires_grad_(False)
     expected = centred(form, form(inputs))
     fold(form)
     units = read_units(form)

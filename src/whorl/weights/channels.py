@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -25,6 +26,7 @@ __all__ = [
     "Units",
     "bias_of",
     "columns",
+    "copied",
     "graph_of",
     "is_carrier",
     "read_units",
@@ -34,6 +36,8 @@ __all__ = [
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
 Layer = nn.Linear | nn.Conv2d | nn.BatchNorm1d | nn.BatchNorm2d
+
+Model = TypeVar("Model", bound=nn.Module)
 
 POSITIVE = (functional.relu, torch.relu, "relu", nn.ReLU, functional.leaky_relu, nn.LeakyReLU)
 ODD = (torch.tanh, "tanh", nn.Tanh, torch.sin, "sin", nn.Hardtanh, nn.Softsign)
@@ -83,6 +87,14 @@ class Units:
 def is_carrier(layer: nn.Module) -> bool:
     """Whether a layer acts on each channel by itself."""
     return isinstance(layer, Norm) or (isinstance(layer, nn.Conv2d) and 1 < layer.groups == layer.in_channels)
+
+
+def copied(net: Model) -> Model:
+    """A copy whose weights lie in memory as their axes go, so that they can be viewed by unit."""
+    copy = deepcopy(net)
+    for weight in copy.parameters():
+        weight.data = weight.data.contiguous()
+    return copy
 
 
 def bias_of(layer: Layer) -> Tensor:

@@ -7,13 +7,11 @@ outgoing weights cancel, and units split in two. Permutations and positive facto
 
 from __future__ import annotations
 
-from copy import deepcopy
-
 import torch
 from torch import Tensor
 
 from whorl.nets.base import HiddenUnits, Net
-from whorl.weights.channels import Norm, columns, is_carrier, read_units, take_units
+from whorl.weights.channels import Norm, columns, copied, is_carrier, read_units, take_units
 from whorl.weights.permutations import permute, random_permutations
 from whorl.weights.tracing import permutation_spec
 
@@ -27,7 +25,7 @@ def obfuscate(net: Net, *, generator: torch.Generator, share: float = 0.25) -> N
     A unit's halves get shares of its outgoing weights that sum to 1, from -1 to 2. New units have random incoming
     weights, of the size of those of a random unit.
     """
-    copy = deepcopy(net)
+    copy = copied(net)
     for units in copy.hidden_units():
         _obfuscate(units, max(2, round(share * units.count)), generator)
     return copy
@@ -61,7 +59,7 @@ def _noise_like(value: Tensor, generator: torch.Generator) -> Tensor:
 @torch.no_grad()
 def rescale(net: Net, *, generator: torch.Generator, spread: float = 2.0) -> Net:
     """Multiply each unit that ReLU follows, those of residual streams too, by 10^U(-spread, spread), and undo it."""
-    copy = deepcopy(net)
+    copy = copied(net)
     for units in read_units(copy):
         for space in units.spaces:
             if space.scale and not space.sign and not any(isinstance(layer, Norm) for layer in space.readers):
@@ -80,6 +78,6 @@ def rescale(net: Net, *, generator: torch.Generator, spread: float = 2.0) -> Net
 
 def shuffle(net: Net, *, generator: torch.Generator) -> Net:
     """Draw an order of all units that have none."""
-    copy, spec = deepcopy(net), permutation_spec(net)
+    copy, spec = copied(net), permutation_spec(net)
     copy.load_state_dict(permute(copy.state_dict(), spec, random_permutations(spec, generator)))
     return copy
