@@ -114,7 +114,12 @@ def compare(
     found = findings(one, two, axes, pairs, lambda: progress("layers", next(done), steps))
     if not known:
         found = unnamed_findings(first, second, lambda: None)
-    changes = list(_changes(one, two, pairs if layers else None))
+    log_p = bonferroni([each.log_p for each in found if each.decides])
+    by_layer = _by_layer(found, alpha)
+    if axes and _refuted(log_p, alpha):
+        by_layer = _elsewhere(one, two, axes, by_layer, alpha)
+    held = [(place.layer, place.paired) for place in by_layer if place.related and place.layer >= 0 and not place.name]
+    changes = list(_changes(one, two, dict(held) or pairs, whole=not layers))
     if not found and not changes:
         raise UsageError(
             f"{first.path} ({one.structure.architecture}) and {second.path} ({two.structure.architecture}) have no "
@@ -122,14 +127,9 @@ def compare(
         )
     progress("layers", steps, steps)
     same = bool(changes) and all(change.equal or change.cast for change in changes)
-    log_p = bonferroni([each.log_p for each in found if each.decides])
     exact = bonferroni([each.log_p for each in found if each.exact] or [0.0])
-    by_layer = _by_layer(found, alpha)
-    if axes and _refuted(log_p, alpha):
-        by_layer = _elsewhere(one, two, axes, by_layer, alpha)
     decision = _decide(log_p, alpha, by_layer)
     related = decision != "inconclusive" or same
-    held = [(place.layer, place.paired) for place in by_layer if place.related and place.layer >= 0 and not place.name]
     told = operations((one.structure, two.structure), held, changes, found) if related else []
     disguised = any(each.name in DISGUISES for each in told)
     branch = None if disguised or not told else branch_point(changes)
@@ -196,10 +196,10 @@ def _decide(log_p: float, alpha: float, places: Sequence[LayerEvidence]) -> Deci
     return "related" if 2 * len(held) > len(theirs) else "part reused"
 
 
-def _changes(one: Weights, two: Weights, layers: dict[int, int] | None) -> Iterator[Change]:
+def _changes(one: Weights, two: Weights, layers: dict[int, int], *, whole: bool) -> Iterator[Change]:
     """How each tensor that both have changed: by role where roles are known, else by name.
 
-    With ``layers`` some rows of the tensors of these layers are read, and without all of all.
+    Of nets with roles the tensors of ``layers`` are read, and those of no layer: the ``whole`` of them or some rows.
     """
     if not (one.structure.known and two.structure.known):
         for name, entry in one.checkpoint.entries.items():
@@ -208,13 +208,13 @@ def _changes(one: Weights, two: Weights, layers: dict[int, int] | None) -> Itera
                 yield describe(name, [pair], matrix=len(entry.shape) == 2)
         return
     for key in sorted(one.structure.parts):
-        if layers is not None and key.layer not in layers and key.layer >= 0:
+        if key.layer >= 0 and key.layer not in layers:
             continue
-        other = key._replace(layer=layers[key.layer]) if layers is not None and key.layer >= 0 else key
+        other = key._replace(layer=layers[key.layer]) if key.layer >= 0 else key
         if other not in two or one.shape(*key) != two.shape(*other):
             continue
         height = one.shape(*key)[0]
-        rows = range(height) if layers is None else spread(height, ROWS)
+        rows = range(height) if whole else spread(height, ROWS)
         blocks = zip(one.stored(*key, rows=rows), two.stored(*other, rows=rows), strict=True)
         yield describe(_label(key), blocks, matrix=len(one.shape(*key)) == 2)
 

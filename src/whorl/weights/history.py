@@ -78,8 +78,9 @@ def branch_point(changes: Sequence[Change]) -> float | None:
     weights downwards, and pruning, which leaves out what is B's own, to 1 (`direction` asks operations first). It is
     taken over hidden layers, which decay moves least; None where nothing there changed.
     """
-    hidden = [each for each in changes if each.branch is not None and each.name.rpartition(" ")[2] in HIDDEN]
-    chosen = hidden or [each for each in changes if each.branch is not None and each.elements > LEAST]
+    named = [each for each in changes if each.name.rpartition(" ")[2] in HIDDEN]
+    held = named or [each for each in changes if each.elements > LEAST]
+    chosen = [each for each in held if each.branch is not None]
     weights = [each.relative**2 * each.elements for each in chosen]
     if not sum(weights):
         return None
