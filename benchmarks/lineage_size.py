@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/results/lineage-size.json"))
     options = parser.parse_args()
     document: dict[str, Any] = {"machine": describe_machine("cpu").model_dump(), "seeds": options.seeds}
-    for family in ("llama", "gpt2"):
+    for family in ("llama", "gpt2", "mixtral"):
         recipes = [f"pretrain({family}, steps=100, seed={1000 + seed})" for seed in range(options.seeds)]
         paths = build_all(recipes, options.cache / "language")
         tests: dict[str, dict[tuple[int, int], float]] = {}

@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,19 @@ def shapes(layers: int) -> dict[str, tuple[int, ...]]:
     return found | {"model.norm.weight": (WIDTH,), "lm_head.weight": (VOCABULARY, WIDTH)}
 
 
+@lru_cache
+def drawn(shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
 def tensor(place: int, shape: tuple[int, ...], noise: float) -> torch.Tensor:
+    """Rows of one draw for each shape, begun at another place for each tensor: drawing each anew would take minutes."""
     if len(shape) == 1:
         return torch.ones(shape, dtype=torch.bfloat16)
-    chance = torch.Generator().manual_seed(place)
-    value = torch.randn(shape, generator=chance)
+    value = drawn(shape, 0)
     if noise:
-        value += noise * torch.randn(shape, generator=chance.manual_seed(1_000_000 + place))
-    return (value * 0.02).bfloat16()
+        value = value + noise * drawn(shape, 1)
+    return (value * 0.02).bfloat16().roll(37 * place, 0)
 
 
 def write(folder: Path, noise: float, layers: int) -> None:

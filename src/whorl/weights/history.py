@@ -78,9 +78,13 @@ def branch_point(changes: Sequence[Change]) -> float | None:
     weights downwards, and pruning, which leaves out what is B's own, to 1 (`direction` asks operations first). It is
     taken over hidden layers, which decay moves least; None where nothing there changed.
     """
-    named = [each for each in changes if each.name.rpartition(" ")[2] in HIDDEN]
-    held = named or [each for each in changes if each.elements > LEAST]
-    chosen = [each for each in held if each.branch is not None]
+    roles = any(each.name.startswith("layer ") for each in changes)
+    chosen = [
+        each
+        for each in changes
+        if each.branch is not None
+        and (each.name.rpartition(" ")[2].partition(".")[0] in HIDDEN if roles else each.elements > LEAST)
+    ]
     weights = [each.relative**2 * each.elements for each in chosen]
     if not sum(weights):
         return None
