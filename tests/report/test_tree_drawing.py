@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import pytest
 
 from whorl.report.tree import tree_page, tree_picture
-from whorl.weights.planting import Edge, Family, Root
-from whorl.weights.tree import Lineage
+from whorl.weights.family.planting import Edge, Family, Root
+from whorl.weights.family.tree import Lineage
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "<script>alert(1)</script>&\u202e"

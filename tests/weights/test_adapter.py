@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from whorl.errors import InvalidFile, UsageError
-from whorl.weights.adapter import Adapter
 from whorl.weights.opening import open_checkpoint
+from whorl.weights.readers.adapter import Adapter
 from whorl.weights.roles import Weights
 
 QUERY = "model.layers.0.self_attn.q_proj"

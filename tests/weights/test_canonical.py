@@ -11,10 +11,10 @@ from torch import nn
 
 from whorl.errors import UsageError
 from whorl.nets.training import build
-from whorl.weights.canonical import canonical, probes
-from whorl.weights.channels import read_units, rows
-from whorl.weights.copies import distance, exact_hash
-from whorl.weights.obfuscation import obfuscate, rescale, shuffle
+from whorl.weights.symmetry.canonical import canonical, probes
+from whorl.weights.symmetry.channels import read_units, rows
+from whorl.weights.symmetry.copies import distance, exact_hash
+from whorl.weights.symmetry.obfuscation import obfuscate, rescale, shuffle
 
 SHAPE = (3, 8, 8)
 NETS = [

@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import load_file
 
 from whorl.errors import InvalidFile, UsageError
-from whorl.weights.gguf import GgufCheckpoint
 from whorl.weights.opening import open_checkpoint
+from whorl.weights.readers.gguf import GgufCheckpoint
+from whorl.weights.readers.safetensors import SafetensorsCheckpoint
 from whorl.weights.roles import Weights
-from whorl.weights.safetensors import SafetensorsCheckpoint
 
 NAMES = {
     "model.embed_tokens": "token_embd",

@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from whorl.errors import InvalidFile, UsageError
-from whorl.weights.onnx import OnnxCheckpoint
 from whorl.weights.opening import open_checkpoint
+from whorl.weights.readers.onnx import OnnxCheckpoint
 
 
 def save(path, tensors, **about):

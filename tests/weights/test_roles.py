@@ -10,8 +10,8 @@ import torch
 from families import FAMILIES, make
 
 from whorl.errors import InvalidFile
+from whorl.weights.readers.safetensors import SafetensorsCheckpoint
 from whorl.weights.roles import SHARED, Key, Weights
-from whorl.weights.safetensors import SafetensorsCheckpoint
 
 GROUPED = {"llama", "qwen2", "qwen3", "mistral", "gemma2", "phi3", "mixtral", "qwen2-moe"}
 GATED = GROUPED

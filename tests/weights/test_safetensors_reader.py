@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from whorl.errors import InvalidFile, UsageError
-from whorl.weights.safetensors import SafetensorsCheckpoint
+from whorl.weights.readers.safetensors import SafetensorsCheckpoint
 
 
 def write(path, header, numbers=bytes(64), length=None):

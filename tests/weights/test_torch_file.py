@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from whorl.errors import InvalidFile, UsageError
-from whorl.weights.torch_file import TorchCheckpoint
+from whorl.weights.readers.torch_file import TorchCheckpoint
 
 
 class Malicious:

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from whorl.errors import UsageError
+from whorl.weights.family.merges import Merge
+from whorl.weights.family.planting import plant
+from whorl.weights.family.relations import Kinship, Memory, restore
+from whorl.weights.family.tree import document, lineage
 from whorl.weights.history import Operation
-from whorl.weights.merges import Merge
-from whorl.weights.planting import plant
-from whorl.weights.relations import Kinship, Memory, restore
-from whorl.weights.tree import document, lineage
 
 BASE = "pretrain(llama, steps=120)"
 STRANGER = "pretrain(llama, steps=120, seed=1)"

@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from whorl.weights.exports import cyclonedx, graphml
-from whorl.weights.gathering import gather
-from whorl.weights.merges import merges_of, products
+from whorl.weights.family.exports import cyclonedx, graphml
+from whorl.weights.family.gathering import gather
+from whorl.weights.family.merges import merges_of, products
+from whorl.weights.family.planting import Edge, Family, Root
+from whorl.weights.family.tree import Lineage
 from whorl.weights.opening import open_checkpoint
-from whorl.weights.planting import Edge, Family, Root
-from whorl.weights.tree import Lineage
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from torch import nn
 
 from whorl.errors import UsageError
 from whorl.nets.training import build
-from whorl.weights.obfuscation import obfuscate, rescale, shuffle
-from whorl.weights.two_layer import same_function, two_layer
+from whorl.weights.symmetry.obfuscation import obfuscate, rescale, shuffle
+from whorl.weights.symmetry.two_layer import same_function, two_layer
 
 SHAPE = (1, 3, 4)
 

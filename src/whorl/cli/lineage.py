@@ -16,8 +16,8 @@ from whorl.errors import UsageError
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-    from whorl.weights.planting import Edge, Family
-    from whorl.weights.tree import Lineage
+    from whorl.weights.family.planting import Edge, Family
+    from whorl.weights.family.tree import Lineage
 
 __all__ = ["lineage"]
 
@@ -48,8 +48,8 @@ def lineage(
         if not path.name.endswith(SUFFIXES):
             raise UsageError(f"{path} has none of the suffixes {', '.join(SUFFIXES)}")
     from whorl.bench.store import Store
-    from whorl.weights.tree import CAVEATS, document
-    from whorl.weights.tree import lineage as traced
+    from whorl.weights.family.tree import CAVEATS, document
+    from whorl.weights.family.tree import lineage as traced
     from whorl.zoo.cache import default_cache
 
     cells = Store((cache or default_cache()) / "lineage.sqlite")
@@ -74,8 +74,8 @@ def lineage(
 def _write(found: Lineage, path: Path) -> None:
     from whorl.report.tree import tree_page, tree_picture
     from whorl.storage import replacing
-    from whorl.weights.exports import cyclonedx, graphml
-    from whorl.weights.tree import document
+    from whorl.weights.family.exports import cyclonedx, graphml
+    from whorl.weights.family.tree import document
 
     if path.name.endswith(".cdx.json"):
         text = json.dumps(cyclonedx(found), indent=2) + "\n"

@@ -14,8 +14,8 @@ from markupsafe import Markup, escape
 
 from whorl.report.svg import Caption, drawing, element, text
 from whorl.report.words import plain
-from whorl.weights.planting import Edge, Family
-from whorl.weights.tree import CAVEATS, Lineage
+from whorl.weights.family.planting import Edge, Family
+from whorl.weights.family.tree import CAVEATS, Lineage
 
 __all__ = ["tree_page", "tree_picture"]
 

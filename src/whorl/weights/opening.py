@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Final
 
 from whorl.errors import UsageError
-from whorl.weights.adapter import ADAPTER_CONFIG, Adapter
 from whorl.weights.checkpoint import Checkpoint
-from whorl.weights.gguf import SHARD, GgufCheckpoint
-from whorl.weights.onnx import OnnxCheckpoint
-from whorl.weights.packed import unpacked
-from whorl.weights.safetensors import INDEX, SafetensorsCheckpoint
-from whorl.weights.torch_file import TORCH_INDEX, TorchCheckpoint
+from whorl.weights.readers.adapter import ADAPTER_CONFIG, Adapter
+from whorl.weights.readers.gguf import SHARD, GgufCheckpoint
+from whorl.weights.readers.onnx import OnnxCheckpoint
+from whorl.weights.readers.packed import unpacked
+from whorl.weights.readers.safetensors import INDEX, SafetensorsCheckpoint
+from whorl.weights.readers.torch_file import TORCH_INDEX, TorchCheckpoint
 
 __all__ = ["SUFFIXES", "open_checkpoint"]
 

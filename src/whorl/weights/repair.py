@@ -60,7 +60,7 @@ class Repair:
     """
 
     def __init__(self, net: nn.Module, one: State, other: State, inputs: Tensor, *, batch: int = BATCH) -> None:
-        interpolate(one, other, 0.0)
+        interpolate(one, other, 0.0)  # refuses what does not fit, before anything is measured
         self.ends = (one, other)
         self._net = deepcopy(net)
         self._chunks = inputs.to(next(net.parameters()).device).chunk(-(-len(inputs) // batch))

@@ -43,8 +43,8 @@ def hidden_rows(first: Checkpoint, second: Checkpoint) -> list[str]:
 
 def _reads(reader: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     """Whether a tensor may read the rows of another; a dense layer reads a convolution's channels at several places."""
-    flattened = len(shape) > 2 and len(reader) == 2 and reader[1] % shape[0] == 0
-    return reader[1] == shape[0] or flattened
+    rows, inputs = shape[0], reader[1]
+    return inputs == rows or (len(shape) > 2 and len(reader) == 2 and inputs % rows == 0)
 
 
 def unnamed_findings(first: Checkpoint, second: Checkpoint, progress: Callable[[], None]) -> list[Finding]:

@@ -26,7 +26,7 @@ from whorl.errors import UsageError
 from whorl.weights.changes import Change
 from whorl.weights.checkpoint import Checkpoint
 from whorl.weights.comparison import Comparison, compare
-from whorl.weights.gathering import Member
+from whorl.weights.family.gathering import Member
 from whorl.weights.history import DISGUISES, Direction, Operation
 from whorl.weights.pairing import basis, pair_layers, spread
 from whorl.weights.roles import Key, Weights

@@ -13,9 +13,9 @@ from uuid import NAMESPACE_URL, uuid5
 
 import networkx as nx
 
-from whorl.weights.gathering import Member
-from whorl.weights.planting import Edge
-from whorl.weights.tree import Lineage
+from whorl.weights.family.gathering import Member
+from whorl.weights.family.planting import Edge
+from whorl.weights.family.tree import Lineage
 
 __all__ = ["cyclonedx", "graph", "graphml"]
 

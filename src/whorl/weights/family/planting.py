@@ -23,9 +23,9 @@ from typing import Final
 
 import networkx as nx
 
+from whorl.weights.family.merges import Merge
+from whorl.weights.family.relations import Kinship
 from whorl.weights.history import AT_MIDDLE
-from whorl.weights.merges import Merge
-from whorl.weights.relations import Kinship
 
 __all__ = ["Edge", "Family", "Root", "plant"]
 
@@ -49,7 +49,7 @@ class Edge:
     """A step from one net to another.
 
     ``directed`` is false where it could as well be the other way round. ``distance`` is from 0 to 2, by ``weights`` or
-    ``units`` (`whorl.weights.relations`). ``share`` is set for parents of a merge, with ``null``, its standard
+    ``units`` (`whorl.weights.family.relations`). ``share`` is set for parents of a merge, with ``null``, its standard
     deviation by chance.
     """
 

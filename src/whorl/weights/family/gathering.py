@@ -14,13 +14,13 @@ import torch
 
 from whorl.errors import UsageError, WhorlError
 from whorl.storage import one_line
-from whorl.weights.adapter import ADAPTER_CONFIG
 from whorl.weights.checkpoint import Checkpoint
 from whorl.weights.opening import SUFFIXES, open_checkpoint
 from whorl.weights.pairing import vocabulary
+from whorl.weights.readers.adapter import ADAPTER_CONFIG
+from whorl.weights.readers.safetensors import INDEX
+from whorl.weights.readers.torch_file import TORCH_INDEX
 from whorl.weights.roles import Weights
-from whorl.weights.safetensors import INDEX
-from whorl.weights.torch_file import TORCH_INDEX
 
 __all__ = ["Member", "find", "gather"]
 

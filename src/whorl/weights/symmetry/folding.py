@@ -8,7 +8,7 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from whorl.weights.channels import Norm, bias_of, graph_of
+from whorl.weights.symmetry.channels import Norm, bias_of, graph_of
 
 __all__ = ["fold"]
 

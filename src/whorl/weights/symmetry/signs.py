@@ -1,8 +1,8 @@
 """Order and signs of units at once, for channels that may be negated: those of odd activations and linear streams.
 
-A rule for signs (`whorl.weights.canonical`) makes exact copies equal. Under noise it turns the units whose two largest
-weights have other signs and about one size, and a turned unit has no partner. So signs are chosen pair by pair: the
-inner product of two units is that of what may be negated, in absolute value, plus that of what may not.
+A rule for signs (`whorl.weights.symmetry.canonical`) makes exact copies equal. Under noise it turns the units whose two
+largest weights have other signs and about one size, and a turned unit has no partner. So signs are chosen pair by
+pair: the inner product of two units is that of what may be negated, in absolute value, plus that of what may not.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from whorl.weights.assignment import assign
-from whorl.weights.canonical import Canonical
-from whorl.weights.channels import Channels, Units, is_carrier, read_units
 from whorl.weights.permutations import Permutations, permute
+from whorl.weights.symmetry.canonical import Canonical
+from whorl.weights.symmetry.channels import Channels, Units, is_carrier, read_units
 
 __all__ = ["align_signs"]
 

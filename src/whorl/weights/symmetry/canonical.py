@@ -2,7 +2,7 @@
 
 Norms are folded, units that say the same are merged and those that say nothing removed, each unit is scaled to norm 1
 and its factor pushed forward, signs before odd activations follow a rule, and the mean over classes, which softmax
-does not see, is taken from the head. Units stay in the order they had: `whorl.weights.copies` aligns pairs.
+does not see, is taken from the head. Units stay in the order they had: `whorl.weights.symmetry.copies` aligns pairs.
 
 Sources: Phuong & Lampert, ICLR 2020 (permutations and positive factors are all that most ReLU nets admit); Yan et al.,
 *Rethinking White-Box Watermarks on Deep Learning Models under Neural Structural Obfuscation*, USENIX Security 2023,
@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from whorl.errors import UsageError
 from whorl.nets.base import Net
-from whorl.weights.channels import (
+from whorl.weights.permutations import PermutationSpec
+from whorl.weights.symmetry.channels import (
     Channels,
     Layer,
     Units,
@@ -39,8 +40,7 @@ from whorl.weights.channels import (
     rows,
     take_units,
 )
-from whorl.weights.folding import fold
-from whorl.weights.permutations import PermutationSpec
+from whorl.weights.symmetry.folding import fold
 from whorl.weights.tracing import permutation_spec
 
 __all__ = ["Canonical", "canonical", "centred", "probes"]

@@ -20,8 +20,8 @@ from torch import Tensor
 from whorl.errors import InvalidFile, UsageError
 from whorl.storage import check_size
 from whorl.weights.checkpoint import Checkpoint, Entry, read_config
-from whorl.weights.safetensors import SafetensorsCheckpoint
-from whorl.weights.torch_file import TorchCheckpoint
+from whorl.weights.readers.safetensors import SafetensorsCheckpoint
+from whorl.weights.readers.torch_file import TorchCheckpoint
 
 __all__ = ["ADAPTER_CONFIG", "Adapter"]
 

@@ -1,8 +1,8 @@
 """The family trees of a folder of checkpoints: who is related, who was made from whom, and where weights do not tell.
 
 Copies are put together first; then every pair of nets is compared, and independence refuted with one error rate for all
-pairs together (Bonferroni); merges are found (`whorl.weights.merges`) and trees grown (`whorl.weights.planting`, which
-says what direction rests on, and what cannot be told).
+pairs together (Bonferroni); merges are found (`whorl.weights.family.merges`) and trees grown
+(`whorl.weights.family.planting`, which says what direction rests on, and what cannot be told).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from whorl.errors import UsageError
-from whorl.weights.gathering import Member, gather
-from whorl.weights.merges import merges_of, products
-from whorl.weights.planting import Family, plant
-from whorl.weights.relations import Cells, Kinship, Memory, pair_key, relate, restore
+from whorl.weights.family.gathering import Member, gather
+from whorl.weights.family.merges import merges_of, products
+from whorl.weights.family.planting import Family, plant
+from whorl.weights.family.relations import Cells, Kinship, Memory, pair_key, relate, restore
 
 __all__ = ["CAVEATS", "Lineage", "document", "lineage"]
 
