@@ -5,9 +5,9 @@ Source: Ainsworth, Hayase, Srinivasa, *Git Re-Basin*, ICLR 2023, arXiv 2209.0483
 Positive factors of ReLU units are another symmetry, which matching does not undo: bring both nets into canonical form
 first, or a rescaled copy is not recognised.
 
-Measured on pairs of independent residual nets (``benchmarks/results/rebasin.json``): weight matching takes 50 % of the
-barrier away at widths 16 to 32, 51 % at 64 and 58 % at 128, and does not reach the paper's near zero on nets trained for
-ten epochs. Matching by answers takes 71, 86, 92 and 97 %, though its weights lie farther apart.
+Measured on three pairs of independent residual nets of each width (``benchmarks/results/rebasin.json``): weight
+matching takes 50, 49, 51 and 58 % of the barrier away at widths 16, 32, 64 and 128, and does not reach the paper's near
+zero after ten epochs of training. Activation matching takes 71, 86, 92 and 97 %, though its weights lie farther apart.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ interpolated ones of the two nets.
 Source: Jordan et al., *REPAIR: REnormalizing Permuted Activations for Interpolation Repair*, ICLR 2023, arXiv
 2211.08403, section 3. Layers without bias that no batch norm follows can't hold a shift and are left.
 
-Measured (``benchmarks/results/rebasin.json``): on matched perceptrons without norms, 512 wide, REPAIR raises the share of
-the barrier that is taken away from 57 to 90 %. With batch norms, taking their statistics anew does as well or better.
+Measured (``benchmarks/results/rebasin.json``): on matched perceptrons without norms, 512 wide, REPAIR raises the share
+of the barrier that is taken away from 57 to 90 %. With batch norms it adds nothing to taking their statistics anew.
 """
 
 from __future__ import annotations
