@@ -125,7 +125,7 @@ class GgufCheckpoint(Checkpoint):
             try:
                 with np.errstate(all="ignore"):
                     numbers = gguf.dequantize(packed, gguf.GGMLQuantizationType[entry.dtype])
-            except NotImplementedError:
+            except NotImplementedError:  # the library's answer to a type that it knows by name and cannot unpack
                 raise InvalidFile(f"{self.path}: {name} has the type {entry.dtype}, which is not read") from None
             value = torch.from_numpy(numbers).reshape(shape)
         return value if few or rows is None else value[list(rows)]
