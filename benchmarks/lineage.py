@@ -126,7 +126,7 @@ def main() -> None:
         "machine": describe_machine("cpu").model_dump(),
         "tier": "large" if options.large else "small",
     }
-    document["seeds"] = options.seeds
+    document |= {"seeds": options.seeds, "first_seed": FIRST_SEED}
     for name in options.only or tier:
         document[name] = measured(tier[name], options.cache / "language", options.seeds)
         print(name, document[name]["summary"], document[name]["independent"]["least_log10_p"], flush=True)

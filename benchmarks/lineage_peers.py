@@ -1,9 +1,9 @@
-"""Other statistics of lineage on the pairs of `lineage.py`: how well each separates derivatives from strangers.
+"""Other statistics of lineage on pairs like those of `lineage.py`: how well each separates derivatives from strangers.
 
     python benchmarks/lineage_peers.py --cache CACHE [-o benchmarks/results/lineage-peers.json]
 
-Each statistic is written from its paper's formula, and gives one number for a pair, larger where the two are more
-alike; a pair that it cannot compare counts as the least alike of all.
+Seeds begin at 0: on these whorl's own tests were chosen. Each statistic is written from its paper's formula, and gives
+one number for a pair, larger where the two are more alike; a pair that it cannot compare counts as the least alike.
 
 - ``cosine``: of all parts of one shape, flattened.
 - ``std profile`` (Yoon et al., arXiv 2507.03014): standard deviation of query, key, value and output by layer, each
