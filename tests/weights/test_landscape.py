@@ -11,9 +11,9 @@ from scipy.spatial.distance import jensenshannon
 
 from whorl.errors import UsageError
 from whorl.nets.training import build
-from whorl.weights.curvature import hessian_trace, loss_of, top_eigenvalue
-from whorl.weights.landscape import agreement, jensen_shannon, linear_cka, mode_connectivity
-from whorl.weights.paths import Profile
+from whorl.weights.alignment.curvature import hessian_trace, loss_of, top_eigenvalue
+from whorl.weights.alignment.landscape import agreement, jensen_shannon, linear_cka, mode_connectivity
+from whorl.weights.alignment.paths import Profile
 
 
 def generator(seed=0):

@@ -13,12 +13,12 @@ from torch.nn.functional import cross_entropy
 from whorl.data import SOURCES
 from whorl.errors import UsageError
 from whorl.nets.training import Schedule, build, fit
-from whorl.weights.activation_matching import match_activations
-from whorl.weights.assignment import assign, assign_softly, match_layers
-from whorl.weights.matching import match_weights
-from whorl.weights.permutations import ABSENT, inverse, permute, random_permutations
-from whorl.weights.straight_through import match_straight_through
-from whorl.weights.tracing import permutation_spec
+from whorl.weights.alignment.activation_matching import match_activations
+from whorl.weights.alignment.assignment import assign, assign_softly, match_layers
+from whorl.weights.alignment.matching import match_weights
+from whorl.weights.alignment.permutations import ABSENT, inverse, permute, random_permutations
+from whorl.weights.alignment.straight_through import match_straight_through
+from whorl.weights.alignment.tracing import permutation_spec
 
 SHAPE = (3, 8, 8)
 ARCHITECTURES = (

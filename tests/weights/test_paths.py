@@ -11,11 +11,11 @@ from whorl.data import SOURCES
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
 from whorl.nets.training import Schedule, accuracy, build, fit
-from whorl.weights.curves import Curve, connect
-from whorl.weights.matching import match_weights
-from whorl.weights.paths import Profile, barrier, interpolate, profile, recompute_statistics
-from whorl.weights.permutations import permute, random_permutations
-from whorl.weights.tracing import permutation_spec
+from whorl.weights.alignment.curves import Curve, connect
+from whorl.weights.alignment.matching import match_weights
+from whorl.weights.alignment.paths import Profile, barrier, interpolate, profile, recompute_statistics
+from whorl.weights.alignment.permutations import permute, random_permutations
+from whorl.weights.alignment.tracing import permutation_spec
 
 SOURCE = SOURCES.make("digits")
 

@@ -11,9 +11,9 @@ from torch import nn
 from whorl.errors import UsageError
 from whorl.nets import NETS
 from whorl.nets.training import build
-from whorl.weights.blocks import fixed, fresh, join, leaves, length, reshape
-from whorl.weights.permutations import ABSENT, inverse, permute, random_permutations, take
-from whorl.weights.tracing import permutation_spec
+from whorl.weights.alignment.blocks import fixed, fresh, join, leaves, length, reshape
+from whorl.weights.alignment.permutations import ABSENT, inverse, permute, random_permutations, take
+from whorl.weights.alignment.tracing import permutation_spec
 
 SHAPE = (3, 8, 8)
 ARCHITECTURES = {

@@ -8,8 +8,8 @@ from torch import nn
 
 from whorl.errors import UsageError
 from whorl.nets.training import build
-from whorl.weights.paths import interpolate, recompute_statistics
-from whorl.weights.repair import Repair
+from whorl.weights.alignment.paths import interpolate, recompute_statistics
+from whorl.weights.alignment.repair import Repair
 
 SHAPE = (3, 8, 8)
 LAYERS = (nn.Linear, nn.Conv2d, nn.BatchNorm2d)

@@ -5,7 +5,8 @@ where they are hidden units: some other tensor must read as many inputs. The row
 embedding (tokens) have an order of their own and are left out, as tests of their places would not be exact.
 
 Two tensors may share one permutation (a residual stream), so their p-values are not independent: they are combined by
-Bonferroni's bound. A net whose units were permuted is not found: align the two first (`whorl.weights.matching`).
+Bonferroni's bound. A net whose units were permuted is not found: align the two first
+(`whorl.weights.alignment.matching`).
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from whorl.errors import UsageError
 from whorl.nets.base import Net
-from whorl.weights.permutations import PermutationSpec
+from whorl.weights.alignment.permutations import PermutationSpec
+from whorl.weights.alignment.tracing import permutation_spec
 from whorl.weights.symmetry.channels import (
     Channels,
     Layer,
@@ -41,7 +42,6 @@ from whorl.weights.symmetry.channels import (
     take_units,
 )
 from whorl.weights.symmetry.folding import fold
-from whorl.weights.tracing import permutation_spec
 
 __all__ = ["Canonical", "canonical", "centred", "probes"]
 

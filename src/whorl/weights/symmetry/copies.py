@@ -1,7 +1,7 @@
 """How far apart two nets are once all known symmetries are removed, and a digest that they leave alone.
 
 Both nets are brought into canonical form (`whorl.weights.symmetry.canonical`), the units of one are matched to those
-of the other (`whorl.weights.matching`; rectangular where one has more left), and the distance is taken.
+of the other (`whorl.weights.alignment.matching`; rectangular where one has more left), and the distance is taken.
 
 Source: the recommended procedure after Ainsworth et al., ICLR 2023, and Phuong & Lampert, ICLR 2020. Sorting units, the
 usual way to one form, breaks under noise of 1e-3: two units change places and all later ones with them. So distances
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from whorl.errors import UsageError
-from whorl.weights.matching import match_weights
-from whorl.weights.permutations import Permutations, permute
+from whorl.weights.alignment.matching import match_weights
+from whorl.weights.alignment.permutations import Permutations, permute
 from whorl.weights.symmetry.canonical import Canonical, canonical, centred
 from whorl.weights.symmetry.signs import align_signs
 

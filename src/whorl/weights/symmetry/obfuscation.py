@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from whorl.nets.base import HiddenUnits, Net
-from whorl.weights.permutations import permute, random_permutations
+from whorl.weights.alignment.permutations import permute, random_permutations
+from whorl.weights.alignment.tracing import permutation_spec
 from whorl.weights.symmetry.channels import Norm, columns, copied, is_carrier, read_units, take_units
-from whorl.weights.tracing import permutation_spec
 
 __all__ = ["obfuscate", "rescale", "shuffle"]
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from whorl.weights.assignment import assign
-from whorl.weights.permutations import Permutations, permute
+from whorl.weights.alignment.assignment import assign
+from whorl.weights.alignment.permutations import Permutations, permute
 from whorl.weights.symmetry.canonical import Canonical
 from whorl.weights.symmetry.channels import Channels, Units, is_carrier, read_units
 

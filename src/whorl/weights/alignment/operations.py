@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from torch import Tensor, fx
 
-from whorl.weights.blocks import Axis, fix, fixed, join, length, reshape, split
+from whorl.weights.alignment.blocks import Axis, fix, fixed, join, length, reshape, split
 
 __all__ = ["Axes", "Value", "fix_value", "made", "read"]
 

@@ -20,7 +20,7 @@ from torch.optim.swa_utils import update_bn
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
 from whorl.nets.training import predict
-from whorl.weights.permutations import State
+from whorl.weights.alignment.permutations import State
 
 __all__ = ["Profile", "barrier", "interpolate", "profile", "recompute_statistics"]
 
@@ -82,7 +82,7 @@ def barrier(
     Parameters:
         statistics: pictures ``[n, c, h, w]`` in [0, 1] on which the statistics of batch norms are taken anew at every
             point, those of the ends included; the pictures of ``dataset`` by default.
-        at: the state at a position, instead of plain interpolation (such as a `whorl.weights.repair.Repair`).
+        at: the state at a position, instead of plain interpolation (such as a `whorl.weights.alignment.repair.Repair`).
 
     Raises:
         UsageError: states of different nets, less than two points, or a data set without classes.

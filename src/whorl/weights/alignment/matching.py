@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from whorl.errors import UsageError
-from whorl.weights.assignment import assign
-from whorl.weights.permutations import Layout, Permutations, PermutationSpec, Place, State, identity, take
+from whorl.weights.alignment.assignment import assign
+from whorl.weights.alignment.permutations import Layout, Permutations, PermutationSpec, Place, State, identity, take
 
 __all__ = ["Matching", "match_weights"]
 
@@ -29,7 +29,7 @@ TIE = 1e-7  # what float32 leaves of a sum of products: a gain below it, in unit
 
 @dataclass(frozen=True)
 class Matching:
-    """What was found. ``permutations`` go to `whorl.weights.permutations.permute` with the other net's state.
+    """What was found. ``permutations`` go to `whorl.weights.alignment.permutations.permute` with the other net's state.
 
     ``objective`` is what they maximise, ``history`` its value before and after each sweep, ``objectives`` that of every
     restart.

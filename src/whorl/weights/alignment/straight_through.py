@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
-from whorl.weights.matching import Matching, match_weights
-from whorl.weights.permutations import PermutationSpec, State, permute
+from whorl.weights.alignment.matching import Matching, match_weights
+from whorl.weights.alignment.permutations import PermutationSpec, State, permute
 
 __all__ = ["match_straight_through"]
 

@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from whorl.errors import UsageError
-from whorl.weights.permutations import ABSENT
+from whorl.weights.alignment.permutations import ABSENT
 
 __all__ = ["assign", "assign_softly", "match_layers"]
 

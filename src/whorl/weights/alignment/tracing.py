@@ -2,7 +2,8 @@
 
 `torch.export` writes the net down as a `torch.fx` graph of tensor operations, with the name of every weight, whatever
 modules, functions and methods it was written with. Each operation says which axes of what it reads and makes go
-together (`whorl.weights.operations`); one that is not known fixes all it touches. Inputs and outputs are fixed.
+together (`whorl.weights.alignment.operations`); one that is not known fixes all it touches. Inputs and outputs are
+fixed.
 
 Heads of attention are permuted as blocks, and so are the places within a head, by one permutation for all heads of a
 layer (and for query, key and value, where one matrix makes them): the largest group of product form. Channels that are
@@ -23,9 +24,9 @@ from torch.export.graph_signature import InputKind
 
 from whorl.errors import UsageError
 from whorl.nets.base import Net
-from whorl.weights.blocks import Unit, fixed, fresh, join, leaves
-from whorl.weights.operations import Axes, Value, fix_value, made, read
-from whorl.weights.permutations import Block, Layout, PermutationSpec
+from whorl.weights.alignment.blocks import Unit, fixed, fresh, join, leaves
+from whorl.weights.alignment.operations import Axes, Value, fix_value, made, read
+from whorl.weights.alignment.permutations import Block, Layout, PermutationSpec
 
 __all__ = ["permutation_spec"]
 

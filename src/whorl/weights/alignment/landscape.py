@@ -3,7 +3,8 @@
 These describe; none is evidence of descent, since independent nets trained on the same pictures may score high in all.
 
 Source: Yang et al., *Taxonomizing local versus global structure in neural network loss landscapes*, NeurIPS 2021, arXiv
-2107.11228, section 2. Its curvature is in `whorl.weights.curvature`, its barriers in `whorl.weights.paths`.
+2107.11228, section 2. Its curvature is in `whorl.weights.alignment.curvature`, its barriers in
+`whorl.weights.alignment.paths`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from whorl.errors import UsageError
-from whorl.weights.paths import Profile
+from whorl.weights.alignment.paths import Profile
 
 __all__ = ["agreement", "jensen_shannon", "linear_cka", "mode_connectivity"]
 

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from whorl.weights.paths import BATCH, interpolate
-from whorl.weights.permutations import State
+from whorl.weights.alignment.paths import BATCH, interpolate
+from whorl.weights.alignment.permutations import State
 
 __all__ = ["Repair"]
 

@@ -21,8 +21,8 @@ from torch.nn.functional import cross_entropy
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
 from whorl.nets.training import Schedule
-from whorl.weights.paths import interpolate
-from whorl.weights.permutations import State
+from whorl.weights.alignment.paths import interpolate
+from whorl.weights.alignment.permutations import State
 
 __all__ = ["Curve", "connect"]
 
@@ -35,7 +35,7 @@ class Curve:
     """A Bézier curve or a polygonal chain in weight space; called with a position in [0, 1], it gives the state there.
 
     ``bends`` are the states that hold it, the two ends among them. Statistics of batch norms must be taken anew where
-    it is evaluated (`whorl.weights.paths.profile` does).
+    it is evaluated (`whorl.weights.alignment.paths.profile` does).
     """
 
     kind: Kind

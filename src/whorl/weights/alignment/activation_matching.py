@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from whorl.errors import UsageError
-from whorl.weights.assignment import assign
-from whorl.weights.matching import Matching
-from whorl.weights.paths import BATCH
-from whorl.weights.permutations import PermutationSpec, identity
+from whorl.weights.alignment.assignment import assign
+from whorl.weights.alignment.matching import Matching
+from whorl.weights.alignment.paths import BATCH
+from whorl.weights.alignment.permutations import PermutationSpec, identity
 
 __all__ = ["match_activations"]
 
@@ -45,7 +45,7 @@ def match_activations(
     Permutations that no such layer reads keep their order. Both nets are left in evaluation mode.
 
     Parameters:
-        other_spec: as in `whorl.weights.matching.match_weights`.
+        other_spec: as in `whorl.weights.alignment.matching.match_weights`.
 
     Shape:
         inputs: ``[n, c, h, w]``, unlabelled.

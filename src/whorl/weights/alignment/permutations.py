@@ -2,7 +2,8 @@
 
 An axis is a product of blocks, row-major: a flattened feature map [c, h w] has its channels permuted and its places
 kept, a fused projection [3, heads, dim] its heads. A block names the permutation that acts on it, or None. The same
-name on several tensors means the same permutation on each. `whorl.weights.tracing` derives all this from the graph.
+name on several tensors means the same permutation on each. `whorl.weights.alignment.tracing` derives all this from the
+graph.
 
 Source: the permutation specification of Ainsworth et al., *Git Re-Basin*, ICLR 2023, arXiv 2209.04836, section 3; there
 it is written by hand for each architecture and has one name an axis.
