@@ -5,16 +5,23 @@ Every figure is of the pair as it stands in the two files, so a net whose units 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import torch
 from torch import Tensor
 
+from whorl.errors import InvalidFile
+
 __all__ = ["Change", "Grid", "describe", "grid_of", "rank_of"]
 
-BLOCK: Final = 1 << 18  # elements treated at a time: they stay in the processor's cache
+PIECE: Final = 1 << 15  # numbers treated at a time: they stay in the processor's cache, and in one thread
+SUMS: Final = (
+    *("ours", "theirs", "product", "change", "along"),  # |A|^2, |B|^2, <A, B>, |B - A|^2, <A, B - A>
+    *("zeros_ours", "zeros_theirs", "kept", "elements"),
+)
 GROUPS: Final = (32, 64, 128, 0)  # columns that share a scale in common formats; 0 for a whole row
 SAMPLED: Final = 256  # rows on which rank and grid are looked for
 GRIDDED: Final = 16
@@ -65,76 +72,98 @@ class Change:
 
 
 def describe(name: str, blocks: Iterable[tuple[Tensor, Tensor]], *, matrix: bool) -> Change:
-    """Compare two tensors of one shape, given in blocks of rows as float32. Each block is seen once and let go.
+    """Compare two tensors of one shape, given in blocks of rows of any type. Each block is seen once and let go.
 
     Grid and rank are looked for in the first `SAMPLED` rows of a ``matrix``: a change of rank r has rank r in any
     rows that are at least as many.
+
+    Raises `InvalidFile` for numbers that are not finite.
     """
-    total: dict[str, float] = {}
-    casts, count = dict(CASTS), 0
-    narrow = {(key, side): True for key in CASTS for side in "AB"}
+    total, casts = dict.fromkeys(SUMS, 0.0), _Casts()
     kept: list[tuple[Tensor, Tensor]] = []
     for ours, theirs in blocks:
-        for key, value in _sums(ours.reshape(-1), theirs.reshape(-1)).items():
-            total[key] = total.get(key, 0.0) + value
-        casts = {key: dtype for key, dtype in casts.items() if _rounds(ours, theirs, dtype)}
-        for key, dtype in casts.items():
-            for side, value in (("A", ours), ("B", theirs)):
-                narrow[key, side] = narrow[key, side] and torch.equal(value.to(dtype).float(), value)
-        count += ours.numel()
         if matrix and sum(len(one) for one, _ in kept) < SAMPLED:
-            kept.append((ours[:SAMPLED].clone(), theirs[:SAMPLED].clone()))
-    equal = total["change"] == 0
+            kept.append((ours[:SAMPLED].float(), theirs[:SAMPLED].float()))
+        for one, two in _pieces(ours.reshape(-1), theirs.reshape(-1)):
+            for key, value in zip(SUMS, _sums(name, one, two), strict=True):
+                total[key] += value
+            casts.see(one, two)
+    count, equal = int(total["elements"]), total["change"] == 0
     one, two = (torch.cat(each)[:SAMPLED] for each in zip(*kept, strict=True)) if kept else (None, None)
     grids, rank = (None, None), None
     if one is not None and two is not None and min(one.shape) > 1:
         grids = grid_of(one), grid_of(two)
         rank = None if equal else rank_of(two - one, float(two.square().sum()))
-    cast = None if equal else next(iter(casts), None)
-    sides = [side for side in "AB" if cast and narrow[cast, side]]
+    cast, narrowed = (None, None) if equal else casts.found()
     return Change(
         name=name,
         elements=count,
         equal=equal,
         cast=cast,
-        narrowed=None if len(sides) != 1 else "A" if sides == ["A"] else "B",
+        narrowed=narrowed,
         cosine=min(1.0, total["product"] / max(1e-300, (total["ours"] * total["theirs"]) ** 0.5)),
         relative=(total["change"] / max(1e-300, total["ours"])) ** 0.5,
         zeros=(total["zeros_ours"] / count, total["zeros_theirs"] / count),
         kept=total["kept"] / max(1.0, count - total["zeros_theirs"]),
         rank=rank,
         grids=grids,
-        branch=None if equal else (total["ours"] - total["product"]) / total["change"],
+        branch=None if equal else -total["along"] / total["change"],
     )
 
 
-def _sums(ours: Tensor, theirs: Tensor) -> dict[str, float]:
-    """Sums over all elements, in pieces that stay in the processor's cache."""
-    names = ("ours", "theirs", "product", "change", "zeros_ours", "zeros_theirs", "kept")
-    total: dict[str, float] = dict.fromkeys(names, 0.0)
-    for first in range(0, len(ours), BLOCK):
-        one, two = ours[first : first + BLOCK], theirs[first : first + BLOCK]
-        change = two - one
-        parts = (
-            *(torch.dot(one, one), torch.dot(two, two), torch.dot(one, two), torch.dot(change, change)),
-            *(len(one) - one.count_nonzero(), len(two) - two.count_nonzero()),
-        )
-        same = len(change) - int(change.count_nonzero())
-        both = int(((one == 0) & (two == 0)).sum()) if same else 0
-        for key, part in zip(names, (*parts, same - both), strict=True):
-            total[key] += float(part)
-    return total
+def _pieces(ours: Tensor, theirs: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Runs of both as float32, in two buffers of their own: what is yielded is soon overwritten."""
+    one, two = torch.empty(2, min(PIECE, len(ours)))
+    for first in range(0, len(ours), PIECE):
+        end = min(first + PIECE, len(ours))
+        yield one[: end - first].copy_(ours[first:end]), two[: end - first].copy_(theirs[first:end])
+
+
+def _sums(name: str, one: Tensor, two: Tensor) -> tuple[float, ...]:
+    """The figures of `SUMS` for one run of numbers; in double precision where squares are too large for single."""
+    change = two - one
+    products = [
+        float(torch.dot(*pair)) for pair in ((one, one), (two, two), (one, two), (change, change), (one, change))
+    ]
+    if not math.isfinite(sum(products)):
+        if not (one.isfinite().all() and two.isfinite().all()):
+            raise InvalidFile(f"{name} holds NaN or an infinity")
+        if one.dtype == torch.float32:
+            return _sums(name, one.double(), two.double())
+    count = len(one)
+    zeros = [count - int(value.count_nonzero()) for value in (one, two)]
+    same = count - int(change.count_nonzero())
+    both = int(((one == 0) & (two == 0)).sum()) if all(zeros) else 0
+    return (*products, *zeros, same - both, count)
+
+
+class _Casts:
+    """Types through which one net becomes the other, as far as has been seen, and which of the two nets have them."""
+
+    def __init__(self) -> None:
+        self.left = dict(CASTS)
+        self.narrow = {(key, side): True for key in CASTS for side in "AB"}
+
+    def see(self, one: Tensor, two: Tensor) -> None:
+        """The next numbers. A few tell most that are not."""
+        for key, dtype in list(self.left.items()):
+            if not (_rounds(one[:64], two[:64], dtype) and _rounds(one, two, dtype)):
+                del self.left[key]
+        for key, dtype in self.left.items():
+            for side, value in (("A", one), ("B", two)):
+                self.narrow[key, side] = self.narrow[key, side] and torch.equal(value.to(dtype).float(), value)
+
+    def found(self) -> tuple[str | None, Literal["A", "B"] | None]:
+        """The widest such type, and the net that alone has it."""
+        cast = next(iter(self.left), None)
+        sides: list[Literal["A", "B"]] = [side for side in ("A", "B") if cast and self.narrow[cast, side]]
+        return cast, sides[0] if len(sides) == 1 else None
 
 
 def _rounds(ours: Tensor, theirs: Tensor, dtype: torch.dtype) -> bool:
-    """Is one of them the other, rounded to this type? A few numbers tell most that are not."""
-    few = torch.equal(*_rounded(ours.reshape(-1)[:64], theirs.reshape(-1)[:64], dtype))
-    return few and torch.equal(*_rounded(ours, theirs, dtype))
-
-
-def _rounded(ours: Tensor, theirs: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Is one of them the other, rounded to this type?"""
     one, two = ours.to(dtype).float(), theirs.to(dtype).float()
-    return (one, theirs) if torch.equal(two, theirs) else (two, ours)
+    return torch.equal(one, theirs) if torch.equal(two, theirs) else torch.equal(two, ours)
 
 
 def rank_of(change: Tensor, energy: float) -> int | None:

@@ -7,8 +7,10 @@ tensor, or some of its rows, into memory. Sizes are checked before anything is r
 from __future__ import annotations
 
 import itertools
+import os
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -56,6 +58,12 @@ class Place:
     start: int
     nbytes: int
 
+    def expect(self) -> None:
+        """Let the disk begin to fetch it, where the system can do so while this process works."""
+        if hasattr(os, "posix_fadvise"):
+            with self.file.open("rb", buffering=0) as file:
+                os.posix_fadvise(file.fileno(), self.start, self.nbytes, os.POSIX_FADV_WILLNEED)
+
     def read(self, rows: Sequence[int] | None = None, height: int = 1) -> bytearray:
         """All bytes, or those of ``rows`` out of ``height`` equal ones. Raises `InvalidFile` where some are missing."""
         wide = self.nbytes // max(height, 1)
@@ -76,7 +84,8 @@ class Checkpoint(ABC):
     """A set of named tensors in one file or folder.
 
     ``entries`` are in the order of their names; ``config`` is the model's own description (``config.json``, or the
-    metadata of a GGUF file), empty where there is none; ``bytes_read`` counts the bytes of tensors read from disk.
+    metadata of a GGUF file), empty where there is none; ``bytes_read`` counts the bytes of tensors that were read, as
+    often as they were. Several threads may read at once; one waits for the other.
     """
 
     format: ClassVar[str]
@@ -87,6 +96,7 @@ class Checkpoint(ABC):
         self.entries = dict(sorted(entries.items()))
         self.config = config
         self.bytes_read = 0
+        self._reading = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<{self.format} {self.path}: {len(self.entries)} tensors, {self.parameters:,} parameters>"
@@ -126,11 +136,15 @@ class Checkpoint(ABC):
                 raise UsageError("rows are asked for in ascending order, each once")
             if rows and not (0 <= rows[0] and rows[-1] < self.entries[name].shape[0]):
                 raise UsageError(f"{name} has {self.entries[name].shape[0]} rows; {rows[-1]} was asked for")
-        value = self._stored(name, rows)
+        with self._reading:
+            value = self._stored(name, rows)
         wanted = self.entries[name].shape if rows is None else (len(rows), *self.entries[name].shape[1:])
         if tuple(value.shape) != wanted:
             raise InvalidFile(f"{self.path}: {name} is {list(value.shape)} and was said to be {list(wanted)}")
         return value
+
+    def expect(self, names: Iterable[str]) -> None:  # noqa: B027  (most readers have nothing to hint at)
+        """Say that these tensors are read next, so that the disk may fetch them meanwhile."""
 
     @abstractmethod
     def _stored(self, name: str, rows: Sequence[int] | None) -> Tensor:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from whorl.detection.exact import bonferroni
 from whorl.errors import UsageError
-from whorl.weights.changes import Change, describe
+from whorl.weights.changes import Change
 from whorl.weights.checkpoint import Checkpoint
+from whorl.weights.differences import Differences, differences_by_name
 from whorl.weights.findings import ABOUT, Finding, findings
 from whorl.weights.history import (
     DISGUISES,
@@ -31,7 +32,7 @@ from whorl.weights.history import (
 )
 from whorl.weights.opening import open_checkpoint
 from whorl.weights.pairing import Basis, basis, pair_layers, similar_layers, spread
-from whorl.weights.roles import Key, Weights
+from whorl.weights.roles import Weights
 from whorl.weights.unnamed import unnamed_findings
 
 __all__ = ["NULL", "Comparison", "LayerEvidence", "compare", "document"]
@@ -40,7 +41,6 @@ Decision = Literal["related", "part reused", "inconclusive"]
 NULL: Final = "the training of one of the two nets did not depend on the other"
 LAYERS: Final = 4
 TOKENS: Final = 256
-ROWS: Final = 512  # of each tensor, where not all layers are read
 
 
 @dataclass(frozen=True)
@@ -109,23 +109,21 @@ def compare(
     depth = one.structure.layers
     chosen = spread(depth, layers or depth) if depth else []
     pairs = pair_layers(one, two, axes, chosen) if axes else {}
-    steps, done = len(pairs) + 1, iter(range(1, len(pairs) + 2))
-    progress("layers", 0, steps)
-    found = findings(one, two, axes, pairs, lambda: progress("layers", next(done), steps))
-    if not known:
-        found = unnamed_findings(first, second, lambda: None)
-    log_p = bonferroni([each.log_p for each in found if each.decides])
-    by_layer = _by_layer(found, alpha)
-    if axes and _refuted(log_p, alpha):
-        by_layer = _elsewhere(one, two, axes, by_layer, alpha)
-    held = [(place.layer, place.paired) for place in by_layer if place.related and place.layer >= 0 and not place.name]
-    changes = list(_changes(one, two, dict(held) or pairs, whole=not layers))
+    with Differences(one, two, whole=not layers) as differences:
+        reading = differences.while_reading(pairs, progress)
+        found = findings(one, two, axes, reading) if known else unnamed_findings(first, second)
+        log_p = bonferroni([each.log_p for each in found if each.decides])
+        by_layer = _by_layer(found, alpha)
+        if axes and _refuted(log_p, alpha):
+            by_layer = _elsewhere(one, two, axes, by_layer, alpha)
+        held = [(at.layer, at.paired) for at in by_layer if at.related and at.layer >= 0 and not at.name]
+        changes = differences.of(dict(held) or pairs) if known else list(differences_by_name(first, second))
     if not found and not changes:
         raise UsageError(
             f"{first.path} ({one.structure.architecture}) and {second.path} ({two.structure.architecture}) have no "
             "parts of one role or name and shape, so that nothing can be compared"
         )
-    progress("layers", steps, steps)
+    progress("layers", 1 + len(pairs), 1 + len(pairs))
     same = bool(changes) and all(change.equal or change.cast for change in changes)
     exact = bonferroni([each.log_p for each in found if each.exact] or [0.0])
     decision = _decide(log_p, alpha, by_layer)
@@ -182,7 +180,7 @@ def _elsewhere(
     moved = {layer: at for layer, at in similar_layers(one, two, axes, lost).items() if at != layer} if lost else {}
     if not moved:
         return places
-    tests = [each for each in findings(one, two, axes, moved, lambda: None) if each.test != "axis places"]
+    tests = [each for each in findings(one, two, axes, moved.items()) if each.test != "axis places"]
     again = {place.layer: place for place in _by_layer(tests, alpha / len(places) * len(moved)) if place.related}
     return tuple(again.get(place.layer, place) for place in places)
 
@@ -194,34 +192,6 @@ def _decide(log_p: float, alpha: float, places: Sequence[LayerEvidence]) -> Deci
     theirs = {place.paired for place in places if place.layer >= 0}
     held = {place.paired for place in places if place.layer >= 0 and place.related}
     return "related" if 2 * len(held) > len(theirs) else "part reused"
-
-
-def _changes(one: Weights, two: Weights, layers: dict[int, int], *, whole: bool) -> Iterator[Change]:
-    """How each tensor that both have changed: by role where roles are known, else by name.
-
-    Of nets with roles the tensors of ``layers`` are read, and those of no layer: the ``whole`` of them or some rows.
-    """
-    if not (one.structure.known and two.structure.known):
-        for name, entry in one.checkpoint.entries.items():
-            if name in two.checkpoint.entries and two.checkpoint.entries[name].shape == entry.shape:
-                pair = one.checkpoint.read(name), two.checkpoint.read(name)
-                yield describe(name, [pair], matrix=len(entry.shape) == 2)
-        return
-    for key in sorted(one.structure.parts):
-        if key.layer >= 0 and key.layer not in layers:
-            continue
-        other = key._replace(layer=layers[key.layer]) if key.layer >= 0 else key
-        if other not in two or one.shape(*key) != two.shape(*other):
-            continue
-        height = one.shape(*key)[0]
-        rows = range(height) if whole else spread(height, ROWS)
-        blocks = zip(one.stored(*key, rows=rows), two.stored(*other, rows=rows), strict=True)
-        yield describe(_label(key), blocks, matrix=len(one.shape(*key)) == 2)
-
-
-def _label(key: Key) -> str:
-    expert = f".{key.expert}" if key.expert >= 0 else ""
-    return f"{key.role}{expert}" if key.layer < 0 else f"layer {key.layer} {key.role}{expert}"
 
 
 def _caveats(one: Weights, two: Weights, found: Sequence[Finding], layers: int) -> list[str]:

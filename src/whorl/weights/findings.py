@@ -7,7 +7,7 @@ places compare an expert with the one of the same number.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,7 @@ __all__ = ["ABOUT", "Finding", "Observation", "Test", "findings"]
 
 ROWS: Final = 256  # units of A whose place is tested in each layer
 UNITS: Final = 4096  # units of A that are matched in each expert
+TINY: Final = 1e-12  # a norm below which a unit is nobody's nearest
 EXPERTS: Final = 2  # experts of A whose units are matched in each layer
 
 
@@ -124,17 +125,14 @@ class Finding:
         return ABOUT[self.test].decides
 
 
-def findings(
-    first: Weights, second: Weights, axes: Basis | None, layers: dict[int, int], progress: Callable[[], None]
-) -> list[Finding]:
-    """Every test that these two nets admit. ``layers`` maps layers of A to layers of B; empty where nothing fits."""
+def findings(first: Weights, second: Weights, axes: Basis | None, layers: Iterable[tuple[int, int]]) -> list[Finding]:
+    """Every test that these two nets admit. ``layers`` are pairs: one of A, one of B."""
     seen: dict[str, list[tuple[Observation, Signs | Fixed | Matches]]] = {name: [] for name in ABOUT}
     if axes is not None:
-        for layer, paired in layers.items():
+        for layer, paired in layers:
             for name, found, chance in _layer(first, second, axes, layer, paired):
                 share = _share(found)
                 seen[name].append((Observation(layer, paired, share, chance, found.log_p), found))
-            progress()
     if axes is not None and axes.ours is not None and axes.theirs is not None and len(axes.ours) == len(axes.theirs):
         found = fixed_points(axes.ours, axes.theirs)
         seen["axis places"].append((Observation(-1, -1, _share(found), 1 / found.units, found.log_p), found))
@@ -260,7 +258,7 @@ class _Nearest:
 
     def add(self, block: Tensor) -> None:
         """Rows that follow those of before."""
-        value, place = (self.probes @ normalize(block, dim=1).T).max(1)
+        value, place = (self.probes @ block.T).div_(block.norm(dim=1).clamp_min(TINY)).max(1)
         better = value > self.value
         self.place = torch.where(better, place + self.done, self.place)
         self.value = torch.where(better, value, self.value)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import prod
 from typing import Any, Final, Literal, NamedTuple
 
 import torch
@@ -26,7 +27,7 @@ __all__ = ["NONE", "SHARED", "Key", "Part", "Structure", "Weights"]
 
 NONE: Final = -1  # no layer, no expert
 SHARED: Final = -2  # the expert that every token passes
-STEP: Final = 1024  # rows of a matrix in memory at a time
+STEP: Final = 1 << 20  # elements in memory at a time
 MAX_LAYERS: Final = 10_000
 NORM_OF: Final = {
     "query": "attention_norm",
@@ -102,15 +103,7 @@ class Weights:
 
     def read(self, role: str, layer: int = NONE, expert: int = NONE, *, rows: Rows | None = None) -> Tensor:
         """A part, or some of its rows. Raises `KeyError` where the net has no such part."""
-        part = self.structure.parts[Key(role, layer, expert)]
-        if part.index is None and not part.transposed:
-            return self.checkpoint.read(part.tensor, _places(part, rows))
-        value = self.checkpoint.read(part.tensor, None if part.index is None else [part.index])
-        value = value if part.index is None else value[0]
-        value = value.T if part.transposed and value.ndim == 2 else value
-        if part.rows:
-            value = torch.cat([value[first:last] for first, last in part.rows])
-        return value if rows is None else value[rows if isinstance(rows, slice) else list(rows)]
+        return _taken(self.checkpoint.read, self.structure.parts[Key(role, layer, expert)], rows)
 
     def shape(self, role: str, layer: int = NONE, expert: int = NONE) -> tuple[int, ...]:
         """The shape of a part, without reading it."""
@@ -123,13 +116,13 @@ class Weights:
         """How many rows a part has, without reading it."""
         return self.shape(role, layer, expert)[0]
 
+    def expect(self, layer: int) -> None:
+        """Say that this layer is read next."""
+        self.checkpoint.expect({part.tensor for key, part in self.structure.parts.items() if key.layer == layer})
+
     def stored(self, role: str, layer: int = NONE, expert: int = NONE, *, rows: Sequence[int]) -> Iterator[Tensor]:
-        """Rows of a part as they are, at most `STEP` at a time: large fresh buffers cost more than what is read."""
-        part = self.structure.parts[Key(role, layer, expert)]
-        whole = None if part.index is None and not part.transposed else self.read(role, layer, expert)
-        for first in range(0, len(rows), STEP):
-            some = rows[first : first + STEP]
-            yield self.read(role, layer, expert, rows=some) if whole is None else whole[list(some)]
+        """Rows of a part in the file's own type, some at a time."""
+        return self._steps(self.checkpoint.stored, Key(role, layer, expert), rows)
 
     def folded(self, role: str, layer: int = NONE, expert: int = NONE) -> Tensor:
         """A matrix that reads the residual stream, with the gain of the norm before it multiplied in: [out, in]."""
@@ -138,10 +131,19 @@ class Weights:
     def blocks(self, role: str, layer: int, expert: int, rows: Sequence[int]) -> Iterator[Tensor]:
         """Rows of the same, block by block."""
         gain = self._gain(role, layer)
-        for block in self.stored(role, layer, expert, rows=rows):
+        for block in self._steps(self.checkpoint.read, Key(role, layer, expert), rows):
             if gain is not None and len(gain) != block.shape[1]:
                 raise InvalidFile(f"{self.checkpoint.path}: {len(gain)} gains of a norm for {block.shape[1]} axes")
             yield block if gain is None else block.mul_(gain)
+
+    def _steps(self, take: Callable[[str, Rows | None], Tensor], key: Key, rows: Sequence[int]) -> Iterator[Tensor]:
+        """Few rows at a time: large fresh buffers cost more than what is read into them."""
+        part = self.structure.parts[key]
+        whole = None if part.index is None and not part.transposed else _taken(take, part, None)
+        step = max(1, STEP // max(1, prod(self.shape(*key)[1:])))
+        for first in range(0, len(rows), step):
+            some = rows[first : first + step]
+            yield _taken(take, part, some) if whole is None else whole[list(some)]
 
     def _gain(self, role: str, layer: int) -> Tensor | None:
         if role not in NORM_OF:
@@ -162,6 +164,18 @@ class Weights:
         """Rows of the embedding, 0 where the net reads no tokens."""
         part = self.structure.parts.get(Key("embedding"))
         return self.checkpoint.entries[part.tensor].shape[0] if part else 0
+
+
+def _taken(take: Callable[[str, Rows | None], Tensor], part: Part, rows: Rows | None) -> Tensor:
+    """A part, or some of its rows, as ``take`` reads its tensor."""
+    if part.index is None and not part.transposed:
+        return take(part.tensor, _places(part, rows))
+    value = take(part.tensor, None if part.index is None else [part.index])
+    value = value if part.index is None else value[0]
+    value = value.T if part.transposed and value.ndim == 2 else value
+    if part.rows:
+        value = torch.cat([value[first:last] for first, last in part.rows])
+    return value if rows is None else value[rows if isinstance(rows, slice) else list(rows)]
 
 
 def _places(part: Part, rows: Rows | None) -> Rows | None:

@@ -11,7 +11,6 @@ Bonferroni's bound. A net whose units were permuted is not found: align the two 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -48,7 +47,7 @@ def _reads(reader: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     return inputs == rows or (len(shape) > 2 and len(reader) == 2 and inputs % rows == 0)
 
 
-def unnamed_findings(first: Checkpoint, second: Checkpoint, progress: Callable[[], None]) -> list[Finding]:
+def unnamed_findings(first: Checkpoint, second: Checkpoint) -> list[Finding]:
     """Places and ranks of the rows of every tensor that admits the tests."""
     places: list[Observation] = []
     ranks: list[Observation] = []
@@ -63,7 +62,6 @@ def unnamed_findings(first: Checkpoint, second: Checkpoint, progress: Callable[[
             generator = torch.Generator().manual_seed(number)
             order = constrained(ours, theirs, generator=generator, draws=DRAWS)
             ranks.append(Observation(number, number, order.correlation, 0.0, order.log_p, name))
-        progress()
     told = {
         "unit places": (places, f"{fixed:,} of {units:,} in place"),
         "unit ranks": (ranks, f"mean rank correlation {_mean(ranks):.2f}"),

@@ -1,0 +1,110 @@
+"""How one tensor differs from another, against the same figures in double precision and against what was done to it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from whorl.errors import InvalidFile
+from whorl.weights.changes import describe
+from whorl.weights.differences import Differences
+from whorl.weights.opening import open_checkpoint
+from whorl.weights.roles import Weights
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def described(ours, theirs):
+    """In blocks of uneven heights, as files are read."""
+    return describe("x", zip(ours.split(97), theirs.split(97), strict=True), matrix=ours.ndim == 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("noise", [1e-3, 0.1, 3.0])
+def test_sums_are_those_of_double_precision(dtype, noise):
+    ours = drawn(300, 257).to(dtype)
+    theirs = (ours.float() + noise * drawn(300, 257, seed=1)).to(dtype)
+    theirs[:20] = ours[:20]
+    theirs[20:30] = 0
+    ours[25:40] = 0
+    found = described(ours, theirs)
+    one, two = ours.double(), theirs.double()
+    change = two - one
+    assert found.elements == one.numel()
+    assert found.cosine == pytest.approx(float((one * two).sum() / one.norm() / two.norm()), rel=1e-5)
+    assert found.relative == pytest.approx(float(change.norm() / one.norm()), rel=1e-5)
+    assert found.branch == pytest.approx(float(-(change * one).sum() / change.square().sum()), rel=1e-4, abs=1e-4)
+    assert found.zeros == ((one == 0).double().mean(), (two == 0).double().mean())
+    kept = ((one == two) & (two != 0)).sum() / (two != 0).sum()
+    assert found.kept == pytest.approx(float(kept))
+
+
+def test_a_zero_is_a_zero_whatever_its_sign():
+    ours = drawn(64, 64)
+    theirs = ours * (drawn(64, 64, seed=1) > 0)  # leaves -0.0 where a negative number was
+    assert torch.signbit(theirs[theirs == 0]).any()
+    found = described(ours, theirs)
+    assert found.zeros == (0.0, float((theirs == 0).double().mean()))
+    assert found.kept == 1.0
+
+
+def test_numbers_whose_squares_overflow_and_numbers_that_are_none():
+    ours = drawn(50, 40) * 1e25
+    theirs = ours * 1.5
+    found = described(ours, theirs)
+    assert found.relative == pytest.approx(0.5)
+    assert found.cosine == pytest.approx(1.0)
+    for wrong in (float("nan"), float("inf")):
+        theirs[30, 7] = wrong
+        with pytest.raises(InvalidFile, match="x holds NaN or an infinity"):
+            described(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("BF16", torch.bfloat16), ("F16", torch.float16), ("F8_E4M3", torch.float8_e4m3fn)]
+)
+def test_a_cast_is_told_with_the_net_that_lost_digits(name, dtype):
+    ours = drawn(200, 300)
+    narrow = ours.to(dtype)
+    assert (described(ours, narrow).cast, described(ours, narrow).narrowed) == (name, "B")
+    assert (described(narrow, ours).cast, described(narrow, ours).narrowed) == (name, "A")
+    theirs = narrow.float()
+    theirs[-1, -1] = 0.123456
+    assert described(ours, theirs).cast is None
+    assert described(narrow, narrow.float()).equal
+
+
+def test_rank_and_grid():
+    ours = drawn(300, 256)
+    found = described(ours, ours + drawn(300, 3, seed=1) @ drawn(3, 256, seed=2))
+    assert (found.rank, found.grids) == (3, (None, None))
+    scale = ours.abs().amax(1, keepdim=True) / 7
+    free, grid = described(ours, (ours / scale).round() * scale).grids
+    assert free is None
+    assert (grid.bits, grid.group) == (4, 0)  # 15 levels, where a row has its largest number with both signs
+    assert described(ours, drawn(300, 256, seed=3)).rank is None
+
+
+def test_changes_beside_the_tests_are_those_of_each_tensor_alone(saved):
+    one, two = (Weights(open_checkpoint(saved("llama", seed))) for seed in (0, 1))
+    with Differences(one, two, whole=True) as differences:
+        assert list(differences.while_reading({0: 1, 1: 0}, lambda *_: None)) == [(0, 1), (1, 0)]
+        found = {change.name: change for change in differences.of({0: 1, 1: 1})}
+    assert sum(name.startswith("layer 1") for name in found) == sum(name.startswith("layer 0") for name in found) > 5
+    for name, places in {"layer 0 gate": (0, 1), "layer 1 gate": (1, 1)}.items():
+        pair = one.read("gate", places[0]), two.read("gate", places[1])
+        assert found[name].relative == describe(name, [pair], matrix=True).relative
+    assert found["embedding"] == describe("embedding", [(one.read("embedding"), two.read("embedding"))], matrix=True)
+
+
+def test_what_goes_wrong_beside_the_tests_is_not_lost(saved, tmp_path):
+    one = Weights(open_checkpoint(saved("llama")))
+    copy = tmp_path / "model.safetensors"
+    copy.write_bytes((saved("llama") / "model.safetensors").read_bytes())
+    (tmp_path / "config.json").write_text((saved("llama") / "config.json").read_text())
+    two = Weights(open_checkpoint(tmp_path))
+    copy.write_bytes(copy.read_bytes()[: copy.stat().st_size // 8])
+    with Differences(one, two, whole=True) as differences, pytest.raises(InvalidFile, match="cut off"):
+        list(differences.while_reading({0: 0, 1: 1}, lambda *_: None))
