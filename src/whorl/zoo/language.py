@@ -11,14 +11,11 @@ itself and ``stranger`` for the same with another seed, as in ``merge("base -> t
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,13 +24,13 @@ from whorl.errors import UsageError
 from whorl.expressions import Call, Chain, Value, parse_chain
 from whorl.storage import write_json
 from whorl.zoo.causal import Model
+from whorl.zoo.chained import Chained
 from whorl.zoo.corpus import Corpus
 from whorl.zoo.lessons import ARCHITECTURES, CORPORA
 from whorl.zoo.workers import Task, Workers, run_tasks
 
 __all__ = ["STEPS", "LanguageRecipe", "build", "build_all", "parse_language"]
 
-FORMAT: Final = 1  # part of every digest; raised when the meaning of an old text changes
 STRANGER: Final = 1_000_003  # what a stranger's seed is more than its own
 OTHERS: Final = ("other", "ancestor")  # parameters that are recipes
 
@@ -55,24 +52,8 @@ STEPS: Catalog[Model] = Catalog(
 )
 
 
-@dataclass(frozen=True)
-class LanguageRecipe:
-    """A bound chain of steps."""
-
-    chain: Chain
-
-    def __str__(self) -> str:
-        return str(self.chain)
-
-    @cached_property
-    def digest(self) -> str:
-        """Content hash, 20 hexadecimal digits."""
-        return hashlib.sha256(f"{FORMAT}\n{self}".encode()).hexdigest()[:20]
-
-    @property
-    def parent(self) -> LanguageRecipe | None:
-        """The recipe without its last step."""
-        return LanguageRecipe(Chain(self.chain.steps[:-1])) if len(self.chain.steps) > 1 else None
+class LanguageRecipe(Chained):
+    """How a tiny language model came to be."""
 
     @property
     def others(self) -> dict[str, LanguageRecipe]:

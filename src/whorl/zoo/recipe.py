@@ -8,12 +8,10 @@ recipes of equal meaning have equal text and equal digest. A model that is downl
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from fractions import Fraction
-from functools import cached_property
 from typing import Any, Final
 
 from whorl.data import PARTS, SOURCES, Source
@@ -22,11 +20,10 @@ from whorl.expressions import Call, Chain, Value, parse, parse_chain
 from whorl.nets import ESTIMATORS, NETS
 from whorl.nets.training import task_of
 from whorl.removals import REMOVALS, Removal
+from whorl.zoo.chained import Chained
 from whorl.zoo.pretrained import Pretrained, check_checkpoint
 
 __all__ = ["Recipe", "Train", "parse_recipe"]
-
-FORMAT: Final = 1  # part of every digest; raised when the meaning of an old text changes
 
 
 @dataclass(frozen=True)
@@ -52,24 +49,8 @@ class Train:
 FIRST: Final[Mapping[str, type[Train] | type[Pretrained]]] = {"train": Train, "pretrained": Pretrained}
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """A bound chain of steps."""
-
-    chain: Chain
-
-    def __str__(self) -> str:
-        return str(self.chain)
-
-    @cached_property
-    def digest(self) -> str:
-        """Content hash, 20 hexadecimal digits."""
-        return hashlib.sha256(f"{FORMAT}\n{self}".encode()).hexdigest()[:20]
-
-    @property
-    def parent(self) -> Recipe | None:
-        """The recipe without its last step."""
-        return Recipe(Chain(self.chain.steps[:-1])) if len(self.chain.steps) > 1 else None
+class Recipe(Chained):
+    """How a net of the vision zoo, or an estimator, came to be."""
 
     @property
     def root(self) -> Recipe:
