@@ -12,6 +12,7 @@ from rich.table import Table
 
 from whorl.cli.console import bar, chatter, guarded, out, print_json, say
 from whorl.cli.options import Json, Quiet
+from whorl.errors import UsageError
 
 __all__ = ["compare"]
 
@@ -56,10 +57,12 @@ def compare(
     """
     from whorl.weights.comparison import compare as compared
     from whorl.weights.comparison import document
-    from whorl.weights.opening import open_checkpoint
+    from whorl.weights.opening import is_adapter, open_checkpoint
 
-    under = open_checkpoint(base) if base is not None else None
-    one, two = (open_checkpoint(path, base=under) for path in (first, second))
+    adapters = [path for path in (first, second) if is_adapter(path)]
+    if base is not None and not adapters:
+        raise UsageError(f"neither {first} nor {second} is an adapter, so leave out --base")
+    one, two = (open_checkpoint(path, base=base if path in adapters else None) for path in (first, second))
     with bar(quiet) as show:
         found = compared(one, two, alpha=alpha, layers=0 if all_layers else layers, progress=show)
     told = document(found)

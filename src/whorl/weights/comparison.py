@@ -32,6 +32,7 @@ from whorl.weights.history import (
 )
 from whorl.weights.opening import open_checkpoint
 from whorl.weights.pairing import Basis, basis, pair_layers, similar_layers, spread
+from whorl.weights.readers.adapter import Adapter
 from whorl.weights.roles import Weights
 from whorl.weights.unnamed import unnamed_findings
 
@@ -201,6 +202,11 @@ def _caveats(one: Weights, two: Weights, found: Sequence[Finding], layers: int) 
         "Distillation into fresh weights, and training anew, leave no trace in weights: only behaviour can tell.",
     ]
     for net in (one, two):
+        if isinstance(net.checkpoint, Adapter):
+            told.append(
+                f"{net.checkpoint.path} is an adapter, read with {net.checkpoint.base.path} under it: what is found is "
+                "found in that base, and that the adapter belongs to it is the word of whoever named the base."
+            )
         if not net.structure.known:
             told.append(f"{net.checkpoint.path}: the names of its tensors are of no known architecture.")
         elif not net.structure.heads:

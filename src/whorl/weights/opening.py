@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from whorl.errors import UsageError
-from whorl.weights.checkpoint import Checkpoint
+from whorl.weights.checkpoint import Checkpoint, read_config
 from whorl.weights.readers.adapter import ADAPTER_CONFIG, Adapter
 from whorl.weights.readers.gguf import SHARD, GgufCheckpoint
 from whorl.weights.readers.onnx import OnnxCheckpoint
@@ -15,7 +15,7 @@ from whorl.weights.readers.packed import unpacked
 from whorl.weights.readers.safetensors import INDEX, SafetensorsCheckpoint
 from whorl.weights.readers.torch_file import TORCH_INDEX, TorchCheckpoint
 
-__all__ = ["SUFFIXES", "open_checkpoint"]
+__all__ = ["SUFFIXES", "is_adapter", "open_checkpoint"]
 
 SUFFIXES: Final[dict[str, Callable[[Path], Checkpoint]]] = {
     ".safetensors": SafetensorsCheckpoint,
@@ -47,9 +47,11 @@ def open_checkpoint(path: str | Path, *, base: str | Path | Checkpoint | None = 
         MissingExtra: a package for this format is not installed.
     """
     path = Path(path)
-    if path.is_dir() and (path / ADAPTER_CONFIG).is_file() and _adapted(path):
+    if is_adapter(path):
         if base is None:
-            raise UsageError(f"{path} is an adapter; give the checkpoint that it adapts: base=FOLDER")
+            raise UsageError(
+                f"{path} is an adapter{_declared(path)}; give that checkpoint too: --base FOLDER (base=...)"
+            )
         return Adapter(path, base if isinstance(base, Checkpoint) else open_checkpoint(base))
     if base is not None:
         raise UsageError(f"{path} is no adapter and needs no base; an adapter is a folder with {ADAPTER_CONFIG}")
@@ -81,7 +83,14 @@ def _folder(path: Path) -> Checkpoint:
     raise UsageError(f"{path} holds no weights, {told}; the suffixes are {', '.join(SUFFIXES)}")
 
 
-def _adapted(path: Path) -> bool:
-    return any((path / f"adapter_model{suffix}").is_file() for suffix in (".safetensors", ".bin")) or not any(
-        (path / name).is_file() for name in WHOLE
-    )
+def is_adapter(path: Path) -> bool:
+    """Whether this is the folder of an adapter: weights that mean nothing without those of its base."""
+    if not (path / ADAPTER_CONFIG).is_file():
+        return False
+    held = any((path / f"adapter_model{suffix}").is_file() for suffix in (".safetensors", ".bin"))
+    return held or not any((path / name).is_file() for name in WHOLE)
+
+
+def _declared(path: Path) -> str:
+    name = read_config(path, ADAPTER_CONFIG).get("base_model_name_or_path")
+    return f" of what it calls {name[:100]!r}" if isinstance(name, str) and name else ""
