@@ -89,6 +89,26 @@ def test_all_layers_reads_more(nets):
     assert (len(one["layers"]), len(every["layers"])) == (2, 3)
 
 
+def test_an_adapter_is_read_over_its_base_and_the_answer_says_what_that_shows(nets, tmp_path):
+    chance = torch.Generator().manual_seed(0)
+    factors = {
+        f"base_model.model.model.layers.0.mlp.down_proj.lora_{side}.weight": torch.randn(shape, generator=chance)
+        for side, shape in {"A": (4, 96), "B": (32, 4)}.items()
+    }
+    save_file(factors, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4, "lora_alpha": 4}')
+    refused = typed(nets / "ours", tmp_path)
+    assert refused.exit_code == 2
+    assert "--base" in refused.stderr
+    told = typed(nets / "ours", tmp_path, "--base", nets / "ours")
+    assert told.exit_code == 0, told.stderr
+    assert "low-rank update: the change has rank 4 to 4" in told.stdout
+    assert "is the word of whoever named the base" in " ".join(told.stderr.split())
+    other = typed(nets / "other", tmp_path, "--base", nets / "ours", "--quiet")
+    assert "INCONCLUSIVE" in other.stdout
+    assert "leave out --base" in typed(nets / "ours", nets / "copy", "--base", nets / "ours").stderr
+
+
 @pytest.mark.parametrize(
     ("content", "says", "code"),
     [(None, "no such", 2), (b"", "", 7), (b"\xff" * 100, "safetensors", 7), ((1 << 40).to_bytes(8, "little"), "", 7)],

@@ -203,8 +203,10 @@ def test_the_magnitudes_of_dora_are_told(base, tmp_path):
 
 def test_an_adapter_needs_its_base(base, tmp_path):
     folder = lora(tmp_path / "a")
-    with pytest.raises(UsageError, match=r"is an adapter; give the checkpoint that it adapts: base="):
+    with pytest.raises(UsageError, match=r"is an adapter; give the base too: --base FOLDER"):
         open_checkpoint(folder)
+    with pytest.raises(UsageError, match="is an adapter of what it calls 'someone/llama'; give the base too"):
+        open_checkpoint(lora(tmp_path / "a", base_model_name_or_path="someone/llama"))
     (folder / "adapter_model.safetensors").unlink()
     with pytest.raises(UsageError, match=r"neither adapter_model\.safetensors nor adapter_model\.bin"):
         open_checkpoint(folder, base=base)

@@ -49,9 +49,7 @@ def open_checkpoint(path: str | Path, *, base: str | Path | Checkpoint | None = 
     path = Path(path)
     if is_adapter(path):
         if base is None:
-            raise UsageError(
-                f"{path} is an adapter{_declared(path)}; give that checkpoint too: --base FOLDER (base=...)"
-            )
+            raise UsageError(f"{path} is an adapter{_declared(path)}; give the base too: --base FOLDER (base=...)")
         return Adapter(path, base if isinstance(base, Checkpoint) else open_checkpoint(base))
     if base is not None:
         raise UsageError(f"{path} is no adapter and needs no base; an adapter is a folder with {ADAPTER_CONFIG}")
