@@ -19,6 +19,7 @@ FAMILIES = {
     "qwen3": ("Qwen3Config", {**GROUPED, "head_dim": 8}),
     "mistral": ("MistralConfig", GROUPED),
     "gemma2": ("Gemma2Config", {**GROUPED, "head_dim": 8}),
+    "phi": ("PhiConfig", SIZES),
     "phi3": ("Phi3Config", GROUPED),
     "mixtral": ("MixtralConfig", {**GROUPED, "num_local_experts": 3}),
     "qwen2-moe": (

@@ -17,13 +17,14 @@ GROUPED = {"llama", "qwen2", "qwen3", "mistral", "gemma2", "phi3", "mixtral", "q
 GATED = GROUPED
 MLP = {  # a module that reads the residual stream after its norm, and the one that reads the hidden layer
     "llama": ("model.layers.1.mlp", "down_proj"),
+    "phi": ("model.layers.1.mlp", "fc2"),
     "phi3": ("model.layers.1.mlp", "down_proj"),
     "gemma2": ("model.layers.1.mlp", "down_proj"),
     "gpt2": ("transformer.h.1.mlp", "c_proj"),
     "gpt-neox": ("gpt_neox.layers.1.mlp", "dense_4h_to_h"),
     "opt": ("model.decoder.layers.1", "fc2"),
 }
-ACTIVATIONS = {"gemma2": "gelu_tanh", "gpt2": "gelu_tanh", "gpt-neox": "gelu", "opt": "relu"}
+ACTIVATIONS = {"gemma2": "gelu_tanh", "gpt2": "gelu_tanh", "phi": "gelu_tanh", "gpt-neox": "gelu", "opt": "relu"}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_the_hidden_layer_is_what_the_net_computes(weights, family):
     place = net.get_submodule(path)
     seen: dict[str, torch.Tensor] = {}
     place.get_submodule(last).register_forward_pre_hook(lambda _, inputs: seen.update(hidden=inputs[0]))
-    norm = {"opt": "final_layer_norm", "gpt2": "ln_2", "gemma2": "pre_feedforward_layernorm"}
+    norm = {"opt": "final_layer_norm", "gpt2": "ln_2", "phi": "input_layernorm", "gemma2": "pre_feedforward_layernorm"}
     block = net.get_submodule(path if family == "opt" else path.removesuffix(".mlp"))
     before = block.get_submodule(norm.get(family, "post_attention_layernorm"))
     before.register_forward_pre_hook(lambda _, inputs: seen.update(stream=inputs[0]))

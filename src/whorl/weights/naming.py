@@ -19,15 +19,17 @@ class Naming:
     """The names of one family.
 
     ``transposed`` roles are stored [in, out]; ``by_head`` says that a fused query+key+value lists query, key and value
-    of the first head, then of the second (GPT-NeoX), instead of all queries first. ``norm_offset`` is what the gain of
-    a norm is added to (Gemma stores it less one). ``models`` are the words of ``model_type`` that mean this family;
-    a GGUF file has ``gguf`` and its architecture for one.
+    of the first head, then of the second (GPT-NeoX), instead of all queries first; ``parallel``, that the hidden layer
+    reads what attention reads, after the same norm. ``norm_offset`` is what the gain of a norm is added to (Gemma
+    stores it less one). ``models`` are the words of ``model_type`` that mean this family; a GGUF file has ``gguf`` and
+    its architecture for one.
     """
 
     name: str
     parts: Mapping[str, str]
     transposed: frozenset[str] = frozenset()
     by_head: bool = False
+    parallel: bool = False
     norm_offset: float = 0.0
     models: frozenset[str] = field(default_factory=frozenset)
 
@@ -69,6 +71,13 @@ _MIXTRAL: Final = {
 _PHI3: Final = {
     "query+key+value": "layers.{layer}.self_attn.qkv_proj.weight",
     "gate+up": "layers.{layer}.mlp.gate_up_proj.weight",
+}
+_PHI: Final = _LLAMA | {
+    "final_norm": "final_layernorm.weight",
+    "output": "layers.{layer}.self_attn.dense.weight",
+    "up": "layers.{layer}.mlp.fc1.weight",
+    "up_bias": "layers.{layer}.mlp.fc1.bias",
+    "down": "layers.{layer}.mlp.fc2.weight",
 }
 _GEMMA2: Final = {"mlp_norm": "layers.{layer}.pre_feedforward_layernorm.weight"}
 _OPT: Final = {
@@ -213,6 +222,7 @@ NAMINGS: Final = (
     Naming("qwen-moe", _LLAMA | _EXPERTS, models=frozenset({"qwen2_moe", "qwen3_moe", "olmoe"})),
     Naming("phi3", _LLAMA | _PHI3, models=frozenset({"phi3"})),
     Naming("llama", _LLAMA, models=frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3", "olmo2"})),
+    Naming("phi", _PHI, parallel=True, models=frozenset({"phi"})),
     Naming("opt", _OPT, models=frozenset({"opt"})),
     Naming(
         "gpt2",
@@ -227,5 +237,6 @@ NAMINGS: Final = (
     Naming("vit (timm)", _TIMM),
     # Gains of Gemma have had their 1 added, and heads of GPT-NeoX were put apart, by the converter.
     Naming("gguf", _GGUF),
+    Naming("gguf (parallel)", _GGUF, parallel=True, models=frozenset({"gguf phi2"})),
     Naming("gguf (fused)", _GGUF_FUSED, models=frozenset({"gguf phi3", "gguf glm4", "gguf chatglm"})),
 )

@@ -200,6 +200,8 @@ def _structure(checkpoint: Checkpoint) -> Structure:
     parts: dict[Key, Part] = {}
     for key, name in found.items():
         parts |= dict(_split(key, name, shape[key], naming, (heads, kv_heads, head_dim)))
+    if naming.parallel:
+        parts |= {key._replace(role="mlp_norm"): part for key, part in parts.items() if key.role == "attention_norm"}
     norms = [name for key, name in found.items() if key.role in ("attention_norm", "final_norm", "mlp_norm")]
     biased = any(f"{name.removesuffix('weight')}bias" in checkpoint.entries for name in norms)
     biased |= naming.name == "bert"  # its norms come after the sum and are not among the roles
