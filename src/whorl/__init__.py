@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from whorl.storage import read_fingerprint, write_fingerprint
     from whorl.types import Access, Combination, Fingerprint, Verdict
     from whorl.weights.comparison import compare
+    from whorl.weights.family.mixtures import mixture
 
 __all__ = [
     "NETS",
@@ -33,6 +34,7 @@ __all__ = [
     "calibrate",
     "compare",
     "extract",
+    "mixture",
     "open_oracle",
     "read_fingerprint",
     "shadows",
@@ -49,6 +51,7 @@ _FACE = {
     "Verdict": "whorl.types:Verdict",
     "calibrate": "whorl.ownership:calibrate",
     "compare": "whorl.weights.comparison:compare",
+    "mixture": "whorl.weights.family.mixtures:mixture",
     "SOURCES": "whorl.data:SOURCES",
     "extract": "whorl.ownership:extract",
     "NETS": "whorl.nets:NETS",

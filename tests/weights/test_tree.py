@@ -84,6 +84,28 @@ def test_a_merge_has_both_parents_with_their_shares(found):
     assert all(edge.share is None for edge in edges(found) if edge.child != "merged")
 
 
+@pytest.mark.parametrize(
+    ("steps", "unexplained", "off"),
+    [
+        ("method=ties", 0.35, 0.25),
+        ("method=dare", 0.55, 0.06),
+        ('method=dare") -> tune(corpus(seed=5), steps=30', 0.8, 0.1),
+    ],
+)
+def test_thinned_and_tuned_merges_have_their_parents(folder, tmp_path, tmp_path_factory, steps, unexplained, off):
+    zoo = pytest.importorskip("whorl.zoo.language")
+    for name in ("base", "tune", "other", "lora"):
+        (tmp_path / name).symlink_to(folder / name)
+    how, _, later = steps.partition('") -> ')
+    recipe = f'{BASE} -> tune(steps=60) -> merge("base -> tune(corpus(seed=2), steps=60)", {how})'
+    made = zoo.build(recipe + (f" -> {later})" if later else ""), tmp_path_factory.getbasetemp() / "zoo0")
+    (tmp_path / "merged").symlink_to(made)
+    steps_to = [edge for edge in edges(lineage(tmp_path)) if edge.child == "merged"]
+    shares = {edge.parent: edge.share for edge in steps_to}
+    assert shares == pytest.approx({"tune": 0.5, "other": 0.5}, abs=off)
+    assert all(0.1 < edge.unexplained < unexplained and edge.ancestor == "base" for edge in steps_to)
+
+
 def test_copies_are_put_together_and_what_cannot_be_read_is_named(found):
     assert {member.name: member.copies for member in found.members if member.copies} == {"tune": ("tune-again",)}
     assert list(found.skipped) == ["broken.safetensors"]

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from whorl.weights.family.exports import cyclonedx, graphml
 from whorl.weights.family.gathering import gather
-from whorl.weights.family.merges import merges_of, products
+from whorl.weights.family.merges import merges_of
 from whorl.weights.family.planting import Edge, Family, Root
 from whorl.weights.family.tree import Lineage
 from whorl.weights.opening import open_checkpoint
@@ -76,7 +76,7 @@ def test_cyclonedx_names_ancestors_and_variants(found):
 
 def test_shares_of_merges_are_least_squares(nets):
     names = ["s", "t", "u", "two", "stranger"]
-    found = merges_of(*products([open_checkpoint(nets / f"{name}.safetensors") for name in names]))
+    found = merges_of([open_checkpoint(nets / f"{name}.safetensors") for name in names])
     assert list(found) == [3]
     assert found[3].shares == pytest.approx({0: 0.3, 1: 0.7}, abs=1e-3)
     assert found[3].unexplained < 1e-6
@@ -84,7 +84,7 @@ def test_shares_of_merges_are_least_squares(nets):
 
 def test_three_parents_are_found(nets):
     names = ["s", "t", "u", "three", "stranger"]
-    found = merges_of(*products([open_checkpoint(nets / f"{name}.safetensors") for name in names]))
+    found = merges_of([open_checkpoint(nets / f"{name}.safetensors") for name in names])
     assert list(found) == [3]
     assert found[3].shares == pytest.approx({0: 1 / 3, 1: 1 / 3, 2: 1 / 3}, abs=1e-3)
 
@@ -97,4 +97,4 @@ def test_the_middle_of_a_walk_is_no_merge(tmp_path):
         files.append(tmp_path / f"{step}.safetensors")
         save_file({"w": value}, files[-1])
         value = value + 0.1 * torch.randn(64, 64, generator=generator)
-    assert merges_of(*products([open_checkpoint(file) for file in files])) == {}
+    assert merges_of([open_checkpoint(file) for file in files]) == {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -13,6 +13,9 @@ from rich.table import Table
 from whorl.cli.console import bar, chatter, guarded, out, print_json, say
 from whorl.cli.options import Json, Quiet
 from whorl.errors import UsageError
+
+if TYPE_CHECKING:
+    from whorl.weights.checkpoint import Checkpoint
 
 __all__ = ["compare"]
 
@@ -44,6 +47,12 @@ def compare(
     layers: Annotated[int, typer.Option(help="How many layers to read, evenly spread.")] = 4,
     all_layers: Annotated[bool, typer.Option("--all-layers", help="Read every layer.")] = False,
     base: Annotated[Path | None, typer.Option(help="The checkpoint that an adapter was made for.")] = None,
+    parent: Annotated[
+        list[Path] | None, typer.Option(help="A further net that B may be merged from, beside A. Repeatable.")
+    ] = None,
+    ancestor: Annotated[
+        Path | None, typer.Option(help="The net that A, B and all parents were made from: compare changes since it.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Also write the comparison as an HTML page.")] = None,
     fail_on: Annotated[
         FailOn | None, typer.Option(help="Exit with 3 on related or part reused, with 4 on inconclusive.")
@@ -52,6 +61,8 @@ def compare(
     quiet: Quiet = False,
 ) -> None:
     """Read two checkpoints, tensor by tensor, and say whether they are related, where, and what happened in between.
+
+    With further candidates (--parent) it also says of which shares B is made; --ancestor compares changes since it.
 
     Example: whorl compare our-model/ suspect.gguf --json
     """
@@ -66,6 +77,8 @@ def compare(
     with bar(quiet) as show:
         found = compared(one, two, alpha=alpha, layers=0 if all_layers else layers, progress=show)
     told = document(found)
+    if parent or ancestor:
+        told["mixture"] = _mixture(first, second, parent or [], ancestor, base=under, rows=0 if all_layers else 64)
     if as_json:
         print_json(told)
     else:
@@ -80,6 +93,19 @@ def compare(
     met = "inconclusive" if told["decision"] == "inconclusive" else "related"
     if fail_on is not None and met == fail_on.value:
         raise typer.Exit(3 if met == "related" else 4)
+
+
+def _mixture(
+    first: Path, second: Path, parents: list[Path], ancestor: Path | None, *, base: Checkpoint | None, rows: int
+) -> dict[str, Any]:
+    """B as a combination of A and the parents, A aside where it is the ancestor itself."""
+    from whorl.weights.family.mixtures import document, mixture
+    from whorl.weights.opening import open_checkpoint
+
+    candidates = [path for path in (first, *parents) if ancestor is None or path.resolve() != ancestor.resolve()]
+    child, *points = (open_checkpoint(path, base=base) for path in (second, *candidates))
+    start = None if ancestor is None else open_checkpoint(ancestor, base=base)
+    return document(mixture(child, points, ancestor=start, rows=rows))
 
 
 def _show(told: dict[str, Any], quiet: bool) -> None:
@@ -97,7 +123,32 @@ def _show(told: dict[str, Any], quiet: bool) -> None:
         words = RELATIONS.get((told["relation"], told["direction"]), "who came first cannot be told")
         point = "" if told["branch"] is None else f" (branch point {told['branch']:.2f}; 0 is A, 1 is B)"
         out.print(f"estimate, without an error rate: {words}{point}", highlight=False)
+    if "mixture" in told:
+        _show_mixture(told["mixture"], quiet)
     out.print(f"{told['bytes_read'] / 1e6:,.1f} MB read in {told['seconds']:.1f} s", highlight=False)
+    if not quiet:
+        for caveat in told["caveats"]:
+            chatter.print(f"[dim]·[/] {escape(caveat)}", highlight=False)
+
+
+def _show_mixture(told: dict[str, Any], quiet: bool) -> None:
+    since = f"B's change since {told['ancestor']}" if told["ancestor"] else "B's distance from its nearest candidate"
+    table = Table(box=None, pad_edge=False)
+    for name in ("candidate", "coefficient", "by chance"):
+        table.add_column(name, justify="left" if name == "candidate" else "right")
+    for each in told["coefficients"]:
+        table.add_row(escape(each["name"]), f"{each['value']:.3f}", f"± {each['null']:.2g}")
+    out.print(table, highlight=False)
+    out.print(f"these leave {told['unexplained']:.1%} of {escape(since)} unexplained", highlight=False)
+    if told["overlaps"]:
+        table = Table(box=None, pad_edge=False)
+        for name in ("changes of", "and of", "cosine", "by chance", "equal signs"):
+            table.add_column(name, justify="left" if name in ("changes of", "and of") else "right")
+        for each in told["overlaps"]:
+            names = (escape(each["first"]), escape(each["second"]))
+            chance = f"± {each['cosine_null']:.2g}"
+            table.add_row(*names, f"{each['cosine']:.3f}", chance, f"{each['equal_signs']:.1%}")
+        out.print(table, highlight=False)
     if not quiet:
         for caveat in told["caveats"]:
             chatter.print(f"[dim]·[/] {escape(caveat)}", highlight=False)

@@ -122,7 +122,11 @@ def _name(name: str, copies: dict[str, tuple[str, ...]]) -> str:
 
 
 def _step(edge: Edge) -> str:
-    share = f"{edge.share:.0%} of a merge, " if edge.share is not None else ""
+    share = "" if edge.share is None else f"{edge.share:.0%} of a merge, "
+    if edge.ancestor is not None:
+        share = (
+            f"{edge.share:.0%} of its change since {escape(edge.ancestor)} merged, {edge.unexplained:.0%} unexplained, "
+        )
     happened = escape(", ".join(each.partition(":")[0] for each in edge.evidence if not each.startswith("branch")))
     mark = "" if edge.directed else " [yellow](direction undetermined)[/]"
     return f"[dim]{share}distance {edge.distance:.3f}[/] {happened}{mark}"

@@ -1,132 +1,187 @@
-"""Nets that lie between others: merges, with the share that each parent has in them.
+"""Which nets of a folder are merges of which others, with coefficients and the share that stays unexplained.
 
-For each net B the convex combination of other nets that comes nearest to it, over rows that are read alike from all:
-min |B - sum w_i theta_i| with w >= 0 and sum w = 1 (least squares with bounds: Lawson and Hanson 1974, chapter 23).
-B is a merge where this leaves at most a tenth of the squared distance to its nearest single net, and each share is far
-above what an unrelated direction would get.
+**Without an ancestor**: for each net B the combination of other nets, w >= 0 with sum 1, that comes nearest to it
+(least squares with bounds: Lawson and Hanson 1974, chapter 23). B is a merge where this leaves at most a tenth of the
+squared distance to its nearest single net, and each weight is far above its null. That the weights are positive is what
+makes B the child: if B = (S + T) / 2 then also S = 2 B - T, which is no average.
 
-That shares are positive is what makes B the child: if B = (S + T) / 2 then also S = 2 B - T, which is no average. It is
-a reading all the same. A net halfway along another's training, whose second half went straight on, looks like an
-average of the two ends; and of a merge that dropped or trimmed most changes, was tuned on or reordered, too much is
-left unexplained, so that it hangs below a single net. On tiny language models linear merges and slerp are found with
-shares within 0.001; TIES, DARE and a merge that was tuned on are not, and hang below a net near their parents.
+**With an ancestor** more may stay unexplained, as of TIES and DARE, which drop changes, and of merges that were tuned
+on. Among nets that are told to come after one ancestor, and not after B, those two are taken whose task vectors leave
+least of B's, and further parents as long as all hold. B is a merge where each coefficient is at least a fifth and far
+above its null, *and* the same throughout the net (`whorl.weights.family.evenness`): siblings that learned alike have
+large coefficients too, and not evenly.
+
+It is a reading all the same. A net halfway along another's training, whose second half went straight on, looks like an
+average of the two ends; a net that was tuned in turns on the texts of two siblings looks like their merge; and where
+merging and a further tuning could as well have been tuning a parent and then merging, the wrong net may be named. How
+often, `benchmarks/lineage_merges.py` counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import torch
 from scipy.optimize import nnls
 
+from whorl.errors import UsageError
 from whorl.weights.checkpoint import Checkpoint
-from whorl.weights.pairing import spread
-from whorl.weights.roles import Weights
+from whorl.weights.family.evenness import unevenness
+from whorl.weights.family.mixtures import Fit, fit
+from whorl.weights.family.products import Floats, Matrices, Products, products
 
-__all__ = ["Merge", "merges_of", "products"]
+__all__ = ["Merge", "merges_of"]
 
-ROWS: Final = 64  # of each tensor
-UNEXPLAINED: Final = 0.1
-LEAST: Final = 0.05  # the smallest share that counts
+UNEXPLAINED: Final = 0.1  # of the squared distance to the nearest net, without an ancestor
+LEAST: Final = 0.05  # the smallest weight that counts without an ancestor
+LEAST_CHANGE: Final = 0.2  # and with one
 DROPPED: Final = 8  # nearest nets that are left out at most
 CLEARLY: Final = 5.0  # standard deviations under the null
-Plan = Mapping[Hashable, tuple[int, ...]]
+UNEVEN: Final = 0.22  # chosen on seeds 300 to 307
+ALIKE: Final = 0.8  # cosine of task vectors beyond which two nets are one parent, or the ancestor is no near one
 
 
 @dataclass(frozen=True)
 class Merge:
-    """Parents of a net, by place, with their shares (positive, sum 1).
+    """Parents of a net, by place, with their coefficients, all positive; without an ancestor their sum is 1.
 
-    ``null`` are the standard deviations of these shares for parents whose numbers are in random order. ``unexplained``
-    is the part of the squared distance to the nearest single net that the merge leaves, from 0 to 1.
+    ``null`` are the standard deviations of these by chance (`whorl.weights.family.mixtures`). ``unexplained``, from 0
+    to 1, is the part of the squared distance to the ancestor that the merge leaves, or of that to the nearest single
+    net. With an ``ancestor`` coefficients are those of changes since it.
     """
 
     shares: Mapping[int, float]
     null: Mapping[int, float]
     unexplained: float
+    ancestor: int | None = None
 
 
-def products(nets: Sequence[Checkpoint]) -> tuple[np.ndarray, np.ndarray]:
-    """Inner products of nets over sampled rows, [n, n], and over how many numbers, [n, n]: 0 for nets of other shapes.
+def merges_of(nets: Sequence[Checkpoint], earlier: Collection[tuple[int, int]] = ()) -> dict[int, Merge]:
+    """Merges among these nets, by place; nets of other shapes are no parents.
 
-    One tensor of each net is in memory at a time.
+    ``earlier`` are the pairs of places of which the first is told to be an ancestor of the second. Some rows of all
+    matrices are read.
     """
-    held = [_Parts(net) for net in nets]
-    sums, counts = np.zeros((len(nets), len(nets))), np.zeros((len(nets), len(nets)), dtype=np.int64)
-    for plan in {frozenset(each.plan.items()) for each in held}:
-        group = [place for place, each in enumerate(held) if frozenset(each.plan.items()) == plan]
-        if len(group) < 3:
-            continue
-        for key, _ in sorted(plan, key=repr):
-            rows = torch.stack([held[place].rows(key) for place in group]).double().numpy()
-            sums[np.ix_(group, group)] += rows @ rows.T
-            counts[np.ix_(group, group)] += rows.shape[1]
-    return sums, counts
+    parts = [Matrices(net) for net in nets]
+    plans = [frozenset(each.plan.items()) for each in parts]
+    found: dict[int, Merge] = {}
+    for plan in {each for each in plans if each}:
+        group = [place for place, each in enumerate(plans) if each == plan]
+        if len(group) > 2:
+            told = {(group.index(a), group.index(b)) for a, b in earlier if a in group and b in group}
+            search = _Search([parts[place] for place in group], told)
+            found |= {group[child]: _placed(merge, group) for child, merge in search.merges()}
+    return dict(sorted(found.items()))
 
 
-class _Parts:
-    """Tensors of a net by role, or by name where roles are not known."""
-
-    def __init__(self, net: Checkpoint) -> None:
-        self.net, self.weights = net, Weights(net)
-        self.known = self.weights.structure.known
-        self.plan: Plan = (
-            {key: self.weights.shape(*key) for key in self.weights.structure.parts}
-            if self.known
-            else {name: entry.shape for name, entry in net.entries.items() if entry.shape}
-        )
-
-    def rows(self, key: Hashable) -> torch.Tensor:
-        some = spread(self.plan[key][0], ROWS)
-        value = self.weights.read(*key, rows=some) if isinstance(key, tuple) else self.net.read(str(key), some)
-        return value.reshape(-1)
+def _placed(merge: Merge, group: Sequence[int]) -> Merge:
+    shares, null = ({group[place]: value for place, value in each.items()} for each in (merge.shares, merge.null))
+    return Merge(shares, null, merge.unexplained, None if merge.ancestor is None else group[merge.ancestor])
 
 
-def merges_of(sums: np.ndarray, counts: np.ndarray) -> dict[int, Merge]:
-    """Which nets are merges of which others, from `products`."""
-    found = {}
-    for child in range(len(sums)):
-        group = [int(place) for place in np.flatnonzero(counts[child]) if place != child]
-        if len(group) >= 2 and (merge := _merge(child, group, sums, int(counts[child, child]))) is not None:
-            found[child] = merge
-    return found
+class _Search:
+    """Nets of one plan, and their products, which are read once."""
 
+    def __init__(self, nets: Sequence[Matrices], earlier: Collection[tuple[int, int]]) -> None:
+        self.nets, self.earlier = nets, earlier
+        self.products: Products = products(nets)
+        self.total = self.products.total
+        self.unit = np.eye(len(nets) + 1)
 
-def _merge(child: int, group: Sequence[int], sums: np.ndarray, count: int) -> Merge | None:
-    """The first fit that explains enough: to all nets, then without the nearest ones, which may be made from it."""
-    offsets = np.zeros((len(group), len(sums)))
-    offsets[np.arange(len(group)), list(group)] = 1
-    offsets[:, child] -= 1
-    inner = offsets @ sums @ offsets.T  # of theta_i - B
-    order = np.argsort(inner.diagonal(), kind="stable")
-    nearest = float(inner[order[0], order[0]])
-    if nearest <= 1e-12 * sums[child, child]:
-        return None  # a copy of it is there
-    for first in range(min(DROPPED, len(group) - 2) + 1):
-        chosen = order[first:]
-        fit = _fit([group[place] for place in chosen], inner[np.ix_(chosen, chosen)], nearest, count)
-        if fit is not None:
-            return fit
-    return None
+    def merges(self) -> list[tuple[int, Merge]]:
+        found = ((child, self._linear(child) or self._of_changes(child)) for child in range(len(self.nets)))
+        return [(child, merge) for child, merge in found if merge is not None]
 
-
-def _fit(group: Sequence[int], inner: np.ndarray, nearest: float, count: int) -> Merge | None:
-    kept = _convex(inner) >= LEAST
-    if kept.sum() < 2:
+    def _linear(self, child: int) -> Merge | None:
+        """The first fit that explains enough: to all nets, then without the nearest, which may be made from it."""
+        away = self.unit[:-1] - self.unit[child]
+        inner = away @ self.total @ away.T
+        order = [int(place) for place in np.argsort(inner.diagonal(), kind="stable") if place != child]
+        nearest = float(inner[order[0], order[0]])
+        if nearest <= 1e-12 * inner.diagonal().mean():
+            return None  # a copy of it is there
+        for first in range(min(DROPPED, len(order) - 2) + 1):
+            some = order[first:]
+            weights = _convex(inner[np.ix_(some, some)])
+            kept = [place for place, weight in zip(some, weights, strict=True) if weight >= LEAST]
+            found = self._fit(child, kept, LEAST, len(kept))
+            if found is not None and found.left <= UNEXPLAINED * nearest:
+                return _merge(found, kept, nearest)
         return None
-    inner, group = inner[np.ix_(kept, kept)], [place for place, keep in zip(group, kept, strict=True) if keep]
-    shares = _convex(inner)
-    left = max(0.0, float(shares @ inner @ shares)) / nearest
-    null = _null(inner, count)
-    if left > UNEXPLAINED or bool((shares < np.maximum(LEAST, CLEARLY * null)).any()):
-        return None
-    return Merge(dict(zip(group, shares.tolist(), strict=True)), dict(zip(group, null.tolist(), strict=True)), left)
+
+    def _of_changes(self, child: int) -> Merge | None:
+        """The nearest combination of two task vectors, and of more as long as all hold."""
+        chosen = self._nearest_pair(child)
+        if chosen is None:
+            return None
+        ancestor, parents = chosen
+        found = self._even(child, parents, ancestor)
+        if found is None:
+            return None
+        while more := self._one_more(child, parents, ancestor):
+            parents, found = more
+        away = self.unit[child] - self.unit[ancestor]
+        return _merge(found, parents, float(away @ self.total @ away), ancestor)
+
+    def _nearest_pair(self, child: int) -> tuple[int, list[int]] | None:
+        """The ancestor and the two parents that leave least of the child."""
+        best, least = None, np.inf
+        for ancestor in range(len(self.nets)):
+            others = self._candidates(child, ancestor)
+            if len(others) < 2:
+                continue
+            away = self.unit[[*others, child]] - self.unit[ancestor]
+            left, one, two = _pairs(away @ self.total @ away.T)
+            place = int(np.argmin(left))
+            if left[place] < least:
+                best, least = (ancestor, [others[one[place]], others[two[place]]]), left[place]
+        return best
+
+    def _candidates(self, child: int, ancestor: int) -> list[int]:
+        """Nets that left the ancestor as the child did, and were not made from the child."""
+        if (ancestor, child) not in self.earlier:
+            return []
+        places = set(range(len(self.nets))) - {child}
+        return [p for p in sorted(places) if (ancestor, p) in self.earlier and (child, p) not in self.earlier]
+
+    def _one_more(self, child: int, parents: list[int], ancestor: int) -> tuple[list[int], Fit] | None:
+        """The parents with the further one that leaves least, if all of them hold."""
+        further = [[*parents, each] for each in self._candidates(child, ancestor) if each not in parents]
+        fits = [(more, self._of_ancestor(child, more, ancestor)) for more in further]
+        held = [(more, found) for more, found in fits if found is not None]
+        if not held:
+            return None
+        more, _ = min(held, key=lambda each: each[1].left)
+        found = self._even(child, more, ancestor)
+        return None if found is None else (more, found)
+
+    def _even(self, child: int, parents: Sequence[int], ancestor: int) -> Fit | None:
+        found = self._of_ancestor(child, parents, ancestor)
+        if found is None or unevenness(self.nets, self.products, child, parents, ancestor) > UNEVEN:
+            return None
+        return found
+
+    def _of_ancestor(self, child: int, parents: Sequence[int], ancestor: int) -> Fit | None:
+        return self._fit(child, [*parents, ancestor, self.products.origin], LEAST_CHANGE, len(parents))
+
+    def _fit(self, child: int, points: Sequence[int], least: float, parents: int) -> Fit | None:
+        """A fit in which the first ``parents`` points have weights that count."""
+        try:
+            found = fit(self.products, child, points)
+        except UsageError:  # combinations of each other, or one point alone
+            return None
+        low = found.weights < np.maximum(least, CLEARLY * found.null)
+        return None if low[:parents].any() else found
 
 
-def _convex(inner: np.ndarray) -> np.ndarray:
+def _merge(found: Fit, parents: Sequence[int], size: float, ancestor: int | None = None) -> Merge:
+    weights, null = (dict(zip(parents, each.tolist(), strict=False)) for each in (found.weights, found.null))
+    return Merge(weights, null, found.left / size, ancestor)
+
+
+def _convex(inner: Floats) -> Floats:
     """Weights, positive with sum 1, of the combination with the smallest norm; ``inner`` are the products."""
     scale = float(inner.diagonal().mean())
     values, vectors = np.linalg.eigh(inner / scale)
@@ -136,12 +191,12 @@ def _convex(inner: np.ndarray) -> np.ndarray:
     return shares / shares.sum()
 
 
-def _null(inner: np.ndarray, count: int) -> np.ndarray:
-    """How far a share strays from 0 by chance: |B - others| / |theta_i - others|, over the root of how many numbers."""
-    spread_of = []
-    for place in range(len(inner)):
-        others = np.full(len(inner), 1 / (len(inner) - 1))
-        others[place] = 0
-        away = np.eye(len(inner))[place] - others
-        spread_of.append(np.sqrt(others @ inner @ others / max(1e-300, away @ inner @ away) / count))
-    return np.array(spread_of)
+def _pairs(inner: Floats) -> tuple[Floats, np.ndarray, np.ndarray]:
+    """What each two vectors leave of the last one's squared length, infinite for those that are nearly one vector."""
+    one, two = np.triu_indices(len(inner) - 1, 1)
+    a, b, both = inner[one, one], inner[two, two], inner[one, two]
+    along, across = inner[one, -1], inner[two, -1]
+    alike = both**2 >= (ALIKE**2) * a * b
+    room = np.where(alike, 1.0, a * b - both**2)
+    reached = (b * along**2 - 2 * both * along * across + a * across**2) / room
+    return np.where(alike, np.inf, inner[-1, -1] - reached), one, two

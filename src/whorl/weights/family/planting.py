@@ -49,8 +49,9 @@ class Edge:
     """A step from one net to another.
 
     ``directed`` is false where it could as well be the other way round. ``distance`` is from 0 to 2, by ``weights`` or
-    ``units`` (`whorl.weights.family.relations`). ``share`` is set for parents of a merge, with ``null``, its standard
-    deviation by chance.
+    ``units`` (`whorl.weights.family.relations`). For parents of a merge ``share`` is set, with its standard deviation
+    by chance, ``null``, and what the merge leaves ``unexplained``, from 0 to 1 (`whorl.weights.family.merges`). It is
+    the weight of the parent, or the coefficient of its change since the ``ancestor`` that is named.
     """
 
     parent: str
@@ -61,6 +62,8 @@ class Edge:
     evidence: tuple[str, ...] = ()
     share: float | None = None
     null: float | None = None
+    unexplained: float | None = None
+    ancestor: str | None = None
 
 
 @dataclass(frozen=True)
@@ -240,6 +243,8 @@ class _Growing:
             evidence=self._evidence(parent, child),
             share=share,
             null=merge.null.get(parent) if merge else None,
+            unexplained=merge.unexplained if merge else None,
+            ancestor=None if merge is None or merge.ancestor is None else self.names[merge.ancestor],
         )
 
     def _evidence(self, parent: int, child: int) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from whorl.errors import UsageError
 from whorl.weights.family.gathering import Member, gather
-from whorl.weights.family.merges import merges_of, products
+from whorl.weights.family.merges import merges_of
 from whorl.weights.family.planting import Family, plant
 from whorl.weights.family.relations import Cells, Kinship, Memory, pair_key, relate, restore
 
@@ -81,7 +81,7 @@ def lineage(
     level = alpha / max(1, len(pairs))
     joined = {pair: found for pair, found in pairs.items() if found.related(level)}
     names = [member.name for member in members]
-    merges = merges_of(*products([member.checkpoint for member in members]))
+    merges = merges_of([member.checkpoint for member in members], _earlier(joined))
     apart = {pair: found for pair, found in pairs.items() if pair not in joined}
     return Lineage(
         folder=folder.resolve().name,
@@ -94,6 +94,12 @@ def lineage(
         pairs=len(pairs),
         compared=compared,
     )
+
+
+def _earlier(pairs: Mapping[tuple[int, int], Kinship]) -> set[tuple[int, int]]:
+    """(Ancestor, descendant) of every pair whose direction is told or estimated."""
+    forward = {pair for pair, found in pairs.items() if found.direction == "A first"}
+    return forward | {(two, one) for (one, two), found in pairs.items() if found.direction == "B first"}
 
 
 def _named(names: Sequence[str], pairs: Iterable[tuple[int, int]]) -> tuple[tuple[str, str], ...]:
