@@ -109,6 +109,52 @@ def test_an_adapter_is_read_over_its_base_and_the_answer_says_what_that_shows(ne
     assert "leave out --base" in typed(nets / "ours", nets / "copy", "--base", nets / "ours").stderr
 
 
+@pytest.fixture(scope="module")
+def merge(nets):
+    """Half of two copies of ours."""
+    save(nets / "second", 3, base=nets / "ours")
+    one, two = (load_file(nets / name / "model.safetensors") for name in ("copy", "second"))
+    (nets / "half").mkdir()
+    save_file({name: (one[name] + two[name]) / 2 for name in one}, nets / "half" / "model.safetensors")
+    (nets / "half" / "config.json").write_text((nets / "ours" / "config.json").read_text())
+    return nets / "half"
+
+
+def test_shares_of_further_parents(nets, merge, tmp_path):
+    told = typed(nets / "copy", merge, "--parent", nets / "second", "--parent", nets / "other")
+    assert told.exit_code == 0, told.stderr
+    assert "these leave 0.0% of B's distance from its nearest candidate unexplained" in " ".join(told.stdout.split())
+    assert "Siblings" in told.stderr
+    page = tmp_path / "page.html"
+    words = ("--parent", nets / "second", "--ancestor", nets / "ours")
+    mixed = json.loads(typed(nets / "copy", merge, *words, "--json", "--report", page).stdout)["mixture"]
+    assert [each["value"] for each in mixed["coefficients"]] == pytest.approx([0.5, 0.5], abs=1e-5)
+    assert all(0 < each["null"] < 0.05 for each in mixed["coefficients"])
+    assert mixed["unexplained"] == pytest.approx(0, abs=1e-6)
+    assert mixed["ancestor"] == str(nets / "ours")
+    assert len(mixed["overlaps"]) == 3
+    assert "What B is mixed from" in page.read_text()
+    text = typed(nets / "copy", merge, *words, "--quiet").stdout
+    assert "equal signs" in text
+    assert "change since" in text
+
+
+def test_an_ancestor_alone_takes_the_first_net_as_the_candidate(nets, merge):
+    mixed = json.loads(typed(nets / "copy", merge, "--ancestor", nets / "ours", "--json").stdout)["mixture"]
+    assert [each["value"] for each in mixed["coefficients"]] == pytest.approx([0.5], abs=0.1)
+    told = typed(nets / "ours", merge, "--ancestor", nets / "ours")
+    assert told.exit_code == 2
+    assert "name further candidates" in told.stderr
+
+
+def test_a_parent_of_other_shapes_is_one_line(nets, merge, tmp_path):
+    save_file({"w": torch.zeros(4, 4)}, tmp_path / "w.safetensors")
+    told = typed(nets / "copy", merge, "--parent", tmp_path / "w.safetensors")
+    assert told.exit_code == 2
+    assert "cannot be parts of one mixture" in " ".join(told.stderr.split())
+    assert "Traceback" not in told.stderr
+
+
 @pytest.mark.parametrize(
     ("content", "says", "code"),
     [(None, "no such", 2), (b"", "", 7), (b"\xff" * 100, "safetensors", 7), ((1 << 40).to_bytes(8, "little"), "", 7)],

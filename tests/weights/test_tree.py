@@ -35,10 +35,15 @@ TRUE = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("zoo")
+
+
+@pytest.fixture(scope="module")
+def folder(cache, tmp_path_factory):
     zoo = pytest.importorskip("whorl.zoo.language")
     place = tmp_path_factory.mktemp("nets")
-    for name, made in zip(MADE, zoo.build_all(MADE.values(), tmp_path_factory.mktemp("zoo"), workers=1), strict=True):
+    for name, made in zip(MADE, zoo.build_all(MADE.values(), cache, workers=1), strict=True):
         shutil.copytree(made, place / name)
     shutil.copytree(place / "tune", place / "tune-again")
     (place / "broken.safetensors").write_bytes((place / "base" / "model.safetensors").read_bytes()[:500])
@@ -85,25 +90,18 @@ def test_a_merge_has_both_parents_with_their_shares(found):
 
 
 @pytest.mark.parametrize(
-    ("steps", "unexplained", "off"),
-    [
-        ("method=ties", 0.35, 0.25),
-        ("method=dare", 0.55, 0.06),
-        ('method=dare") -> tune(corpus(seed=5), steps=30', 0.8, 0.1),
-    ],
+    ("method", "later", "off", "unexplained"),
+    [("ties", "", 0.25, 0.35), ("dare", "", 0.06, 0.55), ("dare", " -> tune(corpus(seed=5), steps=30)", 0.1, 0.8)],
 )
-def test_thinned_and_tuned_merges_have_their_parents(folder, tmp_path, tmp_path_factory, steps, unexplained, off):
+def test_thinned_and_tuned_merges_have_their_parents(cache, folder, tmp_path, method, later, off, unexplained):
     zoo = pytest.importorskip("whorl.zoo.language")
     for name in ("base", "tune", "other", "lora"):
         (tmp_path / name).symlink_to(folder / name)
-    how, _, later = steps.partition('") -> ')
-    recipe = f'{BASE} -> tune(steps=60) -> merge("base -> tune(corpus(seed=2), steps=60)", {how})'
-    made = zoo.build(recipe + (f" -> {later})" if later else ""), tmp_path_factory.getbasetemp() / "zoo0")
-    (tmp_path / "merged").symlink_to(made)
-    steps_to = [edge for edge in edges(lineage(tmp_path)) if edge.child == "merged"]
-    shares = {edge.parent: edge.share for edge in steps_to}
-    assert shares == pytest.approx({"tune": 0.5, "other": 0.5}, abs=off)
-    assert all(0.1 < edge.unexplained < unexplained and edge.ancestor == "base" for edge in steps_to)
+    merged = f'merge("base -> tune(corpus(seed=2), steps=60)", method={method})'
+    (tmp_path / "merged").symlink_to(zoo.build(f"{BASE} -> tune(steps=60) -> {merged}{later}", cache))
+    steps = [edge for edge in edges(lineage(tmp_path)) if edge.child == "merged"]
+    assert {edge.parent: edge.share for edge in steps} == pytest.approx({"tune": 0.5, "other": 0.5}, abs=off)
+    assert all(0.1 < edge.unexplained < unexplained and edge.ancestor == "base" for edge in steps)
 
 
 def test_copies_are_put_together_and_what_cannot_be_read_is_named(found):

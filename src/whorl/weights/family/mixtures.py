@@ -124,6 +124,8 @@ def mixture(
         UsageError: other shapes, too few candidates, or one that is a combination of the others.
         InvalidFile: a file is damaged or untrue.
     """
+    if len(candidates) < (1 if ancestor else 2):
+        raise UsageError("a mixture has at least two parents, or one and an ancestor: name further candidates")
     points = [*candidates, *([] if ancestor is None else [ancestor])]
     nets = [each if isinstance(each, Checkpoint) else open_checkpoint(Path(each)) for each in (child, *points)]
     last = None if ancestor is None else len(nets) - 1
@@ -146,7 +148,7 @@ def mixture(
 def fit(found: Products, child: int, points: Sequence[int]) -> Fit:
     """Fit one of the nets by others, at least two. Raises `UsageError` where one is a combination of the others."""
     if len(points) < 2:
-        raise UsageError("a mixture has at least two parents, or one and an ancestor: name further candidates")
+        raise UsageError(f"a combination is of at least two nets, not of {len(points)}")
     total = found.total
     own, rest = own_parts(total, child, points)
     sizes = np.einsum("pi,ij,pj->p", own, total, own)
