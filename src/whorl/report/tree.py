@@ -86,6 +86,8 @@ def _label(row: _Row, copies: Mapping[str, Sequence[str]]) -> str:
 
 def _said(edge: Edge) -> str:
     share = f"{edge.share:.0%} " if edge.share is not None else ""
+    if edge.ancestor is not None:
+        share += f"of its change, {edge.unexplained:.0%} unexplained, "
     happened = ", ".join(each.partition(":")[0] for each in edge.evidence if not each.startswith("branch"))
     return f"{share}{edge.distance:.3f}  {plain(happened, 60)}" + (
         "" if edge.directed else "  (direction undetermined)"

@@ -37,14 +37,14 @@ def graph(found: Lineage) -> nx.DiGraph:
             root=member.name in roots,
         )
     for edge in (edge for each in found.families for edge in each.edges):
-        share = {"share": edge.share} if edge.share is not None else {}
+        merged = {"share": edge.share, "unexplained": edge.unexplained, "ancestor": edge.ancestor}
         drawn.add_edge(
             edge.parent,
             edge.child,
             distance=edge.distance,
             directed=edge.directed,
             evidence="\n".join(edge.evidence),
-            **share,
+            **{name: value for name, value in merged.items() if value is not None},
         )
     return drawn
 
@@ -102,7 +102,11 @@ def _component(member: Member, edge: Edge | None = None) -> dict[str, Any]:
         "hashes": [{"alg": "SHA-256", "content": member.digest}],
     }
     if edge is not None:
-        values = {"whorl:distance": edge.distance, "whorl:share": edge.share}
+        values = {
+            "whorl:distance": edge.distance,
+            "whorl:share": edge.share,
+            "whorl:unexplained": edge.unexplained,
+        }
         told["properties"] = [
             {"name": name, "value": f"{value:.4g}"}
             for name, value in values.items()
