@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -13,9 +13,6 @@ from rich.table import Table
 from whorl.cli.console import bar, chatter, guarded, out, print_json, say
 from whorl.cli.options import Json, Quiet
 from whorl.errors import UsageError
-
-if TYPE_CHECKING:
-    from whorl.weights.checkpoint import Checkpoint
 
 __all__ = ["compare"]
 
@@ -68,17 +65,26 @@ def compare(
     """
     from whorl.weights.comparison import compare as compared
     from whorl.weights.comparison import document
+    from whorl.weights.family.mixtures import document as mixture_document
+    from whorl.weights.family.mixtures import mixture
+    from whorl.weights.family.products import ROWS
     from whorl.weights.opening import is_adapter, open_checkpoint
 
-    adapters = [path for path in (first, second) if is_adapter(path)]
+    named = [first, second, *(parent or []), *([ancestor] if ancestor else [])]
+    adapters = [path for path in named if is_adapter(path)]
     if base is not None and not adapters:
         raise UsageError(f"neither {first} nor {second} is an adapter, so leave out --base")
-    one, two = (open_checkpoint(path, base=base if path in adapters else None) for path in (first, second))
+    nets = {path: open_checkpoint(path, base=base if path in adapters else None) for path in named}
     with bar(quiet) as show:
-        found = compared(one, two, alpha=alpha, layers=0 if all_layers else layers, progress=show)
-    told = document(found)
-    if parent or ancestor:
-        told["mixture"] = _mixture(first, second, parent or [], ancestor, base=under, rows=0 if all_layers else 64)
+        found = compared(nets[first], nets[second], alpha=alpha, layers=0 if all_layers else layers, progress=show)
+        told = document(found)
+        if parent or ancestor:
+            start = nets[ancestor] if ancestor else None
+            candidates = [
+                nets[path] for path in (first, *(parent or [])) if ancestor is None or not _same(path, ancestor)
+            ]
+            mixed = mixture(nets[second], candidates, ancestor=start, rows=0 if all_layers else ROWS, progress=show)
+            told["mixture"] = mixture_document(mixed)
     if as_json:
         print_json(told)
     else:
@@ -95,17 +101,8 @@ def compare(
         raise typer.Exit(3 if met == "related" else 4)
 
 
-def _mixture(
-    first: Path, second: Path, parents: list[Path], ancestor: Path | None, *, base: Checkpoint | None, rows: int
-) -> dict[str, Any]:
-    """B as a combination of A and the parents, A aside where it is the ancestor itself."""
-    from whorl.weights.family.mixtures import document, mixture
-    from whorl.weights.opening import open_checkpoint
-
-    candidates = [path for path in (first, *parents) if ancestor is None or path.resolve() != ancestor.resolve()]
-    child, *points = (open_checkpoint(path, base=base) for path in (second, *candidates))
-    start = None if ancestor is None else open_checkpoint(ancestor, base=base)
-    return document(mixture(child, points, ancestor=start, rows=rows))
+def _same(one: Path, two: Path) -> bool:
+    return one.resolve() == two.resolve()
 
 
 def _show(told: dict[str, Any], quiet: bool) -> None:

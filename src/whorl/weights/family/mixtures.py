@@ -17,7 +17,7 @@ was mixed from the other; `whorl.weights.family.merges` says what more a merge s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -111,6 +111,7 @@ def mixture(
     *,
     ancestor: Checkpoint | str | Path | None = None,
     rows: int = ROWS,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Mixture:
     """What share each of some nets has in another, and what share of it they leave unexplained.
 
@@ -129,7 +130,7 @@ def mixture(
     points = [*candidates, *([] if ancestor is None else [ancestor])]
     nets = [each if isinstance(each, Checkpoint) else open_checkpoint(Path(each)) for each in (child, *points)]
     last = None if ancestor is None else len(nets) - 1
-    found = products([Matrices(net) for net in nets], rows=rows, ancestor=last)
+    found = products([Matrices(net) for net in nets], rows=rows, ancestor=last, progress=progress)
     fitted = fit(found, 0, [*range(1, len(nets)), *([found.origin] if last else [])])
     names = [str(net.path) for net in nets]
     away = [_apart(found.total, 0, place) for place in ([last] if last else range(1, len(nets)))]

@@ -6,7 +6,7 @@ so the first net cancels, and no digits are lost to what all nets have in common
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,7 +81,13 @@ class Products:
         return self.inner.shape[1] - 1
 
 
-def products(nets: Sequence[Matrices], *, rows: int = ROWS, ancestor: int | None = None) -> Products:
+def products(
+    nets: Sequence[Matrices],
+    *,
+    rows: int = ROWS,
+    ancestor: int | None = None,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> Products:
     """Read ``rows`` of each matrix of all nets (0 for all). ``ancestor`` is a place in ``nets``.
 
     Raises `UsageError` for nets that do not have the same matrices in the same shapes.
@@ -104,6 +110,7 @@ def products(nets: Sequence[Matrices], *, rows: int = ROWS, ancestor: int | None
             values = np.concatenate([values, np.zeros_like(values[:1])]) - values[0]
             inner[place] += values @ values.T
             counts[place] += values.shape[1]
+        progress("matrices", place + 1, len(plan))
     return Products(inner, counts, equal, large)
 
 
