@@ -30,8 +30,9 @@ from whorl.weights.history import (
     operations,
     relation,
 )
+from whorl.weights.layering import LayerMap
 from whorl.weights.opening import open_checkpoint
-from whorl.weights.pairing import Basis, basis, pair_layers, similar_layers, spread
+from whorl.weights.pairing import basis, spread
 from whorl.weights.readers.adapter import Adapter
 from whorl.weights.roles import Weights
 from whorl.weights.unnamed import unnamed_findings
@@ -109,16 +110,18 @@ def compare(
     axes = basis(one, two, tokens) if known else None
     depth = one.structure.layers
     chosen = spread(depth, layers or depth) if depth else []
-    pairs = pair_layers(one, two, axes, chosen) if axes else {}
+    places = LayerMap(one, two, axes) if axes else None
+    pairs = places.pairs(chosen) if places else {}
     with Differences(one, two, whole=not layers) as differences:
         reading = differences.while_reading(pairs, progress)
         found = findings(one, two, axes, reading) if known else unnamed_findings(first, second)
         log_p = bonferroni([each.log_p for each in found if each.decides])
         by_layer = _by_layer(found, alpha)
-        if axes and _refuted(log_p, alpha):
-            by_layer = _elsewhere(one, two, axes, by_layer, alpha)
+        if places and _refuted(log_p, alpha):
+            by_layer = _elsewhere(places, by_layer, alpha)
         held = [(at.layer, at.paired) for at in by_layer if at.related and at.layer >= 0 and not at.name]
-        changes = differences.of(dict(held) or pairs) if known else list(differences_by_name(first, second))
+        matched = places.settled(dict(held) or pairs) if places else pairs
+        changes = differences.of(matched) if known else list(differences_by_name(first, second))
     if not found and not changes:
         raise UsageError(
             f"{first.path} ({one.structure.architecture}) and {second.path} ({two.structure.architecture}) have no "
@@ -129,7 +132,7 @@ def compare(
     exact = bonferroni([each.log_p for each in found if each.exact] or [0.0])
     decision = _decide(log_p, alpha, by_layer)
     related = decision != "inconclusive" or same
-    told = operations((one.structure, two.structure), held, changes, found) if related else []
+    told = operations((one.structure, two.structure), held, changes, found, places) if related else []
     disguised = any(each.name in DISGUISES for each in told)
     branch = None if disguised or not told else branch_point(changes)
     first_of = direction(told, branch)
@@ -170,20 +173,19 @@ def _by_layer(found: Sequence[Finding], alpha: float) -> tuple[LayerEvidence, ..
     )
 
 
-def _elsewhere(
-    one: Weights, two: Weights, axes: Basis, places: tuple[LayerEvidence, ...], alpha: float
-) -> tuple[LayerEvidence, ...]:
+def _elsewhere(places: LayerMap, by_layer: tuple[LayerEvidence, ...], alpha: float) -> tuple[LayerEvidence, ...]:
     """The map again, with layers that showed nothing held against the most similar one of B: they may have moved.
 
     The p-value of the whole, which has refuted independence without this, stays as it was.
     """
-    lost = [place.layer for place in places if place.layer >= 0 and not place.related]
-    moved = {layer: at for layer, at in similar_layers(one, two, axes, lost).items() if at != layer} if lost else {}
+    lost = [place.layer for place in by_layer if place.layer >= 0 and not place.related]
+    moved = {layer: at for layer, at in places.moved(lost).items() if at != layer} if lost else {}
     if not moved:
-        return places
-    tests = [each for each in findings(one, two, axes, moved.items()) if each.test != "axis places"]
-    again = {place.layer: place for place in _by_layer(tests, alpha / len(places) * len(moved)) if place.related}
-    return tuple(again.get(place.layer, place) for place in places)
+        return by_layer
+    tests = findings(places.first, places.second, places.axes, moved.items())
+    tests = [each for each in tests if each.test != "axis places"]
+    again = {place.layer: place for place in _by_layer(tests, alpha / len(by_layer) * len(moved)) if place.related}
+    return tuple(again.get(place.layer, place) for place in by_layer)
 
 
 def _decide(log_p: float, alpha: float, places: Sequence[LayerEvidence]) -> Decision:

@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 from whorl.weights.changes import Change, weighted
 from whorl.weights.findings import Finding
+from whorl.weights.layering import Copied, Layering, LayerMap
 from whorl.weights.roles import Structure
 
 __all__ = ["DISGUISES", "Direction", "Operation", "Relation", "branch_point", "direction", "operations", "relation"]
@@ -43,12 +44,19 @@ def operations(
     layers: Sequence[tuple[int, int]],
     changes: Sequence[Change],
     found: Sequence[Finding],
+    places: LayerMap | None = None,
 ) -> list[Operation]:
     """Everything that can be told, the plans of the two nets first.
 
-    ``layers`` are those of A that were found in B, with the layer of B.
+    ``layers`` are those of A that were found in B, with the layer of B. ``places`` are asked for the path of layers
+    where somebody had to look for layers.
     """
-    told = [*_plans(*nets), *_moved(*nets, layers), *_symmetries(found)]
+    path = places.path if places is not None and places.looked_at else None
+    if path is not None and places is not None and path.partners:
+        moved = layered(path, places.copied)
+    else:
+        moved = _moved(*nets, layers)
+    told = [*_plans(*nets), *moved, *_symmetries(found)]
     disguised = any(each.name in DISGUISES for each in told)
     matrices = [change for change in changes if change.elements > 1 and not disguised]
     return told + (_tensors(matrices) if matrices else [])
@@ -108,6 +116,31 @@ def _plans(ours: Structure, theirs: Structure) -> list[Operation]:
     return told
 
 
+def layered(path: Layering, copied: Sequence[Copied]) -> list[Operation]:
+    """What became of layers, by their path. A layer of which nothing is sure is in none of these."""
+    told: list[Operation] = []
+    if path.lost:
+        told.append(Operation("layers dropped", f"A's {_listed(path.lost)} not in B"))
+    for side, other in (("B", "A"), ("A", "B")):
+        several = [each for each in copied if each.side == side]
+        first: Direction = "undetermined"
+        if 2 * sum(each.first for each in several) > len(several):
+            first = FIRST[side == "B"]
+        if several:
+            pairs = ", ".join(f"{other}'s {each.layer} is {side}'s {_listed(each.places)}" for each in several)
+            told.append(Operation("layers duplicated", pairs, first))
+    if path.new:
+        told.append(Operation("layers inserted", f"B's {_listed(path.new)} with no origin in A"))
+    if not path.ordered:
+        order = ", ".join(str(layer) for layer, _ in sorted(path.partners, key=lambda pair: pair[1]))
+        told.append(Operation("layers reordered", f"A's layers in B's order: {order}"))
+    return told
+
+
+def _listed(layers: Sequence[int]) -> str:
+    return " and ".join([", ".join(map(str, layers[:-1])), str(layers[-1])] if len(layers) > 1 else [str(layers[0])])
+
+
 def _moved(ours: Structure, theirs: Structure, layers: Sequence[tuple[int, int]]) -> list[Operation]:
     """Layers that stand elsewhere, by those that were read."""
     order = [place for _, place in layers]
@@ -143,7 +176,7 @@ def _tensors(changes: Sequence[Change]) -> list[Operation]:
         return sum(change.elements for change in changes if test(change)) / total
 
     if share(lambda change: change.equal) == 1:
-        return [Operation("identical", "every tensor that was read is equal")]
+        return [Operation("identical", "every tensor that was compared is equal")]
     casts = {change.cast for change in changes if change.cast}
     if share(lambda change: change.equal or change.cast) == 1:
         narrowed = {change.narrowed for change in changes if change.narrowed}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,9 +15,10 @@ from whorl.errors import InvalidFile, UsageError
 from whorl.storage import read_json
 from whorl.weights.roles import Key, Weights
 
-__all__ = ["Basis", "basis", "pair_layers", "similar_layers", "spread", "vocabulary"]
+__all__ = ["Basis", "basis", "layer_similarity", "pair_layers", "similar_layers", "spread", "vocabulary"]
 
 PROBES: Final = 64  # rows of a layer by which layers are told apart
+FLAT: Final = 1e-3  # of the largest spread of tokens: below lie the mean that was taken away, and rounding
 VOCABULARIES: Final = ("tokenizer.json", "vocab.json")
 
 
@@ -37,6 +38,21 @@ class Basis:
     theirs: Tensor | None
     tokens: int
     how: str
+
+    def whitened(self) -> Basis:
+        """The same with tokens that spread alike in all directions: the polar factor of each net's embedding.
+
+        Common words lie close together, so that in token space most rows look alike; here cosines of unrelated rows
+        are small. Directions in which tokens hardly spread are left out.
+        """
+        if self.ours is None or self.theirs is None:
+            return self
+        return replace(self, ours=_polar(self.ours), theirs=_polar(self.theirs))
+
+
+def _polar(embedded: Tensor) -> Tensor:
+    left, values, right = torch.linalg.svd(embedded, full_matrices=False)
+    return (left * (values > FLAT * values[0])) @ right
 
 
 def basis(first: Weights, second: Weights, count: int) -> Basis | None:
@@ -117,30 +133,48 @@ def pair_layers(first: Weights, second: Weights, axes: Basis, chosen: Sequence[i
     return similar_layers(first, second, axes, chosen)
 
 
-def similar_layers(first: Weights, second: Weights, axes: Basis, chosen: Sequence[int]) -> dict[int, int]:
-    """The most similar layer of B for each chosen layer of A.
+def similar_layers(
+    first: Weights, second: Weights, axes: Basis, chosen: Sequence[int], similarity: Tensor | None = None
+) -> dict[int, int]:
+    """The most similar layer of B for each chosen layer of A, by `layer_similarity`, which may be given."""
+    found = layer_similarity(first, second, axes) if similarity is None else similarity
+    ours = {layer for layer, _ in first.structure.mlps()}
+    return {layer: int(found[layer].argmax()) for layer in chosen if layer in ours}
 
-    Similarity is the mean over some hidden units of A of the cosine with the nearest unit of B. It is the same for
-    every permutation and sign of units, so that tests of these symmetries stay exact after the choice.
+
+def layer_similarity(first: Weights, second: Weights, axes: Basis) -> Tensor:
+    """How alike each layer of A and each of B are, and, as a last row, readers of A's stream drawn at random.
+
+    Similarity is the mean over some hidden units of A of the cosine with the nearest unit of B, in `Basis.whitened`.
+    It is the same for every permutation and sign of units, for every rotation of the stream and for every gain, so
+    that tests of these symmetries stay exact after a choice by it. Layers without a hidden layer are at -1.
+
+    All matrices of B that read into hidden layers are read, and `PROBES` rows of each of A's; of experts the first.
+
+    Shape:
+        ``[layers of A + 1, layers of B]``, from -1 to 1.
     """
     role = "gate" if first.structure.gated and second.structure.gated else "up"
-    ours, theirs = (dict(reversed(net.structure.mlps())) for net in (first, second))  # one expert of each layer
-    best: dict[int, tuple[float, int]] = {}
-    probes = {
-        layer: normalize(_probe(first, Key(role, layer, ours[layer]), axes.ours), dim=1)
-        for layer in chosen
-        if layer in ours
-    }
+    ours, theirs = (dict(reversed(net.structure.mlps())) for net in (first, second))
+    white, width = axes.whitened(), first.structure.width
+    probes = {layer: _probe(first, Key(role, layer, expert)) for layer, expert in ours.items()}
+    probes[first.structure.layers] = torch.randn(PROBES, width, generator=torch.Generator().manual_seed(0))
+    seen = {place: _unit(rows, white.ours) for place, rows in probes.items()}
+    found = torch.full((first.structure.layers + 1, second.structure.layers), -1.0)
     for layer, expert in theirs.items():
-        rows = second.folded(role, layer, expert)
-        rows = normalize(rows if axes.theirs is None else rows @ axes.theirs, dim=1)
-        for place, probe in probes.items():
-            value = float((probe @ rows.T).amax(1).mean())
-            best[place] = max(best.get(place, (-1.0, 0)), (value, layer))
-    return {place: layer for place, (_, layer) in best.items()}
+        rows = range(second.rows(role, layer, expert))
+        best = {place: torch.full((len(probe),), -1.0) for place, probe in seen.items()}
+        for block in second.blocks(role, layer, expert, rows):
+            units = _unit(block, white.theirs).T
+            best = {place: torch.maximum(value, (seen[place] @ units).amax(1)) for place, value in best.items()}
+        for place, value in best.items():
+            found[place, layer] = value.mean()
+    return found
 
 
-def _probe(net: Weights, key: Key, axes: Tensor | None) -> Tensor:
-    rows = net.folded(*key)
-    rows = rows[spread(len(rows), PROBES)]
-    return rows if axes is None else rows @ axes
+def _probe(net: Weights, key: Key) -> Tensor:
+    return torch.cat(list(net.blocks(*key, spread(net.rows(*key), PROBES))))
+
+
+def _unit(rows: Tensor, axes: Tensor | None) -> Tensor:
+    return normalize(rows if axes is None else rows @ axes, dim=1)
