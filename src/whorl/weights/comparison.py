@@ -30,6 +30,7 @@ from whorl.weights.history import (
     operations,
     relation,
 )
+from whorl.weights.kurtosis import attention_kurtosis
 from whorl.weights.layering import LayerMap
 from whorl.weights.opening import open_checkpoint
 from whorl.weights.pairing import basis, spread
@@ -60,7 +61,8 @@ class LayerEvidence:
 class Comparison:
     """The verdict and all that led to it.
 
-    ``log_p`` is that of the whole; ``exact`` says whether the decision is the same by exact tests alone.
+    ``log_p`` is that of the whole; ``exact`` says whether the decision is the same by exact tests alone;
+    ``kurtosis`` are figures of A and B by which nothing is decided (`whorl.weights.kurtosis`).
     """
 
     decision: Decision
@@ -74,6 +76,7 @@ class Comparison:
     relation: Relation
     direction: Direction
     branch: float | None
+    kurtosis: tuple[float | None, float | None]
     axes: str
     architectures: tuple[str, str]
     bytes_read: int
@@ -132,7 +135,7 @@ def compare(
     exact = bonferroni([each.log_p for each in found if each.exact] or [0.0])
     decision = _decide(log_p, alpha, by_layer)
     related = decision != "inconclusive" or same
-    told = operations((one.structure, two.structure), held, changes, found, places) if related else []
+    told = operations((one, two), held, changes, found, places) if related else []
     disguised = any(each.name in DISGUISES for each in told)
     branch = None if disguised or not told else branch_point(changes)
     first_of = direction(told, branch)
@@ -148,6 +151,7 @@ def compare(
         relation=relation(first_of, branch) if told else "undetermined",
         direction=first_of,
         branch=branch,
+        kurtosis=(attention_kurtosis(one, matched.keys()), attention_kurtosis(two, matched.values())),
         axes=axes.how if axes else "tensors by name and shape",
         architectures=(one.structure.architecture, two.structure.architecture),
         bytes_read=first.bytes_read + second.bytes_read - before,
@@ -254,6 +258,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
         "relation": comparison.relation,
         "direction": comparison.direction,
         "branch": comparison.branch,
+        "kurtosis": comparison.kurtosis,
         "changes": [asdict(each) for each in comparison.changes],
         "architectures": comparison.architectures,
         "axes": comparison.axes,

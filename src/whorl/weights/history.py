@@ -8,17 +8,17 @@ away. Where nothing says so, or two things disagree, the direction is `undetermi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from whorl.weights.changes import Change, weighted
 from whorl.weights.findings import Finding
 from whorl.weights.layering import Copied, Layering, LayerMap
-from whorl.weights.roles import Structure
+from whorl.weights.operation import FIRST, Direction, Operation
+from whorl.weights.plans import plans
+from whorl.weights.roles import Structure, Weights
 
 __all__ = ["DISGUISES", "Direction", "Operation", "Relation", "branch_point", "direction", "operations", "relation"]
 
-Direction = Literal["A first", "B first", "undetermined"]
 Relation = Literal["descent", "common ancestor", "undetermined"]
 DISGUISES: Final = ("signs flipped", "reordered units", "reordered axes")
 HIDDEN: Final = ("gate", "up", "down")
@@ -26,21 +26,12 @@ LEAST: Final = 1024  # elements of a tensor that counts where roles are unknown
 # How far a branch point may be from where it is expected: chosen on seeds of the tiny language models below 100, and
 # measured on others (docs/lineage.md). The estimate has no error rate.
 AT_END, AT_MIDDLE = 0.25, 0.15
+STRAIGHT: Final = 1e-6  # of 1 - cosine: two tensors that differ in their lengths alone
 MOST: Final = 0.9  # of a net's numbers must show an operation
-FIRST: Final[tuple[Direction, Direction]] = ("B first", "A first")  # where A, or B, has lost something
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One thing that happened. ``first`` is who must have come first for it to have happened."""
-
-    name: str
-    told: str
-    first: Direction = "undetermined"
 
 
 def operations(
-    nets: tuple[Structure, Structure],
+    nets: tuple[Weights, Weights],
     layers: Sequence[tuple[int, int]],
     changes: Sequence[Change],
     found: Sequence[Finding],
@@ -55,11 +46,11 @@ def operations(
     if path is not None and places is not None and path.partners:
         moved = layered(path, places.copied)
     else:
-        moved = _moved(*nets, layers)
-    told = [*_plans(*nets), *moved, *_symmetries(found)]
+        moved = _moved(nets[0].structure, nets[1].structure, layers)
+    told = [*plans(*nets, layers, places), *moved, *_symmetries(found)]
     disguised = any(each.name in DISGUISES for each in told)
     matrices = [change for change in changes if change.elements > 1 and not disguised]
-    return told + (_tensors(matrices) if matrices else [])
+    return told + (_tensors(matrices, _types(*nets)) if matrices else [])
 
 
 def direction(told: Sequence[Operation], branch: float | None) -> Direction:
@@ -93,27 +84,13 @@ def branch_point(changes: Sequence[Change]) -> float | None:
         each
         for each in changes
         if each.branch is not None
+        and not _scaled(each)
         and (each.name.rpartition(" ")[2].partition(".")[0] in HIDDEN if roles else each.elements > LEAST)
     ]
     weights = [each.relative**2 * each.elements for each in chosen]
     if not sum(weights):
         return None
     return sum(each.branch * weight for each, weight in zip(chosen, weights, strict=True) if each.branch) / sum(weights)
-
-
-def _plans(ours: Structure, theirs: Structure) -> list[Operation]:
-    if not (ours.known and theirs.known):
-        return []
-    told: list[Operation] = []
-    if ours.layers != theirs.layers:
-        told.append(Operation("depth changed", f"{ours.layers} layers in A, {theirs.layers} in B"))
-    if ours.width != theirs.width:
-        told.append(Operation("width changed", f"residual stream of {ours.width} axes in A, {theirs.width} in B"))
-    experts = [max((expert for _, expert in plan.mlps()), default=-1) + 1 for plan in (ours, theirs)]
-    if bool(experts[0]) != bool(experts[1]):
-        first: Direction = "A first" if experts[1] else "B first"
-        told.append(Operation("experts", f"{max(experts)} experts in {'B' if experts[1] else 'A'} alone", first))
-    return told
 
 
 def layered(path: Layering, copied: Sequence[Copied]) -> list[Operation]:
@@ -169,14 +146,21 @@ def _symmetries(found: Sequence[Finding]) -> list[Operation]:
     return told
 
 
-def _tensors(changes: Sequence[Change]) -> list[Operation]:
+def _types(first: Weights, second: Weights) -> tuple[str, str]:
+    """The types that tensors are stored in."""
+    one, two = (", ".join(sorted({each.dtype for each in net.checkpoint.entries.values()})) for net in (first, second))
+    return one, two
+
+
+def _tensors(changes: Sequence[Change], types: tuple[str, str]) -> list[Operation]:
     total = sum(change.elements for change in changes)
 
     def share(test: Callable[[Change], object]) -> float:
         return sum(change.elements for change in changes if test(change)) / total
 
     if share(lambda change: change.equal) == 1:
-        return [Operation("identical", "every tensor that was compared is equal")]
+        stored = "in value and type" if types[0] == types[1] else f"in value: {types[0]} in A, {types[1]} in B"
+        return [Operation("identical", f"every tensor that was compared is equal {stored}")]
     casts = {change.cast for change in changes if change.cast}
     if share(lambda change: change.equal or change.cast) == 1:
         narrowed = {change.narrowed for change in changes if change.narrowed}
@@ -184,6 +168,8 @@ def _tensors(changes: Sequence[Change]) -> list[Operation]:
         return [Operation("cast", f"equal after rounding to {', '.join(sorted(casts))}", first)]
     told: list[Operation] = []
     moved = [change for change in changes if not change.equal]
+    if all(map(_scaled, moved)):
+        told.append(Operation("scaled", "all tensors that differ do so by one factor each"))
     for side in (1, 0):
         told += _grid(moved, side) or _zeros(changes, side)
     ranks = [change.rank for change in moved if change.rank is not None]
@@ -194,6 +180,11 @@ def _tensors(changes: Sequence[Change]) -> list[Operation]:
     if equal := share(lambda change: change.equal):
         told.append(Operation("partly untouched", f"{equal:.0%} of the numbers are in tensors that are equal"))
     return told
+
+
+def _scaled(change: Change) -> bool:
+    """Whether a tensor is the other times a factor; a cosine in single precision tells no more than `STRAIGHT`."""
+    return 1 - change.cosine < STRAIGHT and change.relative > 100 * STRAIGHT**0.5
 
 
 def _grid(changes: Sequence[Change], side: int) -> list[Operation]:

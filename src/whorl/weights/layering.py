@@ -21,7 +21,7 @@ no such trace: without copies it cannot be told from adding one that was trained
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal
@@ -33,7 +33,18 @@ from torch import Tensor
 from whorl.weights.pairing import Basis, layer_similarity, similar_layers, spread
 from whorl.weights.roles import Key, Weights
 
-__all__ = ["Copied", "Expansion", "LayerMap", "Layering", "Side", "align", "evidence", "expansion", "monotone"]
+__all__ = [
+    "Copied",
+    "Expansion",
+    "LayerMap",
+    "Layering",
+    "Side",
+    "align",
+    "evidence",
+    "expansion",
+    "monotone",
+    "parted",
+]
 
 Side = Literal["A", "B"]
 
@@ -183,25 +194,38 @@ class Expansion:
     @property
     def first(self) -> bool:
         """Whether the net that has the layer once came first."""
-        x, y, z = (max(0.0, length) for length in (*self.copies, self.other))
-        moved = x + y + z
-        return max(x, y, z) < EQUAL or (z <= STAYED * moved and min(x, y) >= LEFT * moved)
+        return self.both_left and self.other <= max(EQUAL, STAYED * self._moved)
+
+    @property
+    def both_left(self) -> bool:
+        """Whether both copies have left it, or all three are equal: then it is none of them, taken out."""
+        return max(*self.copies, self.other) < EQUAL or min(self.copies) >= LEFT * self._moved > 0
+
+    @property
+    def _moved(self) -> float:
+        return sum(max(0.0, length) for length in (*self.copies, self.other))
 
 
 def expansion(net: Weights, copies: tuple[int, int], other: Weights, layer: int) -> Expansion | None:
     """Where two layers of a net and one of another parted (module's docstring). None where their shapes differ."""
-    x_to, y_to, z_to, size = 0.0, 0.0, 0.0, 0.0
-    for role in READERS:
-        layers = _same_rows([(net, copies[0]), (net, copies[1]), (other, layer)], role)
-        if layers is None:
-            return None
-        if layers:
-            x, y, z = layers
-            x_to += float(((y - x) * (z - x)).sum())
-            y_to += float(((x - y) * (z - y)).sum())
-            z_to += float(((x - z) * (y - z)).sum())
-            size += float(z.square().sum())
-    return Expansion((x_to / size, y_to / size), z_to / size) if size else None
+    trios = [_same_rows([(net, copies[0]), (net, copies[1]), (other, layer)], role) for role in READERS]
+    return None if any(trio is None for trio in trios) else parted([trio for trio in trios if trio])
+
+
+def parted(trios: Iterable[Sequence[Tensor]]) -> Expansion | None:
+    """Where two copies x, y and a tensor z of another net parted, over several such; None where there is none.
+
+    Shape:
+        trios: of x, y and z each, all of one shape.
+    """
+    sums = torch.zeros(4, dtype=torch.float64)
+    for x, y, z in (tuple(each.double() for each in trio) for trio in trios if trio):
+        products = ((y - x) * (z - x), (x - y) * (z - y), (x - z) * (y - z), z * z)
+        sums += torch.stack([each.sum() for each in products])
+    if not sums[3]:
+        return None
+    at = (sums[:3] / sums[3]).tolist()
+    return Expansion((at[0], at[1]), at[2])
 
 
 def _same_rows(places: Sequence[tuple[Weights, int]], role: str) -> list[Tensor] | None:
@@ -212,7 +236,7 @@ def _same_rows(places: Sequence[tuple[Weights, int]], role: str) -> list[Tensor]
     if len({net.shape(*key) for net, key in keys}) > 1:
         return None
     rows = spread(keys[0][0].rows(*keys[0][1]), ROWS)
-    return [net.read(*key, rows=rows).double() for net, key in keys]
+    return [net.read(*key, rows=rows) for net, key in keys]
 
 
 def _key(net: Weights, role: str, layer: int) -> Key | None:

@@ -1,0 +1,237 @@
+"""What happened between two nets: plans, units, experts, tokens, factors, and what is told of who came first."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from families import FAMILIES
+from safetensors.torch import load_file, save_file
+
+from whorl.weights.comparison import Comparison, compare, document
+from whorl.weights.kurtosis import attention_kurtosis, kurtosis
+from whorl.weights.opening import open_checkpoint
+from whorl.weights.roles import Weights
+
+
+def read(folder):
+    return json.loads((folder / "config.json").read_text()), load_file(folder / "model.safetensors")
+
+
+def write(folder, config, tensors):
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "model.safetensors")
+    return folder
+
+
+def moved(tensors, share=0.1, seed=0):
+    """Every matrix with a little noise, as if it were tuned."""
+    chance = torch.Generator().manual_seed(seed)
+    return {
+        name: value + share * value.std() * torch.randn(value.shape, generator=chance) if value.ndim > 1 else value
+        for name, value in tensors.items()
+    }
+
+
+def told(found: Comparison) -> dict[str, tuple[str, str]]:
+    return {each.name: (each.told, each.first) for each in found.operations}
+
+
+def both_ways(one, two):
+    return compare(one, two, layers=0), compare(two, one, layers=0)
+
+
+def with_units(tensors, change):
+    """Readers and writers of hidden units changed alike: units are rows [h, anything] of each."""
+    return {
+        name: change(value)
+        if "gate_proj" in name or "up_proj" in name
+        else change(value.T).T
+        if "down_proj" in name
+        else value
+        for name, value in tensors.items()
+    }
+
+
+def test_units_that_were_removed_are_told(saved, tmp_path):
+    config, tensors = read(saved("llama"))
+    kept = torch.randperm(64, generator=torch.Generator().manual_seed(0))[:48]
+    pruned = write(
+        tmp_path / "b", config | {"intermediate_size": 48}, moved(with_units(tensors, lambda rows: rows[kept]))
+    )
+    down, up = both_ways(saved("llama"), pruned)
+    words = "hidden layers of 64 units in A, 48 in B; 100% of B's are units of A"
+    assert told(down)["units pruned"] == (words, "A first")
+    assert (down.direction, up.direction) == ("A first", "B first")
+
+
+def test_units_that_do_nothing_say_the_other_way(saved, tmp_path):
+    """Structural obfuscation: half as many units more, which read what others read."""
+    config, tensors = read(saved("llama"))
+
+    def widened(rows):
+        extra = rows[:32].clone()
+        return torch.cat([rows, extra])
+
+    wide = with_units(tensors, widened)
+    for name in wide:
+        if "down_proj" in name:
+            wide[name][:, :32] *= 0.25
+            wide[name][:, 64:] *= 0.75
+    obfuscated = write(tmp_path / "b", config | {"intermediate_size": 96}, wide)
+    down, up = both_ways(saved("llama"), obfuscated)
+    assert told(down)["units added"][1] == "A first"
+    assert "units pruned" not in told(down)
+    assert (down.direction, up.direction) == ("A first", "B first")
+
+
+def test_axes_that_were_removed_are_told(saved, tmp_path):
+    config, tensors = read(saved("llama"))
+    kept = torch.arange(32)[torch.arange(32) % 4 != 0]
+    narrow = {
+        name: value[kept]
+        if value.ndim == 1 or any(word in name for word in ("o_proj", "down_proj"))
+        else value[:, kept]
+        for name, value in tensors.items()
+    }
+    narrow = write(tmp_path / "b", config | {"hidden_size": 24, "head_dim": 8}, narrow)
+    down, up = both_ways(saved("llama"), narrow)
+    assert told(down)["width changed"] == ("residual stream of 32 axes in A, 24 in B", "undetermined")
+    assert told(down)["axes pruned"] == ("100% of B's axes of the residual stream are axes of A", "A first")
+    assert (down.direction, up.direction) == ("A first", "B first")
+
+
+def upcycled(folder, source, share, seed=0, strangers=0):
+    """A mixtral of four experts; the last ``strangers`` of them owe the dense net nothing."""
+    config, tensors = read(source)
+    config |= {"model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2}
+    chance = torch.Generator().manual_seed(seed)
+    mixed = {name: value for name, value in tensors.items() if ".mlp." not in name}
+    for name, value in tensors.items():
+        if ".mlp." not in name:
+            continue
+        place, word = name.split(".mlp.")
+        word = {"gate_proj.weight": "w1", "down_proj.weight": "w2", "up_proj.weight": "w3"}[word]
+        for expert in range(4):
+            noise = value.std() * torch.randn(value.shape, generator=chance)
+            made = noise if expert >= 4 - strangers else value + share * noise
+            mixed[f"{place}.block_sparse_moe.experts.{expert}.{word}.weight"] = made
+        mixed[f"{place}.block_sparse_moe.gate.weight"] = torch.randn(4, 32, generator=chance)
+    return write(folder, config, mixed)
+
+
+def test_experts_that_are_copies_of_one_layer_are_told(saved, tmp_path):
+    down, up = both_ways(saved("llama"), upcycled(tmp_path / "b", saved("llama"), 0.1))
+    assert told(down)["experts"][0] == "4 experts in B alone"
+    assert told(down)["upcycled"] == ("4 of 4 experts of B are copies of A's hidden layer", "A first")
+    assert told(up)["upcycled"] == ("4 of 4 experts of A are copies of B's hidden layer", "B first")
+    one = compare(saved("llama"), upcycled(tmp_path / "c", saved("llama"), 0.1, strangers=3), layers=0)
+    assert told(one)["one expert"] == ("A's hidden layer is expert 0 of B, and no other of 4", "undetermined")
+
+
+def test_an_expert_that_was_taken_out_did_not_come_first(saved, tmp_path):
+    mixed = upcycled(tmp_path / "b", saved("llama"), 0.3)
+    config, tensors = read(saved("llama"))
+    _, experts = read(mixed)
+    words = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
+    for name, value in experts.items():
+        if ".experts.0." in name:
+            place, word = name.removesuffix(".weight").split(".block_sparse_moe.experts.0.")
+            tensors[f"{place}.mlp.{words[word]}.weight"] = value
+    found = compare(write(tmp_path / "c", config, tensors), mixed, layers=0)
+    assert told(found)["upcycled"][1] == "undetermined"
+
+
+def test_tokens_that_were_added_are_told(saved, tmp_path):
+    config, tensors = read(saved("llama"))
+    chance = torch.Generator().manual_seed(0)
+    more = {
+        name: torch.cat([value, 0.01 * torch.randn(16, 32, generator=chance)])
+        if "embed_tokens" in name or "lm_head" in name
+        else value
+        for name, value in moved(tensors).items()
+    }
+    wide = write(tmp_path / "b", config | {"vocab_size": 272}, more)
+    down, up = both_ways(saved("llama"), wide)
+    assert told(down)["vocabulary extended"] == ("256 tokens in A, 272 in B; A's are B's first 256", "undetermined")
+    assert told(up)["vocabulary cut"][0] == "272 tokens in A, 256 in B; B's are A's first 256"
+    shuffled = {name: value.flip(0) if value.shape == (272, 32) else value for name, value in more.items()}
+    other = write(tmp_path / "c", config | {"vocab_size": 272}, shuffled)
+    assert told(compare(saved("llama"), other, layers=0)).get("vocabulary changed") in (
+        None,  # without tokens in common nothing may be found at all
+        ("256 tokens in A, 272 in B", "undetermined"),
+    )
+
+
+def test_tokens_are_told_by_name_where_names_are_known(saved, tmp_path):
+    config, tensors = read(saved("llama"))
+    one = write(tmp_path / "a", config, tensors)
+    order = torch.randperm(256, generator=torch.Generator().manual_seed(0))
+    rows = torch.cat([order, torch.tensor([0, 1])])
+    turned = {
+        name: value[rows] if "embed_tokens" in name or "lm_head" in name else value for name, value in tensors.items()
+    }
+    two = write(tmp_path / "b", config | {"vocab_size": 258}, turned)
+    (one / "vocab.json").write_text(json.dumps({f"t{place}": place for place in range(256)}))
+    names = {f"t{int(old)}": new for new, old in enumerate(order)} | {"new": 256, "newer": 257}
+    (two / "vocab.json").write_text(json.dumps(names))
+    found = compare(one, two, layers=0)
+    words = "256 tokens in A, 258 in B; all of A's tokens are among B's, by name"
+    assert told(found)["vocabulary extended"][0] == words
+
+
+def test_an_embedding_that_was_untied_is_told(saved, tmp_path):
+    """Tied in A; a copy of its own in B, both of which then moved."""
+    config, tensors = read(saved("gpt2"))
+    assert "lm_head.weight" not in tensors
+    untied = moved(tensors | {"lm_head.weight": tensors["transformer.wte.weight"].clone()})
+    two = write(tmp_path / "b", config | {"tie_word_embeddings": False}, untied)
+    down, up = both_ways(saved("gpt2"), two)
+    words = "B's unembedding is a copy of its embedding, A has one matrix for both"
+    assert told(down)["embedding untied"] == (words, "A first")
+    assert up.direction == "B first"
+    other = untied | {"lm_head.weight": torch.randn(256, 32, generator=torch.Generator().manual_seed(1))}
+    fresh = write(tmp_path / "c", config | {"tie_word_embeddings": False}, other)
+    assert told(compare(saved("gpt2"), fresh, layers=0))["unembedding"][1] == "undetermined"
+
+
+def test_equal_numbers_of_another_type_are_told_apart_from_equal_files(saved, tmp_path):
+    config, tensors = read(saved("llama"))
+    rounded = {name: value.bfloat16() for name, value in tensors.items()}
+    half = write(tmp_path / "half", config, rounded)
+    whole = write(tmp_path / "whole", config, {name: value.float() for name, value in rounded.items()})
+    same = "every tensor that was compared is equal in value"
+    assert told(compare(half, half))["identical"][0] == f"{same} and type"
+    assert told(compare(half, whole))["identical"][0] == f"{same}: BF16 in A, F32 in B"
+    assert set(told(compare(saved("llama"), half))) == {"cast"}
+
+
+def test_a_factor_is_told_and_no_direction(saved, tmp_path):
+    config, tensors = read(saved("llama"))
+    scaled = {name: 1.7 * value if "proj" in name else value for name, value in tensors.items()}
+    for found in both_ways(saved("llama"), write(tmp_path / "b", config, scaled)):
+        assert set(told(found)) == {"scaled", "partly untouched"}
+        assert found.branch is None
+        assert found.direction == "undetermined"
+    tuned = compare(saved("llama"), write(tmp_path / "c", config, moved(tensors)))
+    assert "scaled" not in told(tuned)
+
+
+def test_kurtosis_is_a_figure_and_decides_nothing(saved):
+    chance = torch.Generator().manual_seed(0)
+    assert kurtosis(torch.randn(400, 400, generator=chance)) == pytest.approx(3, abs=0.05)
+    assert kurtosis(torch.tensor([-1.0, 1.0, -1.0, 1.0])) == pytest.approx(1)
+    net = Weights(open_checkpoint(saved("gpt2")))
+    by_hand = [kurtosis(net.read(role, layer)) for layer in (0, 1) for role in ("query", "key", "value", "output")]
+    assert attention_kurtosis(net, [0, 1]) == pytest.approx(sum(by_hand))
+    assert attention_kurtosis(net, []) is None
+    shown = document(compare(saved("gpt2"), saved("gpt2")))["kurtosis"]
+    assert shown == (pytest.approx(sum(by_hand)),) * 2
+
+
+def test_every_family_is_told_to_be_itself(saved):
+    for family in sorted(FAMILIES):
+        found = compare(saved(family), saved(family))
+        assert [each.name for each in found.operations] == ["identical"], family
