@@ -13,6 +13,8 @@ one number for a pair, larger where the two are more alike; a pair that it canno
 - ``awm`` (ICLR 2026, arXiv 2510.06738): axes of the stream aligned with their signs by the embedding, then the unbiased
   CKA of query and key matrices over axes.
 - ``cka``: the same without alignment.
+- ``likeness``: whorl's effect size: the same statistic after an orthogonal Procrustes rotation, gains folded in, along
+  the path of layers.
 - ``csu`` (Zhu et al., ICML 2025): rows of ``up`` matched one to one; -log p of Spearman, Fisher's sum over layers.
 - ``whorl``: -log p of `whorl compare`; ``whorl, exact``: by its exact tests alone.
 """
@@ -37,7 +39,10 @@ from whorl.detection.exact import bonferroni, fisher
 from whorl.metrics import auc, tpr_at_fpr
 from whorl.storage import write_json
 from whorl.weights.comparison import compare
+from whorl.weights.layering import LayerMap
+from whorl.weights.likeness import likeness
 from whorl.weights.opening import open_checkpoint
+from whorl.weights.pairing import basis
 from whorl.weights.roles import Weights
 from whorl.zoo.cache import default_cache
 from whorl.zoo.language import build
@@ -140,12 +145,20 @@ def whorl(one: Weights, two: Weights, *, exact: bool = False) -> float:
     return -bonferroni([each.log_p for each in found.findings if each.exact]) if exact else -found.log_p
 
 
+def turned(one: Weights, two: Weights) -> float:
+    axes = basis(one, two, 256)
+    assert axes is not None
+    found = likeness(one, two, LayerMap(one, two, axes).pairs(range(one.structure.layers)))
+    return NOTHING if found is None else found.aligned
+
+
 STATISTICS: dict[str, Callable[[Weights, Weights], float]] = {
     "cosine": cosine,
     "std profile": std_profile,
     "huref": huref,
     "awm": lambda one, two: cka(one, two, align=True),
     "cka": cka,
+    "likeness": turned,
     "csu": csu,
     "whorl": whorl,
     "whorl, exact": lambda one, two: whorl(one, two, exact=True),

@@ -114,6 +114,12 @@ def _show(told: dict[str, Any], quiet: bool) -> None:
         out.print(_tests(told["tests"]), highlight=False)
     if told["layers"]:
         out.print("layers: " + "  ".join(map(_place, told["layers"])), highlight=False)
+    if likeness := told["likeness"]:
+        off = likeness["off_path"]
+        beside = "" if off is None else f", {off:.2f} off the path"
+        out.print(
+            f"attention, turned onto each other: {likeness['aligned']:.2f} alike (1 is equal){beside}", highlight=False
+        )
     for each in told["operations"]:
         out.print(f"{each['name']}: {escape(each['told'])}", highlight=False)
     if told["operations"]:

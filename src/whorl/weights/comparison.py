@@ -32,6 +32,7 @@ from whorl.weights.history import (
 )
 from whorl.weights.kurtosis import attention_kurtosis
 from whorl.weights.layering import LayerMap
+from whorl.weights.likeness import Likeness, likeness
 from whorl.weights.opening import open_checkpoint
 from whorl.weights.pairing import basis, spread
 from whorl.weights.readers.adapter import Adapter
@@ -62,7 +63,7 @@ class Comparison:
     """The verdict and all that led to it.
 
     ``log_p`` is that of the whole; ``exact`` says whether the decision is the same by exact tests alone;
-    ``kurtosis`` are figures of A and B by which nothing is decided (`whorl.weights.kurtosis`).
+    ``kurtosis`` (of A and B) and ``likeness`` are figures by which nothing is decided.
     """
 
     decision: Decision
@@ -77,6 +78,7 @@ class Comparison:
     direction: Direction
     branch: float | None
     kurtosis: tuple[float | None, float | None]
+    likeness: Likeness | None
     axes: str
     architectures: tuple[str, str]
     bytes_read: int
@@ -152,6 +154,7 @@ def compare(
         direction=first_of,
         branch=branch,
         kurtosis=(attention_kurtosis(one, matched.keys()), attention_kurtosis(two, matched.values())),
+        likeness=likeness(one, two, matched),
         axes=axes.how if axes else "tensors by name and shape",
         architectures=(one.structure.architecture, two.structure.architecture),
         bytes_read=first.bytes_read + second.bytes_read - before,
@@ -259,6 +262,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
         "direction": comparison.direction,
         "branch": comparison.branch,
         "kurtosis": comparison.kurtosis,
+        "likeness": asdict(comparison.likeness) if comparison.likeness else None,
         "changes": [asdict(each) for each in comparison.changes],
         "architectures": comparison.architectures,
         "axes": comparison.axes,
