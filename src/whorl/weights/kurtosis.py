@@ -17,7 +17,7 @@ from whorl.weights.roles import Key, Weights
 
 __all__ = ["attention_kurtosis", "kurtosis"]
 
-ROWS: Final = 512  # of each matrix
+ROWS: Final = 128  # of each matrix
 ATTENTION: Final = ("query", "key", "value", "output")
 
 

@@ -29,7 +29,7 @@ __all__ = ["Likeness", "likeness", "procrustes", "unbiased_cka"]
 
 SPAN: Final = 512  # axes that are compared, at most
 TOKENS: Final = 2048  # by which the streams are turned onto each other
-LAYERS: Final = 3  # of those that were read: 9 pairs of layers, 6 of them off the path
+LAYERS: Final = 2  # of those that were read; more cost more reading
 ROLES: Final = ("query", "key")
 FLAT: Final = 1e-3  # of the largest spread of tokens: below lies the mean that was taken away
 
@@ -48,8 +48,8 @@ class Likeness:
     matrix: tuple[tuple[float, ...], ...]
 
 
-def likeness(first: Weights, second: Weights, layers: Mapping[int, int]) -> Likeness | None:
-    """Of some of these layers of A and the layers of B that belong to them. None where there is nothing to compare.
+def likeness(first: Weights, second: Weights, layers: Mapping[int, int], *, most: int = LAYERS) -> Likeness | None:
+    """Of ``most`` of these layers of A and those of B that belong to them. None where there is nothing to compare.
 
     Raises `UsageError` where both have vocabularies that share no tokens.
     """
@@ -61,7 +61,7 @@ def likeness(first: Weights, second: Weights, layers: Mapping[int, int]) -> Like
     axes = basis(first, second, TOKENS) if pairs else None
     if axes is None:
         return None
-    pairs = [pairs[place] for place in spread(len(pairs), LAYERS)]
+    pairs = [pairs[place] for place in spread(len(pairs), most)]
     turned = procrustes(axes) if axes.tokens else _same_axes(first.structure.width)
     values = torch.zeros(len(pairs), len(pairs))
     for role in ROLES:
