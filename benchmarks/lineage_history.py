@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from whorl.bench.result import describe_machine
@@ -95,9 +96,9 @@ def derivatives(nets: Nets, first: str, *, count: int, strangers: int) -> dict[s
         "auc": auc([each["aligned"] for each in found], [each["aligned"] for each in apart]),
         "strangers": {
             "pairs": len(apart),
-            "mean": sum(each["aligned"] for each in apart) / len(apart),
+            "mean": mean([each["aligned"] for each in apart]),
             "most": most,
-            "off path": sum(each["off_path"] for each in apart) / len(apart),
+            "off path": mean([each["off_path"] for each in apart if each["off_path"] is not None]),
         },
         "missed": sorted({name for name, group in rows.items() if any(each["aligned"] <= most for each in group)}),
         "disguised": min(each["aligned"] for name, group in rows.items() if "disguised" in name for each in group),

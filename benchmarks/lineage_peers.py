@@ -13,8 +13,8 @@ one number for a pair, larger where the two are more alike; a pair that it canno
 - ``awm`` (ICLR 2026, arXiv 2510.06738): axes of the stream aligned with their signs by the embedding, then the unbiased
   CKA of query and key matrices over axes.
 - ``cka``: the same without alignment.
-- ``likeness``: whorl's effect size: the same statistic after an orthogonal Procrustes rotation, gains folded in, of each
-  layer of A and the most similar one of B.
+- ``likeness``: whorl's effect size: the same statistic after an orthogonal Procrustes rotation, gains folded in, of
+  each layer of A and the most similar one of B.
 - ``csu`` (Zhu et al., ICML 2025): rows of ``up`` matched one to one; -log p of Spearman, Fisher's sum over layers.
 - ``whorl``: -log p of `whorl compare`; ``whorl, exact``: by its exact tests alone.
 """
