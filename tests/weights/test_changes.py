@@ -89,9 +89,11 @@ def test_rank_and_grid():
 
 def test_changes_beside_the_tests_are_those_of_each_tensor_alone(saved):
     one, two = (Weights(open_checkpoint(saved("llama", seed))) for seed in (0, 1))
-    with Differences(one, two, whole=True) as differences:
-        assert list(differences.while_reading({0: 1, 1: 0}, lambda *_: None)) == [(0, 1), (1, 0)]
-        found = {change.name: change for change in differences.of({0: 1, 1: 1})}
+    differences, seen, cores = Differences(one, two, whole=True), [], torch.get_num_threads()
+    assert list(differences.through(lambda pair: seen.append(pair) or pair, [(0, 1), (1, 0)])) == [(0, 1), (1, 0)]
+    assert sorted(seen) == [(0, 1), (1, 0)]
+    assert torch.get_num_threads() == cores
+    found = {change.name: change for change in differences.of({0: 1, 1: 1})}
     assert sum(name.startswith("layer 1") for name in found) == sum(name.startswith("layer 0") for name in found) > 5
     for name, places in {"layer 0 gate": (0, 1), "layer 1 gate": (1, 1)}.items():
         pair = one.read("gate", places[0]), two.read("gate", places[1])
@@ -106,5 +108,5 @@ def test_what_goes_wrong_beside_the_tests_is_not_lost(saved, tmp_path):
     (tmp_path / "config.json").write_text((saved("llama") / "config.json").read_text())
     two = Weights(open_checkpoint(tmp_path))
     copy.write_bytes(copy.read_bytes()[: copy.stat().st_size // 8])
-    with Differences(one, two, whole=True) as differences, pytest.raises(InvalidFile, match="cut off"):
-        list(differences.while_reading({0: 0, 1: 1}, lambda *_: None))
+    with pytest.raises(InvalidFile, match="cut off"):
+        list(Differences(one, two, whole=True).through(lambda pair: pair, [(0, 0), (1, 1)]))

@@ -117,16 +117,15 @@ def compare(
     chosen = spread(depth, layers or depth) if depth else []
     places = LayerMap(one, two, axes) if axes else None
     pairs = places.pairs(chosen) if places else {}
-    with Differences(one, two, whole=not layers) as differences:
-        reading = differences.while_reading(pairs, progress)
-        found = findings(one, two, axes, reading) if known else unnamed_findings(first, second)
-        log_p = bonferroni([each.log_p for each in found if each.decides])
-        by_layer = _by_layer(found, alpha)
-        if places and _refuted(log_p, alpha):
-            by_layer = _elsewhere(places, by_layer, alpha)
-        held = [(at.layer, at.paired) for at in by_layer if at.related and at.layer >= 0 and not at.name]
-        matched = places.settled(dict(held) or pairs) if places else pairs
-        changes = differences.of(matched) if known else list(differences_by_name(first, second))
+    differences = Differences(one, two, whole=not layers, progress=progress)
+    found = findings(one, two, axes, pairs, differences.through) if known else unnamed_findings(first, second)
+    log_p = bonferroni([each.log_p for each in found if each.decides])
+    by_layer = _by_layer(found, alpha)
+    if places and _refuted(log_p, alpha):
+        by_layer = _elsewhere(places, by_layer, alpha)
+    held = [(at.layer, at.paired) for at in by_layer if at.related and at.layer >= 0 and not at.name]
+    matched = places.settled(dict(held) or pairs) if places else pairs
+    changes = differences.of(matched) if known else list(differences_by_name(first, second))
     if not found and not changes:
         raise UsageError(
             f"{first.path} ({one.structure.architecture}) and {second.path} ({two.structure.architecture}) have no "
@@ -189,7 +188,7 @@ def _elsewhere(places: LayerMap, by_layer: tuple[LayerEvidence, ...], alpha: flo
     moved = {layer: at for layer, at in places.moved(lost).items() if at != layer} if lost else {}
     if not moved:
         return by_layer
-    tests = findings(places.first, places.second, places.axes, moved.items())
+    tests = findings(places.first, places.second, places.axes, moved)
     tests = [each for each in tests if each.test != "axis places"]
     again = {place.layer: place for place in _by_layer(tests, alpha / len(by_layer) * len(moved)) if place.related}
     return tuple(again.get(place.layer, place) for place in by_layer)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import pairwise
-from types import TracebackType
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+import torch
 
 from whorl.weights.changes import Change, describe
 from whorl.weights.checkpoint import Checkpoint
@@ -17,58 +18,58 @@ __all__ = ["Differences", "differences_by_name"]
 
 ROWS: Final = 512  # of each tensor, where not all are read
 OUTSIDE: Final = (NONE, NONE)  # tensors of no layer
+WORKERS: Final = 4  # layers in memory at a time, a block of rows of each
+Tested = TypeVar("Tested")
 
 
 class Differences:
-    """Changes of tensors by role: those of a pair of layers are found in a thread of their own while tests read both.
+    """Changes of tensors by role: those of a pair of layers are found by the thread that tests them, right after.
 
-    ``whole`` reads every row, and lets the disk fetch a layer while the one before is worked on.
+    Several layers are worked on at once. ``whole`` reads every row, and lets the disk fetch layers beforehand.
     """
 
-    def __init__(self, one: Weights, two: Weights, *, whole: bool) -> None:
-        self.one, self.two, self.whole = one, two, whole
-        self._beside = ThreadPoolExecutor(1)
-        self._found: dict[tuple[int, int], Future[list[Change]]] = {}
+    def __init__(
+        self, one: Weights, two: Weights, *, whole: bool, progress: Callable[[str, int, int], None] = lambda *_: None
+    ) -> None:
+        self.one, self.two, self.whole, self.progress = one, two, whole, progress
+        self._found: dict[tuple[int, int], list[Change]] = {}
 
-    def __enter__(self) -> Differences:
-        return self
+    def through(self, test: Callable[[tuple[int, int]], Tested], layers: Iterable[tuple[int, int]]) -> Iterator[Tested]:
+        """What ``test`` makes of each pair of layers, in their order."""
+        order = [*layers]
+        with _threads() as (workers, pool):
+            for pair in (OUTSIDE, *order[:workers]):
+                self._expect(*pair)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._beside.shutdown(cancel_futures=True)
+            def both(place: int) -> Tested:
+                for pair in order[place + workers : place + workers + 1]:
+                    self._expect(*pair)
+                tested = test(order[place])
+                self._changes(order[place])
+                return tested
 
-    def while_reading(
-        self, layers: Mapping[int, int], progress: Callable[[str, int, int], None]
-    ) -> Iterator[tuple[int, int]]:
-        """The pairs of layers, each once the changes of the one before are known."""
-        order = [OUTSIDE, *layers.items()]
-        self._expect(*OUTSIDE)
-        for done, (before, pair) in enumerate(pairwise(order)):
-            progress("layers", done, len(order))
-            self._begin(before)
-            self._expect(*pair)
-            self._begin(pair)
-            if done + 2 < len(order):
-                self._expect(*order[done + 2])
-            yield pair
-            self._found[pair].result()
+            self.progress("layers", 0, len(order) + 1)
+            outside = pool.submit(self._changes, OUTSIDE)
+            for done, tested in enumerate(pool.map(both, range(len(order)))):
+                self.progress("layers", done + 1, len(order) + 1)
+                yield tested
+            outside.result()
 
     def of(self, layers: Mapping[int, int]) -> list[Change]:
         """Changes outside of layers, and of these pairs of layers in their order; what is not known yet is read."""
-        pairs = [OUTSIDE, *layers.items()]
-        for pair in pairs:
-            self._begin(pair)
-        return [change for pair in pairs for change in self._found[pair].result()]
-
-    def _begin(self, pair: tuple[int, int]) -> None:
-        if pair not in self._found:
-            self._found[pair] = self._beside.submit(lambda: list(self._changes(*pair)))
+        return [change for pair in (OUTSIDE, *layers.items()) for change in self._changes(pair)]
 
     def _expect(self, layer: int, paired: int) -> None:
         if self.whole:
             self.one.expect(layer)
             self.two.expect(paired)
 
-    def _changes(self, layer: int, paired: int) -> Iterator[Change]:
+    def _changes(self, pair: tuple[int, int]) -> list[Change]:
+        if pair not in self._found:
+            self._found[pair] = list(self._described(*pair))
+        return self._found[pair]
+
+    def _described(self, layer: int, paired: int) -> Iterator[Change]:
         for key in sorted(key for key in self.one.structure.parts if key.layer == layer):
             other = key._replace(layer=paired)
             if other not in self.two or self.one.shape(*key) != self.two.shape(*other):
@@ -77,6 +78,20 @@ class Differences:
             rows = range(height) if self.whole else spread(height, ROWS)
             blocks = zip(self.one.stored(*key, rows=rows), self.two.stored(*other, rows=rows), strict=True)
             yield describe(_label(key), blocks, matrix=len(self.one.shape(*key)) == 2)
+
+
+@contextmanager
+def _threads() -> Iterator[tuple[int, ThreadPoolExecutor]]:
+    """Threads that share the cores among them: matrices here are too small for many cores on one."""
+    cores = torch.get_num_threads()
+    workers = min(WORKERS, cores)
+    torch.set_num_threads(max(1, cores // workers))
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield workers, pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(cores)
 
 
 def _label(key: Key) -> str:

@@ -7,7 +7,7 @@ places compare an expert with the one of the same number.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +26,9 @@ ROWS: Final = 256  # units of A whose place is tested in each layer
 UNITS: Final = 4096  # units of A that are matched in each expert
 TINY: Final = 1e-12  # a norm below which a unit is nobody's nearest
 EXPERTS: Final = 2  # experts of A whose units are matched in each layer
+
+
+Counted = Signs | Fixed | Matches
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,11 @@ class Observation:
     name: str = ""
 
 
+Layers = Iterable[tuple[int, int]]
+Tests = list[tuple[str, Observation, Counted]]
+Through = Callable[[Callable[[tuple[int, int]], Tests], Layers], Iterable[Tests]]
+
+
 @dataclass(frozen=True)
 class Finding:
     """One test over all places it looked at."""
@@ -125,21 +133,25 @@ class Finding:
         return ABOUT[self.test].decides
 
 
-def findings(first: Weights, second: Weights, axes: Basis | None, layers: Iterable[tuple[int, int]]) -> list[Finding]:
-    """Every test that these two nets admit. ``layers`` are pairs: one of A, one of B."""
-    seen: dict[str, list[tuple[Observation, Signs | Fixed | Matches]]] = {name: [] for name in ABOUT}
+def findings(
+    first: Weights, second: Weights, axes: Basis | None, layers: Mapping[int, int], through: Through = map
+) -> list[Finding]:
+    """Every test that these two nets admit.
+
+    ``layers`` are layers of A, each with its layer of B; ``through`` goes through them as `map` does.
+    """
+    seen: dict[str, list[tuple[Observation, Counted]]] = {name: [] for name in ABOUT}
     if axes is not None:
-        for layer, paired in layers:
-            for name, found, chance in _layer(first, second, axes, layer, paired):
-                share = _share(found)
-                seen[name].append((Observation(layer, paired, share, chance, found.log_p), found))
+        for tests in through(lambda pair: list(_observed(first, second, axes, *pair)), layers.items()):
+            for name, observation, found in tests:
+                seen[name].append((observation, found))
     if axes is not None and axes.ours is not None and axes.theirs is not None and len(axes.ours) == len(axes.theirs):
         found = fixed_points(axes.ours, axes.theirs)
         seen["axis places"].append((Observation(-1, -1, _share(found), 1 / found.units, found.log_p), found))
     return [_finding(name, rows) for name, rows in seen.items() if rows]
 
 
-def _share(found: Signs | Fixed | Matches) -> float:
+def _share(found: Counted) -> float:
     match found:
         case Signs(agreements, trials):
             return agreements / trials if trials else 0.0
@@ -149,7 +161,7 @@ def _share(found: Signs | Fixed | Matches) -> float:
             return agreements / rows
 
 
-def _finding(name: str, rows: list[tuple[Observation, Signs | Fixed | Matches]]) -> Finding:
+def _finding(name: str, rows: list[tuple[Observation, Counted]]) -> Finding:
     """Counts of signs and matches are summed over layers, whose coins are independent; places are Fisher's."""
     kinds = [found for _, found in rows]
     observations = tuple(observation for observation, _ in rows)
@@ -165,9 +177,16 @@ def _finding(name: str, rows: list[tuple[Observation, Signs | Fixed | Matches]])
     return Finding(name, log_poisson_tail(agreed, expected), told, observations)
 
 
+def _observed(
+    first: Weights, second: Weights, axes: Basis, layer: int, paired: int
+) -> Iterator[tuple[str, Observation, Counted]]:
+    for name, found, chance in _layer(first, second, axes, layer, paired):
+        yield name, Observation(layer, paired, _share(found), chance, found.log_p), found
+
+
 def _layer(
     first: Weights, second: Weights, axes: Basis, layer: int, paired: int
-) -> Iterator[tuple[str, Signs | Fixed | Matches, float]]:
+) -> Iterator[tuple[str, Counted, float]]:
     """The tests of one layer. Every matrix is read once."""
     gated = first.structure.gated and second.structure.gated
     ours, theirs = _Hidden(first, layer, gated, axes.ours), _Hidden(second, paired, gated, axes.theirs)
