@@ -96,7 +96,8 @@ def test_an_embedding_alone_is_a_part(saved, tmp_path):
     [
         (lambda name, value: value, "identical", "undetermined"),
         (lambda name, value: value.bfloat16(), "cast", "A first"),
-        (noise(0.05), "tuned", "A first"),
+        (noise(0.05), "tuned", "undetermined"),  # too few numbers moved too little to tell
+        (noise(0.3), "tuned", "A first"),
         (lambda name, value: value * (value.abs() > value.abs().median()), "pruned", "A first"),
         (lambda name, value: torch.round(value / value.abs().max() * 7) / 7, "quantised", "A first"),
     ],

@@ -235,3 +235,17 @@ def test_every_family_is_told_to_be_itself(saved):
     for family in sorted(FAMILIES):
         found = compare(saved(family), saved(family))
         assert [each.name for each in found.operations] == ["identical"], family
+
+
+@pytest.mark.parametrize("share", [1e-3, 0.3])
+def test_a_branch_point_is_told_only_of_changes_that_are_large_enough_to_tell(saved, tmp_path, share):
+    """Noise has nothing to do with A, so that A first is right; of very little noise it would be a matter of chance."""
+    config, tensors = read(saved("llama"))
+    points = []
+    for seed in range(4):
+        copy = write(tmp_path / str(seed), config, moved(tensors, share, seed))
+        points.append(compare(saved("llama"), copy, layers=0).branch)
+    if share < 0.1:
+        assert points == [None] * 4
+    else:
+        assert all(abs(point) < 0.1 for point in points)  # three standard errors

@@ -26,6 +26,7 @@ LEAST: Final = 1024  # elements of a tensor that counts where roles are unknown
 # How far a branch point may be from where it is expected: chosen on seeds of the tiny language models below 100, and
 # measured on others (docs/lineage.md). The estimate has no error rate.
 AT_END, AT_MIDDLE = 0.25, 0.15
+SURE: Final = AT_END / 3  # largest standard error of a branch point that is told
 STRAIGHT: Final = 1e-6  # of 1 - cosine: two tensors that differ in their lengths alone
 MOST: Final = 0.9  # of a net's numbers must show an operation
 
@@ -77,7 +78,10 @@ def branch_point(changes: Sequence[Change]) -> float | None:
     they nearly are in many dimensions, <A - B, A> / |A - B|^2 = |a|^2 / (|a|^2 + |b|^2). Two nets of one initialisation
     have 1/2, a fine-tuned net and its base 0. An estimate, not a test: weight decay moves it from 0 upwards, growing
     weights downwards, and pruning, which leaves out what is B's own, to 1 (`direction` asks operations first). It is
-    taken over hidden layers, which decay moves least; None where nothing there changed.
+    taken over hidden layers, which decay moves least.
+
+    A change of n numbers that has nothing to do with A, as rounding has, is along A by chance: the standard error is
+    |A| / (|A - B| sqrt(n)). None where that is above `SURE`: less moved than tells where from.
     """
     roles = any(each.name.startswith("layer ") for each in changes)
     chosen = [
@@ -88,7 +92,7 @@ def branch_point(changes: Sequence[Change]) -> float | None:
         and (each.name.rpartition(" ")[2].partition(".")[0] in HIDDEN if roles else each.elements > LEAST)
     ]
     weights = [each.relative**2 * each.elements for each in chosen]
-    if not sum(weights):
+    if sum(weights) < SURE**-2:
         return None
     return sum(each.branch * weight for each, weight in zip(chosen, weights, strict=True) if each.branch) / sum(weights)
 

@@ -33,7 +33,7 @@ from whorl.weights.roles import Key, Weights
 
 __all__ = ["Cells", "Kinship", "Memory", "pair_key", "relate", "restore"]
 
-FORMAT: Final = 1  # part of every key; raised when the meaning of a kept relation changes
+FORMAT: Final = 2  # part of every key; raised when the meaning of a kept relation changes
 ALPHA: Final = 0.01  # beyond which no operations are looked for; a tree asks for less
 UNITS: Final = 256
 EXACT: Final = 1e-4  # of 1 - cosine: below, single precision no longer tells
