@@ -24,7 +24,8 @@ ATTENTION: Final = ("query", "key", "value", "output")
 def kurtosis(values: Tensor) -> float:
     """The fourth central moment over the square of the second: 3 for normal numbers. NaN where all are equal."""
     apart = values.double() - values.double().mean()
-    return float(apart.pow(4).mean() / apart.square().mean().square())
+    squares = apart.square()
+    return float(squares.square().mean() / squares.mean().square())
 
 
 def attention_kurtosis(net: Weights, layers: Iterable[int]) -> float | None:

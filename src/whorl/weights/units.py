@@ -23,6 +23,7 @@ __all__ = ["Found", "Units", "find_units", "idle_units", "shared_axes"]
 
 NEAR: Final = 0.5  # cosine of two axes that are one
 ALIKE: Final = 0.95  # of two units that read the same
+CHUNK: Final = 1024  # units compared at a time
 DEAD: Final = 0.05  # of what a unit usually writes
 
 
@@ -92,7 +93,8 @@ def idle_units(read: Tensor, written: Tensor) -> Tensor:
         read, written: ``[h, m]``; returns ``[h]``, true where idle.
     """
     size, unit = written.norm(dim=1), normalize(read, dim=1)
-    alike = (unit @ unit.T).fill_diagonal_(-1).amax(1)
+    nearest = [(some @ unit.T).topk(min(2, len(unit))).values[:, -1] for some in unit.split(CHUNK)]
+    alike = torch.cat(nearest)  # the first is each unit itself
     return (size < DEAD * size.median()) | (alike > ALIKE)
 
 
