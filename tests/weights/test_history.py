@@ -249,3 +249,21 @@ def test_a_branch_point_is_told_only_of_changes_that_are_large_enough_to_tell(sa
         assert points == [None] * 4
     else:
         assert all(abs(point) < 0.1 for point in points)  # three standard errors
+
+
+def test_heads_in_another_order_are_not_told_as_tuned(saved, tmp_path):
+    config, tensors = read(saved("llama"))
+    heads = {"q_proj": [2, 3, 0, 1], "k_proj": [1, 0], "v_proj": [1, 0]}  # two groups change places
+
+    def permuted(name, value):
+        for part, order in heads.items():
+            if part in name:
+                return value.view(len(order), 8, -1)[order].reshape(value.shape)
+        return value.view(32, 4, 8)[:, heads["q_proj"]].reshape(value.shape) if "o_proj" in name else value
+
+    copy = write(tmp_path / "copy", config, {name: permuted(name, value) for name, value in tensors.items()})
+    found = compare(saved("llama"), copy, layers=0)
+    assert [each.name for each in found.operations] == ["reordered heads"]
+    assert "query and key, value and output have another basis" in found.operations[0].told
+    assert found.operations[0].told.endswith("all else is equal")
+    assert "reordered heads" not in told(compare(saved("llama"), write(tmp_path / "b", config, moved(tensors, 1.0))))

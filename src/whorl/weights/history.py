@@ -22,6 +22,10 @@ __all__ = ["DISGUISES", "Direction", "Operation", "Relation", "branch_point", "d
 Relation = Literal["descent", "common ancestor", "undetermined"]
 DISGUISES: Final = ("signs flipped", "reordered units", "reordered axes")
 HIDDEN: Final = ("gate", "up", "down")
+HEADS: Final = (("query", "key"), ("value", "output"))  # what a change of basis inside of heads turns together
+ATTENTION: Final = (*HEADS[0], *HEADS[1])
+# Chosen on seed 300 and 301 of the tiny language models: above .99 and below .46 there.
+SAME_BASIS, OTHER_BASIS = 0.9, 0.7
 LEAST: Final = 1024  # elements of a tensor that counts where roles are unknown
 # How far a branch point may be from where it is expected: chosen on seeds of the tiny language models below 100, and
 # measured on others (docs/lineage.md). The estimate has no error rate.
@@ -51,7 +55,31 @@ def operations(
     told = [*plans(*nets, layers, places), *moved, *_symmetries(found)]
     disguised = any(each.name in DISGUISES for each in told)
     matrices = [change for change in changes if change.elements > 1 and not disguised]
+    if turned := _turned_heads(matrices):
+        words = f"{', '.join(turned)} have another basis, hidden layers have not: permuted, mixed or negated"
+        rest = [change for change in matrices if _role(change).removesuffix("_bias") not in ATTENTION]
+        same = all(change.equal for change in rest)
+        told.append(Operation("reordered heads", f"{words}; all else is equal" if same else words))
+        matrices = [] if same else rest
     return told + (_tensors(matrices, _types(*nets)) if matrices else [])
+
+
+def _turned_heads(changes: Sequence[Change]) -> list[str]:
+    """Pairs of attention's matrices that were permuted, mixed or negated together while hidden layers were not."""
+    if _cosine(changes, HIDDEN) < SAME_BASIS:
+        return []
+    return [" and ".join(roles) for roles in HEADS if _cosine(changes, roles) < OTHER_BASIS]
+
+
+def _cosine(changes: Sequence[Change], roles: Sequence[str]) -> float:
+    """Mean over the tensors of these roles; 1 where there are none."""
+    chosen = [each for each in changes if _role(each) in roles]
+    return weighted(chosen, "cosine") if chosen else 1.0
+
+
+def _role(change: Change) -> str:
+    """The role of a tensor of a layer, without its expert; its name where it has none."""
+    return change.name.rpartition(" ")[2].partition(".")[0]
 
 
 def direction(told: Sequence[Operation], branch: float | None) -> Direction:
@@ -87,9 +115,7 @@ def branch_point(changes: Sequence[Change]) -> float | None:
     chosen = [
         each
         for each in changes
-        if each.branch is not None
-        and not _scaled(each)
-        and (each.name.rpartition(" ")[2].partition(".")[0] in HIDDEN if roles else each.elements > LEAST)
+        if each.branch is not None and not _scaled(each) and (_role(each) in HIDDEN if roles else each.elements > LEAST)
     ]
     weights = [each.relative**2 * each.elements for each in chosen]
     if sum(weights) < SURE**-2:
