@@ -41,11 +41,13 @@ __all__ = [
     "fixed_points",
     "match_units",
     "matches",
+    "rank_law",
     "sign_flips",
 ]
 
 CHUNK: Final = 2048  # rows compared at a time: 90 MB of similarities for 11,008 units
 STRATA: Final = 8
+DRAWN: Final = 1024  # permutations drawn at a time
 
 
 @dataclass(frozen=True)
@@ -176,9 +178,16 @@ def constrained(ours: Tensor, theirs: Tensor, *, generator: torch.Generator, dra
         raise UsageError(f"a matching of {list(ours.shape)} with {list(theirs.shape)} has no identity to compare with")
     similarity = normalize(ours, dim=1) @ normalize(theirs, dim=1).T
     _, matched = linear_sum_assignment(similarity.double().numpy(), maximize=True)
-    place = np.arange(len(ours), dtype=np.float64)
-    drawn = [torch.randperm(len(ours), generator=generator).double().numpy() for _ in range(draws)]
-    return Ranks(_spearman(matched, place), tuple(_spearman(each, place) for each in drawn))
+    correlation = _spearman(matched, np.arange(len(ours), dtype=np.float64))
+    return Ranks(correlation, rank_law(len(ours), generator=generator, draws=draws))
+
+
+def rank_law(units: int, *, generator: torch.Generator, draws: int) -> tuple[float, ...]:
+    """Spearman's correlations with the identity of permutations of ``units`` things that were drawn uniformly."""
+    place = torch.arange(units)
+    keys = (torch.rand(min(DRAWN, draws - at), units, generator=generator) for at in range(0, draws, DRAWN))
+    drawn = [(key.argsort(1) - place).square().sum(1) for key in keys]
+    return tuple(_correlation(int(total), units) for part in drawn for total in part.tolist())
 
 
 def matches(first: Matching, second: Matching, sizes: Tensor) -> Matches:
@@ -200,5 +209,9 @@ def matches(first: Matching, second: Matching, sizes: Tensor) -> Matches:
 
 def _spearman(ranks: np.ndarray, place: np.ndarray) -> float:
     """Of two permutations, which have no ties."""
-    count = len(place)
-    return 1.0 if count < 2 else float(1 - 6 * np.square(ranks - place).sum() / (count * (count**2 - 1)))
+    return _correlation(float(np.square(ranks - place).sum()), len(place))
+
+
+def _correlation(squares: float, count: int) -> float:
+    """From the sum of squared differences of ranks."""
+    return 1.0 if count < 2 else float(1 - 6 * squares / (count * (count**2 - 1)))

@@ -1,0 +1,81 @@
+"""Do tests of nets without roles keep their error rates? Over 1,000 pairs of strangers of each kind.
+
+    python benchmarks/lineage_vision_size.py --cache CACHE [-o benchmarks/results/lineage-vision-size.json]
+
+46 seeds of one configuration on the same pictures make 1,035 pairs: small convolutional nets after one epoch, and nets
+that were trained to the end. Places and ranks of units are exact; two matchings are not, and hold if nets that learned
+the same task do not agree by more than is allowed for. Intervals are over seeds, as in `lineage_size.py`. Nets are
+built once and kept in CACHE.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from lineage_size import LEVELS, rate
+from scipy.stats import kstest
+
+from whorl.bench.result import describe_machine
+from whorl.detection.exact import bonferroni
+from whorl.storage import write_json
+from whorl.weights.findings import ABOUT
+from whorl.weights.opening import open_checkpoint
+from whorl.weights.unnamed import unnamed_findings
+from whorl.zoo.cache import Zoo, default_cache
+from whorl.zoo.recipe import parse_recipe
+
+FIRST_SEED = 5000
+FAMILIES = {
+    "VGG, one epoch": "train(vgg(width=8), digits(size=8), epochs=1, learning_rate=0.05, batch=50",
+    "perceptron": "train(mlp(width=48,depth=3), digits(size=8), epochs=40, learning_rate=0.05, batch=50",
+    "VGG": "train(vgg(width=16), digits(size=8), epochs=12, learning_rate=0.05, batch=50",
+    "ResNet": "train(resnet8(width=8), digits(size=8), epochs=30, learning_rate=0.1, batch=50",
+    "ResNet, textures": "train(resnet8(width=16), textures(images=4000,noise=0.1), epochs=10, learning_rate=0.2",
+}
+
+
+def told(test: str, pairs: dict[tuple[int, int], float], seeds: int) -> dict[str, Any]:
+    values = list(pairs.values())
+    return {
+        "exact": test in ABOUT and ABOUT[test].exact,
+        "pairs": len(values),
+        **{f"at {level}": rate(pairs, level, seeds) for level in LEVELS},
+        "smallest": min(values),
+        "ks_p": float(kstest(values, "uniform", alternative="greater").pvalue),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, default=default_cache())
+    parser.add_argument("--seeds", type=int, default=46)
+    parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/results/lineage-vision-size.json"))
+    options = parser.parse_args()
+    zoo = Zoo(options.cache)
+    document: dict[str, Any] = {"machine": describe_machine("cpu").model_dump()}
+    document |= {"seeds": options.seeds, "first_seed": FIRST_SEED}
+    for family, text in FAMILIES.items():
+        recipes = [parse_recipe(f"{text}, seed={FIRST_SEED + seed})") for seed in range(options.seeds)]
+        zoo.build(recipes, workers=1)
+        nets = [open_checkpoint(zoo.path(recipe)) for recipe in recipes]
+        tests: dict[str, dict[tuple[int, int], float]] = {}
+        for one, two in combinations(range(options.seeds), 2):
+            found = unnamed_findings(nets[one], nets[two])
+            for each in found:
+                tests.setdefault(each.test, {})[one, two] = math.exp(each.log_p)
+            whole = bonferroni([each.log_p for each in found if each.decides])
+            tests.setdefault("whole", {})[one, two] = math.exp(whole)
+        accuracy = [zoo.card(recipe).accuracy for recipe in recipes]
+        document[family] = {"recipe": text, "accuracy": sum(accuracy) / len(accuracy)}
+        document[family]["tests"] = {name: told(name, pairs, options.seeds) for name, pairs in tests.items()}
+        for name, figures in document[family]["tests"].items():
+            print(family, name, figures, flush=True)
+        write_json(options.output, document)
+
+
+if __name__ == "__main__":
+    main()
