@@ -144,10 +144,10 @@ def noisy(net: Net, size: float, generator: torch.Generator) -> Net:
 
 
 def grafted(net: Net, other: Net) -> Net:
-    """A stranger with the first third of this net's tensors."""
+    """A stranger with the first third of this net's layers."""
     made, theirs = deepcopy(other), net.state_dict()
-    names = list(theirs)[: len(theirs) // 3]
-    made.load_state_dict(made.state_dict() | {name: theirs[name] for name in names})
+    names = [name for name, value in theirs.items() if value.ndim > 1 and value.numel() > value.shape[0]]
+    made.load_state_dict(made.state_dict() | {name: theirs[name] for name in names[: len(names) // 3]})
     return made
 
 

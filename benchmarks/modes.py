@@ -1,0 +1,446 @@
+# %% [markdown]
+"""How many functions do trained nets make, once symmetries are taken away?
+
+    python benchmarks/modes.py [-o benchmarks/results/modes.json]
+
+A script in cells (`# %%`), to be run whole or cell by cell in an editor that knows them.
+
+Two tasks, two-layer nets of several widths, 32 seeds each, five draws of the task:
+
+- *teacher*: numbers made by a net of four hidden units (ReLU or tanh), 256 random inputs, no noise. Adam, then
+  Levenberg-Marquardt to the end, in float64. Students of four units are just enough.
+- *digits*: 8 x 8 pixels, ReLU, cross-entropy, Adam on all pictures until it is all but zero.
+
+Two nets are of one mode where a chain of nets leads from one to the other, each link below a threshold (single
+linkage). Five measures of a link, before and after the quotient:
+
+- *as they are*: distance of the weights, ‖A - B‖ / √(‖A‖ ‖B‖);
+- *modulo symmetry*: the same of canonical forms (`whorl.weights.symmetry.canonical`: duplicate and dead units merged,
+  scale and sign chosen), under the best pairing of units, which for one hidden layer is found exactly;
+- *behaviour*: root mean square difference of the outputs on fresh inputs, over their spread;
+- *line* and *line, aligned*: how far the training loss rises on the straight line between the nets (above the larger
+  end, over the loss of a constant), as they are or units scaled alike, paired and turned.
+
+For ReLU teachers also *exactly*: `whorl.weights.symmetry.two_layer.same_function`, which decides from weights.
+
+Thresholds come from noise: some nets of each kind get a kick (their weights multiplied by 1 + size * normal) and are
+trained on; the 95 % quantile of what that moves a measure is its threshold, and at least the 1e-5 of rounding.
+Counts are of 32 nets, so a mode seen once says that more are there: `unseen` estimates the share of nets whose mode
+none of the 32 has (Good & Turing: modes seen once, over nets).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.stats import t as student
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from whorl.bench.result import describe_machine
+from whorl.data import SOURCES
+from whorl.errors import UsageError
+from whorl.nets.regression import MLPRegressor
+from whorl.storage import write_json
+from whorl.weights.alignment.assignment import assign
+from whorl.weights.symmetry.canonical import canonical
+from whorl.weights.symmetry.copies import distance
+from whorl.weights.symmetry.two_layer import same_function
+
+SEEDS, DRAWS, TWINS = 32, 5, 8
+KICKS = (0.001, 0.01, 0.1)
+TEACHER, INPUTS, SAMPLES = 4, 4, 256
+WIDTHS = {"teacher": (4, 6, 8, 16, 32), "digits": (4, 8, 16, 32, 64)}
+ROUNDING = 1e-5
+SETTLED = 1e-26  # of the loss of a constant: float64 has no more digits
+POINTS = torch.linspace(0, 1, 11, dtype=torch.float64)
+Activation = Callable[[Tensor], Tensor]
+ACTIVATIONS: dict[str, tuple[Activation, type[nn.Module]]] = {
+    "relu": (torch.relu, nn.ReLU),
+    "tanh": (torch.tanh, nn.Tanh),
+}
+
+
+# %% Many nets at once
+@dataclass(frozen=True)
+class Nets:
+    """Two-layer nets that are trained side by side: units ``[s, h, d + 1]`` with biases, heads ``[s, h, o]``."""
+
+    units: Tensor
+    heads: Tensor
+    offsets: Tensor
+    activation: str
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Outputs ``[s, n, o]`` to inputs ``[n, d]``."""
+        hidden = inputs @ self.units[..., :-1].mT + self.units[..., None, :, -1]
+        return ACTIVATIONS[self.activation][0](hidden) @ self.heads + self.offsets[..., None, :]
+
+    def flat(self) -> Tensor:
+        """All numbers of each net, ``[s, p]``."""
+        return torch.cat([each.flatten(1) for each in (self.units, self.heads, self.offsets)], 1)
+
+    def of(self, flat: Tensor) -> Nets:
+        """Nets of these shapes with other numbers ``[s, p]``."""
+        sizes = [each[0].numel() for each in (self.units, self.heads, self.offsets)]
+        units, heads, offsets = flat.split(sizes, -1)
+        shapes = (each.shape[1:] for each in (self.units, self.heads, self.offsets))
+        parts = (
+            part.reshape(*flat.shape[:-1], *shape) for part, shape in zip((units, heads, offsets), shapes, strict=True)
+        )
+        return replace(self, units=next(parts), heads=next(parts), offsets=next(parts))
+
+    def chosen(self, index: Tensor) -> Nets:
+        """Some of them, in this order."""
+        return self.of(self.flat()[index])
+
+
+def drawn(count: int, width: int, inputs: int, outputs: int, activation: str, generator: torch.Generator) -> Nets:
+    units = torch.randn(count, width, inputs + 1, generator=generator, dtype=torch.float64) / math.sqrt(inputs)
+    heads = torch.randn(count, width, outputs, generator=generator, dtype=torch.float64) / math.sqrt(width)
+    return Nets(units, heads, torch.zeros(count, outputs, dtype=torch.float64), activation)
+
+
+# %% Two tasks
+@dataclass(frozen=True)
+class Task:
+    """What to learn, numbers if ``real`` or else classes, and ``fresh`` inputs to ask about behaviour.
+
+    ``losses`` maps outputs ``[..., n, o]`` to the training inputs to losses ``[...]``.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    fresh: Tensor
+    real: bool
+
+    def losses(self, outputs: Tensor) -> Tensor:
+        """Mean squared error or cross-entropy."""
+        if self.real:
+            return (outputs - self.targets).square().mean((-2, -1))
+        shape = outputs.shape
+        flat = outputs.reshape(-1, shape[-1])
+        each = cross_entropy(flat, self.targets.repeat(math.prod(shape[:-2])), reduction="none")
+        return each.view(shape[:-1]).mean(-1)
+
+    @property
+    def constant(self) -> float:
+        """The loss of the best constant."""
+        if self.real:
+            return float(self.targets.var(correction=0))
+        shares = torch.bincount(self.targets).double() / len(self.targets)
+        return float(-(shares * shares.log()).sum())
+
+
+def teacher_task(activation: str, generator: torch.Generator) -> Task:
+    teacher = drawn(1, TEACHER, INPUTS, 1, activation, generator)
+    teacher = replace(teacher, heads=teacher.heads.sign() * (1 + teacher.heads.abs()))
+    inputs, fresh = torch.randn(2, SAMPLES, INPUTS, generator=generator, dtype=torch.float64)
+    return Task(inputs, teacher(inputs)[0], fresh, real=True)
+
+
+def digits_task(generator: torch.Generator) -> Task:
+    data = [SOURCES.make("digits(size=8)").load(part) for part in ("victim", "test")]
+    rows = torch.randperm(len(data[0]), generator=generator)[:300]
+    inputs = [2 * each.inputs().flatten(1).double() - 1 for each in data]
+    return Task(inputs[0][rows], data[0].labels[rows], inputs[1], real=False)
+
+
+# %% Training
+def descend(nets: Nets, task: Task, steps: int, rate: float) -> Nets:
+    """Adam on all inputs, its rate falling to nothing along a cosine."""
+    point = nets.flat().clone().requires_grad_()
+    optimizer = torch.optim.Adam([point], lr=rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        task.losses(nets.of(point)(task.inputs)).sum().backward()
+        optimizer.step()
+        schedule.step()
+    return nets.of(point.detach())
+
+
+def slopes(nets: Nets, inputs: Tensor) -> Tensor:
+    """Derivatives of the only output by every number of a net: ``[s, n, p]``."""
+    hidden = inputs @ nets.units[..., :-1].mT + nets.units[..., None, :, -1]
+    made = ACTIVATIONS[nets.activation][0](hidden)
+    steep = (made > 0).double() if nets.activation == "relu" else 1 - made.square()
+    ones = torch.ones(len(inputs), 1, dtype=inputs.dtype)
+    by_units = (steep * nets.heads[:, None, :, 0])[..., None] * torch.cat([inputs, ones], 1)[:, None]
+    return torch.cat([by_units.flatten(2), made, ones.expand(len(made), -1, -1)], 2)
+
+
+def settle(nets: Nets, task: Task, steps: int = 100) -> Nets:
+    """Levenberg-Marquardt, each net with a damping of its own, until nothing moves (Nocedal & Wright, section 10.3)."""
+    point = nets.flat()
+    damping = torch.full((len(point),), 1e-2, dtype=point.dtype)
+    eye = torch.eye(point.shape[1], dtype=point.dtype)
+    error = (nets(task.inputs) - task.targets)[..., 0]
+    for _ in range(steps):
+        jacobian = slopes(nets.of(point), task.inputs)
+        normal = jacobian.mT @ jacobian
+        scale = normal.diagonal(dim1=1, dim2=2).mean(1)
+        system = normal + (damping * scale + 1e-300)[:, None, None] * eye
+        step = torch.linalg.solve(system, (jacobian.mT @ error[..., None])[..., 0])
+        tried = (nets.of(point - step)(task.inputs) - task.targets)[..., 0]
+        better = tried.square().sum(1) < error.square().sum(1)
+        point = torch.where(better[:, None], point - step, point)
+        error = torch.where(better[:, None], tried, error)
+        damping = torch.where(better, damping / 5, damping * 3).clamp(1e-14, 1e6)
+        if bool((error.square().mean(1) <= SETTLED * task.constant).all()):
+            break
+    return nets.of(point)
+
+
+def trained(nets: Nets, task: Task) -> Nets:
+    return settle(descend(nets, task, 500, 0.02), task) if task.real else descend(nets, task, 600, 0.01)
+
+
+def kicked(nets: Nets, task: Task, size: float, generator: torch.Generator) -> Nets:
+    """The same nets after a kick and some more training."""
+    flat = nets.flat()
+    flat = flat * (1 + size * torch.randn(flat.shape, generator=generator, dtype=flat.dtype))
+    return settle(nets.of(flat), task, 60) if task.real else descend(nets.of(flat), task, 150, 0.002)
+
+
+# %% What a net is, modulo symmetry
+class Plain(nn.Sequential):
+    """A net that predicts numbers, for `canonical`."""
+
+    task = "regression"
+
+
+class Classifying(nn.Sequential):
+    """One that tells classes."""
+
+    task = "classification"
+
+
+def module(nets: Nets, place: int, real: bool) -> nn.Sequential:
+    _, width, inputs = nets.units.shape
+    layers = nn.Linear(inputs - 1, width), ACTIVATIONS[nets.activation][1](), nn.Linear(width, nets.heads.shape[2])
+    made = (Plain if real else Classifying)(*layers).double()
+    with torch.no_grad():
+        layers[0].weight.copy_(nets.units[place, :, :-1])
+        layers[0].bias.copy_(nets.units[place, :, -1])
+        layers[2].weight.copy_(nets.heads[place].T)
+        layers[2].bias.copy_(nets.offsets[place])
+    return made
+
+
+Form = tuple[Tensor, Tensor]  # units with what is read of them [h, d + 1 + o], and the last biases [o]
+
+
+def forms(nets: Nets, task: Task) -> list[Form]:
+    """Canonical forms; nets of which `canonical` refuses one (merging would move their answers) keep all units."""
+    found = []
+    for place in range(len(nets.units)):
+        net = module(nets, place, task.real)
+        try:
+            state = canonical(net, task.inputs[:32]).state
+        except UsageError:
+            state = net.state_dict()
+            if nets.activation == "relu":
+                size = nets.units[place].norm(dim=1).clamp_min(1e-12)
+                state = {
+                    "0.weight": state["0.weight"] / size[:, None],
+                    "0.bias": state["0.bias"] / size,
+                    "2.weight": state["2.weight"] * size,
+                    "2.bias": state["2.bias"],
+                }
+        parts = state["0.weight"], state["0.bias"][:, None], state["2.weight"].T
+        found.append((torch.cat(parts, 1), state["2.bias"]))
+    return found
+
+
+def apart(one: Form, other: Form, signed: bool) -> float:
+    """The relative distance under the best pairing of units, and their best signs where they may be turned."""
+    product = one[0] @ other[0].T
+    product = product.abs() if signed else product
+    index = assign(product)
+    paired = index >= 0
+    sizes = [float(units.square().sum() + offsets.square().sum()) for units, offsets in (one, other)]
+    met = float(product[paired, index[paired]].sum() + one[1] @ other[1])
+    return math.sqrt(max(0.0, sum(sizes) - 2 * met) / math.sqrt(sizes[0] * sizes[1]))
+
+
+def alike(nets: Nets) -> Nets:
+    """ReLU units with their factors divided evenly between both layers; tanh units as they are."""
+    if nets.activation != "relu":
+        return nets
+    sizes = nets.units.norm(dim=2, keepdim=True).clamp_min(1e-12), nets.heads.norm(dim=2, keepdim=True).clamp_min(1e-12)
+    factor = (sizes[1] / sizes[0]).sqrt()
+    return replace(nets, units=nets.units * factor, heads=nets.heads / factor)
+
+
+def lined_up(nets: Nets, pairs: list[tuple[int, int]]) -> tuple[Nets, Nets]:
+    """The first of each pair, and the second with its units in the order and with the signs of the first."""
+    nets = alike(nets)
+    first, last = (nets.chosen(torch.tensor(side)) for side in zip(*pairs, strict=True))
+    ours, theirs = (torch.cat([each.units, each.heads], 2) for each in (first, last))
+    product = ours @ theirs.mT
+    index = torch.stack([assign(each.abs() if nets.activation == "tanh" else each) for each in product])
+    signs = (
+        product.gather(2, index[..., None]).sign() if nets.activation == "tanh" else torch.ones_like(index)[..., None]
+    )
+    units, heads = (each.gather(1, index[..., None].expand_as(each)) * signs for each in (last.units, last.heads))
+    return first, replace(last, units=units, heads=heads)
+
+
+def barriers(first: Nets, last: Nets, task: Task) -> Tensor:
+    """Rise of the loss on each line above its higher end, over that of a constant: ``[pairs]``."""
+    ends = first.flat(), last.flat()
+    losses = torch.stack([task.losses(first.of(ends[0].lerp(ends[1], t))(task.inputs)) for t in POINTS.tolist()])
+    return (losses.amax(0) - torch.maximum(losses[0], losses[-1])).clamp_min(0) / task.constant
+
+
+# %% Measures of pairs
+def measures(nets: Nets, task: Task, pairs: list[tuple[int, int]]) -> dict[str, np.ndarray]:
+    """Every measure of every pair."""
+    found, flat = forms(nets, task), nets.flat()
+    answers = nets(task.fresh)
+    answers = answers if task.real else answers - answers.mean(-1, keepdim=True)
+    size, spread = flat.norm(dim=1), answers.std((1, 2))
+    one, two = (torch.tensor(side) for side in zip(*pairs, strict=True))
+    told = {
+        "as they are": (flat[one] - flat[two]).norm(dim=1) / (size[one] * size[two]).sqrt(),
+        "modulo symmetry": torch.tensor([apart(found[a], found[b], nets.activation == "tanh") for a, b in pairs]),
+        "behaviour": (answers[one] - answers[two]).square().mean((1, 2)).sqrt() / (spread[one] * spread[two]).sqrt(),
+        "line": barriers(nets.chosen(one), nets.chosen(two), task),
+        "line, aligned": barriers(*lined_up(nets, pairs), task),
+    }
+    return {name: value.numpy() for name, value in told.items()}
+
+
+def exactly(nets: Nets, pairs: list[tuple[int, int]]) -> np.ndarray:
+    """0 where two ReLU nets are one function by their weights, else 1."""
+    made = []
+    for place in range(len(nets.units)):
+        net = MLPRegressor((1, 1, nets.units.shape[2] - 1), 1, width=nets.units.shape[1], depth=1).double()
+        state = module(nets, place, real=True).state_dict()
+        names = {
+            "layers.0.weight": "0.weight",
+            "layers.0.bias": "0.bias",
+            "head.weight": "2.weight",
+            "head.bias": "2.bias",
+        }
+        plain = {"mean": torch.zeros(1, 1, 1), "std": torch.ones(1, 1, 1)}
+        net.load_state_dict({name: state[own] for name, own in names.items()} | plain)
+        made.append(net)
+    return np.array([0.0 if same_function(made[a], made[b]) else 1.0 for a, b in pairs])
+
+
+def modes(links: np.ndarray, pairs: list[tuple[int, int]], chosen: list[int]) -> list[int]:
+    """Sizes of the components of the chosen nets, largest first."""
+    kept = [pair for pair, link in zip(pairs, links, strict=True) if link and pair[0] in chosen and pair[1] in chosen]
+    place = {net: at for at, net in enumerate(chosen)}
+    rows, columns = ([place[pair[side]] for pair in kept] for side in (0, 1))
+    graph = coo_array((np.ones(len(kept)), (rows, columns)), shape=(len(chosen), len(chosen)))
+    return sorted(np.bincount(connected_components(graph, directed=False)[1]).tolist(), reverse=True)
+
+
+# %% One kind of net on one draw of a task
+def one_draw(task: Task, activation: str, width: int, generator: torch.Generator) -> dict[str, Any]:
+    outputs = 1 if task.real else int(task.targets.max()) + 1
+    nets = trained(drawn(SEEDS, width, task.inputs.shape[1], outputs, activation, generator), task)
+    losses = task.losses(nets(task.inputs)) / task.constant
+    pairs = list(combinations(range(SEEDS), 2))
+    seen = measures(nets, task, pairs)
+    if task.real and activation == "relu":
+        seen["exactly"] = exactly(nets, pairs)
+    twins: dict[float, dict[str, np.ndarray]] = {}
+    index = torch.arange(TWINS)
+    for kick in KICKS:
+        moved = kicked(nets.chosen(index), task, kick, generator)
+        both = nets.of(torch.cat([nets.chosen(index).flat(), moved.flat()]))
+        twins[kick] = measures(both, task, [(place, place + TWINS) for place in range(TWINS)])
+    solved = (losses < (1e-10 if task.real else 1e-2)).nonzero().flatten().tolist()
+    return {"seen": seen, "twins": twins, "solved": solved, "losses": losses.tolist(), "pairs": pairs}
+
+
+def interval(values: list[float]) -> dict[str, float]:
+    """Mean over draws of the task, with the 95 % interval of Student's t."""
+    mean, half = float(np.mean(values)), 0.0
+    if len(values) > 1:
+        half = float(student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
+    return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+def counted(draws: list[dict[str, Any]], kick: float) -> dict[str, Any]:
+    """Modes by each measure, at the threshold that this kick gives, among nets that solved the task and among all."""
+    found: dict[str, Any] = {}
+    for name in draws[0]["seen"]:
+        if name == "exactly":
+            threshold = 0.5
+        else:
+            threshold = max(ROUNDING, float(np.quantile([draw["twins"][kick][name] for draw in draws], 0.95)))
+        rows: dict[str, list[float]] = {"solved": [], "all": [], "unseen": [], "linked": []}
+        for draw in draws:
+            links = draw["seen"][name] <= threshold
+            sizes = {
+                "solved": modes(links, draw["pairs"], draw["solved"]),
+                "all": modes(links, draw["pairs"], list(range(SEEDS))),
+            }
+            for group, each in sizes.items():
+                rows[group].append(len(each))
+            rows["unseen"].append(sizes["all"].count(1) / SEEDS)
+            rows["linked"].append(float(links.mean()))
+        found[name] = {"threshold": threshold, **{key: interval(values) for key, values in rows.items()}}
+    return found
+
+
+# %% All kinds
+def checked() -> float:
+    """The pairing of this script against `whorl.weights.symmetry.copies.distance`, which looks for it: largest excess."""
+    chance = torch.Generator().manual_seed(3)
+    worst = 0.0
+    for activation in ACTIVATIONS:
+        nets = drawn(2, 5, INPUTS, 1, activation, chance)
+        task = teacher_task(activation, chance)
+        one, two = forms(nets, task)
+        made = [canonical(module(nets, place, real=True), task.inputs[:32]) for place in (0, 1)]
+        reference = distance(*made, generator=chance).total
+        size, other = (math.sqrt(float(each[0].square().sum() + each[1].square().sum())) for each in (one, two))
+        worst = max(worst, apart(one, two, activation == "tanh") * math.sqrt(other / size) - reference)
+    return worst
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="How many functions do trained nets make, modulo symmetry?")
+    parser.add_argument("--draws", type=int, default=DRAWS)
+    parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/results/modes.json"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    document: dict[str, Any] = {"machine": describe_machine("cpu").model_dump(), "seeds": SEEDS, "draws": options.draws}
+    document |= {"twins": TWINS, "kicks": KICKS, "teacher": TEACHER, "excess_over_copies": checked(), "cells": []}
+    for task_name, activation in (("teacher", "relu"), ("teacher", "tanh"), ("digits", "relu")):
+        for width in WIDTHS[task_name]:
+            draws = []
+            for draw in range(options.draws):
+                generator = torch.Generator().manual_seed(1000 * width + draw)
+                task = teacher_task(activation, generator) if task_name == "teacher" else digits_task(generator)
+                draws.append(one_draw(task, activation, width, generator))
+            cell = {"task": task_name, "activation": activation, "width": width}
+            cell["share solved"] = interval([len(each["solved"]) / SEEDS for each in draws])
+            cell["modes"] = {str(kick): counted(draws, kick) for kick in KICKS}
+            document["cells"].append(cell)
+            told = {
+                name: (round(each["solved"]["mean"], 1), round(each["all"]["mean"], 1), f"{each['threshold']:.1e}")
+                for name, each in cell["modes"]["0.01"].items()
+            }
+            print(task_name, activation, width, f"{cell['share solved']['mean']:.2f}", told, flush=True)
+            write_json(options.output, document)
+
+
+if __name__ == "__main__":
+    main()
