@@ -16,14 +16,19 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import torch
 from lineage_size import LEVELS, rate
 from scipy.stats import kstest
+from torch import Tensor
 
 from whorl.bench.result import describe_machine
 from whorl.detection.exact import bonferroni
 from whorl.storage import write_json
+from whorl.weights.alignment.assignment import assign
+from whorl.weights.checkpoint import Checkpoint
 from whorl.weights.findings import ABOUT
 from whorl.weights.opening import open_checkpoint
+from whorl.weights.two_sided import balanced, match_sides
 from whorl.weights.unnamed import unnamed_findings
 from whorl.zoo.cache import Zoo, default_cache
 from whorl.zoo.recipe import parse_recipe
@@ -36,6 +41,7 @@ FAMILIES = {
     "ResNet": "train(resnet8(width=8), digits(size=8), epochs=30, learning_rate=0.1, batch=50",
     "ResNet, textures": "train(resnet8(width=16), textures(images=4000,noise=0.1), epochs=10, learning_rate=0.2",
 }
+SHARED = [*((f"blocks.{block}.conv1", f"blocks.{block}.conv2") for block in range(3)), ("blocks.2.conv2", "head")]
 
 
 def told(test: str, pairs: dict[tuple[int, int], float], seeds: int) -> dict[str, Any]:
@@ -47,6 +53,31 @@ def told(test: str, pairs: dict[tuple[int, int], float], seeds: int) -> dict[str
         "smallest": min(values),
         "ks_p": float(kstest(values, "uniform", alternative="greater").pvalue),
     }
+
+
+def agreed(nets: list[Checkpoint]) -> dict[str, float]:
+    """Mean units, over pairs of strangers, on which two tensors that share them agree: chance is 1.
+
+    The head is matched by its columns, its classes held; that is why heads are left out.
+    """
+    found: dict[str, list[int]] = {f"{writer} to {reader}": [] for writer, reader in SHARED}
+    for one, two in combinations(nets, 2):
+        chance = torch.Generator().manual_seed(0)
+        for writer, reader in SHARED:
+            ours, theirs = ([seen(net, f"{name}.weight") for net in (one, two)] for name in (writer, reader))
+            rows = match_sides(*ours, generator=chance).rows
+            if reader == "head":
+                heads = [balanced(each).transpose(0, 1).flatten(1) for each in theirs]
+                columns = assign(heads[0] @ heads[1].T)
+            else:
+                columns = match_sides(*theirs, generator=chance).columns
+            found[f"{writer} to {reader}"].append(int((rows == columns).sum()))
+    return {name: sum(counts) / len(counts) for name, counts in found.items()}
+
+
+def seen(net: Checkpoint, name: str) -> Tensor:
+    value = net.read(name)
+    return value.reshape(*value.shape[:2], -1)
 
 
 def main() -> None:
@@ -69,6 +100,9 @@ def main() -> None:
                 tests.setdefault(each.test, {})[one, two] = math.exp(each.log_p)
             whole = bonferroni([each.log_p for each in found if each.decides])
             tests.setdefault("whole", {})[one, two] = math.exp(whole)
+        if family == "ResNet, textures":
+            document["agreements"] = agreed(nets[: options.seeds // 2])
+            print(document["agreements"], flush=True)
         accuracy = [zoo.card(recipe).accuracy for recipe in recipes]
         document[family] = {"recipe": text, "accuracy": sum(accuracy) / len(accuracy)}
         document[family]["tests"] = {name: told(name, pairs, options.seeds) for name, pairs in tests.items()}
