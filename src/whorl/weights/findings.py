@@ -79,7 +79,7 @@ ABOUT: Final = {
     ),
     "two matchings": Test(
         f"{ALONE}; then two matchings of units, by different parts, agree no more than hubs make them",
-        "an approximation: Poisson, with a mean from strata of norms and the nearest units of each part",
+        "an approximation: Poisson, with a mean from strata of norms and nearest units, and a 32nd of all alike",
         "mixing hidden units, which no function-preserving change of a net with activations can do; training anew",
         exact=False,
     ),
@@ -172,8 +172,8 @@ def _finding(name: str, rows: list[tuple[Observation, Counted]]) -> Finding:
         fixed, of = sum(each.fixed for each in places), sum(each.rows for each in places)
         return Finding(name, fisher([each.log_p for each in places]), f"{fixed:,} of {of:,} in place", observations)
     pairs = [found for found in kinds if isinstance(found, Matches)]
-    agreed, expected = sum(each.agreements for each in pairs), sum(max(1.0, each.expected) for each in pairs)
-    told = f"{agreed:,} of {sum(each.rows for each in pairs):,} matched alike, {expected:.1f} expected"
+    agreed, expected = sum(each.agreements for each in pairs), sum(each.allowed for each in pairs)
+    told = f"{agreed:,} of {sum(each.rows for each in pairs):,} matched alike, {expected:.1f} allowed"
     return Finding(name, log_poisson_tail(agreed, expected), told, observations)
 
 
@@ -201,7 +201,7 @@ def _layer(
         if gated:
             yield "gated signs", sign_flips(one[1], two[1], guide), 0.5
         found = matches(guide, match_units(one[1], two[1], signed=False), one[0].norm(dim=1) * one[1].norm(dim=1))
-        yield "two matchings" if gated else "matched units", found, found.expected / max(1, found.rows)
+        yield "two matchings" if gated else "matched units", found, found.allowed / max(1, found.rows)
     if Key("value", layer) in first and Key("value", paired) in second:
         values = _seen(first.folded("value", layer), axes.ours)
         yield "value signs", sign_flips(values, _seen(second.folded("value", paired), axes.theirs)), 0.5

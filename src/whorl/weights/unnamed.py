@@ -29,7 +29,7 @@ from torch import Tensor
 from whorl.detection.exact import bonferroni, log_poisson_tail
 from whorl.weights.checkpoint import Checkpoint
 from whorl.weights.findings import Finding, Observation
-from whorl.weights.independence import Ranks, constrained, fixed_points, rank_law
+from whorl.weights.independence import ALIKE, Ranks, constrained, fixed_points, rank_law
 from whorl.weights.two_sided import match_sides
 
 __all__ = ["Pair", "hidden_rows", "paired_tensors", "unnamed_findings"]
@@ -38,7 +38,6 @@ LEAST: Final = 8  # units below which no order is surprising
 MOST: Final = 4096  # units that are matched one to one; the cost grows with the cube
 WIDEST: Final = 1024  # units on either axis of a tensor whose two axes are matched, some forty times over
 TENSORS: Final = 32  # of them, the smallest first
-ALIKE: Final = 1 / 32  # share of units that strangers may learn alike: more than was seen
 DRAWS: Final = 9999
 
 Shape = tuple[int, ...]
