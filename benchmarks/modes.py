@@ -25,7 +25,9 @@ For ReLU teachers also *exactly*: `whorl.weights.symmetry.two_layer.same_functio
 
 Thresholds come from noise: some nets of each kind get two kicks (their weights multiplied by 1 + size * normal, twice)
 and both are trained on; the median of a measure between two such twins is its threshold, but at least the 1e-5 that
-rounding may leave. Half the links of a mode are enough for single linkage, and a median is not moved by a kick into another mode.
+rounding may leave. Half the links of a mode are enough for single linkage, and a median is not moved by a kick into
+another mode.
+
 Counts are of 32 nets, so a mode seen once says that more are there: `unseen` estimates the share of nets whose mode
 none of the 32 has (Good & Turing: modes seen once, over nets).
 """

@@ -233,3 +233,13 @@ def test_probes_are_pictures():
     assert pictures.shape == (32, *SHAPE)
     assert pictures.min() >= 0
     assert pictures.max() <= 1
+
+
+def test_several_units_that_are_all_but_silent_go_together():
+    """Each leaves less than a millionth, in the same direction."""
+    net = made("mlp(width=16,depth=1)")
+    hidden, head = net.layers[0].weight, net.head.weight
+    with torch.no_grad():
+        hidden[4:] = 100 * hidden[0] + torch.randn(12, hidden.shape[1], generator=seeded(1))
+        head[:, 4:] = 4e-9 * head[:, :1]
+    assert canonical(net).removed["layers.0"] == 12

@@ -47,7 +47,7 @@ __all__ = ["Canonical", "canonical", "centred", "probes"]
 
 COSINE = 1 - 1e-6  # of the rows of two units that are one
 SILENT = 1e-6  # share of what units have at most, below which one has nothing
-KEPT = 1e-6  # relative error of the logits that float64 may leave
+KEPT = 1e-5  # relative error of the logits: several units that were all but silent may each leave SILENT of it
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def canonical(net: nn.Module, inputs: Tensor | None = None) -> Canonical:
             logits; by default, for the nets of whorl, 32 noisy pictures.
 
     Raises:
-        UsageError: the net can't be traced, or its form differs on ``inputs`` by more than 1e-6 of the largest logit:
+        UsageError: the net can't be traced, or its form differs on ``inputs`` by more than 1e-5 of the largest logit:
             it does something that the graph of its layers does not tell.
     """
     if inputs is None:
