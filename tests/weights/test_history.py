@@ -267,3 +267,17 @@ def test_heads_in_another_order_are_not_told_as_tuned(saved, tmp_path):
     assert "query and key, value and output have another basis" in found.operations[0].told
     assert found.operations[0].told.endswith("all else is equal")
     assert "reordered heads" not in told(compare(saved("llama"), write(tmp_path / "b", config, moved(tensors, 1.0))))
+
+
+def test_equal_tensors_of_nets_with_other_tensors_too_are_not_two_identical_nets(saved, tmp_path):
+    """What was obfuscated has its units elsewhere and more of them; the tensors of one shape alone are equal."""
+    config, tensors = read(saved("llama"))
+    wider = {
+        name: torch.cat([value, value[:8]]) if "gate_proj" in name or "up_proj" in name else value
+        for name, value in tensors.items()
+    }
+    wider |= {name: torch.cat([value, torch.zeros(32, 8)], 1) for name, value in tensors.items() if "down_proj" in name}
+    found = compare(saved("llama"), write(tmp_path / "wider", config, wider), layers=0)
+    assert "identical" not in told(found)
+    assert "every tensor of one shape in both is equal" in told(found)["partly untouched"][0]
+    assert list(told(compare(saved("llama"), saved("llama"), layers=0))) == ["identical"]

@@ -29,6 +29,7 @@ from whorl.weights.history import (
     direction,
     operations,
     relation,
+    same_plan,
 )
 from whorl.weights.kurtosis import attention_kurtosis
 from whorl.weights.layering import LayerMap
@@ -132,7 +133,7 @@ def compare(
             "parts of one role or name and shape, so that nothing can be compared"
         )
     progress("layers", 1 + len(pairs), 1 + len(pairs))
-    same = bool(changes) and all(change.equal or change.cast for change in changes)
+    same = bool(changes) and all(change.equal or change.cast for change in changes) and same_plan(one, two)
     exact = bonferroni([each.log_p for each in found if each.exact] or [0.0])
     decision = _decide(log_p, alpha, by_layer)
     related = decision != "inconclusive" or same

@@ -17,7 +17,17 @@ from whorl.weights.operation import FIRST, Direction, Operation
 from whorl.weights.plans import plans
 from whorl.weights.roles import Structure, Weights
 
-__all__ = ["DISGUISES", "Direction", "Operation", "Relation", "branch_point", "direction", "operations", "relation"]
+__all__ = [
+    "DISGUISES",
+    "Direction",
+    "Operation",
+    "Relation",
+    "branch_point",
+    "direction",
+    "operations",
+    "relation",
+    "same_plan",
+]
 
 Relation = Literal["descent", "common ancestor", "undetermined"]
 DISGUISES: Final = ("signs flipped", "reordered units", "reordered axes")
@@ -61,7 +71,7 @@ def operations(
         same = all(change.equal for change in rest)
         told.append(Operation("reordered heads", f"{words}; all else is equal" if same else words))
         matrices = [] if same else rest
-    return told + (_tensors(matrices, _types(*nets)) if matrices else [])
+    return told + (_tensors(matrices, _types(*nets), whole=same_plan(*nets)) if matrices else [])
 
 
 def _turned_heads(changes: Sequence[Change]) -> list[str]:
@@ -182,12 +192,24 @@ def _types(first: Weights, second: Weights) -> tuple[str, str]:
     return one, two
 
 
-def _tensors(changes: Sequence[Change], types: tuple[str, str]) -> list[Operation]:
+def same_plan(first: Weights, second: Weights) -> bool:
+    """Whether all that one net has, the other has in the same shape: only then can they be equal as a whole."""
+    if first.structure.known and second.structure.known:
+        ours, theirs = ({key: net.shape(*key) for key in net.structure.parts} for net in (first, second))
+        return ours == theirs
+    ours, theirs = (sorted(each.shape for each in net.checkpoint.entries.values()) for net in (first, second))
+    return ours == theirs
+
+
+def _tensors(changes: Sequence[Change], types: tuple[str, str], *, whole: bool) -> list[Operation]:
+    """What became of tensors; ``whole`` where the two nets have no others."""
     total = sum(change.elements for change in changes)
 
     def share(test: Callable[[Change], object]) -> float:
         return sum(change.elements for change in changes if test(change)) / total
 
+    if share(lambda change: change.equal) == 1 and not whole:
+        return [Operation("partly untouched", "every tensor of one shape in both is equal; there are others")]
     if share(lambda change: change.equal) == 1:
         stored = "in value and type" if types[0] == types[1] else f"in value: {types[0]} in A, {types[1]} in B"
         return [Operation("identical", f"every tensor that was compared is equal {stored}")]
