@@ -87,6 +87,14 @@ def test_rank_and_grid():
     assert described(ours, drawn(300, 256, seed=3)).rank is None
 
 
+def alike(found, wanted):
+    """Equal but for the last digits, which the places of buffers in memory change."""
+    for name in ("elements", "equal", "zeros", "kept", "rank", "grids"):
+        assert getattr(found, name) == getattr(wanted, name)
+    for name in ("relative", "cosine", "branch"):
+        assert getattr(found, name) == pytest.approx(getattr(wanted, name), rel=1e-4, abs=1e-5)
+
+
 def test_changes_beside_the_tests_are_those_of_each_tensor_alone(saved):
     one, two = (Weights(open_checkpoint(saved("llama", seed))) for seed in (0, 1))
     differences, seen, cores = Differences(one, two, whole=True), [], torch.get_num_threads()
@@ -97,8 +105,9 @@ def test_changes_beside_the_tests_are_those_of_each_tensor_alone(saved):
     assert sum(name.startswith("layer 1") for name in found) == sum(name.startswith("layer 0") for name in found) > 5
     for name, places in {"layer 0 gate": (0, 1), "layer 1 gate": (1, 1)}.items():
         pair = one.read("gate", places[0]), two.read("gate", places[1])
-        assert found[name].relative == describe(name, [pair], matrix=True).relative
-    assert found["embedding"] == describe("embedding", [(one.read("embedding"), two.read("embedding"))], matrix=True)
+        alike(found[name], describe(name, [pair], matrix=True))
+    alone = describe("embedding", [(one.read("embedding"), two.read("embedding"))], matrix=True)
+    alike(found["embedding"], alone)
 
 
 def test_what_goes_wrong_beside_the_tests_is_not_lost(saved, tmp_path):
