@@ -43,6 +43,18 @@ def row(found: Comparison) -> dict[str, Any]:
     }
 
 
+def strangers(apart: list[dict[str, Any]]) -> dict[str, Any]:
+    """How often, and how surely, pairs that owe each other nothing would be accused."""
+    logs = [each["log10_p"] for each in apart]
+    return {
+        "pairs": len(apart),
+        "least_log10_p": min(logs),
+        "below_.05": sum(each <= math.log10(0.05) for each in logs),
+        "below_.01": sum(each <= -2 for each in logs),
+        "log10_p": logs,
+    }
+
+
 class Pairs:
     """Comparisons of recipes, each model built at most once."""
 
@@ -77,15 +89,7 @@ def measured(first: str, folder: Path, seeds: int) -> dict[str, Any]:
         str(seed): compared(*twins(first, seed=seed)) for seed in range(FIRST_SEED, FIRST_SEED + seeds)
     }
     apart = [compared(*pair) for pair in pairs]
-    logs = [each["log10_p"] for each in apart]
-    document["independent"] = {
-        "pairs": len(apart),
-        "least_log10_p": min(logs),
-        "below_.05": sum(each <= math.log10(0.05) for each in logs),
-        "below_.01": sum(each <= -2 for each in logs),
-        "log10_p": logs,
-        "signs_ks_p": _uniform([each["tests"] for each in apart]),
-    }
+    document["independent"] = strangers(apart) | {"signs_ks_p": _uniform([each["tests"] for each in apart])}
     found = [each["log10_p"] for each in document["derived"].values()]
     document["summary"] = {
         "derivatives": len(found),

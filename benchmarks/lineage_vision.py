@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from lineage import row
+from lineage import row, strangers
 from safetensors.torch import save_file
 from torch import nn
 
@@ -214,14 +214,7 @@ def measured(
     other = [made_of(net, "fine_tune(all)", net, data | {"attacker": data["calibration"]}, seed=2) for net in nets]
     document["siblings"] = [compared(*pair) for pair in zip(tuned, other, strict=True)]
     apart = [compared(*pair) for group in (nets, tuned) for pair in combinations(group, 2)]
-    logs = [each["log10_p"] for each in apart]
-    document["independent"] = {
-        "pairs": len(apart),
-        "least_log10_p": min(logs),
-        "below_.05": sum(each <= math.log10(0.05) for each in logs),
-        "below_.01": sum(each <= -2 for each in logs),
-        "log10_p": logs,
-    }
+    document["independent"] = strangers(apart)
     return document | {"summary": summary(document)}
 
 

@@ -78,7 +78,7 @@ ABOUT: Final = {
         exact=True,
     ),
     "two matchings": Test(
-        f"{ALONE}; then two matchings of units, by different parts, agree no more than hubs make them",
+        f"{ALONE}; then matchings of units by two of their parts, or by two tensors, agree by chance",
         "an approximation: Poisson, with a mean from strata of norms and nearest units, and a 32nd of all alike",
         "mixing hidden units, which no function-preserving change of a net with activations can do; training anew",
         exact=False,
