@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from whorl.errors import InvalidFile
-from whorl.weights.changes import describe
+from whorl.weights.changes import describe, grid_of
 from whorl.weights.differences import Differences
 from whorl.weights.opening import open_checkpoint
 from whorl.weights.roles import Weights
@@ -81,9 +81,12 @@ def test_rank_and_grid():
     found = described(ours, ours + drawn(300, 3, seed=1) @ drawn(3, 256, seed=2))
     assert (found.rank, found.grids) == (3, (None, None))
     scale = ours.abs().amax(1, keepdim=True) / 7
-    free, grid = described(ours, (ours / scale).round() * scale).grids
+    quantised = (ours / scale).round() * scale
+    free, grid = described(ours, quantised).grids
     assert free is None
     assert (grid.bits, grid.group) == (4, 0)  # 15 levels, where a row has its largest number with both signs
+    quantised[0] = 0  # a pruned row tells nothing
+    assert grid_of(quantised) == grid
     assert described(ours, drawn(300, 256, seed=3)).rank is None
 
 

@@ -17,7 +17,7 @@ from whorl.errors import InvalidFile
 
 __all__ = ["Change", "Grid", "describe", "grid_of", "rank_of"]
 
-PIECE: Final = 1 << 15  # numbers treated at a time: they stay in the processor's cache, and in one thread
+PIECE: Final = 1 << 16  # numbers treated at a time: they stay in the processor's cache, and in one thread
 SUMS: Final = (
     *("ours", "theirs", "product", "change", "along"),  # |A|^2, |B|^2, <A, B>, |B - A|^2, <A, B - A>
     *("zeros_ours", "zeros_theirs", "kept", "elements"),
@@ -204,16 +204,23 @@ def grid_of(matrix: Tensor) -> Grid | None:
         wide = group or rows.shape[1]
         if wide > rows.shape[1] or wide < 32 or rows.shape[1] % wide:
             continue
-        runs = rows.reshape(-1, wide).sort(1).values
-        different = 1 + ((runs.diff(dim=1) != 0) & (runs[:, 1:] != 0)).sum(1)
-        numbers = (runs != 0).sum(1)
-        told = numbers >= 2  # zeros are what pruning leaves, and no sign of a grid
-        if not told.any() or bool((2 * different > numbers)[told].any()):
+        if _levels(rows[:1], wide) is None or (levels := _levels(rows, wide)) is None:  # one row tells most
             continue
-        found = Grid(int(different[told].max()), 0 if wide == rows.shape[1] else wide)
+        found = Grid(levels, 0 if wide == rows.shape[1] else wide)
         if 1 < found.levels <= 256 and (best is None or found.bits <= best.bits):
             best = found
     return best
+
+
+def _levels(rows: Tensor, wide: int) -> int | None:
+    """Most values in any run of so many columns, 0 where all are zero; None where one of the runs lies on no grid."""
+    runs = rows.reshape(-1, wide).sort(1).values
+    different = 1 + ((runs.diff(dim=1) != 0) & (runs[:, 1:] != 0)).sum(1)
+    numbers = (runs != 0).sum(1)
+    told = numbers >= 2  # zeros are what pruning leaves, and no sign of a grid
+    if bool((2 * different > numbers)[told].any()):
+        return None
+    return int(different[told].max()) if told.any() else 0
 
 
 def weighted(changes: Sequence[Change], value: str) -> float:

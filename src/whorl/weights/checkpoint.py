@@ -38,6 +38,7 @@ MAX_TENSORS: Final = 1_000_000
 MAX_ELEMENTS: Final = 1 << 33  # of one tensor: an embedding of 500,000 tokens by 16,000 axes
 MAX_NAME: Final = 1000
 MAX_CONFIG: Final = 4 << 20
+AHEAD: Final = 1 << 20  # bytes that the disk is asked to fetch at a time: Linux cuts a longer request short
 Rows = slice | Sequence[int]
 
 
@@ -62,7 +63,8 @@ class Place:
         """Let the disk begin to fetch it, where the system can do so while this process works."""
         if hasattr(os, "posix_fadvise"):
             with self.file.open("rb", buffering=0) as file:
-                os.posix_fadvise(file.fileno(), self.start, self.nbytes, os.POSIX_FADV_WILLNEED)
+                for first in range(self.start, self.start + self.nbytes, AHEAD):
+                    os.posix_fadvise(file.fileno(), first, AHEAD, os.POSIX_FADV_WILLNEED)
 
     def read(self, rows: Sequence[int] | None = None, height: int = 1) -> bytearray:
         """All bytes, or those of ``rows`` out of ``height`` equal ones. Raises `InvalidFile` where some are missing."""

@@ -154,7 +154,7 @@ def compare(
         direction=first_of,
         branch=branch,
         kurtosis=(attention_kurtosis(one, matched.keys()), attention_kurtosis(two, matched.values())),
-        likeness=likeness(one, two, matched if related else pairs, most=2 if layers else 8),
+        likeness=likeness(one, two, matched if related else pairs, most=2 if layers else 4),
         axes=axes.how if axes else "tensors by name and shape",
         architectures=(one.structure.architecture, two.structure.architecture),
         bytes_read=first.bytes_read + second.bytes_read - before,

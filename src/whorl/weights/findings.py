@@ -23,7 +23,7 @@ from whorl.weights.roles import Key, Weights
 __all__ = ["ABOUT", "Finding", "Observation", "Test", "findings"]
 
 ROWS: Final = 256  # units of A whose place is tested in each layer
-UNITS: Final = 4096  # units of A that are matched in each expert
+UNITS: Final = 2048  # units of A that are matched in each expert
 TINY: Final = 1e-12  # a norm below which a unit is nobody's nearest
 EXPERTS: Final = 2  # experts of A whose units are matched in each layer
 
@@ -203,8 +203,9 @@ def _layer(
         found = matches(guide, match_units(one[1], two[1], signed=False), one[0].norm(dim=1) * one[1].norm(dim=1))
         yield "two matchings" if gated else "matched units", found, found.allowed / max(1, found.rows)
     if Key("value", layer) in first and Key("value", paired) in second:
-        values = _seen(first.folded("value", layer), axes.ours)
-        yield "value signs", sign_flips(values, _seen(second.folded("value", paired), axes.theirs)), 0.5
+        ours, theirs = Key("value", layer), Key("value", paired)
+        values = _seen(first, ours, axes.ours, spread(first.rows(*ours), UNITS))
+        yield "value signs", sign_flips(values, _seen(second, theirs, axes.theirs, range(second.rows(*theirs)))), 0.5
 
 
 class _Hidden:
@@ -233,26 +234,28 @@ class _Hidden:
             total = self.net.rows("up", self.layer, expert)
             rows = range(total) if most is None else spread(total, most)
             up = self._up(expert, rows, near, first=place == 0)
-            pairs.append((self._blocks("gate", expert, rows), up) if self.gated else (up, self._written(expert, rows)))
-        return torch.cat([one for one, _ in pairs]), torch.cat([two for _, two in pairs])
+            gate = _seen(self.net, Key("gate", self.layer, expert), self.axes, rows) if self.gated else None
+            pairs.append((up, self._written(expert, rows)) if gate is None else (gate, up))
+        one, two = zip(*pairs, strict=True)
+        return (one[0], two[0]) if len(pairs) == 1 else (torch.cat(one), torch.cat(two))
 
     def _up(self, expert: int, rows: Sequence[int], near: Tensor | None, *, first: bool) -> Tensor:
+        key = Key("up", self.layer, expert)
+        if not first:
+            return _seen(self.net, key, self.axes, rows)
         chosen = torch.tensor(spread(len(rows), ROWS))
-        probes, seen, done = [], [], 0
-        best = _Nearest(near) if near is not None and first else None
-        for block in self.net.blocks("up", self.layer, expert, rows):
-            seen.append(_seen(block, self.axes))
+        probes: list[Tensor] = []
+        best = _Nearest(near) if near is not None else None
+
+        def look(block: Tensor, done: int) -> None:
             probes.append(block[chosen[(done <= chosen) & (chosen < done + len(block))] - done])
             if best is not None:
                 best.add(block)
-            done += len(block)
-        if first:
-            self.probes, self.places = torch.cat(probes), torch.tensor(list(rows))[chosen]
-            self.nearest = best.place if best is not None else torch.empty(0)
-        return torch.cat(seen)
 
-    def _blocks(self, role: str, expert: int, rows: Sequence[int]) -> Tensor:
-        return torch.cat([_seen(block, self.axes) for block in self.net.blocks(role, self.layer, expert, rows)])
+        seen = _seen(self.net, key, self.axes, rows, look)
+        self.probes, self.places = torch.cat(probes), torch.tensor(list(rows))[chosen]
+        self.nearest = best.place if best is not None else torch.empty(0)
+        return seen
 
     def _written(self, expert: int, rows: Sequence[int]) -> Tensor:
         """What units write into the stream: columns of ``down``, as rows."""
@@ -284,5 +287,21 @@ class _Nearest:
         self.done += len(block)
 
 
-def _seen(rows: Tensor, axes: Tensor | None) -> Tensor:
-    return rows.clone() if axes is None else rows @ axes
+def _seen(
+    net: Weights,
+    key: Key,
+    axes: Tensor | None,
+    rows: Sequence[int],
+    look: Callable[[Tensor, int], None] = lambda *_: None,
+) -> Tensor:
+    """Rows of a part, seen along axes: [rows, m]. ``look`` is shown each block of them, and how many went before."""
+    seen, done = torch.empty(len(rows), net.shape(*key)[1] if axes is None else axes.shape[1]), 0
+    for block in net.blocks(*key, rows):
+        place = seen[done : done + len(block)]
+        if axes is None:
+            place.copy_(block)
+        else:
+            torch.mm(block, axes, out=place)
+        look(block, done)
+        done += len(block)
+    return seen

@@ -46,7 +46,7 @@ __all__ = [
     "sign_flips",
 ]
 
-CHUNK: Final = 2048  # rows compared at a time: 90 MB of similarities for 11,008 units
+CHUNK: Final = 512  # rows compared at a time: 23 MB of similarities for 11,008 units
 STRATA: Final = 8
 # Share of units that strangers may learn alike. More than was seen: .8 % in gated language models (seeds 100 to 107 of
 # the larger ones), .4 % in trained vision nets. Copies agree on most.
