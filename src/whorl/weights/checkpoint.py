@@ -7,10 +7,9 @@ tensor, or some of its rows, into memory. Sizes are checked before anything is r
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -38,7 +37,6 @@ MAX_TENSORS: Final = 1_000_000
 MAX_ELEMENTS: Final = 1 << 33  # of one tensor: an embedding of 500,000 tokens by 16,000 axes
 MAX_NAME: Final = 1000
 MAX_CONFIG: Final = 4 << 20
-AHEAD: Final = 1 << 20  # bytes that the disk is asked to fetch at a time: Linux cuts a longer request short
 Rows = slice | Sequence[int]
 
 
@@ -58,13 +56,6 @@ class Place:
     file: Path
     start: int
     nbytes: int
-
-    def expect(self) -> None:
-        """Let the disk begin to fetch it, where the system can do so while this process works."""
-        if hasattr(os, "posix_fadvise"):
-            with self.file.open("rb", buffering=0) as file:
-                for first in range(self.start, self.start + self.nbytes, AHEAD):
-                    os.posix_fadvise(file.fileno(), first, AHEAD, os.POSIX_FADV_WILLNEED)
 
     def read(self, rows: Sequence[int] | None = None, height: int = 1) -> bytearray:
         """All bytes, or those of ``rows`` out of ``height`` equal ones. Raises `InvalidFile` where some are missing."""
@@ -144,9 +135,6 @@ class Checkpoint(ABC):
         if tuple(value.shape) != wanted:
             raise InvalidFile(f"{self.path}: {name} is {list(value.shape)} and was said to be {list(wanted)}")
         return value
-
-    def expect(self, names: Iterable[str]) -> None:  # noqa: B027  (most readers have nothing to hint at)
-        """Say that these tensors are read next, so that the disk may fetch them meanwhile."""
 
     @abstractmethod
     def _stored(self, name: str, rows: Sequence[int] | None) -> Tensor:

@@ -23,9 +23,10 @@ Tested = TypeVar("Tested")
 
 
 class Differences:
-    """Changes of tensors by role: those of a pair of layers are found by the thread that tests them, right after.
+    """Changes of tensors by role: those of a pair of layers are found by the thread that tests them, right before.
 
-    Several layers are worked on at once. ``whole`` reads every row, and lets the disk fetch layers beforehand.
+    Several layers are worked on at once. ``whole`` reads every row, in the order of the file: what the tests pick out
+    afterwards is in memory then.
     """
 
     def __init__(
@@ -37,20 +38,15 @@ class Differences:
     def through(self, test: Callable[[tuple[int, int]], Tested], layers: Iterable[tuple[int, int]]) -> Iterator[Tested]:
         """What ``test`` makes of each pair of layers, in their order."""
         order = [*layers]
-        with _threads() as (workers, pool):
-            for pair in (OUTSIDE, *order[:workers]):
-                self._expect(*pair)
+        with _threads() as pool:
 
-            def both(place: int) -> Tested:
-                for pair in order[place + workers : place + workers + 1]:
-                    self._expect(*pair)
-                tested = test(order[place])
-                self._changes(order[place])
-                return tested
+            def both(pair: tuple[int, int]) -> Tested:
+                self._changes(pair)
+                return test(pair)
 
             self.progress("layers", 0, len(order) + 1)
             outside = pool.submit(self._changes, OUTSIDE)
-            for done, tested in enumerate(pool.map(both, range(len(order)))):
+            for done, tested in enumerate(pool.map(both, order)):
                 self.progress("layers", done + 1, len(order) + 1)
                 yield tested
             outside.result()
@@ -58,11 +54,6 @@ class Differences:
     def of(self, layers: Mapping[int, int]) -> list[Change]:
         """Changes outside of layers, and of these pairs of layers in their order; what is not known yet is read."""
         return [change for pair in (OUTSIDE, *layers.items()) for change in self._changes(pair)]
-
-    def _expect(self, layer: int, paired: int) -> None:
-        if self.whole:
-            self.one.expect(layer)
-            self.two.expect(paired)
 
     def _changes(self, pair: tuple[int, int]) -> list[Change]:
         if pair not in self._found:
@@ -81,14 +72,14 @@ class Differences:
 
 
 @contextmanager
-def _threads() -> Iterator[tuple[int, ThreadPoolExecutor]]:
+def _threads() -> Iterator[ThreadPoolExecutor]:
     """Threads that share the cores among them: matrices here are too small for many cores on one."""
     cores = torch.get_num_threads()
     workers = min(WORKERS, cores)
     torch.set_num_threads(max(1, cores // workers))
     pool = ThreadPoolExecutor(workers)
     try:
-        yield workers, pool
+        yield pool
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(cores)

@@ -116,10 +116,6 @@ class Weights:
         """How many rows a part has, without reading it."""
         return self.shape(role, layer, expert)[0]
 
-    def expect(self, layer: int) -> None:
-        """Say that this layer is read next."""
-        self.checkpoint.expect({part.tensor for key, part in self.structure.parts.items() if key.layer == layer})
-
     def stored(self, role: str, layer: int = NONE, expert: int = NONE, *, rows: Sequence[int]) -> Iterator[Tensor]:
         """Rows of a part in the file's own type, some at a time."""
         return self._steps(self.checkpoint.stored, Key(role, layer, expert), rows)

@@ -7,7 +7,7 @@ little-endian numbers.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 from pathlib import Path
 from typing import ClassVar, Final
@@ -62,11 +62,6 @@ class SafetensorsCheckpoint(Checkpoint):
                 entries[name], self._places[name] = entry, place
         super().__init__(path, entries, read_config(folder))
         check_promised(path, promised, entries)
-
-    def expect(self, names: Iterable[str]) -> None:
-        """Say that these tensors are read next, so that the disk may fetch them meanwhile."""
-        for name in names:
-            self._places[name].expect()
 
     def _stored(self, name: str, rows: Sequence[int] | None) -> Tensor:
         entry = self.entries[name]
