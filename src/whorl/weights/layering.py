@@ -30,7 +30,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from whorl.weights.pairing import Basis, layer_similarity, similar_layers, spread
+from whorl.weights.pairing import Basis, layer_similarity, spread
 from whorl.weights.roles import Key, Weights
 
 __all__ = [
@@ -293,7 +293,8 @@ class LayerMap:
 
     def moved(self, chosen: Sequence[int]) -> dict[int, int]:
         """The most similar layer of B for each chosen layer of A."""
-        return similar_layers(self.first, self.second, self.axes, chosen, self.similarity)
+        ours = {layer for layer, _ in self.first.structure.mlps()}
+        return {layer: int(self.similarity[layer].argmax()) for layer in chosen if layer in ours}
 
     def settled(self, held: dict[int, int]) -> dict[int, int]:
         """The same pairs, but of several copies in B the one whose outputs are A's: a silent copy has none at first."""

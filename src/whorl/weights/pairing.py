@@ -15,7 +15,7 @@ from whorl.errors import InvalidFile, UsageError
 from whorl.storage import read_json
 from whorl.weights.roles import Key, Weights
 
-__all__ = ["Basis", "basis", "layer_similarity", "pair_layers", "similar_layers", "spread", "vocabulary"]
+__all__ = ["Basis", "basis", "layer_similarity", "spread", "vocabulary"]
 
 PROBES: Final = 64  # rows of a layer by which layers are told apart
 FLAT: Final = 1e-3  # of the largest spread of tokens: below lie the mean that was taken away, and rounding
@@ -124,22 +124,6 @@ def spread(total: int, count: int) -> list[int]:
     if count >= total:
         return list(range(total))
     return sorted({round(place) for place in torch.linspace(0, total - 1, count).tolist()})
-
-
-def pair_layers(first: Weights, second: Weights, axes: Basis, chosen: Sequence[int]) -> dict[int, int]:
-    """The layer of B for each chosen layer of A: the same where both have as many, else the most similar one."""
-    if first.structure.layers == second.structure.layers:
-        return {layer: layer for layer in chosen}
-    return similar_layers(first, second, axes, chosen)
-
-
-def similar_layers(
-    first: Weights, second: Weights, axes: Basis, chosen: Sequence[int], similarity: Tensor | None = None
-) -> dict[int, int]:
-    """The most similar layer of B for each chosen layer of A, by `layer_similarity`, which may be given."""
-    found = layer_similarity(first, second, axes) if similarity is None else similarity
-    ours = {layer for layer, _ in first.structure.mlps()}
-    return {layer: int(found[layer].argmax()) for layer in chosen if layer in ours}
 
 
 def layer_similarity(first: Weights, second: Weights, axes: Basis) -> Tensor:

@@ -28,7 +28,8 @@ from whorl.weights.checkpoint import Checkpoint
 from whorl.weights.comparison import Comparison, compare
 from whorl.weights.family.gathering import Member
 from whorl.weights.history import DISGUISES, Direction, Operation
-from whorl.weights.pairing import basis, pair_layers, spread
+from whorl.weights.layering import LayerMap
+from whorl.weights.pairing import basis, spread
 from whorl.weights.roles import Key, Weights
 
 __all__ = ["Cells", "Kinship", "Memory", "pair_key", "relate", "restore"]
@@ -173,7 +174,7 @@ def _unit_distance(first: Weights, second: Weights, tokens: int) -> float | None
     if axes is None:
         return None
     role = "gate" if first.structure.gated and second.structure.gated else "up"
-    pairs = pair_layers(first, second, axes, spread(first.structure.layers, 2))
+    pairs = LayerMap(first, second, axes).pairs(spread(first.structure.layers, 2))
     cosines: list[torch.Tensor] = []
     for layer, paired in pairs.items():
         ours, theirs = _hidden(first, role, layer), _hidden(second, role, paired)
