@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from whorl.errors import UsageError
 from whorl.weights.family.merges import Merge
@@ -13,6 +16,7 @@ from whorl.weights.family.planting import plant
 from whorl.weights.family.relations import Kinship, Memory, restore
 from whorl.weights.family.tree import document, lineage
 from whorl.weights.history import Operation
+from whorl.weights.opening import open_checkpoint
 
 BASE = "pretrain(llama, steps=120)"
 STRANGER = "pretrain(llama, steps=120, seed=1)"
@@ -109,6 +113,34 @@ def test_copies_are_put_together_and_what_cannot_be_read_is_named(found):
     assert list(found.skipped) == ["broken.safetensors"]
     assert "safetensors" in found.skipped["broken.safetensors"]
     assert document(found)["checkpoints"]["tune"]["copies"] == ["tune-again"]
+
+
+def test_an_adapter_hangs_below_the_net_that_it_names(folder, tmp_path):
+    for name in ("base", "tune", "stranger"):
+        (tmp_path / name).symlink_to(folder / name)
+    module = "model.layers.0.self_attn.q_proj"
+    height, width = open_checkpoint(folder / "base").entries[f"{module}.weight"].shape
+    factors = {
+        f"base_model.model.{module}.lora_A.weight": 0.1 * torch.randn(2, width),
+        f"base_model.model.{module}.lora_B.weight": 0.1 * torch.randn(height, 2),
+    }
+    bases = {"named": "somebody/base", "lost": "somebody/else", "silent": None, "again": "somebody/base"}
+    for name, base in bases.items():
+        (tmp_path / name).mkdir()
+        save_file(factors, tmp_path / name / "adapter_model.safetensors")
+        config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "base_model_name_or_path": base}
+        (tmp_path / name / "adapter_config.json").write_text(json.dumps(config))
+    found = lineage(tmp_path)
+    (edge,) = (edge for edge in edges(found) if edge.child == "again")
+    assert (edge.parent, edge.directed) == ("base", True)
+    assert edge.evidence[0] == "adapter: again is an adapter of base by the word of its configuration"
+    assert document(found)["checkpoints"]["again"]["adapter_of"] == "base"
+    assert {member.name: member.copies for member in found.members}["again"] == ("named",)
+    assert found.skipped.keys() == {"lost", "silent"}
+    assert "'somebody/else', and no net" in found.skipped["lost"]
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "base").symlink_to(folder / "stranger-tune")
+    assert "2 different nets" in lineage(tmp_path).skipped["named"]
 
 
 def test_an_interrupted_run_goes_on_and_a_finished_one_compares_nothing(folder, tmp_path):

@@ -15,7 +15,7 @@ from whorl.weights.readers.packed import unpacked
 from whorl.weights.readers.safetensors import INDEX, SafetensorsCheckpoint
 from whorl.weights.readers.torch_file import TORCH_INDEX, TorchCheckpoint
 
-__all__ = ["SUFFIXES", "is_adapter", "open_checkpoint"]
+__all__ = ["SUFFIXES", "declared_base", "is_adapter", "open_checkpoint"]
 
 SUFFIXES: Final[dict[str, Callable[[Path], Checkpoint]]] = {
     ".safetensors": SafetensorsCheckpoint,
@@ -49,7 +49,9 @@ def open_checkpoint(path: str | Path, *, base: str | Path | Checkpoint | None = 
     path = Path(path)
     if is_adapter(path):
         if base is None:
-            raise UsageError(f"{path} is an adapter{_declared(path)}; give the base too: --base FOLDER (base=...)")
+            name = declared_base(path)
+            told = f" of what it calls {name!r}" if name else ""
+            raise UsageError(f"{path} is an adapter{told}; give the base too: --base FOLDER (base=...)")
         return Adapter(path, base if isinstance(base, Checkpoint) else open_checkpoint(base))
     if base is not None:
         raise UsageError(f"{path} is no adapter and needs no base; an adapter is a folder with {ADAPTER_CONFIG}")
@@ -89,6 +91,7 @@ def is_adapter(path: Path) -> bool:
     return held or not any((path / name).is_file() for name in WHOLE)
 
 
-def _declared(path: Path) -> str:
+def declared_base(path: Path) -> str:
+    """What an adapter calls its base, at most 100 letters of it; empty where it says nothing."""
     name = read_config(path, ADAPTER_CONFIG).get("base_model_name_or_path")
-    return f" of what it calls {name[:100]!r}" if isinstance(name, str) and name else ""
+    return name[:100] if isinstance(name, str) else ""

@@ -6,8 +6,8 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 import torch
@@ -15,7 +15,7 @@ import torch
 from whorl.errors import UsageError, WhorlError
 from whorl.storage import one_line
 from whorl.weights.checkpoint import Checkpoint
-from whorl.weights.opening import SUFFIXES, open_checkpoint
+from whorl.weights.opening import SUFFIXES, declared_base, is_adapter, open_checkpoint
 from whorl.weights.pairing import vocabulary
 from whorl.weights.readers.adapter import ADAPTER_CONFIG
 from whorl.weights.readers.safetensors import INDEX
@@ -36,7 +36,8 @@ class Member:
     """One net of a folder.
 
     ``digest`` is that of its tensors, ``identity`` of all that a comparison depends on; ``copies`` are the other places
-    in the folder that hold equal tensors under equal names.
+    in the folder that hold equal tensors under equal names. ``base`` is set for an adapter: the net of the folder that
+    it is read with, because its configuration names it so.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Member:
     digest: str
     identity: str
     copies: tuple[str, ...] = ()
+    base: str = ""
 
 
 def find(folder: Path) -> Iterator[Path]:
@@ -76,16 +78,18 @@ def gather(
 ) -> tuple[list[Member], dict[str, str]]:
     """Every net under ``folder``, and why others cannot be read, by name (the path below the folder).
 
-    All tensors are read once, for their digest. Of equal ones the shortest name stands for all.
+    All tensors are read once, for their digest. Of equal ones the shortest name stands for all. Adapters come last, as
+    then their bases are known.
     """
-    paths = list(find(folder))
+    paths = sorted(find(folder), key=is_adapter)
     found: dict[str, list[Member]] = {}
     skipped: dict[str, str] = {}
     for done, path in enumerate(paths):
         progress("checkpoints", done, len(paths))
         name = path.relative_to(folder).as_posix() if path != folder else path.resolve().name
         try:
-            member = _member(name, open_checkpoint(path))
+            base = _base(path, [_joined(equal) for equal in found.values()]) if is_adapter(path) else None
+            member = _member(name, open_checkpoint(path, base=base and base.checkpoint), base)
         except (WhorlError, OSError) as error:
             skipped[name] = one_line(error)
         else:
@@ -94,16 +98,29 @@ def gather(
     return sorted((_joined(equal) for equal in found.values()), key=lambda member: member.name), skipped
 
 
+def _base(path: Path, members: list[Member]) -> Member:
+    """The net of the folder that an adapter names: the last part of the name, or all of it where several have that."""
+    told = declared_base(path)
+    named = [(name, each) for each in members if not each.base for name in (each.name, *each.copies)]
+    last = [(name, each) for name, each in named if told and PurePosixPath(told).name == PurePosixPath(name).name]
+    whole = [each for name, each in last if told == name] or [each for _, each in last]
+    if len({each.digest for each in whole}) != 1:
+        many = f"{len(whole)} different nets" if whole else "no net that could be read"
+        raise UsageError(f"{path} is an adapter of what it calls {told!r}, and {many} of this folder has that name")
+    return whole[0]
+
+
 def _joined(equal: list[Member]) -> Member:
     first, *rest = sorted(equal, key=lambda member: (len(member.name), member.name))
-    return Member(first.name, first.checkpoint, first.digest, first.identity, tuple(each.name for each in rest))
+    return replace(first, copies=tuple(each.name for each in rest))
 
 
-def _member(name: str, checkpoint: Checkpoint) -> Member:
+def _member(name: str, checkpoint: Checkpoint, base: Member | None) -> Member:
     digest = _digest(checkpoint)
     words = vocabulary(checkpoint.path)
     plan = json.dumps([digest, repr(Weights(checkpoint).structure), words], sort_keys=True)
-    return Member(name, checkpoint, digest, hashlib.sha256(plan.encode()).hexdigest())
+    identity = hashlib.sha256(plan.encode()).hexdigest()
+    return Member(name, checkpoint, digest, identity, base=base.name if base else "")
 
 
 def _digest(checkpoint: Checkpoint) -> str:

@@ -8,7 +8,7 @@ pairs together (Bonferroni); merges are found (`whorl.weights.family.merges`) an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from whorl.weights.family.gathering import Member, gather
 from whorl.weights.family.merges import merges_of
 from whorl.weights.family.planting import Family, plant
 from whorl.weights.family.relations import Cells, Kinship, Memory, pair_key, relate, restore
+from whorl.weights.operation import FIRST, Operation
 
 __all__ = ["CAVEATS", "Lineage", "document", "lineage"]
 
@@ -26,6 +27,7 @@ CAVEATS = (
     "An undetermined edge could as well be the other way round, or join two children of a net that is not here.",
     "Which of two tunes came first is estimated from their branch point; merges and heavy weight decay mislead it.",
     "Distillation and training anew leave no trace in weights, so that such a descent is not found.",
+    "An adapter is read with the net that its configuration names, and all its relations rest on that word.",
 )
 Progress = Callable[[str, int, int], None]
 
@@ -125,7 +127,18 @@ def _relations(
             found[one, two] = relate(members[one].checkpoint, members[two].checkpoint, layers=layers, tokens=tokens)
             cells.put(key, found[one, two].document())
     progress("pairs", len(keys), len(keys))
-    return found, len(keys) - len(kept)
+    return {pair: _worded(members, pair, each) for pair, each in found.items()}, len(keys) - len(kept)
+
+
+def _worded(members: Sequence[Member], pair: tuple[int, int], found: Kinship) -> Kinship:
+    """An adapter comes after the net that it is read with. Not kept: another folder may have other names."""
+    for place, letters in ((0, "AB"), (1, "BA")):
+        adapter, other = members[pair[place]], members[pair[1 - place]]
+        if adapter.base and adapter.base in (other.name, *other.copies):
+            told = f"{letters[0]} is an adapter of {letters[1]} by the word of its configuration"
+            word = Operation("adapter", told, FIRST[place])
+            return replace(found, operations=(word, *found.operations), direction=FIRST[place])
+    return found
 
 
 def document(found: Lineage) -> dict[str, Any]:
@@ -136,6 +149,7 @@ def document(found: Lineage) -> dict[str, Any]:
             "copies": list(member.copies),
             "parameters": member.checkpoint.parameters,
             "format": member.checkpoint.format,
+            "adapter_of": member.base or None,
         }
         for member in found.members
     }
