@@ -38,7 +38,7 @@ ATTENTION: Final = (*HEADS[0], *HEADS[1])
 SAME_BASIS, OTHER_BASIS = 0.9, 0.7
 LEAST: Final = 1024  # elements of a tensor that counts where roles are unknown
 # How far a branch point may be from where it is expected: chosen on seeds of the tiny language models below 100, and
-# measured on others (docs/lineage.md). The estimate has no error rate.
+# measured on others (docs/lineage-measured.md). The estimate has no error rate.
 AT_END, AT_MIDDLE = 0.25, 0.15
 SURE: Final = AT_END / 3  # largest standard error of a branch point that is told
 STRAIGHT: Final = 1e-6  # of 1 - cosine: two tensors that differ in their lengths alone

@@ -2,7 +2,7 @@
 
 E. Horwitz, A. Shul and Y. Hoshen, "Unsupervised Model Tree Heritage Recovery" (arXiv 2405.18432), section 4: it grows
 or falls along training, one way while a net is made general and the other while it is specialised. A figure beside
-the answer, and no part of it: docs/lineage.md says how often it orders the tiny language models right.
+the answer, and no part of it: docs/lineage-measured.md says how often it orders the tiny language models right.
 """
 
 from __future__ import annotations
