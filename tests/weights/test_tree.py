@@ -124,12 +124,13 @@ def test_an_adapter_hangs_below_the_net_that_it_names(folder, tmp_path):
         f"base_model.model.{module}.lora_A.weight": 0.1 * torch.randn(2, width),
         f"base_model.model.{module}.lora_B.weight": 0.1 * torch.randn(height, 2),
     }
-    bases = {"named": "somebody/base", "lost": "somebody/else", "silent": None, "again": "somebody/base"}
+    bases = {"named": "somebody/base", "lost": "somebody/else", "silent": None, "again": "hub/lone"}
     for name, base in bases.items():
         (tmp_path / name).mkdir()
         save_file(factors, tmp_path / name / "adapter_model.safetensors")
         config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "base_model_name_or_path": base}
         (tmp_path / name / "adapter_config.json").write_text(json.dumps(config))
+    (tmp_path / "lone.safetensors").symlink_to(folder / "base" / "model.safetensors")
     found = lineage(tmp_path)
     (edge,) = (edge for edge in edges(found) if edge.child == "again")
     assert (edge.parent, edge.directed) == ("base", True)

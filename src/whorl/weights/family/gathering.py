@@ -102,12 +102,17 @@ def _base(path: Path, members: list[Member]) -> Member:
     """The net of the folder that an adapter names: the last part of the name, or all of it where several have that."""
     told = declared_base(path)
     named = [(name, each) for each in members if not each.base for name in (each.name, *each.copies)]
-    last = [(name, each) for name, each in named if told and PurePosixPath(told).name == PurePosixPath(name).name]
+    last = [(name, each) for name, each in named if told and _last(told) == _last(name)]
     whole = [each for name, each in last if told == name] or [each for _, each in last]
     if len({each.digest for each in whole}) != 1:
         many = f"{len(whole)} different nets" if whole else "no net that could be read"
         raise UsageError(f"{path} is an adapter of what it calls {told!r}, and {many} of this folder has that name")
     return whole[0]
+
+
+def _last(name: str) -> str:
+    path = PurePosixPath(name)
+    return path.stem if path.suffix in SUFFIXES else path.name
 
 
 def _joined(equal: list[Member]) -> Member:
