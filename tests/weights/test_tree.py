@@ -124,7 +124,7 @@ def test_an_adapter_hangs_below_the_net_that_it_names(folder, tmp_path):
         f"base_model.model.{module}.lora_A.weight": 0.1 * torch.randn(2, width),
         f"base_model.model.{module}.lora_B.weight": 0.1 * torch.randn(height, 2),
     }
-    bases = {"named": "somebody/base", "lost": "somebody/else", "silent": None, "again": "hub/lone"}
+    bases = {"named": "somebody/base", "lost": "somebody/else", "silent": None, "again": f"{'deep/' * 30}lone"}
     for name, base in bases.items():
         (tmp_path / name).mkdir()
         save_file(factors, tmp_path / name / "adapter_model.safetensors")

@@ -50,7 +50,7 @@ def open_checkpoint(path: str | Path, *, base: str | Path | Checkpoint | None = 
     if is_adapter(path):
         if base is None:
             name = declared_base(path)
-            told = f" of what it calls {name!r}" if name else ""
+            told = f" of what it calls {name[:100]!r}" if name else ""
             raise UsageError(f"{path} is an adapter{told}; give the base too: --base FOLDER (base=...)")
         return Adapter(path, base if isinstance(base, Checkpoint) else open_checkpoint(base))
     if base is not None:
@@ -92,6 +92,6 @@ def is_adapter(path: Path) -> bool:
 
 
 def declared_base(path: Path) -> str:
-    """What an adapter calls its base, at most 100 letters of it; empty where it says nothing."""
+    """What an adapter calls its base; empty where it says nothing."""
     name = read_config(path, ADAPTER_CONFIG).get("base_model_name_or_path")
-    return name[:100] if isinstance(name, str) else ""
+    return name if isinstance(name, str) else ""

@@ -106,7 +106,7 @@ def _base(path: Path, members: list[Member]) -> Member:
     whole = [each for name, each in last if told == name] or [each for _, each in last]
     if len({each.digest for each in whole}) != 1:
         many = f"{len(whole)} different nets" if whole else "no net that could be read"
-        raise UsageError(f"{path} is an adapter of what it calls {told!r}, and {many} of this folder has that name")
+        raise UsageError(f"{path} is an adapter of {told[-100:]!r}, and {many} of this folder has that name")
     return whole[0]
 
 
