@@ -269,6 +269,22 @@ def test_heads_in_another_order_are_not_told_as_tuned(saved, tmp_path):
     assert "reordered heads" not in told(compare(saved("llama"), write(tmp_path / "b", config, moved(tensors, 1.0))))
 
 
+def test_a_large_update_of_low_rank_is_no_other_order_of_heads(saved, tmp_path):
+    config, tensors = read(saved("llama"))
+    draw = torch.Generator().manual_seed(0)
+
+    def updated(name, value):
+        if not any(part in name for part in ("q_proj", "k_proj", "v_proj", "o_proj")):
+            return value
+        change = torch.randn(value.shape[0], 2, generator=draw) @ torch.randn(2, value.shape[1], generator=draw)
+        return value + 2 * value.norm() / change.norm() * change
+
+    copy = write(tmp_path / "copy", config, {name: updated(name, value) for name, value in tensors.items()})
+    found = told(compare(saved("llama"), copy, layers=0))
+    assert "low-rank update" in found
+    assert "reordered heads" not in found
+
+
 def test_equal_tensors_of_nets_with_other_tensors_too_are_not_two_identical_nets(saved, tmp_path):
     """What was obfuscated has its units elsewhere and more of them; the tensors of one shape alone are equal."""
     config, tensors = read(saved("llama"))

@@ -75,10 +75,14 @@ def operations(
 
 
 def _turned_heads(changes: Sequence[Change]) -> list[str]:
-    """Pairs of attention's matrices that were permuted, mixed or negated together while hidden layers were not."""
+    """Pairs of attention's matrices that were permuted, mixed or negated together while hidden layers were not.
+
+    Matrices that changed within few directions are left out: an update of low rank may be large.
+    """
     if _cosine(changes, HIDDEN) < SAME_BASIS:
         return []
-    return [" and ".join(roles) for roles in HEADS if _cosine(changes, roles) < OTHER_BASIS]
+    full = [change for change in changes if change.rank is None]
+    return [" and ".join(roles) for roles in HEADS if _cosine(full, roles) < OTHER_BASIS]
 
 
 def _cosine(changes: Sequence[Change], roles: Sequence[str]) -> float:
