@@ -27,9 +27,9 @@ from whorl.data.base import Dataset
 from whorl.nets.base import Net
 from whorl.nets.training import Schedule, build, fit
 from whorl.storage import write_json
-from whorl.weights.symmetry.canonical import Canonical, canonical, centred
-from whorl.weights.symmetry.copies import distance, exact_hash
-from whorl.weights.symmetry.obfuscation import obfuscate, rescale, shuffle
+from whorl.symmetry.canonical import Canonical, canonical, centred
+from whorl.symmetry.copies import distance, exact_hash
+from whorl.symmetry.obfuscation import obfuscate, rescale, shuffle
 
 NETS = {
     "mlp(width=64,depth=3)": 0.05,

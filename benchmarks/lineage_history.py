@@ -25,9 +25,9 @@ from whorl.storage import write_json
 from whorl.weights.comparison import Comparison, compare
 from whorl.weights.kurtosis import attention_kurtosis
 from whorl.weights.layering import LayerMap
-from whorl.weights.opening import open_checkpoint
+from whorl.checkpoints.opening import open_checkpoint
 from whorl.weights.pairing import basis
-from whorl.weights.roles import Weights
+from whorl.checkpoints.roles import Weights
 from whorl.zoo.cache import default_cache
 from whorl.zoo.language import LanguageRecipe, build
 from whorl.zoo.lineages import SMALL, bases, derived, independent_pairs

@@ -41,9 +41,9 @@ from whorl.storage import write_json
 from whorl.weights.comparison import compare
 from whorl.weights.layering import LayerMap
 from whorl.weights.likeness import likeness
-from whorl.weights.opening import open_checkpoint
+from whorl.checkpoints.opening import open_checkpoint
 from whorl.weights.pairing import basis
-from whorl.weights.roles import Weights
+from whorl.checkpoints.roles import Weights
 from whorl.zoo.cache import default_cache
 from whorl.zoo.language import build
 from whorl.zoo.lineages import SMALL, bases, derived, independent_pairs

@@ -15,13 +15,13 @@ Two nets are of one mode where a chain of nets leads from one to the other, each
 linkage). Five measures of a link, before and after the quotient:
 
 - *as they are*: distance of the weights, ‖A - B‖ / √(‖A‖ ‖B‖);
-- *modulo symmetry*: the same of canonical forms (`whorl.weights.symmetry.canonical`: duplicate and dead units merged,
+- *modulo symmetry*: the same of canonical forms (`whorl.symmetry.canonical`: duplicate and dead units merged,
   scale and sign chosen), under the best pairing of units, which for one hidden layer is found exactly;
 - *behaviour*: root mean square difference of the outputs on fresh inputs, over their spread;
 - *line* and *line, aligned*: how far the training loss rises on the straight line between the nets (above the larger
   end, over the loss of a constant), as they are or units scaled alike, paired and turned.
 
-For ReLU teachers also *exactly*: `whorl.weights.symmetry.two_layer.same_function`, which decides from weights.
+For ReLU teachers also *exactly*: `whorl.symmetry.two_layer.same_function`, which decides from weights.
 
 Thresholds come from noise: some nets of each kind get two kicks (their weights multiplied by 1 + size * normal, twice)
 and both are trained on; the median of a measure between two such twins is its threshold, but at least the 1e-5 that
@@ -53,10 +53,10 @@ from whorl.bench.result import describe_machine
 from whorl.errors import UsageError
 from whorl.nets.regression import MLPRegressor
 from whorl.storage import write_json
-from whorl.weights.alignment.assignment import assign
-from whorl.weights.symmetry.canonical import canonical
-from whorl.weights.symmetry.copies import distance
-from whorl.weights.symmetry.two_layer import same_function
+from whorl.symmetry.alignment.assignment import assign
+from whorl.symmetry.canonical import canonical
+from whorl.symmetry.copies import distance
+from whorl.symmetry.two_layer import same_function
 
 SEEDS, DRAWS, TWINS = 32, 5, 8
 KICK, KICKS = 0.01, (0.001, 0.01, 0.1)
@@ -262,7 +262,7 @@ def brief(found: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 # %% All kinds
 def checked() -> float:
-    """How much shorter `whorl.weights.symmetry.copies.distance`, which searches, ever is than the pairing here."""
+    """How much shorter `whorl.symmetry.copies.distance`, which searches, ever is than the pairing here."""
     chance = torch.Generator().manual_seed(3)
     worst = 0.0
     for activation in ACTIVATIONS:

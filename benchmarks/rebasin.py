@@ -26,12 +26,12 @@ from whorl.data import SOURCES
 from whorl.nets.files import read_model
 from whorl.nets.training import accuracy
 from whorl.storage import write_json
-from whorl.weights.alignment.activation_matching import match_activations
-from whorl.weights.alignment.matching import Matching, match_weights
-from whorl.weights.alignment.paths import barrier
-from whorl.weights.alignment.permutations import permute
-from whorl.weights.alignment.repair import Repair
-from whorl.weights.alignment.tracing import permutation_spec
+from whorl.symmetry.alignment.activation_matching import match_activations
+from whorl.symmetry.alignment.matching import Matching, match_weights
+from whorl.symmetry.alignment.paths import barrier
+from whorl.symmetry.alignment.permutations import permute
+from whorl.symmetry.alignment.repair import Repair
+from whorl.symmetry.alignment.tracing import permutation_spec
 from whorl.zoo.cache import Zoo, default_cache
 from whorl.zoo.recipe import parse_recipe
 

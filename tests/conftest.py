@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from families import make
 from real_server import MLServer
 
 from whorl.testing import tiny_data, tiny_victim
@@ -42,3 +45,18 @@ def mlserver(tmp_path_factory):
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory):
+    """``saved(family, seed)``: the folder that `transformers` writes."""
+    folders: dict[tuple[str, int], Path] = {}
+
+    def save(family: str, seed: int = 0) -> Path:
+        if (family, seed) not in folders:
+            folder = tmp_path_factory.mktemp(f"{family}-{seed}")
+            make(family, seed).save_pretrained(folder)
+            folders[family, seed] = folder
+        return folders[family, seed]
+
+    return save

@@ -8,8 +8,8 @@ import torch
 from whorl.errors import InvalidFile
 from whorl.weights.changes import describe, grid_of
 from whorl.weights.differences import Differences
-from whorl.weights.opening import open_checkpoint
-from whorl.weights.roles import Weights
+from whorl.checkpoints.opening import open_checkpoint
+from whorl.checkpoints.roles import Weights
 
 
 def drawn(*shape, seed=0):

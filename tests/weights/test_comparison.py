@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from whorl.errors import UsageError
 from whorl.weights.comparison import compare, document
-from whorl.weights.opening import open_checkpoint
+from whorl.checkpoints.opening import open_checkpoint
 
 TRANSFORMERS = sorted(FAMILIES)
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from whorl.weights.comparison import Comparison, compare, document
 from whorl.weights.kurtosis import attention_kurtosis, kurtosis
-from whorl.weights.opening import open_checkpoint
-from whorl.weights.roles import Weights
+from whorl.checkpoints.opening import open_checkpoint
+from whorl.checkpoints.roles import Weights
 
 
 def read(folder):

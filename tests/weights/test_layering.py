@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from whorl.weights.comparison import compare
 from whorl.weights.layering import Expansion, LayerMap, align, evidence, expansion, monotone
-from whorl.weights.opening import open_checkpoint
+from whorl.checkpoints.opening import open_checkpoint
 from whorl.weights.pairing import basis, layer_similarity
-from whorl.weights.roles import Weights
+from whorl.checkpoints.roles import Weights
 
 
 def every_monotone(n, m):

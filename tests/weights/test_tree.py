@@ -16,7 +16,7 @@ from whorl.weights.family.planting import plant
 from whorl.weights.family.relations import Kinship, Memory, restore
 from whorl.weights.family.tree import document, lineage
 from whorl.weights.history import Operation
-from whorl.weights.opening import open_checkpoint
+from whorl.checkpoints.opening import open_checkpoint
 
 BASE = "pretrain(llama, steps=120)"
 STRANGER = "pretrain(llama, steps=120, seed=1)"

@@ -15,7 +15,7 @@ from whorl.weights.family.gathering import gather
 from whorl.weights.family.merges import merges_of
 from whorl.weights.family.planting import Edge, Family, Root
 from whorl.weights.family.tree import Lineage
-from whorl.weights.opening import open_checkpoint
+from whorl.checkpoints.opening import open_checkpoint
 
 
 @pytest.fixture

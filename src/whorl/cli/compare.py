@@ -68,7 +68,7 @@ def compare(
     from whorl.weights.family.mixtures import document as mixture_document
     from whorl.weights.family.mixtures import mixture
     from whorl.weights.family.products import ROWS
-    from whorl.weights.opening import is_adapter, open_checkpoint
+    from whorl.checkpoints.opening import is_adapter, open_checkpoint
 
     named = [first, second, *(parent or []), *([ancestor] if ancestor else [])]
     adapters = [path for path in named if is_adapter(path)]

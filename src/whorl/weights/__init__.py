@@ -1,1 +1,1 @@
-"""Comparing models by their weights: readers, roles, exact tests, alignment, and what happened in between."""
+"""Comparing models by their weights: exact tests, what happened in between, and family trees."""

@@ -10,9 +10,9 @@ from typing import Final, TypeVar
 import torch
 
 from whorl.weights.changes import Change, describe
-from whorl.weights.checkpoint import Checkpoint
+from whorl.checkpoints.checkpoint import Checkpoint
 from whorl.weights.pairing import spread
-from whorl.weights.roles import NONE, Key, Weights
+from whorl.checkpoints.roles import NONE, Key, Weights
 
 __all__ = ["Differences", "differences_by_name"]
 

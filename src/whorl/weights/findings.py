@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 from whorl.detection.exact import fisher, log_poisson_tail
 from whorl.weights.independence import Fixed, Matches, Signs, fixed_points, match_units, matches, sign_flips
 from whorl.weights.pairing import Basis, spread
-from whorl.weights.roles import Key, Weights
+from whorl.checkpoints.roles import Key, Weights
 
 __all__ = ["ABOUT", "Finding", "Observation", "Test", "findings"]
 

@@ -15,7 +15,7 @@ from whorl.weights.findings import Finding
 from whorl.weights.layering import Copied, Layering, LayerMap
 from whorl.weights.operation import FIRST, Direction, Operation
 from whorl.weights.plans import plans
-from whorl.weights.roles import Structure, Weights
+from whorl.checkpoints.roles import Structure, Weights
 
 __all__ = [
     "DISGUISES",

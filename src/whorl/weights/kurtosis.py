@@ -13,7 +13,7 @@ from typing import Final
 from torch import Tensor
 
 from whorl.weights.pairing import spread
-from whorl.weights.roles import Key, Weights
+from whorl.checkpoints.roles import Key, Weights
 
 __all__ = ["attention_kurtosis", "kurtosis"]
 

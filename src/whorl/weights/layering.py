@@ -31,7 +31,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from whorl.weights.pairing import Basis, layer_similarity, spread
-from whorl.weights.roles import Key, Weights
+from whorl.checkpoints.roles import Key, Weights
 
 __all__ = [
     "Copied",

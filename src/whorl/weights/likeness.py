@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from whorl.weights.pairing import Basis, basis, spread
-from whorl.weights.roles import NONE, Key, Weights
+from whorl.checkpoints.roles import NONE, Key, Weights
 
 __all__ = ["Likeness", "likeness", "procrustes", "unbiased_cka"]
 

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from whorl.errors import InvalidFile, UsageError
 from whorl.storage import read_json
-from whorl.weights.roles import Key, Weights
+from whorl.checkpoints.roles import Key, Weights
 
 __all__ = ["Basis", "basis", "layer_similarity", "spread", "vocabulary"]
 

@@ -19,7 +19,7 @@ import torch
 from whorl.weights.layering import LayerMap, parted
 from whorl.weights.operation import FIRST, Direction, Operation
 from whorl.weights.pairing import Basis, spread, vocabulary
-from whorl.weights.roles import NONE, Key, Weights
+from whorl.checkpoints.roles import NONE, Key, Weights
 from whorl.weights.units import Units, find_units, height, shared_axes
 
 __all__ = ["plans"]

@@ -18,7 +18,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from whorl.weights.alignment.assignment import assign
+from whorl.symmetry.alignment.assignment import assign
 
 __all__ = ["Sides", "balanced", "match_sides"]
 

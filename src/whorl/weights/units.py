@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 
 from whorl.weights.independence import match_units
 from whorl.weights.pairing import spread
-from whorl.weights.roles import NONE, Weights
+from whorl.checkpoints.roles import NONE, Weights
 
 __all__ = ["Found", "Units", "find_units", "idle_units", "shared_axes"]
 

@@ -1,7 +1,7 @@
 """Causal language models as plain data, seen by role, and as modules of the library that everybody loads them with.
 
 A `Model` is what its folder holds: a configuration and named tensors. `Roles` edits one by the roles of
-`whorl.weights.roles`, so that a change of queries or neurons is written once for every family; `opened` makes the
+`whorl.checkpoints.roles`, so that a change of queries or neurons is written once for every family; `opened` makes the
 module of `transformers` of it, which alone says what the model computes.
 """
 
@@ -23,8 +23,8 @@ from torch.nn.functional import cross_entropy
 from whorl.errors import MissingExtra, UsageError
 from whorl.nets.timm import import_mended
 from whorl.storage import read_json, read_tensors, write_json, write_tensors
-from whorl.weights.checkpoint import Checkpoint, Entry
-from whorl.weights.roles import Key, Part, Weights
+from whorl.checkpoints.checkpoint import Checkpoint, Entry
+from whorl.checkpoints.roles import Key, Part, Weights
 
 __all__ = ["Change", "Model", "Roles", "closed", "import_transformers", "logits", "loss", "opened", "quiet"]
 

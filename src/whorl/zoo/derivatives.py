@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import pad
 
 from whorl.errors import UsageError
-from whorl.weights.roles import NORM_OF, Key
+from whorl.checkpoints.roles import NORM_OF, Key
 from whorl.zoo.causal import Model, Roles
 
 __all__ = [

@@ -17,7 +17,7 @@ import torch
 from torch import Generator, Tensor
 
 from whorl.errors import UsageError
-from whorl.weights.roles import NORM_OF, Key
+from whorl.checkpoints.roles import NORM_OF, Key
 from whorl.zoo.causal import Change, Model, Roles
 
 __all__ = [

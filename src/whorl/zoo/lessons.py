@@ -20,7 +20,7 @@ from torch.nn.utils import parametrize
 from whorl.catalog import Catalog
 from whorl.errors import UsageError
 from whorl.expressions import Call
-from whorl.weights.roles import Key
+from whorl.checkpoints.roles import Key
 from whorl.zoo.causal import Model, Roles, closed, logits, opened, quiet
 from whorl.zoo.corpus import Corpus
 

@@ -14,13 +14,13 @@ import torch
 
 from whorl.errors import UsageError, WhorlError
 from whorl.storage import one_line
-from whorl.weights.checkpoint import Checkpoint
-from whorl.weights.opening import SUFFIXES, declared_base, is_adapter, open_checkpoint
+from whorl.checkpoints.checkpoint import Checkpoint
+from whorl.checkpoints.opening import SUFFIXES, declared_base, is_adapter, open_checkpoint
 from whorl.weights.pairing import vocabulary
-from whorl.weights.readers.adapter import ADAPTER_CONFIG
-from whorl.weights.readers.safetensors import INDEX
-from whorl.weights.readers.torch_file import TORCH_INDEX
-from whorl.weights.roles import Weights
+from whorl.checkpoints.readers.adapter import ADAPTER_CONFIG
+from whorl.checkpoints.readers.safetensors import INDEX
+from whorl.checkpoints.readers.torch_file import TORCH_INDEX
+from whorl.checkpoints.roles import Weights
 
 __all__ = ["Member", "find", "gather"]
 

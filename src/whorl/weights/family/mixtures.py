@@ -26,9 +26,9 @@ from typing import Any, Final
 import numpy as np
 
 from whorl.errors import UsageError
-from whorl.weights.checkpoint import Checkpoint
+from whorl.checkpoints.checkpoint import Checkpoint
 from whorl.weights.family.products import ROWS, Floats, Matrices, Products, products
-from whorl.weights.opening import open_checkpoint
+from whorl.checkpoints.opening import open_checkpoint
 
 __all__ = [
     "CAVEATS",

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whorl.errors import UsageError
-from whorl.weights.checkpoint import Checkpoint
+from whorl.checkpoints.checkpoint import Checkpoint
 from whorl.weights.pairing import spread
-from whorl.weights.roles import Weights
+from whorl.checkpoints.roles import Weights
 
 __all__ = ["ROWS", "Counts", "Floats", "Matrices", "Products", "products"]
 

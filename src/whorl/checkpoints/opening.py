@@ -1,0 +1,97 @@
+"""Whatever holds weights, opened by what it is: a file by its suffix, a folder by the files in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from whorl.errors import UsageError
+from whorl.checkpoints.checkpoint import Checkpoint, read_config
+from whorl.checkpoints.readers.adapter import ADAPTER_CONFIG, Adapter
+from whorl.checkpoints.readers.gguf import SHARD, GgufCheckpoint
+from whorl.checkpoints.readers.onnx import OnnxCheckpoint
+from whorl.checkpoints.readers.packed import unpacked
+from whorl.checkpoints.readers.safetensors import INDEX, SafetensorsCheckpoint
+from whorl.checkpoints.readers.torch_file import TORCH_INDEX, TorchCheckpoint
+
+__all__ = ["SUFFIXES", "declared_base", "is_adapter", "open_checkpoint"]
+
+SUFFIXES: Final[dict[str, Callable[[Path], Checkpoint]]] = {
+    ".safetensors": SafetensorsCheckpoint,
+    ".bin": TorchCheckpoint,
+    ".pt": TorchCheckpoint,
+    ".pth": TorchCheckpoint,
+    ".gguf": GgufCheckpoint,
+    ".onnx": OnnxCheckpoint,
+}
+WHOLE: Final = {  # what a folder holds when it is one checkpoint, in the order of preference
+    INDEX: SafetensorsCheckpoint,
+    "model.safetensors": SafetensorsCheckpoint,
+    TORCH_INDEX: TorchCheckpoint,
+    "pytorch_model.bin": TorchCheckpoint,
+}
+
+
+def open_checkpoint(path: str | Path, *, base: str | Path | Checkpoint | None = None) -> Checkpoint:
+    """The named tensors of a file or folder, none of which is read yet; packed ones are unpacked when they are.
+
+    Parameters:
+        path: a ``.safetensors``, ``.bin``, ``.pt``, ``.pth``, ``.gguf`` or ``.onnx`` file; or a folder with one
+            checkpoint, in one piece or in shards. Of several formats safetensors are read first, then PyTorch's.
+        base: what a PEFT adapter adapts, needed for one and refused for anything else.
+
+    Raises:
+        UsageError: nothing there, several checkpoints, an adapter without its base, or a packing that is not read.
+        InvalidFile: damaged or untrue.
+        MissingExtra: a package for this format is not installed.
+    """
+    path = Path(path)
+    if is_adapter(path):
+        if base is None:
+            name = declared_base(path)
+            told = f" of what it calls {name[:100]!r}" if name else ""
+            raise UsageError(f"{path} is an adapter{told}; give the base too: --base FOLDER (base=...)")
+        return Adapter(path, base if isinstance(base, Checkpoint) else open_checkpoint(base))
+    if base is not None:
+        raise UsageError(f"{path} is no adapter and needs no base; an adapter is a folder with {ADAPTER_CONFIG}")
+    return unpacked(_folder(path) if path.is_dir() else _file(path))
+
+
+def _file(path: Path) -> Checkpoint:
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"{path} is not known to hold weights; the suffixes are {', '.join(SUFFIXES)}")
+    return SUFFIXES[path.suffix](path)
+
+
+def _folder(path: Path) -> Checkpoint:
+    for name, kind in WHOLE.items():
+        if (path / name).is_file():
+            return kind(path)
+    for suffix, kind in SUFFIXES.items():
+        found = sorted(path.glob(f"*{suffix}"))
+        split = {match[1] for file in found if (match := SHARD.fullmatch(file.name))}
+        if suffix == ".safetensors" and found:
+            return kind(path)
+        if len(found) == 1 or (found and len(split) == 1 and all(SHARD.fullmatch(file.name) for file in found)):
+            return kind(found[0])
+        if found:
+            names = ", ".join(file.name for file in found[:5])
+            raise UsageError(f"{path} holds {len(found)} checkpoints ({names}); give one of these files")
+    found = sorted(each.name for each in path.iterdir())
+    told = f"only {', '.join(found[:5])}{' and more' if len(found) > 5 else ''}" if found else "nothing at all"
+    raise UsageError(f"{path} holds no weights, {told}; the suffixes are {', '.join(SUFFIXES)}")
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether this is the folder of an adapter: weights that mean nothing without those of its base."""
+    if not (path / ADAPTER_CONFIG).is_file():
+        return False
+    held = any((path / f"adapter_model{suffix}").is_file() for suffix in (".safetensors", ".bin"))
+    return held or not any((path / name).is_file() for name in WHOLE)
+
+
+def declared_base(path: Path) -> str:
+    """What an adapter calls its base; empty where it says nothing."""
+    name = read_config(path, ADAPTER_CONFIG).get("base_model_name_or_path")
+    return name if isinstance(name, str) else ""

@@ -1,0 +1,66 @@
+"""Tensors of PyTorch state dicts, in one ``.bin``, ``.pt`` or ``.pth`` file or in shards.
+
+`whorl.oracles.files.map_weights` opens them without running what they hold. Tensors stay mapped from the disk until
+they are read, and are copied then: a file that another program cuts off meanwhile ends the process, as with any
+mapped file. Only safetensors are free of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Final
+
+import torch
+from torch import Tensor
+
+from whorl.errors import InvalidFile
+from whorl.oracles.files import map_weights
+from whorl.checkpoints.checkpoint import Checkpoint, Entry, check_promised, read_config, shards
+
+__all__ = ["TORCH_INDEX", "TorchCheckpoint"]
+
+TORCH_INDEX: Final = "pytorch_model.bin.index.json"
+MAX_BYTES: Final = 1 << 42
+
+
+class TorchCheckpoint(Checkpoint):
+    """One PyTorch file, or a folder with ``pytorch_model.bin`` or with shards and their index.
+
+    Raises:
+        UsageError: a file or shard is missing.
+        InvalidFile: pickled code or objects (which are not run), a damaged file, a tensor that is larger than what
+            the file holds of it, complex, sparse or quantised; or two shards that hold one name.
+    """
+
+    format: ClassVar[str] = "torch"
+
+    def __init__(self, path: Path) -> None:
+        folder = path if path.is_dir() else path.parent
+        promised = shards(path, TORCH_INDEX) if (path / TORCH_INDEX).is_file() else {}
+        whole = path / "pytorch_model.bin" if path.is_dir() else path
+        self._mapped: dict[str, Tensor] = {}
+        for file in sorted(set(promised.values())) or [whole]:
+            tensors = map_weights(file, max_bytes=MAX_BYTES)
+            if shared := sorted(tensors.keys() & self._mapped.keys()):
+                raise InvalidFile(f"{path}: two of its files hold {shared[0][:100]!r}")
+            self._mapped |= tensors
+        entries = {name: _entry(path, name, value) for name, value in self._mapped.items()}
+        super().__init__(path, entries, read_config(folder))
+        check_promised(path, promised, entries)
+
+    def _stored(self, name: str, rows: Sequence[int] | None) -> Tensor:
+        mapped = self._mapped[name].detach()
+        value = mapped.clone(memory_format=torch.contiguous_format) if rows is None else mapped[list(rows)]
+        self.bytes_read += value.numel() * value.element_size()
+        return value
+
+
+def _entry(path: Path, name: str, value: Tensor) -> Entry:
+    """What a tensor promises, if the file holds as much: strides of zero make terabytes out of one number."""
+    size = value.numel() * value.element_size()
+    if size > value.untyped_storage().nbytes():
+        raise InvalidFile(f"{path}: {name[:100]!r} unpacks to {size:,} bytes, which the file does not hold")
+    if value.is_complex():
+        raise InvalidFile(f"{path}: {name[:100]!r} is complex, which is not read")
+    return Entry(tuple(value.shape), str(value.dtype).removeprefix("torch."), size)

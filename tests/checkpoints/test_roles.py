@@ -1,0 +1,142 @@
+"""Roles of real checkpoints, held against what the library's own modules compute."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from families import FAMILIES, make
+
+from whorl.errors import InvalidFile
+from whorl.checkpoints.readers.safetensors import SafetensorsCheckpoint
+from whorl.checkpoints.roles import SHARED, Key, Weights
+
+GROUPED = {"llama", "qwen2", "qwen3", "mistral", "gemma2", "phi3", "mixtral", "qwen2-moe"}
+GATED = GROUPED
+MLP = {  # a module that reads the residual stream after its norm, and the one that reads the hidden layer
+    "llama": ("model.layers.1.mlp", "down_proj"),
+    "phi": ("model.layers.1.mlp", "fc2"),
+    "phi3": ("model.layers.1.mlp", "down_proj"),
+    "gemma2": ("model.layers.1.mlp", "down_proj"),
+    "gpt2": ("transformer.h.1.mlp", "c_proj"),
+    "gpt-neox": ("gpt_neox.layers.1.mlp", "dense_4h_to_h"),
+    "opt": ("model.decoder.layers.1", "fc2"),
+}
+ACTIVATIONS = {"gemma2": "gelu_tanh", "gpt2": "gelu_tanh", "phi": "gelu_tanh", "gpt-neox": "gelu", "opt": "relu"}
+
+
+@pytest.fixture(scope="module")
+def weights(saved):
+    return lambda family: Weights(SafetensorsCheckpoint(saved(family)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_has_the_plan_of_its_configuration(weights, family):
+    net = weights(family)
+    plan = net.structure
+    assert plan.known
+    assert (plan.layers, plan.width) == (2, 32)
+    assert (plan.heads, plan.kv_heads, plan.head_dim) == (4, 2 if family in GROUPED else 4, 8)
+    assert plan.gated == (family in GATED)
+    assert plan.norm == ("rms" if family in GROUPED else "layer")
+    assert net.vocabulary == (0 if family == "vit" else 256)
+    for layer in range(2):
+        for role, rows in {"query": 32, "key": 8 * plan.kv_heads, "value": 8 * plan.kv_heads, "output": 32}.items():
+            assert net.read(role, layer).shape == (rows, 32), role
+    for layer, expert in plan.mlps():
+        assert net.read("up", layer, expert).shape[1] == net.read("down", layer, expert).shape[0] == 32
+
+
+def test_experts_are_told_apart(weights):
+    assert weights("mixtral").structure.mlps() == [(layer, expert) for layer in (0, 1) for expert in (0, 1, 2)]
+    mlps = weights("qwen2-moe").structure.mlps()
+    assert mlps == [(layer, expert) for layer in (0, 1) for expert in (SHARED, 0, 1, 2)]
+    assert weights("qwen2-moe").read("up", 0, SHARED).shape == (40, 32)
+    assert weights("qwen2-moe").read("up", 0, 2).shape == (24, 32)
+    assert weights("mixtral").read("router", 1).shape == (3, 32)
+
+
+@pytest.mark.parametrize("family", MLP)
+def test_the_hidden_layer_is_what_the_net_computes(weights, family):
+    """Norm, gate, up, bias and turn are right together, or the numbers differ."""
+    net, (path, last) = make(family), MLP[family]
+    place = net.get_submodule(path)
+    seen: dict[str, torch.Tensor] = {}
+    place.get_submodule(last).register_forward_pre_hook(lambda _, inputs: seen.update(hidden=inputs[0]))
+    norm = {"opt": "final_layer_norm", "gpt2": "ln_2", "phi": "input_layernorm", "gemma2": "pre_feedforward_layernorm"}
+    block = net.get_submodule(path if family == "opt" else path.removesuffix(".mlp"))
+    before = block.get_submodule(norm.get(family, "post_attention_layernorm"))
+    before.register_forward_pre_hook(lambda _, inputs: seen.update(stream=inputs[0]))
+    with torch.no_grad():
+        net(torch.arange(20, 32)[None])
+    ours, stream = weights(family), seen["stream"]
+    if ours.structure.norm == "layer":
+        stream = stream - stream.mean(-1, keepdim=True)
+    tiny = getattr(before, "variance_epsilon", None) or before.eps
+    normed = stream / (stream.square().mean(-1, keepdim=True) + tiny).sqrt()
+    shift = getattr(before, "bias", None)
+    up = normed @ ours.folded("up", 1).T
+    if shift is not None:
+        up = up + ours.read("up", 1) @ shift + ours.read("up_bias", 1)
+    name = ACTIVATIONS.get(family, "silu")
+    activation = {
+        "gelu": torch.nn.functional.gelu,
+        "gelu_tanh": lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
+        "relu": torch.relu,
+        "silu": torch.nn.functional.silu,
+    }[name]
+    hidden = activation(normed @ ours.folded("gate", 1).T) * up if ours.structure.gated else activation(up)
+    assert torch.allclose(hidden, seen["hidden"].reshape(hidden.shape), atol=2e-4)
+
+
+def test_fused_attention_is_split_as_each_family_does(weights):
+    state = make("gpt-neox").state_dict()["gpt_neox.layers.0.attention.query_key_value.weight"]
+    by_head = state.view(4, 3, 8, 32)
+    net = weights("gpt-neox")
+    for part, role in enumerate(("query", "key", "value")):
+        assert torch.equal(net.read(role, 0), by_head[:, part].reshape(32, 32))
+        assert net.read(f"{role}_bias", 0).shape == (32,)
+    state = make("gpt2").state_dict()["transformer.h.0.attn.c_attn.weight"]
+    assert torch.equal(weights("gpt2").read("key", 0), state.T[32:64])
+    state = make("phi3").state_dict()["model.layers.0.self_attn.qkv_proj.weight"]
+    assert torch.equal(weights("phi3").read("value", 0), state[48:])
+
+
+def test_some_rows_are_those_of_the_whole(weights):
+    for family, role in (("llama", "up"), ("gpt2", "up"), ("phi3", "up"), ("gpt-neox", "query")):
+        net = weights(family)
+        assert torch.equal(net.read(role, 0, rows=[1, 2, 7]), net.read(role, 0)[[1, 2, 7]])
+        assert torch.equal(net.read(role, 0, rows=slice(3, 6)), net.read(role, 0)[3:6])
+
+
+def test_names_alone_tell_the_family(saved, tmp_path):
+    """Without a configuration the names decide, heads stay unknown, and what needs them is left out."""
+    shutil.copy(saved("gpt-neox") / "model.safetensors", tmp_path)
+    plan = Weights(SafetensorsCheckpoint(tmp_path / "model.safetensors")).structure
+    assert (plan.architecture, plan.heads) == ("gpt-neox", 0)
+    assert Key("query", 0) not in plan.parts
+    assert Key("up", 0) in plan.parts
+
+
+def test_a_configuration_that_lies_about_heads_is_not_believed(saved, tmp_path):
+    shutil.copytree(saved("llama"), tmp_path / "lie")
+    config = json.loads((tmp_path / "lie" / "config.json").read_text())
+    (tmp_path / "lie" / "config.json").write_text(json.dumps(config | {"num_attention_heads": 7}))
+    assert Weights(SafetensorsCheckpoint(tmp_path / "lie")).structure.heads == 0
+
+
+def test_what_has_other_names_is_unknown(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"a.weight": torch.ones(3, 2), "b.weight": torch.ones(2)}, tmp_path / "x.safetensors")
+    assert not Weights(SafetensorsCheckpoint(tmp_path / "x.safetensors")).structure.known
+
+
+def test_a_million_layers_are_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"model.layers.99999.mlp.up_proj.weight": torch.ones(1, 1)}, tmp_path / "x.safetensors")
+    with pytest.raises(InvalidFile, match="100,000 layers"):
+        Weights(SafetensorsCheckpoint(tmp_path / "x.safetensors"))
