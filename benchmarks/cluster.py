@@ -31,7 +31,7 @@ from whorl.data import SOURCES
 from whorl.schemes import SCHEMES
 from whorl.storage import write_fingerprint, write_json
 from whorl.zoo.cache import Zoo
-from whorl.zoo.workers import Task, Workers, run_tasks
+from whorl.engine.workers import Task, Workers, run_tasks
 
 CORES = 2  # of each side: two nodes of one, or two processes
 TURNS, SLICES = 3, 4

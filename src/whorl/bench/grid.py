@@ -17,7 +17,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final
 
-from whorl.bench.store import Store, cell_key
+from whorl.engine.store import Store, cell_key
 from whorl.bench.suite import Suite, Suspect
 from whorl.data import SOURCES
 from whorl.errors import AccessRefused, UsageError
@@ -30,7 +30,7 @@ from whorl.storage import digest_file, read_fingerprint, write_fingerprint
 from whorl.types import Access, Fingerprint
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import parse_recipe
-from whorl.zoo.workers import Task, Workers, run_tasks
+from whorl.engine.workers import Task, Workers, run_tasks
 
 __all__ = ["Grid", "GridCells", "SetKey", "count_of", "plan", "run_grid", "settings_of"]
 

@@ -47,7 +47,7 @@ def lineage(
     for path in output or []:
         if not path.name.endswith(SUFFIXES):
             raise UsageError(f"{path} has none of the suffixes {', '.join(SUFFIXES)}")
-    from whorl.bench.store import Store
+    from whorl.engine.store import Store
     from whorl.weights.family.tree import CAVEATS, document
     from whorl.weights.family.tree import lineage as traced
     from whorl.zoo.cache import default_cache

@@ -24,7 +24,7 @@ from whorl.removals import REMOVALS
 from whorl.storage import read_json, replacing, write_json
 from whorl.zoo.pretrained import Pretrained, load_pretrained
 from whorl.zoo.recipe import Recipe, Train, parse_recipe, split_step
-from whorl.zoo.workers import Task, Workers, gpus_of, run_tasks
+from whorl.engine.workers import Task, Workers, gpus_of, run_tasks
 
 __all__ = ["Card", "Zoo", "default_cache"]
 

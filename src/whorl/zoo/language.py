@@ -27,7 +27,7 @@ from whorl.zoo.causal import Model
 from whorl.zoo.chained import Chained
 from whorl.zoo.corpus import Corpus
 from whorl.zoo.lessons import ARCHITECTURES, CORPORA
-from whorl.zoo.workers import Task, Workers, run_tasks
+from whorl.engine.workers import Task, Workers, run_tasks
 
 __all__ = ["STEPS", "LanguageRecipe", "build", "build_all", "parse_language"]
 

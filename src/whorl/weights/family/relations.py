@@ -42,7 +42,7 @@ TURNED: Final = {*DISGUISES, "width changed"}
 
 
 class Cells(Protocol):
-    """What keeps relations: documents by key, as `whorl.bench.store.Store` does."""
+    """What keeps relations: documents by key, as `whorl.engine.store.Store` does."""
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """The documents that are there."""

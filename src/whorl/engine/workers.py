@@ -65,7 +65,7 @@ def run_tasks(
         WhorlError: a task killed its worker twice. All that do not depend on it are done by then.
     """
     if isinstance(workers, str):
-        from whorl.zoo.cluster import run_on_cluster
+        from whorl.engine.cluster import run_on_cluster
 
         return run_on_cluster(tasks, workers, folder=folder)
     workers = min(workers or os.cpu_count() or 1, max(1, len(tasks)))

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from whorl.bench.store import Store, cell_key
+from whorl.engine.store import Store, cell_key
 from whorl.errors import InvalidFile
 
 

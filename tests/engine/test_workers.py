@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from whorl.errors import MissingExtra, UsageError, WhorlError
-from whorl.zoo.workers import Agenda, Task, gpus_of, run_tasks
+from whorl.engine.workers import Agenda, Task, gpus_of, run_tasks
 
 
 def die_once(mark: str) -> str:

@@ -13,11 +13,11 @@ import pytest
 from two_nodes import ADDRESSES, ENVIRONMENT, TwoNodes, meet
 
 from whorl.bench.runner import run
-from whorl.bench.store import Store
+from whorl.engine.store import Store
 from whorl.bench.suite import Derived, Suite
 from whorl.errors import MissingExtra, UsageError, WhorlError
 from whorl.zoo.recipe import parse_recipe
-from whorl.zoo.workers import Task, run_tasks
+from whorl.engine.workers import Task, run_tasks
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="two loopback addresses and /proc are Linux's"),

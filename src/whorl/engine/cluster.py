@@ -21,7 +21,7 @@ import torch
 
 from whorl.errors import MissingExtra, UsageError, WhorlError
 from whorl.storage import one_line
-from whorl.zoo.workers import Agenda, Task
+from whorl.engine.workers import Agenda, Task
 
 __all__ = ["run_on_cluster"]
 
