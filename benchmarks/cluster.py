@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from whorl.bench.result import describe_machine
-from whorl.bench.rows import models
 from whorl.bench.work import judge
 from whorl.data import SOURCES
+from whorl.engine.workers import Task, Workers, run_tasks
 from whorl.schemes import SCHEMES
 from whorl.storage import write_fingerprint, write_json
+from whorl.suites.rows import models
 from whorl.zoo.cache import Zoo
-from whorl.engine.workers import Task, Workers, run_tasks
 
 CORES = 2  # of each side: two nodes of one, or two processes
 TURNS, SLICES = 3, 4

@@ -25,16 +25,16 @@ import torch
 
 from whorl.bench import runner
 from whorl.bench.result import describe_machine, read_result, write_result
-from whorl.bench.rows import models
-from whorl.engine.store import Store, cell_key
-from whorl.bench.suite import Derived, Suite
 from whorl.bench.work import costs_path, extract, judge
+from whorl.engine.store import Store, cell_key
+from whorl.engine.workers import Agenda, Task, run_tasks
 from whorl.storage import write_fingerprint, write_json
+from whorl.suites.rows import models
+from whorl.suites.suite import Derived, Suite
 from whorl.types import Fingerprint, Queries, Representation
 from whorl.zoo import cache
 from whorl.zoo.cache import Card, Zoo
 from whorl.zoo.recipe import parse_recipe
-from whorl.engine.workers import Agenda, Task, run_tasks
 
 SCHEMES = 30
 SHAPES = ((10, 13, 20), (30, 31, 80), (100, 33, 300))  # victims, rows of copies, independent models

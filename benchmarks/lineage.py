@@ -19,9 +19,9 @@ from typing import Any
 from scipy.stats import kstest
 
 from whorl.bench.result import describe_machine
+from whorl.checkpoints.opening import open_checkpoint
 from whorl.storage import write_json
 from whorl.weights.comparison import Comparison, compare
-from whorl.checkpoints.opening import open_checkpoint
 from whorl.zoo.cache import default_cache
 from whorl.zoo.language import LanguageRecipe, build, build_all
 from whorl.zoo.lineages import DERIVATIVES, LARGE, PARTIAL, SMALL, UNFINDABLE, bases, derived, independent_pairs, twins

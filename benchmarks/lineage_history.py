@@ -20,14 +20,14 @@ from statistics import mean
 from typing import Any
 
 from whorl.bench.result import describe_machine
+from whorl.checkpoints.opening import open_checkpoint
+from whorl.checkpoints.roles import Weights
 from whorl.metrics import auc
 from whorl.storage import write_json
 from whorl.weights.comparison import Comparison, compare
 from whorl.weights.kurtosis import attention_kurtosis
 from whorl.weights.layering import LayerMap
-from whorl.checkpoints.opening import open_checkpoint
 from whorl.weights.pairing import basis
-from whorl.checkpoints.roles import Weights
 from whorl.zoo.cache import default_cache
 from whorl.zoo.language import LanguageRecipe, build
 from whorl.zoo.lineages import SMALL, bases, derived, independent_pairs

@@ -35,15 +35,15 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from whorl.bench.result import describe_machine
+from whorl.checkpoints.opening import open_checkpoint
+from whorl.checkpoints.roles import Weights
 from whorl.detection.exact import bonferroni, fisher
 from whorl.metrics import auc, tpr_at_fpr
 from whorl.storage import write_json
 from whorl.weights.comparison import compare
 from whorl.weights.layering import LayerMap
 from whorl.weights.likeness import likeness
-from whorl.checkpoints.opening import open_checkpoint
 from whorl.weights.pairing import basis
-from whorl.checkpoints.roles import Weights
 from whorl.zoo.cache import default_cache
 from whorl.zoo.language import build
 from whorl.zoo.lineages import SMALL, bases, derived, independent_pairs

@@ -34,11 +34,11 @@ from whorl.nets.training import Schedule, accuracy, build, fit
 from whorl.oracles.torch import TorchOracle
 from whorl.removals import REMOVALS
 from whorl.storage import write_json
-from whorl.weights.comparison import compare
 from whorl.symmetry.canonical import centred
 from whorl.symmetry.channels import copied
 from whorl.symmetry.folding import fold
 from whorl.symmetry.obfuscation import obfuscate, rescale, shuffle
+from whorl.weights.comparison import compare
 
 NETS = {"mlp(width=48,depth=3)": 0.05, "vgg(width=16)": 0.05, "resnet8(width=16)": 0.1}
 DATA = "digits(size=8)"

@@ -22,12 +22,12 @@ from scipy.stats import kstest
 from torch import Tensor
 
 from whorl.bench.result import describe_machine
+from whorl.checkpoints.checkpoint import Checkpoint
+from whorl.checkpoints.opening import open_checkpoint
 from whorl.detection.exact import bonferroni
 from whorl.storage import write_json
 from whorl.symmetry.alignment.assignment import assign
-from whorl.checkpoints.checkpoint import Checkpoint
 from whorl.weights.findings import ABOUT
-from whorl.checkpoints.opening import open_checkpoint
 from whorl.weights.two_sided import balanced, match_sides
 from whorl.weights.unnamed import unnamed_findings
 from whorl.zoo.cache import Zoo, default_cache

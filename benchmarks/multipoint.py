@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from whorl.bench.result import describe_machine
-from whorl.bench.suite import SUITES, Derived
 from whorl.data import SOURCES
 from whorl.detection.population import plan
 from whorl.detection.verdict import Trial
@@ -30,6 +29,7 @@ from whorl.metrics import auc
 from whorl.oracles.base import Oracle
 from whorl.schemes import SCHEMES
 from whorl.storage import write_json
+from whorl.suites.suite import SUITES, Derived
 from whorl.types import Calibration, Null
 from whorl.zoo.cache import Zoo, default_cache
 

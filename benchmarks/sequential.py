@@ -19,12 +19,12 @@ from scipy.stats import hypergeom
 
 from whorl.bench.result import describe_machine
 from whorl.bench.runner import run
-from whorl.bench.suite import SUITES
 from whorl.data import SOURCES
 from whorl.detection.population import plan
 from whorl.detection.verdict import Trial
 from whorl.schemes import SCHEMES
 from whorl.storage import write_json
+from whorl.suites.suite import SUITES
 from whorl.zoo.cache import Zoo, default_cache
 
 ALPHA, ORDERS = 0.05, 200

@@ -17,12 +17,12 @@ import torch
 
 from whorl.bench.grid import Grid, count_of, plan, settings_of
 from whorl.bench.result import describe_machine
-from whorl.bench.suite import SUITES
 from whorl.data import SOURCES
 from whorl.oracles.base import Oracle
 from whorl.representations.base import ask
 from whorl.schemes import SCHEMES
 from whorl.storage import write_json
+from whorl.suites.suite import SUITES
 from whorl.zoo.cache import Zoo, default_cache
 
 SUSPECTS = 4

@@ -23,9 +23,9 @@ from whorl.bench.grid import Grid, GridCells, plan, run_grid
 from whorl.bench.grid_result import figures
 from whorl.bench.quality import measure_quality
 from whorl.bench.result import describe_machine
-from whorl.bench.suite import SUITES, Derived, Suite
 from whorl.metrics import tpr_at_fpr
 from whorl.storage import write_json
+from whorl.suites.suite import SUITES, Derived, Suite
 from whorl.zoo.cache import default_cache
 
 THIEVES = {

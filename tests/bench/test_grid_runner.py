@@ -10,12 +10,12 @@ from tiny_suite import tiny_suite
 
 from whorl.bench.grid import plan, run_grid
 from whorl.bench.grid_result import ALL, figures, read_grid, write_grid, write_similarities
-from whorl.bench.suite import Derived
 from whorl.data import SOURCES
 from whorl.errors import InvalidFile, UsageError
 from whorl.metrics import auc
 from whorl.schemes import SCHEMES
 from whorl.storage import read_json, write_json
+from whorl.suites.suite import Derived
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import parse_recipe
 

@@ -48,7 +48,7 @@ def assert_untouched(before, after):
 
 def test_a_killed_driver_loses_at_most_what_was_in_flight(reference, tmp_path):
     """Killed in every stage, and begun again each time."""
-    script = Path(__file__).with_name("run_tiny.py")
+    script = Path(__file__).parents[1] / "run_tiny.py"
     before = kept(tmp_path)
     for stage, count in MOMENTS:
         done = subprocess.run(

@@ -11,8 +11,8 @@ from tiny_suite import tiny_suite
 from whorl.bench.export import write_table
 from whorl.bench.result import read_result, write_result
 from whorl.bench.runner import run
-from whorl.engine.store import Store
 from whorl.bench.summary import summarise
+from whorl.engine.store import Store
 from whorl.errors import InvalidFile, UsageError
 from whorl.schemes import SCHEMES
 from whorl.storage import read_fingerprint

@@ -11,8 +11,8 @@ from whorl.bench import submission
 from whorl.bench.result import Refusal, write_result
 from whorl.bench.runner import run
 from whorl.bench.submission import problems, read_submission
-from whorl.bench.suite import SUITES
 from whorl.errors import UsageError
+from whorl.suites.suite import SUITES
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from whorl.errors import InvalidFile, UsageError
 from whorl.checkpoints.opening import open_checkpoint
 from whorl.checkpoints.readers.adapter import Adapter
 from whorl.checkpoints.roles import Weights
+from whorl.errors import InvalidFile, UsageError
 
 QUERY = "model.layers.0.self_attn.q_proj"
 DOWN = "model.layers.1.mlp.down_proj"

@@ -13,11 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from whorl.errors import InvalidFile, UsageError
 from whorl.checkpoints.opening import open_checkpoint
 from whorl.checkpoints.readers.gguf import GgufCheckpoint
 from whorl.checkpoints.readers.safetensors import SafetensorsCheckpoint
 from whorl.checkpoints.roles import Weights
+from whorl.errors import InvalidFile, UsageError
 
 NAMES = {
     "model.embed_tokens": "token_embd",

@@ -11,9 +11,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from whorl.errors import InvalidFile, UsageError
 from whorl.checkpoints.opening import open_checkpoint
 from whorl.checkpoints.readers.onnx import OnnxCheckpoint
+from whorl.errors import InvalidFile, UsageError
 
 
 def save(path, tensors, **about):

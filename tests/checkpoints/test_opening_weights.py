@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from safetensors.torch import load_file, save_file
 
-from whorl.errors import InvalidFile, MissingExtra, UsageError, WhorlError
 from whorl.checkpoints.opening import open_checkpoint
+from whorl.errors import InvalidFile, MissingExtra, UsageError, WhorlError
 
 ROUNDED = [torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn]
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from whorl.errors import InvalidFile, UsageError
 from whorl.checkpoints.opening import open_checkpoint
+from whorl.errors import InvalidFile, UsageError
 
 
 def matrix(outputs, inputs, seed=0):

@@ -9,9 +9,9 @@ import pytest
 import torch
 from families import FAMILIES, make
 
-from whorl.errors import InvalidFile
 from whorl.checkpoints.readers.safetensors import SafetensorsCheckpoint
 from whorl.checkpoints.roles import SHARED, Key, Weights
+from whorl.errors import InvalidFile
 
 GROUPED = {"llama", "qwen2", "qwen3", "mistral", "gemma2", "phi3", "mixtral", "qwen2-moe"}
 GATED = GROUPED

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from whorl.errors import InvalidFile, UsageError
 from whorl.checkpoints.readers.safetensors import SafetensorsCheckpoint
+from whorl.errors import InvalidFile, UsageError
 
 
 def write(path, header, numbers=bytes(64), length=None):

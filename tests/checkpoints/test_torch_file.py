@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from whorl.errors import InvalidFile, UsageError
 from whorl.checkpoints.readers.torch_file import TorchCheckpoint
+from whorl.errors import InvalidFile, UsageError
 
 
 class Malicious:

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from whorl.bench.suite import SUITES
+from whorl.suites.suite import SUITES
 
 PLUGIN = """
-from whorl.bench.suite import Derived, Suite
+from whorl.suites.suite import Derived, Suite
 from whorl.zoo.recipe import parse_recipe
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from whorl.bench.result import read_result, write_result
-from whorl.bench.suite import SUITES, Derived, Suite
+from whorl.suites.suite import SUITES, Derived, Suite
 from whorl.zoo.recipe import parse_recipe
 
 ROOT = Path(__file__).parents[2]

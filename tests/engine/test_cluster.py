@@ -14,10 +14,10 @@ from two_nodes import ADDRESSES, ENVIRONMENT, TwoNodes, meet
 
 from whorl.bench.runner import run
 from whorl.engine.store import Store
-from whorl.bench.suite import Derived, Suite
-from whorl.errors import MissingExtra, UsageError, WhorlError
-from whorl.zoo.recipe import parse_recipe
 from whorl.engine.workers import Task, run_tasks
+from whorl.errors import MissingExtra, UsageError, WhorlError
+from whorl.suites.suite import Derived, Suite
+from whorl.zoo.recipe import parse_recipe
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="two loopback addresses and /proc are Linux's"),

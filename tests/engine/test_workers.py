@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from whorl.errors import MissingExtra, UsageError, WhorlError
 from whorl.engine.workers import Agenda, Task, gpus_of, run_tasks
+from whorl.errors import MissingExtra, UsageError, WhorlError
 
 
 def die_once(mark: str) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from whorl.bench.ipguard import PAPER
 from whorl.bench.result import Cell, Extraction, Machine, Result
 from whorl.detection import Trial
+from whorl.suites.ipguard import PAPER
 from whorl.types import Calibration, Fingerprint, Null, Queries, Representation, Verdict
 
 COLUMNS = ["random", "fgsm", "igsm", "cw-l2", "ipguard", "akh"]

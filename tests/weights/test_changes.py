@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from whorl.checkpoints.opening import open_checkpoint
+from whorl.checkpoints.roles import Weights
 from whorl.errors import InvalidFile
 from whorl.weights.changes import describe, grid_of
 from whorl.weights.differences import Differences
-from whorl.checkpoints.opening import open_checkpoint
-from whorl.checkpoints.roles import Weights
 
 
 def drawn(*shape, seed=0):

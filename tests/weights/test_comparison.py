@@ -10,9 +10,9 @@ import torch
 from families import FAMILIES
 from safetensors.torch import load_file, save_file
 
+from whorl.checkpoints.opening import open_checkpoint
 from whorl.errors import UsageError
 from whorl.weights.comparison import compare, document
-from whorl.checkpoints.opening import open_checkpoint
 
 TRANSFORMERS = sorted(FAMILIES)
 

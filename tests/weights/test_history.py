@@ -9,10 +9,10 @@ import torch
 from families import FAMILIES
 from safetensors.torch import load_file, save_file
 
-from whorl.weights.comparison import Comparison, compare, document
-from whorl.weights.kurtosis import attention_kurtosis, kurtosis
 from whorl.checkpoints.opening import open_checkpoint
 from whorl.checkpoints.roles import Weights
+from whorl.weights.comparison import Comparison, compare, document
+from whorl.weights.kurtosis import attention_kurtosis, kurtosis
 
 
 def read(folder):

@@ -10,11 +10,11 @@ import torch
 from families import transformers
 from safetensors.torch import load_file, save_file
 
+from whorl.checkpoints.opening import open_checkpoint
+from whorl.checkpoints.roles import Weights
 from whorl.weights.comparison import compare
 from whorl.weights.layering import Expansion, LayerMap, align, evidence, expansion, monotone
-from whorl.checkpoints.opening import open_checkpoint
 from whorl.weights.pairing import basis, layer_similarity
-from whorl.checkpoints.roles import Weights
 
 
 def every_monotone(n, m):

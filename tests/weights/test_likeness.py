@@ -9,11 +9,11 @@ import torch
 from families import transformers
 from safetensors.torch import load_file, save_file
 
+from whorl.checkpoints.opening import open_checkpoint
+from whorl.checkpoints.roles import Weights
 from whorl.weights.comparison import compare, document
 from whorl.weights.likeness import SPAN, likeness, procrustes, unbiased_cka
-from whorl.checkpoints.opening import open_checkpoint
 from whorl.weights.pairing import Basis
-from whorl.checkpoints.roles import Weights
 
 
 def drawn(*shape, seed=0):

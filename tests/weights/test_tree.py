@@ -10,13 +10,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from whorl.checkpoints.opening import open_checkpoint
 from whorl.errors import UsageError
 from whorl.weights.family.merges import Merge
 from whorl.weights.family.planting import plant
 from whorl.weights.family.relations import Kinship, Memory, restore
 from whorl.weights.family.tree import document, lineage
 from whorl.weights.history import Operation
-from whorl.checkpoints.opening import open_checkpoint
 
 BASE = "pretrain(llama, steps=120)"
 STRANGER = "pretrain(llama, steps=120, seed=1)"

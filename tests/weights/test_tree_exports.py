@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from whorl.checkpoints.opening import open_checkpoint
 from whorl.weights.family.exports import cyclonedx, graphml
 from whorl.weights.family.gathering import gather
 from whorl.weights.family.merges import merges_of
 from whorl.weights.family.planting import Edge, Family, Root
 from whorl.weights.family.tree import Lineage
-from whorl.checkpoints.opening import open_checkpoint
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from whorl.nets.training import build
-from whorl.weights.comparison import compare
 from whorl.checkpoints.opening import open_checkpoint
+from whorl.nets.training import build
 from whorl.symmetry.obfuscation import obfuscate, rescale, shuffle
+from whorl.weights.comparison import compare
 from whorl.weights.unnamed import hidden_rows, paired_tensors, unnamed_findings
 
 NETS = ("mlp(width=32,depth=3)", "vgg(width=8)", "resnet8(width=8)", "lenet5", "mobilenet(width=8)")

@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from scipy.stats import kstest
 
+from whorl.checkpoints.opening import open_checkpoint
 from whorl.errors import UsageError
 from whorl.weights.family.evenness import spread_of, unevenness
 from whorl.weights.family.merges import merges_of
 from whorl.weights.family.mixtures import document, fit, mixture, own_parts
 from whorl.weights.family.products import Matrices, products
-from whorl.checkpoints.opening import open_checkpoint
 
 SHAPES = {"a": (40, 30), "b": (20, 50), "gain": (30,)}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from whorl.engine.workers import Task, run_tasks
 from whorl.errors import InvalidFile, UsageError, WhorlError
 from whorl.nets.files import read_model
 from whorl.nets.training import predict
@@ -19,7 +20,6 @@ from whorl.testing import tiny_data
 from whorl.types import Access
 from whorl.zoo.cache import Zoo, default_cache
 from whorl.zoo.recipe import parse_recipe
-from whorl.engine.workers import Task, run_tasks
 
 VICTIM = parse_recipe("train(mlp(width=16), digits(size=8), epochs=6, seed=1)")
 TUNED = VICTIM.then("fine_tune(last, epochs=1)")

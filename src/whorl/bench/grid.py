@@ -17,9 +17,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final
 
-from whorl.engine.store import Store, cell_key
-from whorl.bench.suite import Suite, Suspect
 from whorl.data import SOURCES
+from whorl.engine.store import Store, cell_key
+from whorl.engine.workers import Task, Workers, run_tasks
 from whorl.errors import AccessRefused, UsageError
 from whorl.oracles.base import Oracle
 from whorl.oracles.replayed import Replayed
@@ -27,10 +27,10 @@ from whorl.queries import ASKS
 from whorl.schemes import SCHEMES, Scheme
 from whorl.schemes.grid import combinations
 from whorl.storage import digest_file, read_fingerprint, write_fingerprint
+from whorl.suites.suite import Suite, Suspect
 from whorl.types import Access, Fingerprint
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import parse_recipe
-from whorl.engine.workers import Task, Workers, run_tasks
 
 __all__ = ["Grid", "GridCells", "SetKey", "count_of", "plan", "run_grid", "settings_of"]
 

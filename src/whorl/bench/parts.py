@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from whorl.bench.result import Cell, Refusal, Result
 from whorl.bench.standings import Standing, standings
-from whorl.bench.suite import SUITES
+from whorl.suites.suite import SUITES
 
 __all__ = ["OTHER", "by_scheme", "families_of", "of_family", "of_row", "of_victim", "standing", "with_families"]
 

@@ -15,15 +15,15 @@ from typing import Final
 
 import numpy as np
 
-from whorl.engine.store import Store, cell_key
-from whorl.bench.suite import Kind, Suite
 from whorl.data import SOURCES
+from whorl.engine.store import Store, cell_key
+from whorl.engine.workers import Task, Workers, run_tasks
 from whorl.metrics import auc
 from whorl.oracles.base import Oracle
+from whorl.suites.suite import Kind, Suite
 from whorl.types import Access
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import parse_recipe
-from whorl.engine.workers import Task, Workers, run_tasks
 
 __all__ = ["MEASURES", "GroupQuality", "Pair", "Quality", "measure_quality", "overlap"]
 

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from whorl.bench.suite import Kind
 from whorl.errors import InvalidFile
 from whorl.storage import read_json, replacing
+from whorl.suites.suite import Kind
 
 __all__ = [
     "Cell",

@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from whorl.bench.result import Cell, Extraction, Model, Refusal, Result, describe_machine
-from whorl.bench.shadows import Shadows
-from whorl.engine.store import Store, cell_key
-from whorl.bench.suite import Suite, Suspect
 from whorl.bench.work import costs_path, extract, judge
 from whorl.data import SOURCES
+from whorl.engine.store import Store, cell_key
+from whorl.engine.workers import Task, Workers, gpus_of, run_tasks
 from whorl.errors import UsageError
 from whorl.schemes import SCHEMES
 from whorl.storage import digest_file, read_fingerprint, read_json
+from whorl.suites.shadows import Shadows
+from whorl.suites.suite import Suite, Suspect
 from whorl.types import Fingerprint
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import Recipe
-from whorl.engine.workers import Task, Workers, gpus_of, run_tasks
 
 __all__ = ["Progress", "run"]
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from whorl.bench.result import Cell, Model, Refusal, Result, read_result
-from whorl.bench.suite import SUITES, Suite
 from whorl.errors import InvalidFile, UsageError
 from whorl.schemes import SCHEMES
 from whorl.storage import one_line
+from whorl.suites.suite import SUITES, Suite
 from whorl.zoo.cache import DAMAGE
 from whorl.zoo.recipe import parse_recipe
 

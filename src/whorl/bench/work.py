@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from whorl.bench.suite import Suite
 from whorl.data import SOURCES
 from whorl.detection.verdict import Trial
 from whorl.errors import AccessRefused, UsageError
@@ -16,6 +15,7 @@ from whorl.oracles.base import Oracle
 from whorl.schemes import SCHEMES
 from whorl.schemes.base import asking_order
 from whorl.storage import read_fingerprint, write_fingerprint, write_json
+from whorl.suites.suite import Suite
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import parse_recipe
 

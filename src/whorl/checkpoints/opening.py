@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from whorl.errors import UsageError
 from whorl.checkpoints.checkpoint import Checkpoint, read_config
 from whorl.checkpoints.readers.adapter import ADAPTER_CONFIG, Adapter
 from whorl.checkpoints.readers.gguf import SHARD, GgufCheckpoint
@@ -14,6 +13,7 @@ from whorl.checkpoints.readers.onnx import OnnxCheckpoint
 from whorl.checkpoints.readers.packed import unpacked
 from whorl.checkpoints.readers.safetensors import INDEX, SafetensorsCheckpoint
 from whorl.checkpoints.readers.torch_file import TORCH_INDEX, TorchCheckpoint
+from whorl.errors import UsageError
 
 __all__ = ["SUFFIXES", "declared_base", "is_adapter", "open_checkpoint"]
 

@@ -19,9 +19,9 @@ from typing import Any, Final, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from whorl.errors import InvalidFile
 from whorl.checkpoints.checkpoint import Checkpoint, Rows
 from whorl.checkpoints.naming import NAMINGS, Naming
+from whorl.errors import InvalidFile
 
 __all__ = ["NONE", "SHARED", "Key", "Part", "Structure", "Weights"]
 

@@ -20,7 +20,7 @@ app = typer.Typer(help="Benchmarks: suites of victims, copies and independent mo
 @guarded
 def listing(as_json: Json = False) -> None:
     """List the suites."""
-    from whorl.bench.suite import SUITES
+    from whorl.suites.suite import SUITES
 
     suites = [{"name": name, "about": SUITES[name]().about} for name in SUITES]
     if as_json:
@@ -52,7 +52,7 @@ def run(
     """
     from whorl.bench.result import write_result
     from whorl.bench.runner import run as run_suite
-    from whorl.bench.suite import SUITES
+    from whorl.suites.suite import SUITES
     from whorl.zoo.cache import default_cache
 
     checked_device(device)
@@ -107,7 +107,7 @@ def grid(
 
     from whorl.bench.grid import plan, run_grid
     from whorl.bench.grid_result import figures, write_grid, write_similarities
-    from whorl.bench.suite import SUITES
+    from whorl.suites.suite import SUITES
     from whorl.zoo.cache import default_cache
 
     checked_device(device)
@@ -144,9 +144,9 @@ def quality(
     import dataclasses
 
     from whorl.bench.quality import measure_quality
-    from whorl.bench.suite import SUITES
     from whorl.cli.standings import quality_table
     from whorl.storage import write_json
+    from whorl.suites.suite import SUITES
     from whorl.zoo.cache import default_cache
 
     checked_device(device)

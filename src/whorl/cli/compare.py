@@ -63,12 +63,12 @@ def compare(
 
     Example: whorl compare our-model/ suspect.gguf --json
     """
+    from whorl.checkpoints.opening import is_adapter, open_checkpoint
     from whorl.weights.comparison import compare as compared
     from whorl.weights.comparison import document
     from whorl.weights.family.mixtures import document as mixture_document
     from whorl.weights.family.mixtures import mixture
     from whorl.weights.family.products import ROWS
-    from whorl.checkpoints.opening import is_adapter, open_checkpoint
 
     named = [first, second, *(parent or []), *([ancestor] if ancestor else [])]
     adapters = [path for path in named if is_adapter(path)]

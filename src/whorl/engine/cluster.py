@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
+from whorl.engine.workers import Agenda, Task
 from whorl.errors import MissingExtra, UsageError, WhorlError
 from whorl.storage import one_line
-from whorl.engine.workers import Agenda, Task
 
 __all__ = ["run_on_cluster"]
 

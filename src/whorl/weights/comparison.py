@@ -14,10 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from whorl.checkpoints.checkpoint import Checkpoint
+from whorl.checkpoints.opening import open_checkpoint
+from whorl.checkpoints.readers.adapter import Adapter
+from whorl.checkpoints.roles import Weights
 from whorl.detection.exact import bonferroni
 from whorl.errors import UsageError
 from whorl.weights.changes import Change
-from whorl.checkpoints.checkpoint import Checkpoint
 from whorl.weights.differences import Differences, differences_by_name
 from whorl.weights.findings import ABOUT, Finding, findings
 from whorl.weights.history import (
@@ -34,10 +37,7 @@ from whorl.weights.history import (
 from whorl.weights.kurtosis import attention_kurtosis
 from whorl.weights.layering import LayerMap
 from whorl.weights.likeness import Likeness, likeness
-from whorl.checkpoints.opening import open_checkpoint
 from whorl.weights.pairing import basis, spread
-from whorl.checkpoints.readers.adapter import Adapter
-from whorl.checkpoints.roles import Weights
 from whorl.weights.unnamed import unnamed_findings
 
 __all__ = ["NULL", "Comparison", "LayerEvidence", "compare", "document"]

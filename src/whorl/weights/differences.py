@@ -9,10 +9,10 @@ from typing import Final, TypeVar
 
 import torch
 
-from whorl.weights.changes import Change, describe
 from whorl.checkpoints.checkpoint import Checkpoint
-from whorl.weights.pairing import spread
 from whorl.checkpoints.roles import NONE, Key, Weights
+from whorl.weights.changes import Change, describe
+from whorl.weights.pairing import spread
 
 __all__ = ["Differences", "differences_by_name"]
 

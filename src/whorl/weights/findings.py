@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from whorl.checkpoints.roles import Key, Weights
 from whorl.detection.exact import fisher, log_poisson_tail
 from whorl.weights.independence import Fixed, Matches, Signs, fixed_points, match_units, matches, sign_flips
 from whorl.weights.pairing import Basis, spread
-from whorl.checkpoints.roles import Key, Weights
 
 __all__ = ["ABOUT", "Finding", "Observation", "Test", "findings"]
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
+from whorl.checkpoints.roles import Structure, Weights
 from whorl.weights.changes import Change, weighted
 from whorl.weights.findings import Finding
 from whorl.weights.layering import Copied, Layering, LayerMap
 from whorl.weights.operation import FIRST, Direction, Operation
 from whorl.weights.plans import plans
-from whorl.checkpoints.roles import Structure, Weights
 
 __all__ = [
     "DISGUISES",

@@ -12,8 +12,8 @@ from typing import Final
 
 from torch import Tensor
 
-from whorl.weights.pairing import spread
 from whorl.checkpoints.roles import Key, Weights
+from whorl.weights.pairing import spread
 
 __all__ = ["attention_kurtosis", "kurtosis"]
 

@@ -30,8 +30,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from whorl.weights.pairing import Basis, layer_similarity, spread
 from whorl.checkpoints.roles import Key, Weights
+from whorl.weights.pairing import Basis, layer_similarity, spread
 
 __all__ = [
     "Copied",

@@ -22,8 +22,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from whorl.weights.pairing import Basis, basis, spread
 from whorl.checkpoints.roles import NONE, Key, Weights
+from whorl.weights.pairing import Basis, basis, spread
 
 __all__ = ["Likeness", "likeness", "procrustes", "unbiased_cka"]
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from whorl.checkpoints.roles import Key, Weights
 from whorl.errors import InvalidFile, UsageError
 from whorl.storage import read_json
-from whorl.checkpoints.roles import Key, Weights
 
 __all__ = ["Basis", "basis", "layer_similarity", "spread", "vocabulary"]
 

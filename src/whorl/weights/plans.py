@@ -16,10 +16,10 @@ from typing import Final
 
 import torch
 
+from whorl.checkpoints.roles import NONE, Key, Weights
 from whorl.weights.layering import LayerMap, parted
 from whorl.weights.operation import FIRST, Direction, Operation
 from whorl.weights.pairing import Basis, spread, vocabulary
-from whorl.checkpoints.roles import NONE, Key, Weights
 from whorl.weights.units import Units, find_units, height, shared_axes
 
 __all__ = ["plans"]

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from whorl.checkpoints.roles import NONE, Weights
 from whorl.weights.independence import match_units
 from whorl.weights.pairing import spread
-from whorl.checkpoints.roles import NONE, Weights
 
 __all__ = ["Found", "Units", "find_units", "idle_units", "shared_axes"]
 

@@ -26,8 +26,8 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from whorl.detection.exact import bonferroni, log_poisson_tail
 from whorl.checkpoints.checkpoint import Checkpoint
+from whorl.detection.exact import bonferroni, log_poisson_tail
 from whorl.weights.findings import Finding, Observation
 from whorl.weights.independence import ALIKE, Ranks, constrained, fixed_points, rank_law
 from whorl.weights.two_sided import match_sides

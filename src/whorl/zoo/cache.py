@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
 from whorl.data.base import Dataset
+from whorl.engine.workers import Task, Workers, gpus_of, run_tasks
 from whorl.errors import InvalidFile, UsageError
 from whorl.nets import ESTIMATORS, NETS
 from whorl.nets.base import Decoder, Net
@@ -24,7 +25,6 @@ from whorl.removals import REMOVALS
 from whorl.storage import read_json, replacing, write_json
 from whorl.zoo.pretrained import Pretrained, load_pretrained
 from whorl.zoo.recipe import Recipe, Train, parse_recipe, split_step
-from whorl.engine.workers import Task, Workers, gpus_of, run_tasks
 
 __all__ = ["Card", "Zoo", "default_cache"]
 

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from whorl.checkpoints.checkpoint import Checkpoint, Entry
+from whorl.checkpoints.roles import Key, Part, Weights
 from whorl.errors import MissingExtra, UsageError
 from whorl.nets.timm import import_mended
 from whorl.storage import read_json, read_tensors, write_json, write_tensors
-from whorl.checkpoints.checkpoint import Checkpoint, Entry
-from whorl.checkpoints.roles import Key, Part, Weights
 
 __all__ = ["Change", "Model", "Roles", "closed", "import_transformers", "logits", "loss", "opened", "quiet"]
 

@@ -16,8 +16,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import pad
 
-from whorl.errors import UsageError
 from whorl.checkpoints.roles import NORM_OF, Key
+from whorl.errors import UsageError
 from whorl.zoo.causal import Model, Roles
 
 __all__ = [

@@ -16,8 +16,8 @@ from typing import Final
 import torch
 from torch import Generator, Tensor
 
-from whorl.errors import UsageError
 from whorl.checkpoints.roles import NORM_OF, Key
+from whorl.errors import UsageError
 from whorl.zoo.causal import Change, Model, Roles
 
 __all__ = [

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from whorl.catalog import Catalog
+from whorl.engine.workers import Task, Workers, run_tasks
 from whorl.errors import UsageError
 from whorl.expressions import Call, Chain, Value, parse_chain
 from whorl.storage import write_json
@@ -27,7 +28,6 @@ from whorl.zoo.causal import Model
 from whorl.zoo.chained import Chained
 from whorl.zoo.corpus import Corpus
 from whorl.zoo.lessons import ARCHITECTURES, CORPORA
-from whorl.engine.workers import Task, Workers, run_tasks
 
 __all__ = ["STEPS", "LanguageRecipe", "build", "build_all", "parse_language"]
 

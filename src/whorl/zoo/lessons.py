@@ -18,9 +18,9 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 from torch.nn.utils import parametrize
 
 from whorl.catalog import Catalog
+from whorl.checkpoints.roles import Key
 from whorl.errors import UsageError
 from whorl.expressions import Call
-from whorl.checkpoints.roles import Key
 from whorl.zoo.causal import Model, Roles, closed, logits, opened, quiet
 from whorl.zoo.corpus import Corpus
 

@@ -17,11 +17,11 @@ from typing import Any, ClassVar, Final
 import torch
 from torch import Tensor
 
-from whorl.errors import InvalidFile, UsageError
-from whorl.storage import check_size
 from whorl.checkpoints.checkpoint import Checkpoint, Entry, read_config
 from whorl.checkpoints.readers.safetensors import SafetensorsCheckpoint
 from whorl.checkpoints.readers.torch_file import TorchCheckpoint
+from whorl.errors import InvalidFile, UsageError
+from whorl.storage import check_size
 
 __all__ = ["ADAPTER_CONFIG", "Adapter"]
 

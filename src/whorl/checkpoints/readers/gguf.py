@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whorl.checkpoints.checkpoint import MAX_TENSORS, Checkpoint, Entry, Place
 from whorl.errors import InvalidFile, MissingExtra
 from whorl.storage import check_size, one_line
-from whorl.checkpoints.checkpoint import MAX_TENSORS, Checkpoint, Entry, Place
 
 __all__ = ["GgufCheckpoint"]
 

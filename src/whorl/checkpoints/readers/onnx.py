@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whorl.checkpoints.checkpoint import Checkpoint, Entry, Place, contained, read_config
 from whorl.errors import InvalidFile, MissingExtra, WhorlError
 from whorl.storage import check_size, one_line
-from whorl.checkpoints.checkpoint import Checkpoint, Entry, Place, contained, read_config
 
 __all__ = ["OnnxCheckpoint"]
 

@@ -22,8 +22,8 @@ from typing import Any, ClassVar, Final, Protocol
 import torch
 from torch import Tensor
 
-from whorl.errors import InvalidFile, UsageError
 from whorl.checkpoints.checkpoint import Checkpoint, Entry, read_config
+from whorl.errors import InvalidFile, UsageError
 
 __all__ = ["Packed", "unpacked"]
 

@@ -16,9 +16,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from whorl.checkpoints.checkpoint import Checkpoint, Entry, Place, check_promised, read_config, shards
 from whorl.errors import InvalidFile
 from whorl.storage import check_size, one_line
-from whorl.checkpoints.checkpoint import Checkpoint, Entry, Place, check_promised, read_config, shards
 
 __all__ = ["INDEX", "SafetensorsCheckpoint"]
 

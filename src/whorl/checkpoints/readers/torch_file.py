@@ -14,9 +14,9 @@ from typing import ClassVar, Final
 import torch
 from torch import Tensor
 
+from whorl.checkpoints.checkpoint import Checkpoint, Entry, check_promised, read_config, shards
 from whorl.errors import InvalidFile
 from whorl.oracles.files import map_weights
-from whorl.checkpoints.checkpoint import Checkpoint, Entry, check_promised, read_config, shards
 
 __all__ = ["TORCH_INDEX", "TorchCheckpoint"]
 

@@ -29,7 +29,7 @@ TIE = 1e-7  # what float32 leaves of a sum of products: a gain below it, in unit
 
 @dataclass(frozen=True)
 class Matching:
-    """What was found. ``permutations`` go to `whorl.symmetry.alignment.permutations.permute` with the other net's state.
+    """What was found; ``permutations`` are for `whorl.symmetry.alignment.permutations.permute` and the other net.
 
     ``objective`` is what they maximise, ``history`` its value before and after each sweep, ``objectives`` that of every
     restart.

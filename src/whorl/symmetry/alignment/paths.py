@@ -82,7 +82,7 @@ def barrier(
     Parameters:
         statistics: pictures ``[n, c, h, w]`` in [0, 1] on which the statistics of batch norms are taken anew at every
             point, those of the ends included; the pictures of ``dataset`` by default.
-        at: the state at a position, instead of plain interpolation (such as a `whorl.symmetry.alignment.repair.Repair`).
+        at: the state at a position, instead of interpolation (as a `whorl.symmetry.alignment.repair.Repair`).
 
     Raises:
         UsageError: states of different nets, less than two points, or a data set without classes.

@@ -12,15 +12,15 @@ from typing import Final
 
 import torch
 
-from whorl.errors import UsageError, WhorlError
-from whorl.storage import one_line
 from whorl.checkpoints.checkpoint import Checkpoint
 from whorl.checkpoints.opening import SUFFIXES, declared_base, is_adapter, open_checkpoint
-from whorl.weights.pairing import vocabulary
 from whorl.checkpoints.readers.adapter import ADAPTER_CONFIG
 from whorl.checkpoints.readers.safetensors import INDEX
 from whorl.checkpoints.readers.torch_file import TORCH_INDEX
 from whorl.checkpoints.roles import Weights
+from whorl.errors import UsageError, WhorlError
+from whorl.storage import one_line
+from whorl.weights.pairing import vocabulary
 
 __all__ = ["Member", "find", "gather"]
 

@@ -26,8 +26,8 @@ from typing import Final
 import numpy as np
 from scipy.optimize import nnls
 
-from whorl.errors import UsageError
 from whorl.checkpoints.checkpoint import Checkpoint
+from whorl.errors import UsageError
 from whorl.weights.family.evenness import unevenness
 from whorl.weights.family.mixtures import Fit, fit
 from whorl.weights.family.products import Floats, Matrices, Products, products

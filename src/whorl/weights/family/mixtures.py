@@ -25,10 +25,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from whorl.errors import UsageError
 from whorl.checkpoints.checkpoint import Checkpoint
-from whorl.weights.family.products import ROWS, Floats, Matrices, Products, products
 from whorl.checkpoints.opening import open_checkpoint
+from whorl.errors import UsageError
+from whorl.weights.family.products import ROWS, Floats, Matrices, Products, products
 
 __all__ = [
     "CAVEATS",

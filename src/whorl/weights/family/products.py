@@ -13,10 +13,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from whorl.errors import UsageError
 from whorl.checkpoints.checkpoint import Checkpoint
-from whorl.weights.pairing import spread
 from whorl.checkpoints.roles import Weights
+from whorl.errors import UsageError
+from whorl.weights.pairing import spread
 
 __all__ = ["ROWS", "Counts", "Floats", "Matrices", "Products", "products"]
 

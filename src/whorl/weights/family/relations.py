@@ -22,15 +22,15 @@ from typing import Any, Final, Protocol
 import torch
 from torch.nn.functional import normalize
 
+from whorl.checkpoints.checkpoint import Checkpoint
+from whorl.checkpoints.roles import Key, Weights
 from whorl.errors import UsageError
 from whorl.weights.changes import Change
-from whorl.checkpoints.checkpoint import Checkpoint
 from whorl.weights.comparison import Comparison, compare
 from whorl.weights.family.gathering import Member
 from whorl.weights.history import DISGUISES, Direction, Operation
 from whorl.weights.layering import LayerMap
 from whorl.weights.pairing import basis, spread
-from whorl.checkpoints.roles import Key, Weights
 
 __all__ = ["Cells", "Kinship", "Memory", "pair_key", "relate", "restore"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from whorl.bench.suite import Derived
+from whorl.suites.suite import Derived
 from whorl.zoo.recipe import Recipe, parse_recipe
 
 __all__ = ["beyond_rows", "known_rows", "models", "paper_rows"]

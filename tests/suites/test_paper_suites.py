@@ -14,14 +14,14 @@ from hub_server import Hub, running_hub
 from rich.console import Console
 from safetensors.torch import save
 
-from whorl.bench.paper import NULL, ZOO, downloaded
 from whorl.bench.result import Result, read_result, write_result
 from whorl.bench.runner import run
-from whorl.bench.suite import SUITES, Suite
 from whorl.bench.summary import summarise
 from whorl.cli.table import suite_table
 from whorl.expressions import parse
 from whorl.nets.timm import import_timm, make_timm
+from whorl.suites.paper import NULL, ZOO, downloaded
+from whorl.suites.suite import SUITES, Suite
 from whorl.zoo.pretrained import Pretrained
 from whorl.zoo.recipe import Recipe, Train, parse_recipe
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from tiny_suite import tiny_suite
 
-from whorl.bench.suite import SUITES, Derived
 from whorl.errors import UsageError
 from whorl.schemes import SCHEMES
+from whorl.suites.suite import SUITES, Derived
 from whorl.zoo.recipe import parse_recipe
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from typing import Literal
 
-from whorl.bench.shadows import Shadows, family_of
 from whorl.catalog import Catalog
 from whorl.errors import UsageError
 from whorl.expressions import parse
 from whorl.removals import REMOVALS
+from whorl.suites.shadows import Shadows, family_of
 from whorl.zoo.recipe import Recipe
 
 __all__ = ["SUITES", "Derived", "Kind", "Suite", "Suspect"]
@@ -192,29 +192,29 @@ class Suite:
 SUITES: Catalog[Suite] = Catalog(
     "suites",
     {
-        "field/cifar10": "whorl.bench.field:cifar10",
-        "field/digits": "whorl.bench.field:digits",
-        "field/textures": "whorl.bench.field:textures",
-        "ipguard/cifar10": "whorl.bench.ipguard:cifar10",
-        "ipguard/cifar10-small": "whorl.bench.ipguard:cifar10_small",
-        "ipguard/digits": "whorl.bench.ipguard:digits",
-        "ipguard/paper-cifar10": "whorl.bench.paper:cifar10",
-        "ipguard/paper-cifar100": "whorl.bench.paper:cifar100",
-        "ipguard/paper-imagenet": "whorl.bench.paper:imagenet",
-        "ipguard/textures": "whorl.bench.ipguard:textures",
-        "hard/cifar10": "whorl.bench.hard:cifar10",
-        "hard/paper": "whorl.bench.hard:paper",
-        "hard/tiny": "whorl.bench.hard:tiny",
-        "modelreuse/cifar10": "whorl.bench.modelreuse:cifar10",
-        "modelreuse/paper": "whorl.bench.modelreuse:paper",
-        "modelreuse/tiny": "whorl.bench.modelreuse:tiny",
-        "sacbench/cifar10": "whorl.bench.sacbench:cifar10",
-        "sacbench/paper": "whorl.bench.sacbench:paper",
-        "sacbench/tiny": "whorl.bench.sacbench:tiny",
-        "sacbench/tiny-leaked": "whorl.bench.sacbench:tiny_leaked",
-        "unlearning/cifar10": "whorl.bench.unlearning:cifar10",
-        "unlearning/paper": "whorl.bench.unlearning:paper",
-        "unlearning/tiny": "whorl.bench.unlearning:tiny",
-        "unlearning/tiny-sisa": "whorl.bench.unlearning:tiny_sisa",
+        "field/cifar10": "whorl.suites.field:cifar10",
+        "field/digits": "whorl.suites.field:digits",
+        "field/textures": "whorl.suites.field:textures",
+        "ipguard/cifar10": "whorl.suites.ipguard:cifar10",
+        "ipguard/cifar10-small": "whorl.suites.ipguard:cifar10_small",
+        "ipguard/digits": "whorl.suites.ipguard:digits",
+        "ipguard/paper-cifar10": "whorl.suites.paper:cifar10",
+        "ipguard/paper-cifar100": "whorl.suites.paper:cifar100",
+        "ipguard/paper-imagenet": "whorl.suites.paper:imagenet",
+        "ipguard/textures": "whorl.suites.ipguard:textures",
+        "hard/cifar10": "whorl.suites.hard:cifar10",
+        "hard/paper": "whorl.suites.hard:paper",
+        "hard/tiny": "whorl.suites.hard:tiny",
+        "modelreuse/cifar10": "whorl.suites.modelreuse:cifar10",
+        "modelreuse/paper": "whorl.suites.modelreuse:paper",
+        "modelreuse/tiny": "whorl.suites.modelreuse:tiny",
+        "sacbench/cifar10": "whorl.suites.sacbench:cifar10",
+        "sacbench/paper": "whorl.suites.sacbench:paper",
+        "sacbench/tiny": "whorl.suites.sacbench:tiny",
+        "sacbench/tiny-leaked": "whorl.suites.sacbench:tiny_leaked",
+        "unlearning/cifar10": "whorl.suites.unlearning:cifar10",
+        "unlearning/paper": "whorl.suites.unlearning:paper",
+        "unlearning/tiny": "whorl.suites.unlearning:tiny",
+        "unlearning/tiny-sisa": "whorl.suites.unlearning:tiny_sisa",
     },
 )

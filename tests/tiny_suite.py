@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from whorl.bench.suite import Derived, Suite
+from whorl.suites.suite import Derived, Suite
 from whorl.zoo.recipe import parse_recipe
 
 SETTINGS = "digits(size=8), epochs=6"

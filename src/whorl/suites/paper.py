@@ -14,9 +14,9 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from whorl.bench import ipguard
-from whorl.bench.rows import known_rows, models, paper_rows
-from whorl.bench.suite import Suite
+from whorl.suites import ipguard
+from whorl.suites.rows import known_rows, models, paper_rows
+from whorl.suites.suite import Suite
 from whorl.zoo.recipe import Recipe, parse_recipe
 
 __all__ = ["IMAGENET", "NULL", "ZOO", "cifar10", "cifar100", "downloaded", "imagenet"]

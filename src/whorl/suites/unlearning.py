@@ -11,8 +11,8 @@ shards lost nothing. Both forgot, and both resemble the original more than a ret
 
 from __future__ import annotations
 
-from whorl.bench.rows import models
-from whorl.bench.suite import Derived, Suite
+from whorl.suites.rows import models
+from whorl.suites.suite import Derived, Suite
 
 __all__ = ["cifar10", "paper", "tiny", "tiny_sisa"]
 

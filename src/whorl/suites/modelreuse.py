@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from whorl.bench.sacbench import BUDGETS, SCHEMES
-from whorl.bench.suite import Derived, Suite
+from whorl.suites.sacbench import BUDGETS, SCHEMES
+from whorl.suites.suite import Derived, Suite
 from whorl.zoo.recipe import Recipe, parse_recipe
 
 __all__ = ["cifar10", "paper", "tiny"]

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from tiny_suite import SETTINGS, models, tiny_suite
 
-from whorl.bench.shadows import Shadows, family_of
 from whorl.errors import UsageError
+from whorl.suites.shadows import Shadows, family_of
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import parse_recipe
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from whorl.bench import ipguard
-from whorl.bench.rows import beyond_rows, models, paper_rows
-from whorl.bench.shadows import Shadows
-from whorl.bench.suite import Derived, Suite
 from whorl.schemes import SCHEMES
+from whorl.suites import ipguard
+from whorl.suites.rows import beyond_rows, models, paper_rows
+from whorl.suites.shadows import Shadows
+from whorl.suites.suite import Derived, Suite
 
 __all__ = ["cifar10", "digits", "textures"]
 

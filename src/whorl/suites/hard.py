@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from whorl.bench.rows import models
-from whorl.bench.suite import Derived, Suite
+from whorl.suites.rows import models
+from whorl.suites.suite import Derived, Suite
 from whorl.zoo.recipe import Recipe, parse_recipe
 
 __all__ = ["cifar10", "paper", "tiny"]

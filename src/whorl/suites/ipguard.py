@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from whorl.bench.rows import beyond_rows, known_rows, models, paper_rows
-from whorl.bench.suite import Suite
+from whorl.suites.rows import beyond_rows, known_rows, models, paper_rows
+from whorl.suites.suite import Suite
 
 __all__ = ["PAPER", "cifar10", "cifar10_small", "digits", "textures"]
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from whorl.bench.rows import models
-from whorl.bench.suite import Derived, Suite
+from whorl.suites.rows import models
+from whorl.suites.suite import Derived, Suite
 
 __all__ = ["SCHEMES", "cifar10", "paper", "tiny", "tiny_leaked"]
 
