@@ -28,8 +28,9 @@ from whorl.bench.result import describe_machine
 from whorl.bench.work import judge
 from whorl.data import SOURCES
 from whorl.engine.workers import Task, Workers, run_tasks
+from whorl.fingerprints.files import write_fingerprint
 from whorl.schemes import SCHEMES
-from whorl.storage import write_fingerprint, write_json
+from whorl.storage import write_json
 from whorl.suites.rows import models
 from whorl.zoo.cache import Zoo
 

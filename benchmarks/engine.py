@@ -28,7 +28,9 @@ from whorl.bench.result import describe_machine, read_result, write_result
 from whorl.bench.work import costs_path, extract, judge
 from whorl.engine.store import Store, cell_key
 from whorl.engine.workers import Agenda, Task, run_tasks
-from whorl.storage import write_fingerprint, write_json
+from whorl.fingerprints.files import write_fingerprint
+from whorl.spaces import Pictures
+from whorl.storage import write_json
 from whorl.suites.rows import models
 from whorl.suites.suite import Derived, Suite
 from whorl.types import Fingerprint, Queries, Representation
@@ -76,9 +78,14 @@ def make_model(text: str, folder: str, device: str) -> None:
 def make_fingerprint(suite: Suite, victim: int, expression: str, _: int, path: str, *__: str) -> None:
     queries, answers = Queries(torch.zeros(1, 1, 8, 8)), Representation(torch.zeros(1, dtype=torch.int64))
     write_json(costs_path(path), {})
-    write_fingerprint(
-        Fingerprint(scheme=expression, victim=suite.victims[victim].digest, queries=queries, reference=answers), path
+    made = Fingerprint(
+        scheme=expression,
+        victim=suite.victims[victim].digest,
+        queries=queries,
+        reference=answers,
+        space=Pictures((1, 8, 8)),
     )
+    write_fingerprint(made, path)
 
 
 def make_cells(recipe: str, paths: tuple[str, ...], *_: object) -> dict[str, dict[str, Any]]:

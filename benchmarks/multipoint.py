@@ -30,7 +30,7 @@ from whorl.oracles.base import Oracle
 from whorl.schemes import SCHEMES
 from whorl.storage import write_json
 from whorl.suites.suite import SUITES, Derived
-from whorl.types import Calibration, Null
+from whorl.types import Calibration, Null, NullModel
 from whorl.zoo.cache import Zoo, default_cache
 
 ALPHA, ORDERS, SEEDS, BUDGET = 0.05, 50, (0, 1, 2), 100
@@ -42,8 +42,8 @@ Table = tuple[dict[str, Any], list[dict[str, Any]]]
 def judge(null: Sequence[float], values: Tensor | None) -> tuple[list[int], int]:
     """Queries asked in each order, and how many orders end in derived."""
     assert values is not None
-    names = tuple(map(str, range(len(null))))
-    calibration = Calibration(Null(pool="the suite's null", names=names, similarities=tuple(null)))
+    models = tuple(NullModel(str(i)) for i in range(len(null)))
+    calibration = Calibration(Null(pool="the suite's null", models=models, similarities=tuple(null)))
     generator = torch.Generator().manual_seed(0)
     spent: list[int] = []
     derived = 0

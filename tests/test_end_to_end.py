@@ -143,7 +143,7 @@ def test_a_stolen_copy_gets_the_same_verdict_as_a_file_as_onnx_and_behind_a_serv
     assert found[0]["null"]["size"] == NULL
     for other in found[1:]:
         assert {key: other[key] for key in SAME} == {key: found[0][key] for key in SAME}
-    assert [each["queries"]["spent"] for each in found] == [QUERIES] * 3
+    assert len({each["queries"]["needed"] for each in found}) == 1
 
 
 def test_an_independent_model_is_accused_in_no_form(own, mlserver):
@@ -163,7 +163,7 @@ def test_labels_are_enough(own, name, decision):
     with ModelServer(own[name].inner, SHAPE, labels=True) as server:
         found = verdict(server.url, "--set", "model=m", "--set", "output=labels", *RANGE)
     assert found["decision"] == decision
-    assert sum(server.asked.values()) == found["queries"]["spent"] == QUERIES
+    assert sum(server.asked.values()) == found["queries"]["spent"] <= QUERIES
 
 
 def test_a_verification_that_is_killed_goes_on_without_asking_anything_twice(own, folder):

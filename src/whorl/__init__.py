@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from whorl.data import SOURCES
+    from whorl.fingerprints.files import write_fingerprint
     from whorl.nets import NETS
     from whorl.oracles.opening import open_oracle
     from whorl.ownership import calibrate, extract, shadows, verify, verify_all
     from whorl.removals import REMOVALS
     from whorl.schemes import SCHEMES
-    from whorl.storage import read_fingerprint, write_fingerprint
+    from whorl.schemes.opening import read_fingerprint
     from whorl.types import Access, Combination, Fingerprint, Verdict
     from whorl.weights.comparison import compare
     from whorl.weights.family.mixtures import mixture
@@ -56,13 +57,13 @@ _FACE = {
     "extract": "whorl.ownership:extract",
     "NETS": "whorl.nets:NETS",
     "open_oracle": "whorl.oracles.opening:open_oracle",
-    "read_fingerprint": "whorl.storage:read_fingerprint",
+    "read_fingerprint": "whorl.schemes.opening:read_fingerprint",
     "REMOVALS": "whorl.removals:REMOVALS",
     "SCHEMES": "whorl.schemes:SCHEMES",
     "shadows": "whorl.ownership:shadows",
     "verify": "whorl.ownership:verify",
     "verify_all": "whorl.ownership:verify_all",
-    "write_fingerprint": "whorl.storage:write_fingerprint",
+    "write_fingerprint": "whorl.fingerprints.files:write_fingerprint",
 }
 
 

@@ -5,28 +5,32 @@ Each takes whatever names a model (a module, an estimator, a file, an address, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import torch
+from torch import nn
 
 from whorl.data import SOURCES, Dataset
 from whorl.detection.combination import combine, share_of_alpha
 from whorl.errors import UsageError
+from whorl.fingerprints.second import identity
+from whorl.nets.base import Net
 from whorl.oracles.base import Oracle
 from whorl.oracles.opening import open_oracle
 from whorl.oracles.pool import Pool
+from whorl.oracles.recorded import Recorded
 from whorl.removals import REMOVALS
 from whorl.removals.base import opened
 from whorl.schemes import SCHEMES, Scheme
-from whorl.schemes.base import identity
-from whorl.storage import read_fingerprint
-from whorl.types import Combination, Fingerprint, Verdict
-from whorl.zoo.cache import Zoo
+from whorl.schemes.opening import read_fingerprint
+from whorl.types import Combination, Fingerprint, NullModel, Verdict
+from whorl.zoo.cache import Zoo, default_cache
 from whorl.zoo.recipe import Recipe, parse_recipe
 
-__all__ = ["calibrate", "copies", "extract", "shadows", "strangers", "verify", "verify_all"]
+__all__ = ["calibrate", "copies", "extract", "opened_for", "shadows", "strangers", "verify", "verify_all"]
 
 SHADOW_SEED: Final = 500_000
 
@@ -67,25 +71,30 @@ def calibrate(
     pool: str,
     siblings: int = 0,
     derived: Mapping[str, Sequence[Any]] | None = None,
+    about: Mapping[str, NullModel] | None = None,
     progress: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> Fingerprint:
-    """The fingerprint with the null that a verdict needs.
+    """The fingerprint with the null that a verdict needs. One of format 1 becomes one of format 2.
 
     Parameters:
         independents: name to model; trained without the victim, and none of them ever under test.
         pool: who they are, in words; every verdict quotes it.
         siblings: how many of them share a public ancestor with the victim.
         derived: removal to known copies of the victim, which measure power.
+        about: what is known of the independent models by name: recipe or words, accuracy, group.
         options: as in `extract`, for all models.
     """
     known = _fingerprint(fingerprint)
     return SCHEMES.make(known.scheme).calibrate(
         known,
-        {name: open_oracle(model, **options) for name, model in independents.items()},
+        {name: opened_for(known, model, **options) for name, model in independents.items()},
         pool=pool,
         siblings=siblings,
-        derived={name: [open_oracle(model, **options) for model in models] for name, models in (derived or {}).items()},
+        derived={
+            name: [opened_for(known, model, **options) for model in models] for name, models in (derived or {}).items()
+        },
+        about=about,
         progress=progress,
     )
 
@@ -96,20 +105,26 @@ def verify(
     *,
     alpha: float = 0.01,
     budget: int | None = None,
+    record: Path | str | None = None,
+    cache: Path | None = None,
     progress: Callable[[int], None] = lambda _: None,
     **options: Any,
 ) -> Verdict:
     """Was the suspect made from the fingerprint's victim?
 
     Parameters:
-        suspect: a module, estimator, file, address or oracle.
+        suspect: a module, estimator, file, address or oracle. What a bare file or an address does not say of its
+            inputs and classes is taken from the fingerprint.
         alpha: accepted chance of calling an independent model derived.
         budget: most queries; all of the fingerprint by default.
-        options: as in `extract`.
+        record: a file that keeps answers, so that nothing is asked twice and an interrupted verification goes on; for
+            an address one in ``cache`` by default.
+        cache: folder for what is kept; `whorl.zoo.cache.default_cache` by default.
+        options: as in `extract`, ``access`` and ``trust_code`` of `whorl.oracles.opening.open_oracle` among them.
     """
     known = _fingerprint(fingerprint)
-    oracle = open_oracle(suspect, **options)
-    return SCHEMES.make(known.scheme).verify(known, oracle, alpha=alpha, budget=budget, progress=progress)
+    with _asked(known, suspect, record, cache, options) as oracle:
+        return SCHEMES.make(known.scheme).verify(known, oracle, alpha=alpha, budget=budget, progress=progress)
 
 
 def verify_all(
@@ -117,6 +132,8 @@ def verify_all(
     suspect: Any,
     *,
     alpha: float = 0.01,
+    record: Path | str | None = None,
+    cache: Path | None = None,
     progress: Callable[[int], None] = lambda _: None,
     **options: Any,
 ) -> Combination:
@@ -132,10 +149,43 @@ def verify_all(
         raise UsageError("these fingerprints are of different victims; verify the suspect against each victim alone")
     if len({identity(each) for each in known}) < len(known):
         raise UsageError("one fingerprint is given twice; each counts once")
-    oracle = open_oracle(suspect, **options)
     each = share_of_alpha(alpha, len(known))
-    verdicts = [SCHEMES.make(one.scheme).verify(one, oracle, alpha=each, progress=progress) for one in known]
+    with _asked(known[0], suspect, record, cache, options) as oracle:
+        verdicts = [SCHEMES.make(one.scheme).verify(one, oracle, alpha=each, progress=progress) for one in known]
     return combine(verdicts, alpha=alpha)
+
+
+def opened_for(fingerprint: Fingerprint, model: Any, /, **options: Any) -> Oracle:
+    """An oracle for a model that is held against a fingerprint.
+
+    The fingerprint knows the shape and the classes that a bare file, an address or a plain module does not tell.
+    """
+    if isinstance(model, str | Path):
+        described = (".toml", ".skops") if "architecture" in options else (".toml", ".skops", ".safetensors")
+        bare = Path(model).suffix not in described and not Path(model).is_dir()
+    else:
+        bare = isinstance(model, nn.Module) and not isinstance(model, Net)
+    known = {"input_shape": list(fingerprint.space.shape), "classes": fingerprint.classes} if bare else {}
+    return open_oracle(model, **known | options)
+
+
+@contextmanager
+def _asked(
+    fingerprint: Fingerprint, suspect: Any, record: Path | str | None, cache: Path | None, options: Mapping[str, Any]
+) -> Iterator[Oracle]:
+    """The suspect, opened; its answers recorded where that was asked for, or where they may cost something."""
+    oracle = opened_for(fingerprint, suspect, **options)
+    if record is None and oracle.block is not None and oracle.digest:
+        record = (cache or default_cache()) / "answers" / f"{oracle.digest[:20]}-{oracle.access.name.lower()}.sqlite"
+    if record is None:
+        yield oracle
+        return
+    Path(record).parent.mkdir(parents=True, exist_ok=True)
+    recorded = Recorded(oracle, record)
+    try:
+        yield recorded
+    finally:
+        recorded.close()
 
 
 def strangers(

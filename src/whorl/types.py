@@ -10,25 +10,38 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from whorl.spaces import InputSpace
+
 __all__ = [
     "Access",
     "Calibration",
+    "Candidates",
     "Combination",
     "Decision",
     "Evidence",
     "Fingerprint",
+    "Grade",
+    "Grants",
+    "Look",
+    "Mark",
     "Null",
+    "NullModel",
+    "Origin",
+    "Probes",
     "Queries",
     "Representation",
+    "Rule",
     "Task",
     "Verdict",
+    "grants",
+    "told",
 ]
 
 Task = Literal["classification", "regression", "generation"]
 
 
 class Access(IntEnum):
-    """What may be asked of a model. Each level includes the ones below it."""
+    """The common cases of what may be asked of a model: a ladder on which each level includes the ones below it."""
 
     LABELS = 1
     PROBABILITIES = 2
@@ -38,13 +51,38 @@ class Access(IntEnum):
     WEIGHTS = 6
 
 
+Grants = frozenset[str]
+"""What may be asked of a model, by name: levels of the ladder in lower case, and what no ladder holds (``tokens``)."""
+
+
+def grants(*given: Access | str | Grants) -> Grants:
+    """The union of levels, each with those below it, and of single grants, each for itself alone.
+
+    ``grants(Access.LOGITS)`` holds labels, probabilities and logits; ``grants("labels", "features")`` those two.
+    """
+    found: set[str] = set()
+    for each in given:
+        if isinstance(each, Access):
+            found |= {level.name.lower() for level in Access if level <= each}
+        else:
+            found |= {each} if isinstance(each, str) else each
+    return frozenset(found)
+
+
+def told(access: Access | Grants) -> str:
+    """Grants as messages name them: the level of the ladder where they are one, else each by its name."""
+    names = grants(access)
+    level = next((level.name for level in Access if grants(level) == names), None)
+    return level or " and ".join(sorted(names)) or "nothing"
+
+
 @dataclass(frozen=True)
 class Queries:
     """The inputs that a fingerprint asks about.
 
     Shape:
-        inputs: ``[n, c, h, w]`` float32 in [0, 1], or ``[n, m, c, h, w]`` where each of the n queries asks
-        m inputs together (pairs, lines, masks).
+        inputs: ``[n, *input]`` as the input space has them (`whorl.spaces`), for pictures ``[n, c, h, w]`` float32 in
+        [0, 1]; ``[n, m, *input]`` where each of the n queries asks m inputs together (pairs, lines, masks).
         companions: each ``[n, ...]``, whatever else the sampler knows of a query (its seed, its target).
         shared: of any shape, what belongs to the set as a whole (a universal perturbation, the weights of a verifier
         that was trained with the queries).
@@ -93,20 +131,61 @@ class Evidence:
     per_query: Tensor | None = None
 
 
+Origin = Literal["owner", "judge", "design"]
+Grade = Literal["A", "B", "C", "D"]
+"""On what a verdict rests: A weights; B a mark with drawn labels; C a judge's null; D the owner's own null."""
+
+GRADES: Mapping[Origin, Grade] = {"owner": "D", "judge": "C", "design": "B"}
+
+
+@dataclass(frozen=True)
+class NullModel:
+    """One independent model of a null.
+
+    ``made`` is its recipe, or says in words where it comes from; ``digest`` is that of its weights (empty where they
+    can't be seen), ``accuracy`` a share of the control pictures or None, ``interface`` how it answered (access and
+    treatment), ``group`` the kind of stranger that it stands for (architecture, ancestor, data).
+    """
+
+    name: str
+    digest: str = ""
+    made: str = ""
+    accuracy: float | None = None
+    interface: str = ""
+    group: str = ""
+
+
 @dataclass(frozen=True)
 class Null:
     """The similarities of independent models to one fingerprint.
 
-    ``pool`` says in words who they are; ``siblings`` counts those that share a public ancestor with the victim.
+    ``pool`` says in words who they are; ``siblings`` counts those that share a public ancestor with the victim;
+    ``origin`` says who chose them, and so what they are worth before others (`grade`).
+
+    Shape:
+        probes: raw answers of every model to the fingerprint's probes, ``[N, p, k]`` float32 or labels ``[N, p]``
+        int64; None where they were not asked.
     """
 
     pool: str
-    names: tuple[str, ...]
+    models: tuple[NullModel, ...]
     similarities: tuple[float, ...]
     siblings: int = 0
+    origin: Origin = "owner"
+    probes: Tensor | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.similarities)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The models' names."""
+        return tuple(model.name for model in self.models)
+
+    @property
+    def grade(self) -> Grade:
+        """What a verdict by this null is worth before others."""
+        return GRADES[self.origin]
 
 
 @dataclass(frozen=True)
@@ -118,17 +197,87 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Probes:
+    """Neutral inputs beside the queries: they show whether suspect, victim and null are models of one kind.
+
+    Shape:
+        inputs: ``[p, *input]``.
+        labels: ``[p]`` int64, the known class of a control picture, -1 elsewhere.
+        victim: raw answers of the victim, ``[p, k]`` float32 with k of at most 1,000, or labels ``[p]`` int64.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    victim: Tensor
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """A lineup: victim and twins side by side, without a word on which of them is the victim.
+
+    ``commitment`` is the SHA-256 of a secret salt and the victim's place (`whorl.fingerprints.secret`), ``digests``
+    those of the candidates' weights, ``recipe`` how all of them were made, ``settings`` what was fixed before the
+    first answer (statistic, margin, alpha).
+
+    Shape:
+        inputs: ``[q, *input]``.
+        answers: ``[K, q, k]`` float32, or labels ``[K, q]`` int64.
+    """
+
+    inputs: Tensor
+    answers: Tensor
+    digests: tuple[str, ...]
+    commitment: str
+    recipe: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What was drawn for a mark after its inputs were committed; ``draw`` is the transcript of the drawing.
+
+    Shape:
+        inputs: ``[n, *input]``; n is 0 for a mark in weights.
+        drawn: ``[n]`` int64 labels, or ``[bits]`` of 0 and 1.
+    """
+
+    kind: Literal["labels", "bits"]
+    inputs: Tensor
+    drawn: Tensor
+    draw: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True)
+class Look:
+    """One entry of the log of looks: somebody held the fingerprint against a suspect.
+
+    ``date`` is in UTC, as in 2026-11-28T12:00:00Z; ``previous`` is the digest of the entry before, or the
+    fingerprint's id for the first.
+    """
+
+    date: str
+    suspect: str
+    rule: str
+    decision: str
+    previous: str
+
+
+@dataclass(frozen=True)
 class Fingerprint:
     """What a scheme extracted from a victim.
 
-    ``scheme`` and ``data`` are expressions; ``victim`` is the digest of the victim's weights or of its address;
-    ``classes`` counts the victim's outputs, which are classes where the task is classification.
+    ``scheme``, ``data`` and ``space`` name their things by expressions; ``victim`` is the digest of the victim's
+    weights or of its address; ``classes`` counts the victim's outputs, which are classes where the task is
+    classification, called ``class_names``; ``pool`` holds the digests of the shadow models it learned from, which may
+    not be asked later; ``provenance`` says by setting who or what chose it; ``nonce`` fixes the order in which
+    suspects are asked. A file of ``format`` 1 knows less; `whorl.ownership.calibrate` makes it one of format 2.
     """
 
     scheme: str
     victim: str
     queries: Queries
     reference: Representation
+    space: InputSpace
     data: str = ""
     seed: int = 0
     classes: int = 0
@@ -137,12 +286,31 @@ class Fingerprint:
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
     task: Task = "classification"
     pool: tuple[str, ...] = ()
-    """Digests of the shadow models it learned from, which may not be asked later."""
+    class_names: tuple[str, ...] = ()
+    provenance: Mapping[str, str] = field(default_factory=dict[str, str])
+    nonce: str = ""
+    probes: Probes | None = None
+    candidates: Candidates | None = None
+    mark: Mark | None = None
+    looks: tuple[Look, ...] = ()
+    format: int = 2
 
     @property
     def inputs_each(self) -> int:
         """Inputs that each query asks."""
-        return int(self.queries.inputs.shape[1]) if self.queries.inputs.ndim == 5 else 1
+        return self.space.each(self.queries.inputs) or 1
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a suspect is judged, fixed before the first query.
+
+    ``alpha`` is the accepted chance of calling an independent model derived; ``budget`` the most queries to ask, None
+    for all.
+    """
+
+    alpha: float = 0.01
+    budget: int | None = None
 
 
 Decision = Literal["derived", "unrelated", "inconclusive"]
@@ -155,6 +323,7 @@ class Verdict:
     ``p_value`` is valid at any stopping time; it can't be below ``p_value_floor``, which the size of the null sets.
     ``error_bound`` bounds the chance that an independent model, exchangeable with the null, is called derived.
     ``power`` gives per removal the share of calibration copies that the same test flags, with a 95 % interval.
+    ``grade`` says on what it rests (`Grade`).
     """
 
     decision: Decision
@@ -170,6 +339,7 @@ class Verdict:
     fingerprint: str
     suspect: str
     caveats: tuple[str, ...] = ()
+    grade: Grade = "D"
 
 
 @dataclass(frozen=True)

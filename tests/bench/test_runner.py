@@ -15,7 +15,7 @@ from whorl.bench.summary import summarise
 from whorl.engine.store import Store
 from whorl.errors import InvalidFile, UsageError
 from whorl.schemes import SCHEMES
-from whorl.storage import read_fingerprint
+from whorl.schemes.opening import read_fingerprint
 from whorl.zoo.cache import Zoo
 
 SUITE = tiny_suite()

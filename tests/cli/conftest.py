@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from whorl import ownership
 from whorl.cli.app import app
+from whorl.fingerprints.files import write_fingerprint
 from whorl.nets.files import write_model
 from whorl.removals import REMOVALS
-from whorl.storage import write_fingerprint
 from whorl.testing import tiny_data, tiny_net, tiny_victim
 
 NET = "mlp(width=32)"

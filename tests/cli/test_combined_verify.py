@@ -7,8 +7,8 @@ import json
 import pytest
 
 from whorl import ownership
+from whorl.fingerprints.files import write_fingerprint
 from whorl.nets.files import read_model
-from whorl.storage import write_fingerprint
 from whorl.testing import tiny_net
 
 

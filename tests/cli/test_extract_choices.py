@@ -8,8 +8,8 @@ import pytest
 
 from whorl.schemes import SCHEMES
 from whorl.schemes.cards import card
-from whorl.storage import read_fingerprint
-from whorl.types import Access
+from whorl.schemes.opening import read_fingerprint
+from whorl.types import Access, grants
 
 DATA = "digits(size=8)"
 RECIPE = "train(mlp(width=16), digits(size=8), epochs=3)"
@@ -31,7 +31,9 @@ def test_auto_goes_by_what_suspects_will_grant(whorl, case, tmp_path):
     whorl(*arguments, "--suspect-access", "probabilities", "-o", tmp_path / "b.fp")
     chosen = card(read_fingerprint(tmp_path / "b.fp").scheme.partition("(")[0])
     labels_only = [
-        each for each in map(card, SCHEMES) if each.measured and each.suspect is Access.LABELS and not each.shadows
+        each
+        for each in map(card, SCHEMES)
+        if each.measured and each.suspect == grants(Access.LABELS) and not each.shadows
     ]
     assert chosen.measured["auc"]["value"] >= max(each.measured["auc"]["value"] for each in labels_only)
     refused = whorl(*arguments, "--suspect-access", "everything", "-o", tmp_path / "c.fp")

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from whorl.storage import read_fingerprint
+from whorl.schemes.opening import read_fingerprint
 
 DATA = "digits(size=8)"
 STRANGER = "train(mlp(width=8), digits(size=8), part=calibration, epochs=1)"
@@ -48,7 +48,7 @@ def test_extract_says_what_to_type_next_and_is_quiet_where_asked(whorl, case, tm
         (["--data", DATA, "--scheme", "ipgard"], 2, "Did you mean ipguard"),
         (["--data", DATA, "--scheme", "ipguard(marginn=1)"], 2, "Did you mean margin"),
         (["--data", "digit"], 2, "digits"),
-        (["--data", "digits(size=16)"], 2, "takes pictures (1, 8, 8)"),
+        (["--data", "digits(size=16)"], 2, "takes pictures [1, 8, 8]"),
         (["--data", DATA, "--part", "thief"], 2, "no such part"),
         (["--data", DATA, "--budget", "0"], 2, "at least one query"),
         (["--data", DATA, "--scheme", "random", "--budget", "100000"], 2, "pictures"),

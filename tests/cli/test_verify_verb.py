@@ -96,7 +96,8 @@ def test_the_text_names_each_number_and_the_caveats_go_to_stderr(whorl, case):
     rows = [line.split(None, 1)[0] for line in result.stdout.splitlines()]
     assert rows == ["verdict", "similarity", "p-value", "error", "null", "queries", "power"]
     assert "DERIVED" in result.stdout
-    assert f"{case.queries} of {case.queries}" in result.stdout
+    asked = document(whorl("verify", case.calibrated, case.stolen, "--alpha", "0.05", "--json"))["queries"]["spent"]
+    assert f"{asked} of {case.queries}, stopped early" in result.stdout
     assert "19 models: min" in result.stdout
     assert "6 of 6 [0." in result.stdout
     assert "not who copied whom" in " ".join(result.stderr.split())

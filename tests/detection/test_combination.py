@@ -8,7 +8,7 @@ import pytest
 from whorl.detection.combination import combine, holm, share_of_alpha
 from whorl.detection.verdict import Trial
 from whorl.errors import UsageError
-from whorl.types import Calibration, Null, Verdict
+from whorl.types import Calibration, Null, NullModel, Verdict
 
 
 def verdict(p_value, decision, *, alpha=0.05 / 3, bound=0.015):
@@ -82,7 +82,7 @@ def test_false_accusations_stay_below_alpha_when_the_fingerprints_share_their_su
         verdicts = []
         for _ in range(3):
             scores = 1 / (1 + np.exp(-(quality + 0.5 * generator.normal(size=60))))
-            null = Null("", tuple(map(str, range(59))), tuple(scores[1:]))
+            null = Null("", tuple(NullModel(str(i)) for i in range(59)), tuple(scores[1:]))
             trial = Trial(Calibration(null), size=1, alpha=share_of_alpha(alpha, 3), per_query=False)
             trial.observe(scores[0])
             verdicts.append(trial.verdict(scheme="s", fingerprint="f", suspect="x"))

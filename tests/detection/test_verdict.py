@@ -6,13 +6,13 @@ from scipy.stats import binom
 from whorl.detection import Trial, measure_power, plan
 from whorl.errors import UsageError
 from whorl.metrics import clopper_pearson
-from whorl.types import Calibration, Null
+from whorl.types import Calibration, Null, NullModel
 
 NAMES = {"scheme": "ipguard(margin=5)", "fingerprint": "victim.fp", "suspect": "suspect.onnx"}
 
 
 def null(similarities, siblings=0):
-    names = tuple(f"independent{i}" for i in range(len(similarities)))
+    names = tuple(NullModel(f"independent{i}") for i in range(len(similarities)))
     return Null("resnets trained on textures", names, tuple(similarities), siblings)
 
 

@@ -16,6 +16,7 @@ from whorl.errors import UsageError
 from whorl.oracles.base import Oracle
 from whorl.oracles.chance import normal, uniform
 from whorl.oracles.filtered import FILTERS, Filtered, Smoothed, blur, jpeg, levels, mean, median, mirror
+from whorl.spaces import Pictures
 from whorl.testing import check_oracle, tiny_data, tiny_victim
 from whorl.types import Access
 
@@ -187,6 +188,7 @@ def test_settings_without_a_meaning_are_refused():
 class Rows(Bright):
     def __init__(self, shape):
         super().__init__()
+        self.space = Pictures(shape)
         self.input_shape = shape
 
 

@@ -7,8 +7,9 @@ import torch
 
 from whorl.bench.result import Cell, Extraction, Machine, Result
 from whorl.detection import Trial
+from whorl.spaces import Pictures
 from whorl.suites.ipguard import PAPER
-from whorl.types import Calibration, Fingerprint, Null, Queries, Representation, Verdict
+from whorl.types import Calibration, Fingerprint, Null, NullModel, Queries, Representation, Verdict
 
 COLUMNS = ["random", "fgsm", "igsm", "cw-l2", "ipguard", "akh"]
 KEPT = {"random": 0.93, "fgsm": 0.85, "igsm": 0.6, "cw-l2": 0.99, "ipguard": 0.995, "akh": 0.9}
@@ -80,7 +81,7 @@ def make_fingerprint(*, independents=19, copies=6, seeds=True) -> Fingerprint:
     inputs = (natural + 0.05 * torch.randn(12, 3, 8, 8, generator=generator)).clamp(0, 1)
     similarities = tuple(round(0.01 * i, 2) for i in range(independents))
     calibration = Calibration(
-        Null("19 nets of other seeds", tuple(f"net {i}" for i in range(independents)), similarities),
+        Null("19 nets of other seeds", tuple(NullModel(f"net {i}") for i in range(independents)), similarities),
         {"fine-tune": (1.0,) * copies, "extract labels": (0.1,) * copies},
     )
     return Fingerprint(
@@ -88,6 +89,8 @@ def make_fingerprint(*, independents=19, copies=6, seeds=True) -> Fingerprint:
         victim="0" * 64,
         queries=Queries(inputs, {"seeds": natural} if seeds else {}),
         reference=Representation(torch.zeros(12, dtype=torch.int64)),
+        space=Pictures((3, 8, 8)),
+        classes=10,
         calibration=calibration if independents else None,
         versions={"whorl": "0.1.0", "torch": "2.13.0"},
     )

@@ -11,10 +11,10 @@ from synthetic_results import BEYOND, COLUMNS, GROUPS, ROWS, make_fingerprint, m
 
 from whorl.bench.summary import summarise
 from whorl.errors import InvalidFile, UsageError
+from whorl.fingerprints.files import write_fingerprint
 from whorl.report.pages import bench_page, verdict_page
 from whorl.report.pictures import data_uri, gallery, read_gallery
 from whorl.report.words import p_value, percent, plain, rate, seconds
-from whorl.storage import write_fingerprint
 from whorl.types import Queries
 
 HOSTILE = "<script>alert(1)</script>\"'&\u202e\x00\n]]>"

@@ -7,7 +7,7 @@ import pytest
 from whorl.errors import UsageError
 from whorl.schemes import SCHEMES, cards
 from whorl.schemes.cards import Needs, card, choose
-from whorl.types import Access
+from whorl.types import Access, grants
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def test_every_scheme_has_a_card(name):
 
 def test_the_best_measured_scheme_that_access_allows(measured):
     measured(ipguard=0.95, akh=0.9, random=0.6)
-    assert choose(Needs(Access.WEIGHTS))[0] == "ipguard"
-    name, reason = choose(Needs(Access.LABELS))
+    assert choose(Needs(grants(Access.WEIGHTS)))[0] == "ipguard"
+    name, reason = choose(Needs(grants(Access.LABELS)))
     assert name == "akh"
     assert "best AUC of 2 schemes" in reason
     assert "0.90 [0.80, 1.00] on a suite" in reason
@@ -45,17 +45,17 @@ def test_the_best_measured_scheme_that_access_allows(measured):
 
 def test_unmeasured_schemes_are_not_preferred(measured):
     measured(random=0.6)
-    assert choose(Needs(Access.WEIGHTS))[0] == "random"
+    assert choose(Needs(grants(Access.WEIGHTS)))[0] == "random"
 
 
 def test_without_measurements_the_least_demanding_is_taken(measured):
     measured()
-    name, reason = choose(Needs(Access.WEIGHTS))
-    assert card(name).suspect is Access.LABELS
+    name, reason = choose(Needs(grants(Access.WEIGHTS)))
+    assert card(name).suspect == grants(Access.LABELS)
     assert "asks least" in reason
 
 
 def test_what_nothing_fits_is_refused(measured):
     measured()
     with pytest.raises(UsageError, match="no scheme fits: classification, LABELS of the victim"):
-        choose(Needs(Access.LABELS, pictures=False))
+        choose(Needs(grants(Access.LABELS), pictures=False))

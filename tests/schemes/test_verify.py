@@ -8,15 +8,17 @@ import pytest
 import torch
 
 from whorl.errors import AccessRefused, UsageError
+from whorl.fingerprints.files import write_fingerprint
+from whorl.fingerprints.second import identity
 from whorl.oracles.torch import TorchOracle
 from whorl.oracles.wrappers import LabelsOnly
 from whorl.removals import REMOVALS
 from whorl.schemes import SCHEMES
-from whorl.schemes.base import asking_order, identity
-from whorl.storage import read_fingerprint, write_fingerprint
+from whorl.schemes.opening import read_fingerprint
+from whorl.schemes.session import Session, asking_order
 from whorl.testing import tiny_data, tiny_net, tiny_victim
 from whorl.testing.unchanged import chance_unchanged
-from whorl.types import Access, Evidence
+from whorl.types import Access, Evidence, NullModel, Representation, Rule
 
 ALPHA = 0.05
 MLP = "mlp(width=32)"
@@ -57,9 +59,10 @@ def fingerprint(bare):
     ["fine_tune(last, epochs=2)", "fine_tune(all, epochs=2)", "prune_weights(0.2)", "quantise(int8)", "reparametrise"],
 )
 def test_copies_are_derived(fingerprint, expression):
-    verdict = SCHEME.verify(fingerprint, copy(expression), alpha=ALPHA)
+    suspect = copy(expression)
+    verdict = SCHEME.verify(fingerprint, suspect, alpha=ALPHA)
     assert verdict.decision == "derived"
-    assert verdict.similarity > 0.8
+    assert SCHEME.observe(fingerprint, suspect).similarity > 0.8
     assert verdict.p_value_floor <= verdict.p_value <= ALPHA
     assert verdict.error_bound <= ALPHA
     assert verdict.suspect == expression
@@ -112,6 +115,61 @@ def test_a_paid_endpoint_is_asked_no_longer_than_needed(fingerprint):
     assert set(asked) == {5}
 
 
+@pytest.mark.parametrize("suspect", [copy("quantise(int8)"), stranger(200), stranger(203)], ids=lambda each: each.name)
+def test_the_size_of_rounds_changes_what_is_spent_and_nothing_else(fingerprint, suspect):
+    def verdict(block):
+        asked = LabelsOnly(suspect)
+        asked.block = block
+        found = SCHEME.verify(fingerprint, asked, alpha=ALPHA)
+        assert found.queries["spent"] == asked.queries_spent >= found.queries["needed"]
+        return dataclasses.replace(found, queries={**found.queries, "spent": None})
+
+    _, measured = Session(SCHEME, fingerprint, suspect, Rule(alpha=ALPHA)).measure()
+    measured = dataclasses.replace(measured, queries={**measured.queries, "spent": None})
+    assert measured == verdict(1) == verdict(7) == verdict(None) == verdict(1000)
+
+
+def test_a_model_at_hand_is_not_asked_everything_either(fingerprint):
+    suspect = copy("quantise(int8)")
+    verdict = SCHEME.verify(fingerprint, suspect, alpha=ALPHA)
+    assert verdict.queries["stopped_early"]
+    assert verdict.queries["spent"] == suspect.queries_spent < len(fingerprint.queries)
+
+
+def test_a_session_that_measures_asks_everything(fingerprint):
+    suspect = copy("quantise(int8)")
+    evidence, verdict = Session(SCHEME, fingerprint, suspect, Rule(alpha=ALPHA)).measure()
+    assert verdict.queries["spent"] == suspect.queries_spent == len(fingerprint.queries) > verdict.queries["needed"]
+    assert evidence.similarity == SCHEME.observe(fingerprint, suspect).similarity
+
+
+def test_what_cannot_be_compared_is_refused(fingerprint):
+    broken = dataclasses.replace(fingerprint, reference=Representation(fingerprint.reference.values[:, None]))
+    with pytest.raises(UsageError, match=r"as \[60\].*\[60, 1\]"):
+        SCHEME.observe(broken, stranger(200))
+
+
+def test_a_fingerprint_of_format_1_says_so_until_it_is_calibrated_again(fingerprint):
+    old = dataclasses.replace(fingerprint, format=1, nonce="")
+    verdict = SCHEME.verify(old, copy("quantise(int8)"), alpha=ALPHA)
+    assert verdict.grade == "D"
+    assert "format 1" in verdict.caveats[0]
+    assert "whorl calibrate" in verdict.caveats[0]
+    new = SCHEME.calibrate(old, {str(seed): stranger(seed) for seed in (100, 101)}, pool="two")
+    assert new.format == 2
+    assert not any("format 1" in caveat for caveat in SCHEME.verify(new, stranger(200), alpha=ALPHA).caveats)
+
+
+def test_a_null_records_who_its_models_are(bare):
+    models = {"a": stranger(100), "b": LabelsOnly(stranger(101, Access.LOGITS))}
+    about = {"a": NullModel("a", made="train(mlp, digits)", accuracy=0.9, group="mlp")}
+    null = SCHEME.calibrate(bare, models, pool="two", about=about).calibration.null
+    first, second = null.models
+    assert first == NullModel("a", models["a"].digest, "train(mlp, digits)", 0.9, "LABELS", "mlp")
+    assert second == NullModel("b", models["b"].digest, interface="LABELS -> LabelsOnly")
+    assert len({first.digest, second.digest, ""}) == 3
+
+
 def test_a_budget_is_kept(fingerprint):
     suspect = stranger(200)
     verdict = SCHEME.verify(fingerprint, suspect, alpha=ALPHA, budget=7)
@@ -121,10 +179,10 @@ def test_a_budget_is_kept(fingerprint):
 
 
 def test_the_order_is_fixed_by_the_contents(fingerprint):
-    first, again, other = (asking_order(fingerprint, name) for name in ("a", "a", "b"))
+    first, again = asking_order(fingerprint), asking_order(fingerprint)
     assert first.equal(again)
-    assert not first.equal(other)
     assert first.sort().values.equal(torch.arange(len(fingerprint.queries)))
+    assert not first.equal(asking_order(dataclasses.replace(fingerprint, nonce="00")))
     moved = dataclasses.replace(fingerprint, seconds=9.0, calibration=None)
     assert identity(moved) == identity(fingerprint)
     changed = dataclasses.replace(fingerprint, queries=fingerprint.queries[:50])
@@ -199,7 +257,7 @@ def test_too_little_access_to_the_suspect_names_what_to_type(bare):
 
 
 @pytest.mark.parametrize(
-    ("shape", "classes", "says"), [((1, 9, 9), 10, r"takes \(1, 9, 9\) of 10"), ((1, 8, 8), 5, r"of 5")]
+    ("shape", "classes", "says"), [((1, 9, 9), 10, r"takes pictures \[1, 9, 9\] of 10"), ((1, 8, 8), 5, r"of 5")]
 )
 def test_a_suspect_of_another_form_is_refused(bare, shape, classes, says):
     from whorl.nets.training import build
@@ -217,7 +275,7 @@ def test_mistakes_at_extraction():
     victim = tiny_victim(architecture=MLP)
     with pytest.raises(UsageError, match="at least one query"):
         SCHEME.extract(victim, tiny_data("victim"), budget=0)
-    with pytest.raises(UsageError, match=r"takes pictures \(1, 8, 8\); the data hold \(1, 12, 12\)"):
+    with pytest.raises(UsageError, match=r"takes pictures \[1, 8, 8\]; the data hold pictures \[1, 12, 12\]"):
         SCHEME.extract(victim, SOURCES.make("digits(size=12)").load("victim"))
     with pytest.raises(UsageError, match="seed pictures are needed"):
         SCHEME.extract(victim, tiny_data("victim"), budget=10_000)

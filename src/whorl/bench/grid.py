@@ -21,12 +21,14 @@ from whorl.data import SOURCES
 from whorl.engine.store import Store, cell_key
 from whorl.engine.workers import Task, Workers, run_tasks
 from whorl.errors import AccessRefused, UsageError
+from whorl.fingerprints.files import write_fingerprint
 from whorl.oracles.base import Oracle
 from whorl.oracles.replayed import Replayed
 from whorl.queries import ASKS
 from whorl.schemes import SCHEMES, Scheme
 from whorl.schemes.grid import combinations
-from whorl.storage import digest_file, read_fingerprint, write_fingerprint
+from whorl.schemes.opening import read_fingerprint
+from whorl.storage import digest_file
 from whorl.suites.suite import Suite, Suspect
 from whorl.types import Access, Fingerprint
 from whorl.zoo.cache import Zoo
@@ -213,16 +215,18 @@ def _similarity(
 
 def _asked(suspect: Oracle, fingerprint: Fingerprint) -> Oracle | None:
     """The suspect's answers to a whole set, at the most that it grants; None where it takes other inputs."""
-    inputs = fingerprint.queries.inputs.flatten(0, -4)
-    if tuple(inputs.shape[1:]) != suspect.input_shape:
+    if fingerprint.space != suspect.space:
         return None
-    answers = suspect.answers(inputs)
+    answers = suspect.answers(fingerprint.space.flat(fingerprint.queries.inputs))
     return _replay(fingerprint, answers, min(suspect.access, Access.LOGITS), suspect.classes)
 
 
 def _replay(fingerprint: Fingerprint, answers: Any, access: Access, classes: int) -> Replayed:
-    inputs = fingerprint.queries.inputs.flatten(0, -4)
-    return Replayed(inputs, answers, access=access, classes=classes, name="the suspect", task=fingerprint.task)
+    space = fingerprint.space
+    inputs = space.flat(fingerprint.queries.inputs)
+    return Replayed(
+        inputs, answers, access=access, space=space, classes=classes, name="the suspect", task=fingerprint.task
+    )
 
 
 def count_of(queries: str, budget: int) -> int:

@@ -21,7 +21,8 @@ from whorl.engine.store import Store, cell_key
 from whorl.engine.workers import Task, Workers, gpus_of, run_tasks
 from whorl.errors import UsageError
 from whorl.schemes import SCHEMES
-from whorl.storage import digest_file, read_fingerprint, read_json
+from whorl.schemes.opening import read_fingerprint
+from whorl.storage import digest_file, read_json
 from whorl.suites.shadows import Shadows
 from whorl.suites.suite import Suite, Suspect
 from whorl.types import Fingerprint

@@ -17,6 +17,7 @@ from whorl.errors import UsageError
 from whorl.metrics import ClusterEstimate, Interval, Scores, aruc, auc, auc_interval, cluster_bootstrap
 from whorl.metrics import tpr_at_fpr as operating_point
 from whorl.schemes import SCHEMES
+from whorl.types import told
 
 __all__ = ["Standing", "standings"]
 
@@ -114,8 +115,8 @@ def _needs(expression: str) -> tuple[str, str, bool]:
         scheme = SCHEMES.make(expression)
     except UsageError:  # somebody else's plug-in, whose result may be read without it
         return "", "", False
-    victim = max(scheme.needs_victim, scheme.needs_suspect)
-    return victim.name.lower(), scheme.needs_suspect.name.lower(), scheme.needs_pool
+    victim, suspect = scheme.demands()
+    return told(victim).lower(), told(suspect).lower(), scheme.needs_pool
 
 
 def _derived(each: _Scored) -> bool:

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from whorl.data import SOURCES
-from whorl.detection.verdict import Trial
 from whorl.errors import AccessRefused, UsageError
+from whorl.fingerprints.files import write_fingerprint
 from whorl.oracles.base import Oracle
 from whorl.schemes import SCHEMES
-from whorl.schemes.base import asking_order
-from whorl.storage import read_fingerprint, write_fingerprint, write_json
+from whorl.schemes.opening import read_fingerprint
+from whorl.schemes.session import Session
+from whorl.storage import write_json
 from whorl.suites.suite import Suite
+from whorl.types import Rule
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import parse_recipe
 
@@ -34,10 +36,13 @@ def extract(suite: Suite, victim: int, expression: str, budget: int, path: str, 
         for row in suite.known:
             copies.setdefault(row.label, []).append(zoo.oracle(recipe.then(row.removal)))
         strangers = {str(each): zoo.oracle(each) for each in suite.null}
+        about = {str(each): zoo.stranger(each) for each in suite.null}
         siblings = sum(each.root == recipe.root for each in suite.null)
         origin = "from the victim's public ancestor" if siblings else "from nothing"
         name = f"{len(strangers)} models trained {origin} on the victim's own pictures of {suite.data_of(victim)}"
-        fingerprint = scheme.calibrate(fingerprint, strangers, pool=name, siblings=siblings, derived=copies)
+        fingerprint = scheme.calibrate(
+            fingerprint, strangers, pool=name, siblings=siblings, derived=copies, about=about
+        )
     write_json(costs_path(path), memory)
     write_fingerprint(fingerprint, path)
 
@@ -53,33 +58,25 @@ def judge(recipe: str, paths: tuple[str, ...], alpha: float, folder: str, device
     answers: dict[str, dict[str, Any]] = {}
     for path in paths:
         try:
-            answers[path] = _ask(path, suspect, recipe, alpha)
+            answers[path] = _ask(path, suspect, alpha)
         except (AccessRefused, UsageError) as error:
             answers[path] = {"refused": str(error)}
     return answers
 
 
-def _ask(path: str, suspect: Oracle, recipe: str, alpha: float) -> dict[str, Any]:
+def _ask(path: str, suspect: Oracle, alpha: float) -> dict[str, Any]:
     fingerprint = read_fingerprint(path)
     scheme = SCHEMES.make(fingerprint.scheme)
+    session = Session(scheme, fingerprint, suspect, Rule(alpha=alpha))
     started = time.perf_counter()
-    evidence = scheme.observe(fingerprint, suspect)
+    evidence, verdict = session.measure()
     seconds = time.perf_counter() - started
-    trial = Trial(fingerprint.calibration, size=len(fingerprint.queries), alpha=alpha, per_query=scheme.per_query)
-    if evidence.per_query is None:
-        trial.observe(evidence.similarity)
-    else:
-        for value in evidence.per_query[asking_order(fingerprint, suspect.digest)].split(1):
-            trial.update(value)
-            if trial.settled:
-                break
-    verdict = trial.verdict(scheme=fingerprint.scheme, fingerprint=path, suspect=recipe)
     return {
         "similarity": evidence.similarity,
         "decision": verdict.decision,
         "p_value": verdict.p_value,
-        "spent": len(fingerprint.queries),
-        "needed": int(verdict.queries["spent"]),
+        "spent": int(verdict.queries["spent"]),
+        "needed": int(verdict.queries["needed"]),
         "seconds": seconds,
     }
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from whorl.cli.console import bar, counter, guarded, implied, model_options, print_json, say
+from whorl.cli.console import bar, counter, guarded, model_options, print_json, say
 from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode
 
 if TYPE_CHECKING:
@@ -58,13 +58,15 @@ def calibrate(
     """
     from whorl import ownership
     from whorl.errors import UsageError
-    from whorl.oracles.opening import open_oracle
-    from whorl.storage import read_fingerprint, write_fingerprint
+    from whorl.fingerprints.files import write_fingerprint
+    from whorl.schemes.opening import read_fingerprint
+    from whorl.zoo.cache import Zoo
+    from whorl.zoo.recipe import parse_recipe
 
     options, known = model_options(architecture, classes, shape, settings), read_fingerprint(fingerprint)
 
     def opened(model: str) -> Oracle:
-        return open_oracle(model, trust_code=trust_code, **implied(known, options, model))
+        return ownership.opened_for(known, model, trust_code=trust_code, **options)
 
     models = {path: opened(path) for given in independent or [] for path in _models(given)}
     if not models and train is None:
@@ -91,6 +93,7 @@ def calibrate(
             pool=pool or _describe(list(models), train, count),
             siblings=siblings,
             derived=power,
+            about={recipe: Zoo(cache).stranger(parse_recipe(recipe)) for recipe in trained},
             progress=counter(show, "asking", total),
         )
     target = output or fingerprint

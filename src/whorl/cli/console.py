@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from rich.console import Console
@@ -18,18 +17,17 @@ from rich.markup import escape
 from whorl.errors import UsageError, WhorlError
 
 if TYPE_CHECKING:
-    from whorl.types import Access, Fingerprint
+    from whorl.types import Grants
 
 __all__ = [
     "INTERRUPTED",
-    "access_of",
     "bar",
     "chatter",
     "checked_device",
     "counter",
     "end_workers_on_interrupt",
+    "grants_of",
     "guarded",
-    "implied",
     "model_options",
     "out",
     "print_json",
@@ -151,13 +149,15 @@ def counter(show: Callable[[str, int, int], None], what: str, total: int) -> Cal
     return step
 
 
-def access_of(word: str) -> Access:
-    """The level of access that a word names; `UsageError` otherwise."""
-    from whorl.types import Access
+def grants_of(words: str) -> Grants:
+    """What a level, or several single grants joined by commas, allow to be asked; `UsageError` otherwise."""
+    from whorl.types import Access, grants
 
-    if word.upper() not in Access.__members__:
-        raise UsageError(f"no such access: {word!r}. Levels: {', '.join(Access.__members__).lower()}")
-    return Access[word.upper()]
+    named = [word.strip().lower() for word in words.split(",")]
+    levels = ", ".join(Access.__members__).lower()
+    if unknown := [word for word in named if word.upper() not in Access.__members__]:
+        raise UsageError(f"no such access: {unknown[0]!r}. Levels: {levels}")
+    return grants(Access[named[0].upper()]) if len(named) == 1 else grants(*named)
 
 
 def model_options(
@@ -177,14 +177,6 @@ def model_options(
     if shape is not None:
         options["input_shape"] = _value(shape if shape.startswith("[") else f"[{shape}]")
     return options
-
-
-def implied(known: Fingerprint, options: dict[str, Any], model: str) -> dict[str, Any]:
-    """The fingerprint knows the shape and the classes that a bare file or an address does not tell."""
-    described = (".toml", ".skops") if "architecture" in options else (".toml", ".skops", ".safetensors")
-    if Path(model).suffix in described or Path(model).is_dir():
-        return options
-    return {"input_shape": list(known.queries.inputs.shape[-3:]), "classes": known.classes} | options
 
 
 def checked_device(device: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from whorl.cli.console import access_of, bar, chatter, counter, guarded, model_options, print_json, say
+from whorl.cli.console import bar, chatter, counter, grants_of, guarded, model_options, print_json, say
 from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode
 
 __all__ = ["extract"]
@@ -60,15 +60,15 @@ def extract(
     """
     from whorl import ownership
     from whorl.errors import UsageError
+    from whorl.fingerprints.files import write_fingerprint
+    from whorl.fingerprints.second import identity
     from whorl.oracles.opening import open_oracle
-    from whorl.schemes.base import identity
     from whorl.schemes.cards import Needs, choose
-    from whorl.storage import write_fingerprint
 
     options = model_options(architecture, classes, shape, settings)
     oracle = open_oracle(model, trust_code=trust_code, **options)
     if scheme == "auto":
-        needs = Needs(oracle.access, access_of(suspect_access), oracle.task, shadow is not None, data is not None)
+        needs = Needs(oracle.grants, grants_of(suspect_access), oracle.task, shadow is not None, data is not None)
         scheme, reason = choose(needs)
         if not quiet:
             say(reason)

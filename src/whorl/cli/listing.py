@@ -8,12 +8,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from whorl.cli.console import access_of, guarded, out, print_json
+from whorl.cli.console import grants_of, guarded, out, print_json
 from whorl.cli.options import Json
+from whorl.types import told
 
 if TYPE_CHECKING:
     from whorl.schemes.cards import Card
-    from whorl.types import Access
+    from whorl.types import Grants
 
 __all__ = ["removals", "schemes"]
 
@@ -99,8 +100,8 @@ def _show_card(shown: Card) -> None:
 def _line(shown: Card) -> str:
     """What both sides must grant and what it costs, in a line."""
     parts = [
-        f"victim: {shown.victim.name.lower()}{' + shadow models' if shown.shadows else ''}",
-        f"suspect: {shown.suspect.name.lower()}",
+        f"victim: {told(shown.victim).lower()}{' + shadow models' if shown.shadows else ''}",
+        f"suspect: {told(shown.suspect).lower()}",
     ]
     if shown.measured:
         parts += [f"{shown.measured['inputs']:,} inputs", f"AUC {shown.measured['auc']['value']:.2f} on {shown.suite}"]
@@ -113,8 +114,8 @@ def _facts(shown: Card) -> dict[str, str]:
         "idea": shown.idea,
         "paper": shown.paper,
         "tasks": ", ".join(shown.tasks),
-        "victim": shown.victim.name.lower() + (", and shadow models" if shown.shadows else ""),
-        "suspect": shown.suspect.name.lower() + (", of any number of classes" if shown.any_classes else ""),
+        "victim": told(shown.victim).lower() + (", and shadow models" if shown.shadows else ""),
+        "suspect": told(shown.suspect).lower() + (", of any number of classes" if shown.any_classes else ""),
         "pictures": "yes" if shown.pictures else "none needed",
         "verdict": "all queries are asked at once" if shown.together else "stops as soon as it is sure",
         "blind to": shown.blind,
@@ -137,12 +138,12 @@ def _measured(shown: Card) -> dict[str, str]:
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:
-    levels = {key: document[key].name.lower() for key in ("victim", "suspect")}
+    levels = {key: told(document[key]).lower() for key in ("victim", "suspect")}
     return document | levels | {"parameters": {key: _shown(value) for key, value in document["parameters"].items()}}
 
 
-def _allows(given: str | None, needed: Access) -> bool:
-    return given is None or access_of(given) >= needed
+def _allows(given: str | None, needed: Grants) -> bool:
+    return given is None or needed <= grants_of(given)
 
 
 def _shown(value: Any) -> Any:

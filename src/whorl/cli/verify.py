@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from whorl.cli.console import bar, chatter, guarded, implied, model_options, out, print_json, say
+from whorl.cli.console import bar, chatter, guarded, model_options, out, print_json, say
 from whorl.cli.options import Architecture, Cache, Classes, Json, Quiet, Set, Shape, TrustCode
 from whorl.errors import UsageError
 from whorl.types import Verdict
@@ -58,19 +58,12 @@ def verify(
     Example: whorl verify mine.fp suspect.onnx --set output=logits --json
     """
     from whorl import ownership
-    from whorl.oracles.opening import open_oracle
-    from whorl.oracles.recorded import Recorded
-    from whorl.storage import read_fingerprint
-    from whorl.zoo.cache import default_cache
+    from whorl.schemes.opening import read_fingerprint
 
     known = [read_fingerprint(path) for path in fingerprints]
-    options = implied(known[0], model_options(architecture, classes, shape, settings), suspect)
-    oracle = open_oracle(suspect, trust_code=trust_code, access=access, **options)
-    if record is None and oracle.block is not None:
-        record = (cache or default_cache()) / "answers" / f"{oracle.digest[:20]}-{oracle.access.name.lower()}.sqlite"
-    if record is not None:
-        record.parent.mkdir(parents=True, exist_ok=True)
-        oracle = Recorded(oracle, record)
+    options = {"trust_code": trust_code, "access": access}
+    options |= model_options(architecture, classes, shape, settings)
+    oracle = ownership.opened_for(known[0], suspect, **options)
     size = sum(len(each.queries) for each in known)
     with bar(quiet) as show:
         asked = 0
@@ -81,10 +74,11 @@ def verify(
             show("queries", asked, min(budget or size, size))
 
         if len(known) == 1:
-            verdict = ownership.verify(known[0], oracle, alpha=alpha, budget=budget, progress=progress)
+            rule = {"alpha": alpha, "budget": budget}
+            verdict = ownership.verify(known[0], oracle, **rule, record=record, cache=cache, progress=progress)
         else:
             _refuse_budget(budget)
-            verdict = ownership.verify_all(known, oracle, alpha=alpha, progress=progress)
+            verdict = ownership.verify_all(known, oracle, alpha=alpha, record=record, cache=cache, progress=progress)
     document = dataclasses.asdict(verdict)
     if as_json:
         print_json(document)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from whorl.errors import UsageError
 from whorl.expressions import Call
+from whorl.spaces import InputSpace, Pictures
 from whorl.types import Task
 
 __all__ = ["PARTS", "Dataset", "Source", "divide", "join", "nested"]
@@ -52,10 +53,13 @@ class Dataset:
     origin: Tensor | None = None
     features: tuple[str, ...] = ()
     """Names of the columns, where a picture is a row of features."""
+    domain: InputSpace | None = None
+    """What an input is, where it is no picture."""
 
     def __post_init__(self) -> None:
         wanted = 2 if self.labels.is_floating_point() else 1
-        if self.images.ndim != 4 or self.labels.ndim != wanted or len(self.labels) != len(self.images):
+        sound = self.images.ndim == 4 if self.domain is None else tuple(self.images.shape[1:]) == self.domain.shape
+        if not sound or self.labels.ndim != wanted or len(self.labels) != len(self.images):
             raise UsageError(
                 f"a dataset holds images [n, c, h, w] and labels [n] or numbers [n, outputs]; "
                 f"these are {tuple(self.images.shape)} and {tuple(self.labels.shape)}"
@@ -71,14 +75,18 @@ class Dataset:
         return int(channels), int(height), int(width)
 
     @property
+    def space(self) -> InputSpace:
+        """What an input is: pictures of the size of ``images``, or the given domain."""
+        return self.domain or Pictures(self.input_shape)
+
+    @property
     def outputs(self) -> int:
         """How many numbers a model gives for one picture: one per class, or per column of the labels."""
         return int(self.labels.shape[1]) if self.labels.ndim == 2 else len(self.classes)
 
     def inputs(self, index: Tensor | slice | None = None) -> Tensor:
-        """The chosen pictures (all by default) as float32 in [0, 1]."""
-        chosen = self.images if index is None else self.images[index]
-        return chosen.to(torch.float32) / 255 if chosen.dtype == torch.uint8 else chosen
+        """The chosen inputs (all by default) as models take them; pictures as float32 in [0, 1]."""
+        return self.space.as_inputs(self.images if index is None else self.images[index])
 
     def subset(self, index: Tensor | slice) -> Dataset:
         """The chosen pictures and labels as a data set of their own."""

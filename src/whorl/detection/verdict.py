@@ -18,7 +18,7 @@ from whorl.types import Calibration, Decision, Null, Verdict
 
 __all__ = ["Trial"]
 
-UNCALIBRATED = Calibration(Null(pool="", names=(), similarities=()))
+UNCALIBRATED = Calibration(Null(pool="", models=(), similarities=()))
 
 
 class Trial:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import final
+from typing import Any, cast, final
 
 import torch
 from torch import Tensor
 
 from whorl.errors import AccessRefused, OracleError, UsageError
-from whorl.types import Access, Task
+from whorl.spaces import InputSpace, Pictures
+from whorl.types import Access, Grants, Task, grants, told
 
-__all__ = ["Chunk", "Oracle", "require"]
+__all__ = ["Chunk", "Oracle", "interface_of", "require"]
 
 LEAST = 1e-12  # an interface that rounds gives probabilities of zero
 
@@ -24,11 +25,11 @@ Chunk = tuple[Tensor, Tensor]  # positions [m] int64 among the inputs asked, and
 
 
 class Oracle(ABC):
-    """A model that answers about pictures at one declared level of access.
+    """A model that answers about inputs of one space at one declared level of access.
 
     Parameters:
         access: what ``answers`` returns and what else may be asked.
-        input_shape: (channels, height, width) of one input.
+        input_shape: (channels, height, width) where inputs are pictures, else their `InputSpace`.
         classes: number of classes, or of real outputs where the task has none.
         name: how messages and verdicts call this model.
         digest: content hash of the model, or its address where the content can't be seen.
@@ -36,28 +37,35 @@ class Oracle(ABC):
             that a sequential test can stop early.
         task: what the answers are. Only a classifier has labels and probabilities; the outputs of the others count
             as logits.
+        beyond: grants that the ladder does not give at this level, such as ``features`` beside labels.
     """
 
     def __init__(
         self,
         *,
         access: Access,
-        input_shape: tuple[int, int, int],
+        input_shape: tuple[int, ...] | InputSpace,
         classes: int,
         name: str,
         digest: str,
         block: int | None = None,
         task: Task = "classification",
+        beyond: Grants = frozenset(),
     ) -> None:
         if task != "classification" and access < Access.LOGITS:
             raise UsageError(f"{name} is a {task} model, whose outputs count as LOGITS; {access.name} is too little")
         self.access = access
-        self.input_shape = input_shape
+        self.grants = grants(access, beyond)
+        self.space = input_shape if isinstance(input_shape, InputSpace) else Pictures(tuple(input_shape))
+        # Three sizes wherever inputs are pictures, which is what those who read it are for.
+        self.input_shape: tuple[int, int, int] = cast(Any, self.space.shape)
         self.classes = classes
         self.name = name
         self.digest = digest
         self.block = block
         self.task: Task = task
+        self.treatment = ""
+        """How the answers differ from the model's own, where wrappers stand around it."""
         self.queries_spent = 0
 
     @abstractmethod
@@ -73,15 +81,17 @@ class Oracle(ABC):
         """Ask about ``inputs`` and yield checked answers as they arrive.
 
         Shape:
-            inputs: ``[n, c, h, w]`` float32 in [0, 1].
+            inputs: ``[n, *input]`` of the model's `space`; for pictures ``[n, c, h, w]`` float32 in [0, 1].
 
         Raises:
             UsageError: the inputs do not fit the model.
             OracleError: an answer cannot be an answer.
         """
-        if inputs.shape[1:] != self.input_shape:
+        if inputs.shape[1:] != self.space.shape or inputs.dtype != self.space.dtype:
             raise UsageError(
-                f"{self.name} takes inputs [n, {', '.join(map(str, self.input_shape))}]; these are {list(inputs.shape)}"
+                f"{self.name} takes {str(self.space.dtype).removeprefix('torch.')} inputs "
+                f"[n, {', '.join(map(str, self.space.shape))}]; these are "
+                f"{str(inputs.dtype).removeprefix('torch.')} {list(inputs.shape)}"
             )
         for positions, answers in self._stream(inputs):
             self.queries_spent += len(positions)
@@ -93,7 +103,7 @@ class Oracle(ABC):
         """Answers at the declared level, in the order of the inputs.
 
         Shape:
-            inputs: ``[n, c, h, w]`` in [0, 1]. Returns ``[n]`` int64 at LABELS, else ``[n, classes]`` float32.
+            inputs: as in `stream`. Returns ``[n]`` int64 at LABELS, else ``[n, classes]`` float32.
         """
         shape = (len(inputs),) if self.access is Access.LABELS else (len(inputs), self.classes)
         result = torch.empty(shape, dtype=torch.int64 if self.access is Access.LABELS else torch.float32)
@@ -164,7 +174,12 @@ class Oracle(ABC):
             raise OracleError(f"{self.name} gave an answer that is NaN or infinite")
 
 
-def require(oracle: Oracle, needed: Access, purpose: str) -> None:
+def require(oracle: Oracle, needed: Access | Grants, purpose: str) -> None:
     """Raise `AccessRefused` unless the oracle grants ``needed``, before anything is asked."""
-    if oracle.access < needed:
-        raise AccessRefused(f"{purpose} needs {needed.name}; {oracle.name} grants {oracle.access.name}")
+    if not grants(needed) <= oracle.grants:
+        raise AccessRefused(f"{purpose} needs {told(needed)}; {oracle.name} grants {told(oracle.grants)}")
+
+
+def interface_of(oracle: Oracle) -> str:
+    """How a model answers: what it grants, and how its answers are treated."""
+    return " -> ".join(part for part in (told(oracle.grants), oracle.treatment) if part)

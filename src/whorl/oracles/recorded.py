@@ -56,7 +56,7 @@ class Recorded(Wrapper):
         owner = {
             "access": self.access.name,
             "classes": str(inner.classes),
-            "input shape": str(list(inner.input_shape)),
+            "input shape": str(list(inner.space.shape)),
             "model": inner.digest,
             "treatment": self.treatment,
         }
@@ -86,8 +86,8 @@ class Recorded(Wrapper):
             yield _spread([places[key] for key in keys], answers)
 
     def _keys(self, inputs: Tensor) -> Iterator[bytes]:
-        for row in inputs.detach().to("cpu", torch.float32):
-            yield hashlib.sha256(self._salt + row.contiguous().numpy().tobytes()).digest()
+        for encoded in self.space.encode(inputs):
+            yield hashlib.sha256(self._salt + encoded).digest()
 
     def _read(self, keys: list[bytes]) -> dict[bytes, Tensor]:
         known: dict[bytes, Tensor] = {}

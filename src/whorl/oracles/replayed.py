@@ -9,6 +9,7 @@ from torch import Tensor
 
 from whorl.errors import UsageError
 from whorl.oracles.base import Chunk, Oracle
+from whorl.spaces import InputSpace
 from whorl.types import Access, Task
 
 __all__ = ["Replayed"]
@@ -18,19 +19,24 @@ class Replayed(Oracle):
     """Answers about ``inputs`` and about nothing else.
 
     Shape:
-        inputs: ``[n, c, h, w]``.
+        inputs: ``[n, *input]`` of ``space``.
         answers: ``[n]`` int64 labels, or ``[n, classes]`` float32: probabilities, logits, or `Oracle.scores`.
 
     Raises `UsageError` when asked about other inputs than the first of ``inputs``, in their order.
     """
 
     def __init__(
-        self, inputs: Tensor, answers: Tensor, *, access: Access, classes: int, name: str, task: Task = "classification"
+        self,
+        inputs: Tensor,
+        answers: Tensor,
+        *,
+        access: Access,
+        space: InputSpace,
+        classes: int,
+        name: str,
+        task: Task = "classification",
     ) -> None:
-        channels, height, width = inputs.shape[1:]
-        super().__init__(
-            access=access, input_shape=(channels, height, width), classes=classes, name=name, digest="", task=task
-        )
+        super().__init__(access=access, input_shape=space, classes=classes, name=name, digest="", task=task)
         self._inputs = inputs
         self._answers = answers
 

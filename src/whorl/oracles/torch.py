@@ -13,6 +13,7 @@ from torch.fx.proxy import TraceError
 
 from whorl.errors import UsageError
 from whorl.oracles.base import Chunk, Oracle, require
+from whorl.spaces import InputSpace
 from whorl.storage import digest_tensors
 from whorl.types import Access, Task
 
@@ -34,7 +35,7 @@ class TorchOracle(Oracle):
         self,
         module: nn.Module,
         *,
-        input_shape: tuple[int, int, int],
+        input_shape: tuple[int, ...] | InputSpace,
         classes: int,
         access: Access = Access.WEIGHTS,
         name: str = "the PyTorch model",

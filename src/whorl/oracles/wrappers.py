@@ -37,7 +37,7 @@ class Wrapper(Oracle):
         require(inner, self.needs, type(self).__name__)
         super().__init__(
             access=access,
-            input_shape=inner.input_shape,
+            input_shape=inner.space,
             classes=inner.classes,
             name=inner.name,
             digest=inner.digest,
@@ -45,7 +45,7 @@ class Wrapper(Oracle):
             task=inner.task,
         )
         self.inner = inner
-        changes = (inner.treatment if isinstance(inner, Wrapper) else "", change)
+        changes = (inner.treatment, change)
         self.treatment = " -> ".join(part for part in changes if part)
 
 

@@ -6,6 +6,7 @@ compares against both; its step sizes are not published, so they are settings he
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from whorl.data.base import Dataset
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, draw, gradient_of
 from whorl.queries.negatives import Negatives
@@ -34,6 +36,11 @@ class SignGradient(Sampler):
 
     needs_victim: ClassVar[Access] = Access.GRADIENTS
     part: ClassVar[str] = "victim"
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n *input", "input"),
+        "companions/seeds": Layout("n *input", "input"),
+        "companions/source": Layout("n", "int64", 0, "k"),
+    }
 
     epsilon: float = 0.06
     steps: int = 1
@@ -67,6 +74,11 @@ class SignGradient(Sampler):
 @dataclass(frozen=True, kw_only=True)
 class AdversarialPairs(SignGradient):
     """Pairs of a picture and its adversarial example, so a query asks two inputs (QuRD; ModelDiff asks such pairs)."""
+
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n 2 *input", "input"),
+        "companions/source": Layout("n", "int64", 0, "k"),
+    }
 
     steps: int = 10
 

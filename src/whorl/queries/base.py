@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import ClassVar, Literal, final
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from whorl.data.base import Dataset
 from whorl.errors import AccessRefused, UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.oracles.pool import Pool
 from whorl.types import Access, Queries
@@ -31,6 +33,10 @@ class Sampler(ABC):
     """Whether it needs pictures; without, ``data`` may be empty."""
     needs_pool: ClassVar[bool] = False
     """Whether it learns from shadow models (`PooledSampler`)."""
+    tensors: ClassVar[Mapping[str, Layout]] = MappingProxyType({"inputs": Layout("n *input", "input")})
+    """What a fingerprint holds of its queries: ``inputs``, ``companions/<name>`` and ``shared/<name>``."""
+    facts: ClassVar[Mapping[str, type]] = MappingProxyType({})
+    """The notes that `represent` reads, with their types."""
 
     @abstractmethod
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:

@@ -6,6 +6,7 @@ Classification Boundary*, AsiaCCS 2021, equation 3.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, Target, choose_target, draw, gradient_of
 from whorl.queries.descent import descend
@@ -39,6 +41,13 @@ class Boundary(Sampler):
 
     needs_victim: ClassVar[Access] = Access.GRADIENTS
     part: ClassVar[str] = "victim"
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n *input", "input"),
+        "companions/seeds": Layout("n *input", "input"),
+        "companions/source": Layout("n", "int64", 0, "k"),
+        "companions/target": Layout("n", "int64", 0, "k"),
+        "companions/loss": Layout("n", low=0),
+    }
 
     margin: float = 5.0
     unit: Literal["logit", "gap"] = "logit"

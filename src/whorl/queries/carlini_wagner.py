@@ -6,7 +6,7 @@ and search for the smallest c that succeeds. IPGuard uses it as the strong and s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from whorl.data.base import Dataset
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, Target, choose_target, draw, gradient_of
 from whorl.queries.descent import Adam
@@ -37,6 +38,13 @@ class CarliniWagner(Sampler):
 
     needs_victim: ClassVar[Access] = Access.GRADIENTS
     part: ClassVar[str] = "victim"
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n *input", "input"),
+        "companions/seeds": Layout("n *input", "input"),
+        "companions/source": Layout("n", "int64", 0, "k"),
+        "companions/target": Layout("n", "int64", 0, "k"),
+        "companions/squared_distance": Layout("n", low=-1),
+    }
 
     margin: float = 5.0
     target: Target = "least-likely"

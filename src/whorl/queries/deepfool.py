@@ -7,7 +7,7 @@ known in closed form. Pictures and candidate classes go in one batch; who has cr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, draw, gradient_of
 from whorl.types import Access, Queries
@@ -132,6 +133,13 @@ class DeepFoolPoints(Sampler):
 
     needs_victim: ClassVar[Access] = Access.GRADIENTS
     part: ClassVar[str] = "victim"
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n *input", "input"),
+        "companions/seeds": Layout("n *input", "input"),
+        "companions/source": Layout("n", "int64", 0, "k"),
+        "companions/target": Layout("n", "int64", 0, "k"),
+        "companions/distance": Layout("n", low=0),
+    }
 
     overshoot: float = 0.5
     candidates: int = 10

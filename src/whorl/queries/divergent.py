@@ -7,7 +7,7 @@ ISSTA 2021, section on the generation of test inputs.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from whorl.data.base import Dataset
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, draw, gradient_of
 from whorl.types import Access, Queries
@@ -26,6 +27,9 @@ class DivergentPairs(Sampler):
     """Natural pictures, each with a partner. An author writes ``partners``."""
 
     part: ClassVar[str] = "victim"
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n 2 *input", "input"),
+    }
 
     @abstractmethod
     def partners(self, victim: Oracle, seeds: Tensor, generator: torch.Generator) -> Tensor:

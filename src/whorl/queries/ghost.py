@@ -8,6 +8,7 @@ CVPR 2018, arXiv 1710.06081 (MI-FGSM).
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from torch.nn.functional import cross_entropy, relu
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, Target, choose_target, draw, gradient_of
 from whorl.types import Access, Queries
@@ -43,6 +45,12 @@ class Ghost(Sampler):
 
     needs_victim: ClassVar[Access] = Access.GRADIENTS
     part: ClassVar[str] = "victim"
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n *input", "input"),
+        "companions/seeds": Layout("n *input", "input"),
+        "companions/source": Layout("n", "int64", 0, "k"),
+        "companions/target": Layout("n", "int64", 0, "k"),
+    }
 
     epsilon: float = 0.1
     steps: int = 20

@@ -6,7 +6,7 @@ the command line of the authors' code.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, gradient_of
 from whorl.types import Access, Queries
@@ -34,6 +35,12 @@ class JudgedTests:
         steps: 1 is FGSM; more is PGD, which starts at a random point of the epsilon-ball.
         step: size of one step of PGD; FGSM takes epsilon.
     """
+
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n *input", "input"),
+        "companions/truth": Layout("n", "int64", 0, "k"),
+        "companions/seeds": Layout("n *input", "input"),
+    }
 
     seeds: int = 1000
     epsilon: float = 0.05

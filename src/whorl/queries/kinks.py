@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from whorl.data.base import Dataset
 from whorl.errors import AccessRefused, UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.oracles.torch import TorchOracle
 from whorl.queries.base import Sampler
@@ -63,6 +64,13 @@ class Kinks(Sampler):
     """
 
     needs_victim: ClassVar[Access] = Access.WEIGHTS
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n points *input", "input"),
+        "companions/direction": Layout("n *input", low=-1, high=1),
+        "companions/spacing": Layout("n", low=0),
+        "companions/kink": Layout("n k"),
+        "companions/unit": Layout("n 2", "int64", 0),
+    }
     needs_data: ClassVar[bool] = False
 
     points: int = 5

@@ -7,6 +7,7 @@ Papers: Ribeiro, Singh, Guestrin, *"Why Should I Trust You?"*, KDD 2016 (LIME); 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, draw
 from whorl.types import Access, Queries
@@ -39,6 +41,12 @@ class Masks(Sampler):
 
     needs_victim: ClassVar[Access] = Access.LABELS
     part: ClassVar[str] = "victim"
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n masks *input", "input"),
+        "companions/masks": Layout("n masks parts", "bool"),
+        "companions/segments": Layout("n ...", "int64", 0),
+        "shared/fill": Layout("..."),
+    }
 
     masks: int = 100
     segments: int = 16

@@ -5,7 +5,7 @@ Paper: Pan et al., *MetaV: A Meta-Verifier Approach to Task-Agnostic Model Finge
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -15,6 +15,7 @@ from torch.nn.functional import softplus
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.oracles.pool import Pool
 from whorl.queries.base import PooledSampler, draw, gradient_of
@@ -43,6 +44,17 @@ class JointlyTrained(PooledSampler):
     """
 
     needs_victim: ClassVar[Access] = Access.GRADIENTS
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n *input", "input"),
+        "shared/centre": Layout("k"),
+        "shared/scale": Layout("k", low=1e-30),
+        "shared/verifier.0.weight": Layout("width n*k"),
+        "shared/verifier.0.bias": Layout("width"),
+        "shared/verifier.1.weight": Layout("width width"),
+        "shared/verifier.1.bias": Layout("width"),
+        "shared/verifier.2.weight": Layout("1 width"),
+        "shared/verifier.2.bias": Layout("1"),
+    }
 
     start: Literal["pictures", "noise"] = "pictures"
     steps: int = 100

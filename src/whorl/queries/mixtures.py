@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, draw
 from whorl.types import Access, Queries
@@ -27,6 +29,10 @@ class Mixtures(Sampler):
     """
 
     needs_victim: ClassVar[Access] = Access.LABELS
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n *input", "input"),
+        "companions/truth": Layout("n 2", "int64", 0),
+    }
 
     patch: Literal["box", "corner"] = "box"
 

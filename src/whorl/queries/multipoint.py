@@ -8,7 +8,7 @@ rule. They are found here by Gauss-Newton steps of least norm, not by IrisFP's d
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import ClassVar, Literal
@@ -19,6 +19,7 @@ from torch.nn.functional import one_hot
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, draw, gradient_of
 from whorl.types import Access, Queries
@@ -124,6 +125,13 @@ class Multipoint(Sampler):
 
     needs_victim: ClassVar[Access] = Access.GRADIENTS
     part: ClassVar[str] = "victim"
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n *input", "input"),
+        "companions/target": Layout("n", "int64", 0, "k"),
+        "companions/multipoint": Layout("n", "int64", 0),
+        "companions/miss": Layout("n", low=0),
+        "companions/holds": Layout("n", "bool"),
+    }
 
     ties: int = 10
     margin: float = 1.0

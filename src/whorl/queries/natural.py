@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -9,6 +10,7 @@ import torch
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, draw
 from whorl.types import Access, Queries
@@ -21,6 +23,10 @@ class Natural(Sampler):
     """Random pictures of the owner's held-out data, or uniform noise."""
 
     needs_victim: ClassVar[Access] = Access.LABELS
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n *input", "input"),
+        "companions/truth": Layout("n", "int64", 0, optional=True),
+    }
 
     start: Literal["natural", "noise"] = "natural"
 

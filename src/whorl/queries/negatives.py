@@ -6,7 +6,7 @@ Paper: Godinot et al., *Queries, Representation & Detection*, AAAI 2025, section
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.oracles.pool import Pool
 from whorl.queries.base import PooledSampler, Sampler
@@ -39,6 +40,11 @@ class Negatives(Sampler):
     """
 
     needs_victim: ClassVar[Access] = Access.LABELS
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n *input", "input"),
+        "companions/natural": Layout("n", "bool"),
+        "companions/truth": Layout("n 2", "int64", 0),
+    }
 
     augment: bool = True
     tries: int = 200
@@ -86,6 +92,10 @@ class MixedErrors(Sampler):
     """
 
     needs_victim: ClassVar[Access] = Access.LABELS
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n *input", "input"),
+        "companions/truth": Layout("n 2", "int64", 0),
+    }
 
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """The mixtures with the classes of both sources. Raises `UsageError` where the victim errs less than twice."""
@@ -132,6 +142,12 @@ class CommonErrors(PooledSampler):
     """
 
     needs_victim: ClassVar[Access] = Access.LABELS
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n *input", "input"),
+        "companions/natural": Layout("n", "bool"),
+        "companions/truth": Layout("n 2", "int64", 0),
+        "companions/common": Layout("n", "float64", 0, 1),
+    }
 
     candidates: float = 4.0
     avoid: bool = False

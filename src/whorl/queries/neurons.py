@@ -5,13 +5,16 @@ Paper: Chen et al., *Copy, Right?*, IEEE S&P 2022, arXiv 2112.05588, algorithm o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from whorl.data.base import Dataset
 from whorl.errors import AccessRefused, UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.oracles.torch import TorchOracle
 from whorl.queries.base import draw
@@ -32,6 +35,13 @@ class NeuronTests:
         iterations: most Adam steps.
         patience: a test whose neuron has not grown for so many steps stops too; 0 never.
     """
+
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n *input", "input"),
+        "companions/neuron": Layout("n", "int64", 0, "units"),
+        "companions/activations": Layout("n units"),
+        "companions/passes": Layout("n", "int64", 0),
+    }
 
     layer: int = 3
     multiple: float = 3.0

@@ -7,7 +7,7 @@ Paper: He, Zhang, Lee, *Sensitive-Sample Fingerprinting of Deep Neural Networks*
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -17,6 +17,7 @@ from torch.func import functional_call, jvp
 
 from whorl.data.base import Dataset
 from whorl.errors import AccessRefused, UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.oracles.torch import TorchOracle, frozen
 from whorl.queries.base import Sampler, draw
@@ -44,6 +45,11 @@ class Sensitive(Sampler):
     """
 
     needs_victim: ClassVar[Access] = Access.WEIGHTS
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n *input", "input"),
+        "companions/seeds": Layout("n *input", "input"),
+        "companions/sensitivity": Layout("n", low=0),
+    }
 
     candidates: int = 100
     epsilon: float = 10 / 255

@@ -6,6 +6,7 @@ arXiv 2603.21411 (AnaFP).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.oracles.pool import Pool
 from whorl.queries.base import PooledSampler, draw, gradient_of
@@ -86,6 +88,15 @@ class StretchedPoints(PooledSampler):
 
     needs_victim: ClassVar[Access] = Access.GRADIENTS
     part: ClassVar[str] = "victim"
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n *input", "input"),
+        "companions/seeds": Layout("n *input", "input"),
+        "companions/source": Layout("n", "int64", 0, "k"),
+        "companions/target": Layout("n", "int64", 0, "k"),
+        "companions/stretch": Layout("n", low=0),
+        "companions/lower": Layout("n", low=0),
+        "companions/upper": Layout("n", low=0),
+    }
 
     margin: float = 0.5
     uniqueness: float = 1.0

@@ -6,7 +6,7 @@ NeurIPS 2024: fixed-length bilateral trajectories, joined to a surface trajector
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, draw, gradient_of
 from whorl.types import Access, Queries
@@ -42,6 +43,13 @@ class Trajectory(Sampler):
 
     needs_victim: ClassVar[Access] = Access.GRADIENTS
     part: ClassVar[str] = "victim"
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n path *input", "input"),
+        "companions/seeds": Layout("n *input", "input"),
+        "companions/source": Layout("n", "int64", 0, "k"),
+        "companions/targets": Layout("n crossings", "int64", 0, "k"),
+        "companions/controlled": Layout("n crossings", "bool"),
+    }
 
     length: int = 8
     crossings: int = 4

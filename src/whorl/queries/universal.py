@@ -7,7 +7,7 @@ encoder; Khosla et al., *Supervised Contrastive Learning*, NeurIPS 2020, equatio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,6 +18,7 @@ from torch.nn.functional import normalize
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.oracles.pool import Pool
 from whorl.queries.base import PooledSampler, draw, gradient_of
@@ -56,6 +57,15 @@ class UniversalPerturbation(PooledSampler):
 
     needs_victim: ClassVar[Access] = Access.GRADIENTS
     part: ClassVar[str] = "victim"
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n 2 *input", "input"),
+        "shared/perturbation": Layout("*input", low=-1, high=1),
+        "shared/views": Layout("looks clusters", "int64", 0, "n"),
+        "shared/encoder.0.weight": Layout("hidden 2*k*clusters", optional=True),
+        "shared/encoder.0.bias": Layout("hidden", optional=True),
+        "shared/encoder.1.weight": Layout("embedded hidden", optional=True),
+        "shared/encoder.1.bias": Layout("embedded", optional=True),
+    }
 
     epsilon: float = 0.1
     fooling: float = 0.9

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, draw
 from whorl.queries.perceptron import perceptron, respond, unpack
@@ -41,6 +42,17 @@ class Members(Sampler):
     """
 
     part: ClassVar[str] = "victim+queries"
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n *input", "input"),
+        "companions/truth": Layout("n", "int64", 0, "k"),
+        "companions/public": Layout("n", "bool"),
+        "shared/mean": Layout("features"),
+        "shared/spread": Layout("features", low=1e-30),
+        "shared/regressor.0.weight": Layout("hidden features"),
+        "shared/regressor.0.bias": Layout("hidden"),
+        "shared/regressor.1.weight": Layout("1 hidden"),
+        "shared/regressor.1.bias": Layout("1"),
+    }
 
     fit: int = 500
     hidden: int = 100

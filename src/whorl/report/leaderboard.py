@@ -23,7 +23,7 @@ from whorl.errors import UsageError
 from whorl.metrics import ClusterEstimate
 from whorl.report.boards import ADAPTIVE, FLAGS, Attack, Board, Entry, boards_of, leaders, overlap
 from whorl.report.pages import render
-from whorl.report.words import interval, plain, rate, slug
+from whorl.report.words import granted, interval, plain, rate, slug
 from whorl.schemes import SCHEMES
 from whorl.schemes.cards import Card, card
 from whorl.storage import replacing
@@ -159,7 +159,7 @@ class _Site:
             first = next((entry for entry in board.entries if entry.scheme == name), None)
             best.append((first, first in leaders(board.entries)) if first else None)
         known = self.cards[name]
-        return _SchemeLine(name, self.scheme_page[name], known.suspect.name.lower() if known else "", best)
+        return _SchemeLine(name, self.scheme_page[name], granted(known.suspect) if known else "", best)
 
     def _attack_line(self, family: str, boards: Sequence[Board]) -> _AttackLine:
         best: list[tuple[ClusterEstimate, int, str] | None] = []

@@ -124,6 +124,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("count", "interval", "listed", "p_value", "percent", "plain", "rate", "seconds", "share", "slug")
-    environment.filters.update({name: getattr(words, name) for name in names})
+    names = ("count", "granted", "interval", "listed", "p_value", "percent", "plain", "rate", "seconds", "share")
+    environment.filters.update({name: getattr(words, name) for name in (*names, "slug")})
     return environment

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from whorl.storage import read_fingerprint
+from whorl.fingerprints.files import read_fingerprint
 from whorl.types import Queries
 
 __all__ = ["Gallery", "data_uri", "gallery", "read_gallery"]

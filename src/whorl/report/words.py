@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable
 
 from whorl.metrics import Interval
+from whorl.types import Grants, told
 
-__all__ = ["count", "interval", "listed", "p_value", "percent", "plain", "rate", "seconds", "share", "slug"]
+__all__ = ["count", "granted", "interval", "listed", "p_value", "percent", "plain", "rate", "seconds", "share", "slug"]
 
 
 def rate(value: float) -> str:
@@ -26,6 +27,11 @@ def percent(share: float) -> str:
     value = 100 * share
     digits = 0 if value >= 10 or value == round(value) else 1 if value >= 1 else 2
     return f"{value:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
+def granted(access: Grants) -> str:
+    """``logits``, or ``features and labels`` where no level of the ladder holds just these."""
+    return told(access).lower()
 
 
 def p_value(value: float) -> str:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.types import Access, Evidence, Queries, Representation
 
@@ -21,6 +22,8 @@ class Representer(ABC):
     """Access to the suspect at verification."""
     per_query: ClassVar[bool] = True
     """Whether each query can be represented alone, so that a test may stop early."""
+    values: ClassVar[Layout]
+    """What the representation is as a tensor."""
     any_classes: ClassVar[bool] = False
     """Whether a suspect may have another number of classes, or another task, than the victim."""
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from whorl.errors import UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.representations.base import Representer, ask
 from whorl.types import Access, Queries, Representation
@@ -38,6 +39,7 @@ class Correlations(Representer):
     needs_suspect: ClassVar[Access] = Access.PROBABILITIES
     per_query: ClassVar[bool] = False
     any_classes: ClassVar[bool] = True
+    values: ClassVar[Layout] = Layout("n n", low=0, high=1)
 
     kernel: Kernel = "cosine"
     bandwidth: float = 1.0
@@ -55,6 +57,7 @@ class LabelEqualities(Representer):
     needs_suspect: ClassVar[Access] = Access.LABELS
     per_query: ClassVar[bool] = False
     any_classes: ClassVar[bool] = True
+    values: ClassVar[Layout] = Layout("n n", "int64", 0, 1)
 
     def represent(self, oracle: Oracle, queries: Queries) -> Representation:
         """One row and one column per input."""

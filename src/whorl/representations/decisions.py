@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from whorl.errors import UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.representations.base import Representer, ask
 from whorl.types import Access, Queries, Representation
@@ -34,6 +35,7 @@ class DecisionDistances(Representer):
 
     needs_suspect: ClassVar[Access] = Access.PROBABILITIES
     any_classes: ClassVar[bool] = True
+    values: ClassVar[Layout] = Layout("n", low=0, high=2)
 
     outputs: Literal["probabilities", "scores"] = "probabilities"
 
@@ -51,6 +53,7 @@ class LabelShifts(Representer):
     """From the seed's class to the partner's, ``(partner - seed) mod classes``: ``[n]`` int64, 0 where it stays."""
 
     needs_suspect: ClassVar[Access] = Access.LABELS
+    values: ClassVar[Layout] = Layout("n", "int64", 0, "k")
 
     def represent(self, oracle: Oracle, queries: Queries) -> Representation:
         """One shift per pair."""

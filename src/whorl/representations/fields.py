@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from whorl.errors import AccessRefused
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.representations.base import Comparer, Representer
 from whorl.types import Access, Evidence, Queries, Representation
@@ -32,6 +33,7 @@ class GradientFields(Representer):
 
     needs_suspect: ClassVar[Access] = Access.GRADIENTS
     any_classes: ClassVar[bool] = True
+    values: ClassVar[Layout] = Layout("n nodes numbers", low=-1, high=1)
 
     nodes: int = 50
 

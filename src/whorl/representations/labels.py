@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.representations.base import Representer, ask
 from whorl.types import Access, Queries, Representation
@@ -15,6 +16,7 @@ class Labels(Representer):
     """Predicted classes ``[n]`` int64, or ``[n, m]`` where each query asks m inputs."""
 
     needs_suspect: ClassVar[Access] = Access.LABELS
+    values: ClassVar[Layout] = Layout("n ...", "int64", 0, "k")
 
     def represent(self, oracle: Oracle, queries: Queries) -> Representation:
         """One label per input."""

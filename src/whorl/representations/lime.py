@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 
 from whorl.errors import UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.representations.base import Representer, ask
 from whorl.types import Access, Queries, Representation
@@ -31,6 +32,7 @@ class LimeWeights(Representer):
     """
 
     needs_suspect: ClassVar[Access] = Access.PROBABILITIES
+    values: ClassVar[Layout] = Layout("n parts k")
 
     intercept: bool = False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.representations.base import Representer, ask
 from whorl.types import Access, Queries, Representation
@@ -18,6 +19,7 @@ class Scores(Representer):
     """
 
     needs_suspect: ClassVar[Access] = Access.PROBABILITIES
+    values: ClassVar[Layout] = Layout("n ...")
 
     def represent(self, oracle: Oracle, queries: Queries) -> Representation:
         """One row of scores per input."""

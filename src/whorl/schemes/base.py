@@ -7,7 +7,6 @@ An author writes three steps, ``sample``, ``represent`` and ``similarity``, or t
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import time
 from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
@@ -15,28 +14,33 @@ from importlib.metadata import version
 from typing import ClassVar, Literal, final
 
 import torch
-from torch import Tensor
 
 from whorl.data.base import Dataset
-from whorl.detection.verdict import Trial
 from whorl.errors import AccessRefused, UsageError
 from whorl.expressions import Call
-from whorl.oracles.base import Oracle
+from whorl.layouts import check_layouts
+from whorl.oracles.base import Oracle, interface_of
 from whorl.oracles.pool import Pool
 from whorl.queries.base import PooledSampler, Sampler
 from whorl.representations.base import Comparer, Representer
-from whorl.storage import digest_tensors
+from whorl.schemes.session import Session, admit, compare, typed
+from whorl.spaces import Pictures
 from whorl.types import (
     Calibration,
     Evidence,
     Fingerprint,
+    Grants,
     Null,
+    NullModel,
     Queries,
+    Rule,
     Task,
     Verdict,
+    grants,
+    told,
 )
 
-__all__ = ["Scheme", "asking_order", "identity"]
+__all__ = ["Scheme"]
 
 
 class Scheme(Sampler, Representer, Comparer, ABC):
@@ -55,9 +59,42 @@ class Scheme(Sampler, Representer, Comparer, ABC):
     purpose: ClassVar[Literal["ownership", "integrity", "data"]] = "ownership"
     """Whether it recognises copies that were changed, tells every change, or tells whose data were used."""
 
+    @final
+    @classmethod
+    def demands(cls) -> tuple[Grants, Grants]:
+        """What the victim and the suspect must grant; the victim answers the queries too."""
+        return grants(cls.needs_victim, cls.needs_suspect), grants(cls.needs_suspect)
+
     def __str__(self) -> str:
         fields = dataclasses.fields(self)  # pyright: ignore[reportArgumentType] every scheme is a dataclass
         return str(Call(self.name, (), tuple((field.name, getattr(self, field.name)) for field in fields)))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Sizes that the settings give to axes of ``tensors`` and ``values``: every whole setting by its name."""
+        fields = dataclasses.fields(self)  # pyright: ignore[reportArgumentType] every scheme is a dataclass
+        settings = {field.name: getattr(self, field.name) for field in fields}
+        return {name: value for name, value in settings.items() if type(value) is int}
+
+    @final
+    def check_fingerprint(self, fingerprint: Fingerprint) -> None:
+        """Raise ValueError with the first thing of a fingerprint that is not as this scheme declares it."""
+        queries = fingerprint.queries
+        held = {"inputs": queries.inputs}
+        held |= {f"companions/{name}": value for name, value in queries.companions.items()}
+        held |= {f"shared/{name}": value for name, value in queries.shared.items()}
+        if unknown := sorted(held.keys() - self.tensors.keys()):
+            raise ValueError(f"{self.name} declares no {unknown[0]!r} among its tensors")
+        if missing := [name for name in self.tensors if name not in held and not self.tensors[name].optional]:
+            raise ValueError(f"it lacks {missing[0]!r}, which {self.name} declares")
+        declared = {name: (self.tensors[name], value) for name, value in held.items()}
+        declared["reference"] = (self.values, fingerprint.reference.values)
+        check_layouts(
+            declared, space=fingerprint.space, sizes={**self.sizes, "n": len(queries), "k": fingerprint.classes}
+        )
+        for name, kind in self.facts.items():
+            if not isinstance(queries.notes.get(name), kind):
+                raise ValueError(f"its note {name!r} is no {kind.__name__}")
 
     @final
     def extract(
@@ -77,11 +114,11 @@ class Scheme(Sampler, Representer, Comparer, ABC):
             AccessRefused: before anything is asked.
             UsageError: the data do not fit the victim, or are too few; a pool is missing.
         """
-        needed = max(self.needs_victim, self.needs_suspect)
-        if victim.access < needed:
+        needed, _ = self.demands()
+        if not needed <= victim.grants:
             raise AccessRefused(
-                f"{self.name} needs {needed.name} of the victim; {victim.name} grants {victim.access.name}. "
-                f"Schemes that work here: whorl schemes --victim-access {victim.access.name.lower()}"
+                f"{self.name} needs {told(needed)} of the victim; {victim.name} grants {told(victim.grants)}. "
+                f"Schemes that work here: whorl schemes --victim-access {typed(victim)}"
             )
         if victim.task not in self.tasks:
             raise UsageError(f"{self.name} is for {' or '.join(sorted(self.tasks))}; {victim.name} does {victim.task}")
@@ -89,8 +126,8 @@ class Scheme(Sampler, Representer, Comparer, ABC):
             raise UsageError(f"a fingerprint needs at least one query, not {budget}")
         if data is None:
             data = _nothing(self, victim)
-        if data.input_shape != victim.input_shape:
-            raise UsageError(f"{victim.name} takes pictures {victim.input_shape}; the data hold {data.input_shape}")
+        if data.space != victim.space:
+            raise UsageError(f"{victim.name} takes {victim.space}; the data hold {data.space}")
         started = time.perf_counter()
         generator = torch.Generator().manual_seed(seed)
         if isinstance(self, PooledSampler) and pool is not None:
@@ -99,11 +136,12 @@ class Scheme(Sampler, Representer, Comparer, ABC):
             queries = self.sample(victim, data, budget=budget, generator=generator)
         seconds = time.perf_counter() - started
         _check(queries, budget, victim)
-        return Fingerprint(
+        fingerprint = Fingerprint(
             scheme=str(self),
             victim=victim.digest,
             queries=queries,
             reference=self.represent(victim, queries),
+            space=victim.space,
             data=data.expression,
             seed=seed,
             classes=victim.classes,
@@ -111,14 +149,20 @@ class Scheme(Sampler, Representer, Comparer, ABC):
             versions={package: version(package) for package in ("whorl", "torch", "numpy")},
             task=victim.task,
             pool=pool.digests if pool is not None else (),
+            class_names=data.classes if len(data.classes) == victim.classes else (),
+            nonce=bytes(torch.randint(256, (16,), generator=generator).tolist()).hex(),
         )
+        try:
+            self.check_fingerprint(fingerprint)
+        except ValueError as error:
+            raise UsageError(f"{type(self).__name__} breaks its own declaration: {error}") from None
+        return fingerprint
 
     @final
     def observe(self, fingerprint: Fingerprint, oracle: Oracle) -> Evidence:
         """Ask one model about the whole fingerprint."""
-        self._admit(fingerprint, oracle)
-        observed = self.represent(oracle, fingerprint.queries)
-        return self.similarity(fingerprint.reference, observed)
+        admit(self, fingerprint, oracle)
+        return compare(self, fingerprint.reference, self.represent(oracle, fingerprint.queries))
 
     @final
     def calibrate(
@@ -129,15 +173,20 @@ class Scheme(Sampler, Representer, Comparer, ABC):
         pool: str,
         siblings: int = 0,
         derived: Mapping[str, Sequence[Oracle]] | None = None,
+        about: Mapping[str, NullModel] | None = None,
         progress: Callable[[], None] = lambda: None,
     ) -> Fingerprint:
         """The fingerprint with its null, and with the similarities of known copies by removal.
+
+        One that was read from a file of format 1 becomes one of format 2.
 
         Parameters:
             independents: models trained without the victim, by name; none may be under test later.
             pool: who they are, in words; the verdict quotes it.
             siblings: how many of them share a public ancestor with the victim.
             derived: removal to copies of the victim that went through it.
+            about: what is known of the independent models by name (recipe, accuracy, group); digest and interface are
+                taken from the models themselves.
             progress: called after each model.
         """
         if not independents:
@@ -148,14 +197,21 @@ class Scheme(Sampler, Representer, Comparer, ABC):
             progress()
             return value
 
+        known = about or {}
+        models = tuple(
+            dataclasses.replace(
+                known.get(name, NullModel(name)), name=name, digest=oracle.digest, interface=interface_of(oracle)
+            )
+            for name, oracle in independents.items()
+        )
         null = Null(
             pool=pool,
-            names=tuple(independents),
+            models=models,
             similarities=tuple(measure(oracle) for oracle in independents.values()),
             siblings=siblings,
         )
         power = {removal: tuple(measure(oracle) for oracle in copies) for removal, copies in (derived or {}).items()}
-        return dataclasses.replace(fingerprint, calibration=Calibration(null, power))
+        return dataclasses.replace(fingerprint, calibration=Calibration(null, power), format=2)
 
     @final
     def verify(
@@ -175,76 +231,25 @@ class Scheme(Sampler, Representer, Comparer, ABC):
                 whole (``per_query`` is false) asks all or nothing.
             progress: called with the number of queries asked in each round.
         """
-        self._admit(fingerprint, suspect)
-        size = len(fingerprint.queries)
-        limit = size if budget is None else min(budget, size)
-        trial = Trial(fingerprint.calibration, size=size, alpha=alpha, per_query=self.per_query, budget=limit)
-        if not self.per_query and limit < size:
-            raise UsageError(f"{self.name} compares its {size} queries as a whole; a budget of {limit} is too small")
-        order = asking_order(fingerprint, suspect.digest or suspect.name)[:limit] if self.per_query else slice(None)
-        block = suspect.block or limit
-        for chosen in order.split(block) if isinstance(order, Tensor) else [order]:
-            observed = self.represent(suspect, fingerprint.queries[chosen])
-            evidence = self.similarity(fingerprint.reference[chosen], observed)
-            if self.per_query and evidence.per_query is not None:
-                trial.update(evidence.per_query)
-            else:
-                trial.observe(evidence.similarity)
-            progress(len(observed) if self.per_query else size)
-            if trial.settled:
-                break
-        verdict = trial.verdict(scheme=fingerprint.scheme, fingerprint=identity(fingerprint), suspect=suspect.name)
-        return dataclasses.replace(verdict, queries={**verdict.queries, "inputs_each": fingerprint.inputs_each})
-
-    def _admit(self, fingerprint: Fingerprint, oracle: Oracle) -> None:
-        if oracle.access < self.needs_suspect:
-            raise AccessRefused(
-                f"{self.name} needs {self.needs_suspect.name} of the suspect; {oracle.name} grants "
-                f"{oracle.access.name}. Schemes that work here: "
-                f"whorl schemes --suspect-access {oracle.access.name.lower()}"
-            )
-        expected = tuple(fingerprint.queries.inputs.shape[-3:])
-        known = not self.any_classes and fingerprint.classes
-        wanted = (expected, fingerprint.classes, fingerprint.task) if known else (expected,)
-        if (oracle.input_shape, oracle.classes, oracle.task)[: len(wanted)] != wanted:
-            raise UsageError(
-                f"the fingerprint asks pictures {expected} of {fingerprint.classes} classes ({fingerprint.task}); "
-                f"{oracle.name} takes {oracle.input_shape} of {oracle.classes} ({oracle.task})"
-            )
-        if oracle.digest in fingerprint.pool:
-            raise UsageError(
-                f"{oracle.name} is one of the shadow models that this fingerprint learned from; whatever the "
-                "similarity, it would show nothing"
-            )
-
-
-def identity(fingerprint: Fingerprint) -> str:
-    """Content hash of the queries and the reference."""
-    tensors = {"inputs": fingerprint.queries.inputs, "reference": fingerprint.reference.values}
-    return digest_tensors(tensors)[:16]
-
-
-def asking_order(fingerprint: Fingerprint, suspect: str) -> Tensor:
-    """The order ``[n]`` in which a suspect is asked, fixed by the contents of both.
-
-    It is as good as drawn at random after the suspect was fixed, the same when an interrupted verification resumes,
-    and nobody can shop for a seed that convicts.
-    """
-    seed = hashlib.sha256(f"{identity(fingerprint)} {suspect}".encode()).digest()[:8]
-    generator = torch.Generator().manual_seed(int.from_bytes(seed, "little") >> 1)
-    return torch.randperm(len(fingerprint.queries), generator=generator)
+        return Session(self, fingerprint, suspect, Rule(alpha=alpha, budget=budget)).verify(progress)
 
 
 def _nothing(scheme: Scheme, victim: Oracle) -> Dataset:
     if scheme.needs_data:
         raise UsageError(f"{scheme.name} starts from pictures: give data, as in 'folder(./pictures, size=32)'")
-    return Dataset(torch.empty(0, *victim.input_shape), torch.empty(0, dtype=torch.int64), ())
+    return Dataset(
+        torch.empty(0, *victim.space.shape, dtype=victim.space.dtype),
+        torch.empty(0, dtype=torch.int64),
+        (),
+        domain=None if isinstance(victim.space, Pictures) else victim.space,
+    )
 
 
 def _check(queries: Queries, budget: int, victim: Oracle) -> None:
     """A sampler that breaks its promise is a bug of the scheme, found here and not in a verdict."""
-    inputs = queries.inputs
-    if len(queries) != budget or tuple(inputs.shape[-3:]) != victim.input_shape or inputs.dtype != torch.float32:
-        raise UsageError(f"the sampler made {list(inputs.shape)} {inputs.dtype}; {budget} float32 queries are due")
-    if not bool(inputs.isfinite().all()) or float(inputs.min()) < 0 or float(inputs.max()) > 1:
-        raise UsageError("the sampler left the box [0, 1]; no interface would accept such a query")
+    if len(queries) != budget:
+        raise UsageError(f"the sampler made {len(queries)} queries; {budget} are due")
+    try:
+        victim.space.check(queries.inputs)
+    except UsageError as error:
+        raise UsageError(f"the sampler made queries that no interface would accept: {error}") from None

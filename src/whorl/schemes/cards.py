@@ -14,16 +14,19 @@ from typing import Any
 
 from whorl.errors import UsageError
 from whorl.schemes import SCHEMES
-from whorl.types import Access, Task
+from whorl.types import Access, Grants, Task, grants, told
 
 __all__ = ["Card", "Needs", "card", "choose"]
+
+
+LABELS = grants(Access.LABELS)
 
 
 @dataclass(frozen=True)
 class Card:
     """One scheme.
 
-    ``victim`` and ``suspect`` are the access needed of each side; ``shadows`` says whether extraction learns from
+    ``victim`` and ``suspect`` are the grants needed of each side; ``shadows`` says whether extraction learns from
     shadow models, ``pictures`` whether it starts from data; ``together`` whether the queries are compared as a whole,
     so that all are asked; ``measured`` maps figures of the benchmark (`whorl.bench.standings`) to their values, and is
     empty for a scheme that was not in it. ``suite`` names that benchmark.
@@ -32,8 +35,8 @@ class Card:
     name: str
     idea: str
     paper: str
-    victim: Access
-    suspect: Access
+    victim: Grants
+    suspect: Grants
     shadows: bool
     pictures: bool
     together: bool
@@ -49,8 +52,8 @@ class Card:
 class Needs:
     """What is at hand when a scheme is to be chosen."""
 
-    victim: Access
-    suspect: Access = Access.LABELS
+    victim: Grants
+    suspect: Grants = LABELS
     task: Task = "classification"
     shadows: bool = False
     pictures: bool = True
@@ -60,12 +63,13 @@ def card(name: str) -> Card:
     """The card of a scheme. Raises `UsageError` for an unknown name."""
     scheme: Any = SCHEMES[name]
     suite, figures = _measured()
+    victim, suspect = scheme.demands()
     return Card(
         name=name,
         idea=scheme.idea,
         paper=scheme.paper,
-        victim=max(scheme.needs_victim, scheme.needs_suspect),
-        suspect=scheme.needs_suspect,
+        victim=victim,
+        suspect=suspect,
         shadows=scheme.needs_pool,
         pictures=scheme.needs_data,
         together=not scheme.per_query,
@@ -86,16 +90,16 @@ def choose(needs: Needs) -> tuple[str, str]:
     able = [each for each in map(card, SCHEMES) if _allows(needs, each)]
     if not able:
         raise UsageError(
-            f"no scheme fits: {needs.task}, {needs.victim.name} of the victim, {needs.suspect.name} of the suspect, "
+            f"no scheme fits: {needs.task}, {told(needs.victim)} of the victim, {told(needs.suspect)} of the suspect, "
             f"{'with' if needs.pictures else 'without'} pictures. Type: whorl schemes"
         )
     tried = [each for each in able if each.measured]
     given = (
-        f"with {needs.victim.name.lower()} of the victim and {needs.suspect.name.lower()} of the suspect, "
+        f"with {told(needs.victim).lower()} of the victim and {told(needs.suspect).lower()} of the suspect, "
         f"{'with' if needs.shadows else 'without'} shadow models"
     )
     if not tried:
-        least = min(able, key=lambda each: (each.suspect, each.victim, each.name))
+        least = min(able, key=lambda each: (len(each.suspect), len(each.victim), each.name))
         return least.name, f"{least.name} asks least of both sides among {len(able)} schemes for {needs.task}, {given}"
     best = max(tried, key=lambda each: (each.measured["auc"]["value"], each.measured["tpr"]["value"], each.name))
     found = best.measured["auc"]

@@ -25,7 +25,7 @@ answers whether the suspect's maker had them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from whorl.errors import UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import gradient_of
 from whorl.queries.walks import Members, regress, walks
@@ -53,6 +54,7 @@ class _Inference(Members, Scheme):
 
     purpose: ClassVar[Literal["ownership", "integrity", "data"]] = "data"
     per_query: ClassVar[bool] = False
+    values: ClassVar[Layout] = Layout("n 2")
 
     def represent(self, oracle: Oracle, queries: Queries) -> Representation:
         """The regressor's score of each picture, and whether it is public: ``[n, 2]`` float32."""
@@ -83,10 +85,17 @@ class BlindWalk(_Inference):
     blind: ClassVar[str] = BLIND
     needs_victim: ClassVar[Access] = Access.LABELS
     needs_suspect: ClassVar[Access] = Access.LABELS
+    tensors: ClassVar[Mapping[str, Layout]] = {**Members.tensors, "inputs": Layout("n walked *input", "input")}
 
     directions: int = 3
     steps: int = 8
     reach: float = 100.0
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Walks of three laws after the picture itself, and a feature for each."""
+        walks = 3 * self.directions
+        return {**super().sizes, "walked": 1 + walks * self.steps, "features": walks}
 
     def starts(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
         """Walks ``[n, m, c, h, w]``, each picture first."""

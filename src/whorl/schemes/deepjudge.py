@@ -23,6 +23,7 @@ vote accuses some independent nets of the victim's data and architecture: LB bou
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
@@ -33,13 +34,14 @@ from torch import Tensor
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.oracles.pool import Pool
 from whorl.queries.base import PooledSampler
 from whorl.queries.judged import JudgedTests
 from whorl.representations.base import Comparer, Representer
 from whorl.schemes.base import Scheme
-from whorl.types import Access, Evidence, Queries, Representation
+from whorl.types import Access, Evidence, Queries, Representation, grants
 
 __all__ = ["BLACK_BOX", "DeepJudge", "Judgement", "lower_bounds", "output_distances", "vote"]
 
@@ -55,6 +57,7 @@ class Judgement(PooledSampler, Representer, Comparer):
     """
 
     per_query: ClassVar[bool] = False  # a bound belongs to the whole set of tests
+    values: ClassVar[Layout] = Layout("bounded", low=0)
     metrics: ClassVar[tuple[str, ...]]
 
     confidence: float = 0.99
@@ -70,7 +73,7 @@ class Judgement(PooledSampler, Representer, Comparer):
     def comparable(self, oracle: Oracle, queries: Queries) -> bool:
         """Whether a model of the pool can be asked for ``distances``."""
         del queries
-        return oracle.access >= self.needs_suspect
+        return grants(self.needs_suspect) <= oracle.grants
 
     def sample_with(
         self, victim: Oracle, data: Dataset, pool: Pool, *, budget: int, generator: torch.Generator
@@ -112,6 +115,11 @@ class DeepJudge(JudgedTests, Judgement, Scheme):
     needs_victim: ClassVar[Access] = Access.GRADIENTS
     needs_suspect: ClassVar[Access] = Access.PROBABILITIES
     metrics: ClassVar[tuple[str, ...]] = BLACK_BOX
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        **JudgedTests.tensors,
+        "companions/probabilities": Layout("n k", low=0, high=1.001),
+        "shared/bounds": Layout("2", low=0),
+    }
 
     def tests(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """Adversarial tests, with the victim's probabilities."""

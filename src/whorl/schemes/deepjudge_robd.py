@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.judged import Judged
 from whorl.representations.similarity import Hamming
@@ -33,6 +34,7 @@ class DeepJudgeRobD(Judged, Hamming, Scheme):
     idea: ClassVar[str] = "Whether the victim's adversarial examples fool the suspect too."
     blind: ClassVar[str] = "adversarial training, and independent models to which adversarial examples transfer"
     needs_suspect: ClassVar[Access] = Access.LABELS
+    values: ClassVar[Layout] = Layout("n", "int64", 0, 1)
 
     def represent(self, oracle: Oracle, queries: Queries) -> Representation:
         """Whether each test is answered right, ``[n]`` int64; never by the victim."""

@@ -17,12 +17,14 @@ look independent.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
 from whorl.errors import UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.oracles.torch import TorchOracle
 from whorl.queries.neurons import NeuronTests, layered
@@ -49,6 +51,8 @@ class DeepJudgeWhiteBox(NeuronTests, Judgement, Scheme):
     needs_victim: ClassVar[Access] = Access.GRADIENTS
     needs_suspect: ClassVar[Access] = Access.FEATURES
     metrics: ClassVar[tuple[str, ...]] = WHITE_BOX
+    tensors: ClassVar[Mapping[str, Layout]] = {**NeuronTests.tensors, "shared/bounds": Layout("4", low=0)}
+    facts: ClassVar[Mapping[str, type]] = {"layer": str, "layers": dict}
 
     threshold: float = 0.5
 

@@ -32,6 +32,7 @@ from torch import Tensor
 from whorl.data.base import Dataset
 from whorl.detection.similarities import matching, mutual_information
 from whorl.errors import UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.oracles.pool import Pool
 from whorl.queries.base import PooledSampler, draw
@@ -56,6 +57,10 @@ class FBI(PooledSampler, Labels, MutualInformation, Scheme):
     idea: ClassVar[str] = "Information shared by the labels of plain pictures on which known models disagree."
     blind: ClassVar[str] = "independent models that err alike, and extracted models that err on their own"
     needs_victim: ClassVar[Access] = Access.LABELS
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n *input", "input"),
+        "companions/strangers": Layout("n", "float64", 0, 1),
+    }
 
     most: int = 10_000
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.meta import JointlyTrained
 from whorl.queries.perceptron import respond, signals, unpack
@@ -42,6 +43,7 @@ class MetaV(JointlyTrained, Scheme):
     tasks: ClassVar[frozenset[Task]] = frozenset({"classification", "regression", "generation"})
     needs_suspect: ClassVar[Access] = Access.PROBABILITIES
     per_query: ClassVar[bool] = False
+    values: ClassVar[Layout] = Layout("1")
 
     def represent(self, oracle: Oracle, queries: Queries) -> Representation:
         """V's logit ``[1]``."""

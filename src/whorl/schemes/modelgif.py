@@ -18,6 +18,7 @@ the test negatives lowers their similarities and raises that AUC by about .1 ove
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -26,12 +27,13 @@ from torch import Tensor
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.oracles.pool import Pool
 from whorl.queries.base import PooledSampler, Sampler, draw
 from whorl.representations.fields import FieldAngle, GradientFields, alignment
 from whorl.schemes.base import Scheme
-from whorl.types import Access, Queries
+from whorl.types import Access, Queries, grants
 
 __all__ = ["ModelGiF", "ModelGiFSelected"]
 
@@ -84,12 +86,16 @@ class ModelGiFSelected(_Fields, PooledSampler):
     """
 
     name: ClassVar[str] = "modelgif-selected"
+    tensors: ClassVar[Mapping[str, Layout]] = {
+        "inputs": Layout("n *input", "input"),
+        "companions/similarity": Layout("n", low=-1.001, high=1.001),
+    }
 
     def sample_with(
         self, victim: Oracle, data: Dataset, pool: Pool, *, budget: int, generator: torch.Generator
     ) -> Queries:
         """The pictures of largest mean distance from the pool's models that grant gradients."""
-        known = [model for model in pool.independent if model.access >= self.needs_suspect]
+        known = [model for model in pool.independent if grants(self.needs_suspect) <= model.grants]
         if not known:
             raise UsageError(f"{self.name} selects pictures by independent models that grant GRADIENTS; give some")
         pictures = Queries(self._choose(data, budget, generator))

@@ -28,6 +28,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.sensitive import Sensitive
 from whorl.representations.base import Comparer
@@ -65,6 +66,7 @@ class SensitiveSamples(Sensitive, _Unchanged, Scheme):
     purpose: ClassVar[Literal["ownership", "integrity", "data"]] = "integrity"
     blind: ClassVar[str] = "changes too small for the digits shown; and it cannot tell a thief's copy from a stranger"
     needs_suspect: ClassVar[Access] = Access.PROBABILITIES
+    values: ClassVar[Layout] = Layout("n ...", "int64", -1)
 
     top: int = 5
     digits: int = 2

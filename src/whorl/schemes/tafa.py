@@ -21,6 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.kinks import Kinks
 from whorl.representations.base import Comparer, Representer, ask
@@ -34,6 +35,7 @@ class Bends(Representer):
     """The largest second difference of the scores along each line, per unit of length: ``[n, classes]`` float32."""
 
     needs_suspect: ClassVar[Access] = Access.PROBABILITIES
+    values: ClassVar[Layout] = Layout("n k")
 
     def represent(self, oracle: Oracle, queries: Queries) -> Representation:
         """One bend per line, from as many inputs as the line has."""

@@ -27,6 +27,7 @@ from typing import ClassVar
 
 from torch.nn.functional import normalize
 
+from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.perceptron import respond, signals, unpack
 from whorl.queries.universal import UniversalPerturbation
@@ -49,6 +50,7 @@ class UAP(UniversalPerturbation, Scheme):
     )
     needs_suspect: ClassVar[Access] = Access.PROBABILITIES
     per_query: ClassVar[bool] = False
+    values: ClassVar[Layout] = Layout("looks ...", low=-1.001, high=1.001)
 
     def represent(self, oracle: Oracle, queries: Queries) -> Representation:
         """Unit vectors ``[views, dimensions]``, or ``[views, 2 * classes * clusters]`` without an encoder."""

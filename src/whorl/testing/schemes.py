@@ -12,11 +12,12 @@ from torch import Tensor
 from whorl.data import PARTS
 from whorl.errors import AccessRefused
 from whorl.expressions import parse
+from whorl.fingerprints.files import read_fingerprint, write_fingerprint
+from whorl.fingerprints.second import identity
 from whorl.oracles.torch import TorchOracle
 from whorl.schemes import SCHEMES
-from whorl.schemes.base import Scheme, identity
+from whorl.schemes.base import Scheme
 from whorl.schemes.matching import Matching
-from whorl.storage import read_fingerprint, write_fingerprint
 from whorl.testing.nets import tiny_data, tiny_pool, tiny_victim
 from whorl.testing.plugins import check_parameters
 from whorl.testing.promises import promise

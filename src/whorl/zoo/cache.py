@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from whorl.data.base import Dataset
 from whorl.engine.workers import Task, Workers, gpus_of, run_tasks
 from whorl.errors import InvalidFile, UsageError
+from whorl.expressions import parse
 from whorl.nets import ESTIMATORS, NETS
 from whorl.nets.base import Decoder, Net
 from whorl.nets.files import read_model, write_model
@@ -23,6 +24,7 @@ from whorl.oracles.base import Oracle
 from whorl.oracles.torch import TorchOracle
 from whorl.removals import REMOVALS
 from whorl.storage import read_json, replacing, write_json
+from whorl.types import NullModel
 from whorl.zoo.pretrained import Pretrained, load_pretrained
 from whorl.zoo.recipe import Recipe, Train, parse_recipe, split_step
 
@@ -86,6 +88,15 @@ class Zoo:
         if recipe not in self:
             raise UsageError(f"not in the zoo yet. Type: whorl zoo build '{recipe}'")
         return _read_card(self.card_path(recipe))
+
+    def stranger(self, recipe: Recipe) -> NullModel:
+        """What a null says of a built model: recipe, accuracy, and as its group the architecture that it began with."""
+        return NullModel(
+            name=str(recipe),
+            made=str(recipe),
+            accuracy=self.card(recipe).accuracy,
+            group=parse(recipe.first.architecture).name,
+        )
 
     def cards(self) -> Iterator[Card]:
         """All cards, by recipe."""
