@@ -27,10 +27,10 @@ class Layout:
     """Axes, kind and bounds of a tensor.
 
     Parameters:
-        axes: words joined by spaces. ``n`` counts queries and ``k`` the victim's classes; ``*input`` stands for the
-            axes of one input; a number is that size, and words and numbers joined by ``*`` their product; any other
-            word is a size that is the same wherever it stands, and the scheme's setting of that name where it has
-            one; a last ``...`` stands for any further axes.
+        axes: words joined by spaces. ``n`` counts queries, ``k`` the victim's classes and ``numbers`` those of one
+            input; ``*input`` stands for the axes of one input; a number is that size, and words and numbers joined by
+            ``*`` their product; any other word is a size that is the same wherever it stands, and the scheme's
+            setting of that name where it has one; a last ``...`` stands for any further axes.
         kind: type of the numbers; ``input`` is that of the input space.
         low, high: bounds of the values, both included; a word for an index, which is below that size.
         optional: whether it may be missing.

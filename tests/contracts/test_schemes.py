@@ -8,10 +8,11 @@ from typing import ClassVar
 import pytest
 import torch
 
+from whorl.errors import UsageError
 from whorl.schemes import SCHEMES
 from whorl.schemes.random import Random
 from whorl.testing import check_scheme
-from whorl.types import Access, Queries
+from whorl.types import Access, Queries, Representation
 
 # Settings for schemes whose default is slow; what the contract says does not depend on them.
 CHEAP = {
@@ -158,3 +159,32 @@ def test_broken_promises_are_named(broken, says):
     with pytest.raises(AssertionError, match=says) as caught:
         check_scheme(broken, budget=40)
     assert "\n" not in str(caught.value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trusting(Sound):
+    """Reads from its file what it never declared."""
+
+    def sample(self, victim, data, *, budget, generator):
+        queries = super().sample(victim, data, budget=budget, generator=generator)
+        return Queries(queries.inputs, notes={"order": list(range(budget))})
+
+    def represent(self, oracle, queries):
+        return Representation(oracle.labels(queries.inputs[queries.notes["order"][: len(queries)]]))
+
+
+def test_a_scheme_that_trusts_its_file_is_found():
+    with pytest.raises(AssertionError, match="accepts a fingerprint with note order"):
+        check_scheme(Trusting())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undeclared(Sound):
+    def sample(self, victim, data, *, budget, generator):
+        queries = super().sample(victim, data, budget=budget, generator=generator)
+        return Queries(queries.inputs, {"more": torch.zeros(budget)})
+
+
+def test_a_companion_that_is_not_declared_is_found():
+    with pytest.raises(UsageError, match="declares no 'companions/more'"):
+        check_scheme(Undeclared())

@@ -65,7 +65,7 @@ def test_weights_against_numpy(masks):
     victim = tiny_victim(Access.PROBABILITIES)
     asked = Masks(masks=masks).sample(victim, tiny_data("victim"), budget=6, generator=generator())
     found = LimeWeights().represent(victim, asked).values
-    scores = ask(victim.scores, asked.inputs).double().numpy()
+    scores = ask(victim.scores, asked.inputs, victim.space).double().numpy()
     for row, mask in enumerate(asked.companions["masks"].double().numpy()):
         expected = np.linalg.lstsq(mask, scores[row], rcond=1e-6)[0]
         assert np.abs(found[row].numpy() - expected).max() < 1e-3 * np.abs(expected).max()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
+from whorl.spaces import InputSpace
 from whorl.types import Access, Evidence, Queries, Representation
 
 __all__ = ["Comparer", "Representer", "ask"]
@@ -40,15 +41,15 @@ class Comparer(ABC):
         """Larger is more alike; ``reference`` is the victim's."""
 
 
-def ask(answers: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+def ask(answers: Callable[[Tensor], Tensor], inputs: Tensor, space: InputSpace) -> Tensor:
     """Ask about queries of several inputs each, all in one batch.
 
     Parameters:
         answers: a method of an oracle, such as ``oracle.scores``.
+        space: that oracle's.
 
     Shape:
-        inputs: ``[n, c, h, w]`` or ``[n, m, c, h, w]``. Returns ``[n, ...]`` or ``[n, m, ...]``.
+        inputs: ``[n, *input]`` or ``[n, m, *input]``. Returns ``[n, ...]`` or ``[n, m, ...]``.
     """
-    if inputs.ndim == 4:
-        return answers(inputs)
-    return answers(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
+    found = answers(space.flat(inputs))
+    return found if space.each(inputs) is None else found.unflatten(0, inputs.shape[:2])

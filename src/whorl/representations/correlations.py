@@ -47,7 +47,7 @@ class Correlations(Representer):
     def represent(self, oracle: Oracle, queries: Queries) -> Representation:
         """One row and one column per input."""
         _few(queries)
-        scores = ask(oracle.scores, queries.inputs)
+        scores = ask(oracle.scores, queries.inputs, oracle.space)
         return Representation(correlations(scores.reshape(-1, scores.shape[-1]), self.kernel, self.bandwidth))
 
 
@@ -62,7 +62,7 @@ class LabelEqualities(Representer):
     def represent(self, oracle: Oracle, queries: Queries) -> Representation:
         """One row and one column per input."""
         _few(queries)
-        labels = ask(oracle.labels, queries.inputs).reshape(-1)
+        labels = ask(oracle.labels, queries.inputs, oracle.space).reshape(-1)
         return Representation((labels[:, None] == labels).long())
 
 

@@ -43,7 +43,7 @@ class DecisionDistances(Representer):
         """One distance per pair."""
         if self.outputs not in ("scores", "probabilities"):
             raise UsageError(f"decision distances are of scores or probabilities, not {self.outputs!r}")
-        answers = ask(oracle.scores, _pairs(queries))
+        answers = ask(oracle.scores, _pairs(queries), oracle.space)
         if self.outputs == "probabilities" and oracle.task == "classification":
             answers = answers.softmax(2)
         return Representation(1 - cosine_similarity(answers[:, 0], answers[:, 1], dim=1))
@@ -57,7 +57,7 @@ class LabelShifts(Representer):
 
     def represent(self, oracle: Oracle, queries: Queries) -> Representation:
         """One shift per pair."""
-        seed, partner = ask(oracle.labels, _pairs(queries)).unbind(1)
+        seed, partner = ask(oracle.labels, _pairs(queries), oracle.space).unbind(1)
         return Representation(torch.remainder(partner - seed, oracle.classes))
 
 

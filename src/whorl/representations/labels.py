@@ -20,4 +20,4 @@ class Labels(Representer):
 
     def represent(self, oracle: Oracle, queries: Queries) -> Representation:
         """One label per input."""
-        return Representation(ask(oracle.labels, queries.inputs))
+        return Representation(ask(oracle.labels, queries.inputs, oracle.space))

@@ -43,7 +43,7 @@ class LimeWeights(Representer):
                 "LIME weights need masked pictures [n, m, c, h, w] with their masks, as the sampler Masks makes them"
             )
         masks = queries.companions["masks"].double()
-        scores = ask(oracle.scores, queries.inputs).double()
+        scores = ask(oracle.scores, queries.inputs, oracle.space).double()
         if self.intercept:
             masks, scores = masks - masks.mean(1, keepdim=True), scores - scores.mean(1, keepdim=True)
         # Masks are zeros and ones, so what lies below the tolerance is rounding and not a direction.

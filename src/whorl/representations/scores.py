@@ -23,4 +23,4 @@ class Scores(Representer):
 
     def represent(self, oracle: Oracle, queries: Queries) -> Representation:
         """One row of scores per input."""
-        return Representation(ask(oracle.scores, queries.inputs))
+        return Representation(ask(oracle.scores, queries.inputs, oracle.space))

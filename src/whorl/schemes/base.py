@@ -7,6 +7,7 @@ An author writes three steps, ``sample``, ``represent`` and ``similarity``, or t
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
@@ -85,13 +86,15 @@ class Scheme(Sampler, Representer, Comparer, ABC):
         held |= {f"shared/{name}": value for name, value in queries.shared.items()}
         if unknown := sorted(held.keys() - self.tensors.keys()):
             raise ValueError(f"{self.name} declares no {unknown[0]!r} among its tensors")
-        if missing := [name for name in self.tensors if name not in held and not self.tensors[name].optional]:
+        # What is optional and named alike, as the layers of a network, is there as a whole or not at all.
+        begun = {name.partition(".")[0] for name in held if "." in name}
+        needed = [name for name, of in self.tensors.items() if not of.optional or name.partition(".")[0] in begun]
+        if missing := [name for name in needed if name not in held]:
             raise ValueError(f"it lacks {missing[0]!r}, which {self.name} declares")
         declared = {name: (self.tensors[name], value) for name, value in held.items()}
         declared["reference"] = (self.values, fingerprint.reference.values)
-        check_layouts(
-            declared, space=fingerprint.space, sizes={**self.sizes, "n": len(queries), "k": fingerprint.classes}
-        )
+        sizes = {"n": len(queries), "k": fingerprint.classes, "numbers": math.prod(fingerprint.space.shape)}
+        check_layouts(declared, space=fingerprint.space, sizes=self.sizes | sizes)
         for name, kind in self.facts.items():
             if not isinstance(queries.notes.get(name), kind):
                 raise ValueError(f"its note {name!r} is no {kind.__name__}")

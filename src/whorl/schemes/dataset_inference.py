@@ -108,7 +108,7 @@ class BlindWalk(_Inference):
 
     def distances(self, oracle: Oracle, inputs: Tensor, truth: Tensor) -> Tensor:
         """Steps walked with the true label ``[n, 3 * directions]``; 0 where the picture itself is misread."""
-        right = ask(oracle.labels, inputs) == truth[:, None]
+        right = ask(oracle.labels, inputs, oracle.space) == truth[:, None]
         return first_flips(right[:, 1:].unflatten(1, (-1, self.steps)), right[:, 0])
 
 

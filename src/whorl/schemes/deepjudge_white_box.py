@@ -72,4 +72,6 @@ class DeepJudgeWhiteBox(NeuronTests, Judgement, Scheme):
             )
         observed = suspect.activations(queries.inputs, queries.notes["layer"])
         companions = queries.companions
+        if companions["activations"].shape != observed.shape:
+            raise UsageError(f"the fingerprint's activations are not those of the layer {queries.notes['layer']!r}")
         return activation_distances(companions["activations"], observed, companions["neuron"], threshold=self.threshold)

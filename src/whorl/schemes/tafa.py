@@ -39,7 +39,7 @@ class Bends(Representer):
 
     def represent(self, oracle: Oracle, queries: Queries) -> Representation:
         """One bend per line, from as many inputs as the line has."""
-        scores = ask(oracle.scores, queries.inputs)
+        scores = ask(oracle.scores, queries.inputs, oracle.space)
         bends = scores.diff(n=2, dim=1) / queries.companions["spacing"][:, None, None]
         largest = bends.norm(dim=2).argmax(1)
         return Representation(bends.take_along_dim(largest[:, None, None], dim=1).squeeze(1))

@@ -54,7 +54,7 @@ class UAP(UniversalPerturbation, Scheme):
 
     def represent(self, oracle: Oracle, queries: Queries) -> Representation:
         """Unit vectors ``[views, dimensions]``, or ``[views, 2 * classes * clusters]`` without an encoder."""
-        answers = signals(ask(oracle.scores, queries.inputs), oracle.task)
+        answers = signals(ask(oracle.scores, queries.inputs, oracle.space), oracle.task)
         views = answers[queries.shared["views"]].flatten(1)
         encoder = unpack(queries.shared, "encoder")
         return Representation(normalize(respond(encoder, views) if encoder else views, dim=1))

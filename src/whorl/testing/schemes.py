@@ -14,10 +14,12 @@ from whorl.errors import AccessRefused
 from whorl.expressions import parse
 from whorl.fingerprints.files import read_fingerprint, write_fingerprint
 from whorl.fingerprints.second import identity
+from whorl.layouts import Layout
 from whorl.oracles.torch import TorchOracle
 from whorl.schemes import SCHEMES
 from whorl.schemes.base import Scheme
 from whorl.schemes.matching import Matching
+from whorl.testing.damage import check_damage
 from whorl.testing.nets import tiny_data, tiny_pool, tiny_victim
 from whorl.testing.plugins import check_parameters
 from whorl.testing.promises import promise
@@ -46,6 +48,7 @@ def check_scheme(scheme: Scheme, *, budget: int = 10) -> None:
     own = _check_evidence(scheme, fingerprint)
     _check_parts(scheme, fingerprint)
     _check_verdict(scheme, fingerprint)
+    check_damage(scheme, fingerprint, tiny_victim(scheme.needs_suspect, seed=1))
     _check_file(scheme, fingerprint, own)
 
 
@@ -57,6 +60,10 @@ def _check_declarations(scheme: Scheme) -> None:
     for field in ("needs_victim", "needs_suspect"):
         value = getattr(kind, field, None)
         promise(isinstance(value, Access), f"{kind.__name__}.{field} is an Access, not {value!r}")
+    promise(
+        isinstance(getattr(kind, "values", None), Layout),
+        f"{kind.__name__}.values is the Layout of its representation, as in Layout('n', 'int64', 0, 'k')",
+    )
     promise(isinstance(kind.tasks, frozenset) and kind.tasks, f"{kind.__name__}.tasks names the tasks in a frozenset")
     known = all(name in PARTS for name in kind.part.split("+"))
     promise(known, f"{kind.__name__}.part is one of {', '.join(PARTS)} or several joined by +, not {kind.part!r}")
