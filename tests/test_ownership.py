@@ -67,3 +67,17 @@ def test_what_a_file_recorded_is_not_asked_again(fingerprint, plain, tmp_path):
 def test_a_model_at_hand_leaves_no_record(fingerprint, plain, tmp_path):
     whorl.verify(fingerprint, plain, alpha=ALPHA, cache=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_fingerprint_keeps_who_chose_its_settings():
+    data = "digits(size=8)"
+    chosen = {"margin": "the person, after a look at 12 other victims"}
+    made = whorl.extract(
+        tiny_victim(architecture=MLP), data=data, scheme="ipguard(margin=1, iterations=5)", budget=4, provenance=chosen
+    )
+    assert made.provenance["margin"] == chosen["margin"]
+    assert made.provenance["iterations"] == "given"
+    assert made.provenance["learning_rate"] == "the scheme's default"
+    same = whorl.extract(tiny_victim(architecture=MLP), data=data, scheme=SCHEMES.make(made.scheme), budget=4)
+    assert same.provenance["iterations"] == "given"
+    assert same.provenance["learning_rate"] == "the scheme's default"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from torch import nn
 from whorl.data import SOURCES, Dataset
 from whorl.detection.combination import combine, share_of_alpha
 from whorl.errors import UsageError
+from whorl.expressions import parse
 from whorl.fingerprints.second import identity
 from whorl.nets.base import Net
 from whorl.oracles.base import Oracle
@@ -44,6 +46,7 @@ def extract(
     budget: int = 100,
     seed: int = 0,
     pool: Pool | None = None,
+    provenance: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Fingerprint:
     """Make the fingerprint of a model you own.
@@ -56,12 +59,25 @@ def extract(
         budget: number of queries.
         seed: the same seed gives the same bytes on the same machine.
         pool: shadow models, for a scheme that learns from them (see `shadows`).
+        provenance: who or what chose the scheme, a setting or the budget, by its name; the file keeps it. Settings
+            that are not named there are kept as given or as defaults.
         options: what the file does not say of the model: architecture, classes, input_shape, ...
     """
     chosen = SCHEMES.make(scheme) if isinstance(scheme, str) else scheme
     oracle = open_oracle(victim, **options)
     pictures = SOURCES.make(data).load(part or chosen.part) if isinstance(data, str) else data
-    return chosen.extract(oracle, pictures, budget=budget, seed=seed, pool=pool)
+    made = chosen.extract(oracle, pictures, budget=budget, seed=seed, pool=pool)
+    return replace(made, provenance={**_origins(scheme), **(provenance or {})})
+
+
+def _origins(scheme: Scheme | str) -> dict[str, str]:
+    """Which settings were given and which are the scheme's own defaults."""
+    call = parse(str(scheme))
+    defaults = SCHEMES.parameters(call.name) if call.name in SCHEMES else {}
+    given = set(list(defaults)[: len(call.args)]) | {name for name, _ in call.kwargs}
+    if isinstance(scheme, Scheme):  # its text names every setting
+        given = {name for name in given if getattr(scheme, name) != defaults.get(name)}
+    return {name: "given" if name in given else "the scheme's default" for name in {**defaults, **dict(call.kwargs)}}
 
 
 def calibrate(

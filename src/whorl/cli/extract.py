@@ -67,9 +67,11 @@ def extract(
 
     options = model_options(architecture, classes, shape, settings)
     oracle = open_oracle(model, trust_code=trust_code, **options)
+    provenance: dict[str, str] = {}
     if scheme == "auto":
         needs = Needs(oracle.grants, grants_of(suspect_access), oracle.task, shadow is not None, data is not None)
         scheme, reason = choose(needs)
+        provenance["scheme"] = f"chosen by access: {reason}"
         if not quiet:
             say(reason)
     pool = None
@@ -84,7 +86,7 @@ def extract(
             )
     with nullcontext() if quiet else chatter.status(f"extracting {budget} queries"):
         fingerprint = ownership.extract(
-            oracle, data=data, scheme=scheme, part=part, budget=budget, seed=seed, pool=pool
+            oracle, data=data, scheme=scheme, part=part, budget=budget, seed=seed, pool=pool, provenance=provenance
         )
     write_fingerprint(fingerprint, output)
     document = {
