@@ -18,6 +18,7 @@ from whorl.oracles.http import HttpOracle
 from whorl.oracles.onnx import OnnxOracle
 from whorl.oracles.recorded import Recorded
 from whorl.oracles.sklearn import SklearnOracle
+from whorl.oracles.torch import TorchOracle
 from whorl.oracles.wrappers import Budgeted, LabelsOnly, Noisy, Rounded, Temperature, TopK
 from whorl.testing import check_oracle, tiny_data, tiny_victim
 from whorl.types import Access
@@ -235,3 +236,26 @@ def test_torch_oracle_answers_alike_in_training_mode():
     oracle.module.train()
     assert torch.equal(oracle.logits(inputs), expected)
     assert oracle.module.training
+
+
+@pytest.mark.parametrize("task", ["regression", "generation"])
+def test_models_of_other_tasks(task):
+    check_oracle(lambda access: tiny_victim(access, task=task))
+    check_oracle(lambda access: tiny_victim(access, task=task), levels=(Access.LOGITS, Access.WEIGHTS))
+
+
+class Guessing(TorchOracle):
+    """A regression model that gives labels all the same."""
+
+    def _require_classes(self, what):
+        pass
+
+
+def test_labels_of_a_model_without_classes_are_found():
+    def make(access):
+        known = tiny_victim(access, task="regression")
+        shape, classes = known.input_shape, known.classes
+        return Guessing(known._module, input_shape=shape, classes=classes, access=access, task="regression")
+
+    with pytest.raises(AssertionError, match=r"\(regression\) grants LOGITS and still gives LABELS"):
+        check_oracle(make)

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from whorl.errors import UsageError
-from whorl.schemes import SCHEMES
+from whorl.representations.scores import Scores
+from whorl.representations.similarity import L2
+from whorl.schemes import SCHEMES, Scheme
 from whorl.schemes.random import Random
 from whorl.testing import check_scheme
-from whorl.types import Access, Queries, Representation
+from whorl.types import Access, Queries, Representation, grants
 
 # Settings for schemes whose default is slow; what the contract says does not depend on them.
 CHEAP = {
@@ -188,3 +190,41 @@ class Undeclared(Sound):
 def test_a_companion_that_is_not_declared_is_found():
     with pytest.raises(UsageError, match="declares no 'companions/more'"):
         check_scheme(Undeclared())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers(Scores, L2, Scheme):
+    """For models that predict numbers, and for nothing else."""
+
+    name: ClassVar[str] = "numbers"
+    paper: ClassVar[str] = "none"
+    idea: ClassVar[str] = "Distances of outputs."
+    blind: ClassVar[str] = "everything else"
+    needs_victim: ClassVar[Access] = Access.LOGITS
+    tasks: ClassVar[frozenset[str]] = frozenset({"regression"})
+
+    def sample(self, victim, data, *, budget, generator):
+        return Queries(data.inputs(torch.randperm(len(data), generator=generator)[:budget]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures(Numbers):
+    name: ClassVar[str] = "pictures"
+    tasks: ClassVar[frozenset[str]] = frozenset({"generation"})
+
+
+@pytest.mark.parametrize("scheme", [Numbers(), Pictures()], ids=lambda each: each.name)
+def test_a_scheme_of_another_task_is_checked_on_it(scheme):
+    check_scheme(scheme)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layered(Sound):
+    """Needs hidden features beside labels, and neither probabilities nor logits."""
+
+    name: ClassVar[str] = "layered"
+    needs_suspect: ClassVar[frozenset[str]] = grants("labels", "features")
+
+
+def test_a_scheme_may_need_what_no_level_holds():
+    check_scheme(Layered())

@@ -1,15 +1,38 @@
 """Small reference architectures, their training, and files that describe themselves."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any
 
 from whorl.catalog import Catalog
+from whorl.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from whorl.expressions import Call
+
 __all__ = ["ESTIMATORS", "NETS"]
 
-NETS: Catalog["nn.Module"] = Catalog(
+
+class _Nets(Catalog["nn.Module"]):
+    """Architectures; what is wrong with somebody's own is said in a line."""
+
+    def make(self, expression: Call | str, **supplied: Any) -> nn.Module:
+        """Build the net that an expression names. Raises `UsageError` where its class does not fit the catalog."""
+        try:
+            return super().make(expression, **supplied)
+        except UsageError:
+            raise
+        except (TypeError, AttributeError, NotImplementedError) as error:
+            raise UsageError(
+                f"{expression} can't be built ({error}). A net of the catalog takes input_shape and classes and gives "
+                "them to whorl.nets.base.Classifier (or Regressor), defines embed and hidden_units, and calls its last "
+                "layer head; whorl.testing.check_net checks it"
+            ) from error
+
+
+NETS: Catalog[nn.Module] = _Nets(
     "nets",
     {
         "autoencoded": "whorl.nets.autoencoded:Autoencoded",

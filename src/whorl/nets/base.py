@@ -27,7 +27,8 @@ __all__ = [
 ]
 
 Layer = nn.Conv2d | nn.Linear
-DRAWN = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)  # the layers whose weights `initialise` draws
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d)  # which begin as the identity
+DRAWN = (nn.Conv2d, nn.Linear, *NORMS)  # the layers whose weights `initialise` draws
 
 
 @dataclass(frozen=True)
@@ -171,5 +172,5 @@ def initialise(net: nn.Module, generator: torch.Generator) -> None:
             module.weight.data.copy_(nn.init.kaiming_normal_(drawn, nonlinearity="relu", generator=generator))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, NORMS):
             module.reset_parameters()

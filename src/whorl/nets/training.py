@@ -79,19 +79,20 @@ def dimensions(architecture: str, dataset: Dataset) -> tuple[tuple[int, int, int
 def build(architecture: str, input_shape: tuple[int, int, int], classes: int, generator: torch.Generator) -> nn.Module:
     """A freshly initialised net of the catalog, on the CPU. The global random state is not touched.
 
-    Raises `UsageError` where it has weights of a kind that `initialise` does not draw.
+    Raises `UsageError` where it is no `Net`, or has weights of a kind that `initialise` does not draw.
     """
     from whorl.nets import NETS
-    from whorl.nets.base import DRAWN, Predictor, initialise
+    from whorl.nets.base import DRAWN, Net, initialise
 
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]):  # a constructor draws weights that are drawn anew below
         net = NETS.make(architecture, input_shape=input_shape, classes=classes)
-    net.to_empty(device="cpu")
+    if not isinstance(net, Net):
+        raise UsageError(
+            f"{architecture} can't be trained: {type(net).__name__} is a plain module, which has no objective. Derive "
+            "it from whorl.nets.base.Classifier (or Regressor): embed gives features, and head is the last layer"
+        )
     for module in net.modules():
-        if isinstance(module, Predictor):
-            module.mean.fill_(0.5)
-            module.std.fill_(0.25)
-        elif not isinstance(module, DRAWN) and next(module.parameters(recurse=False), None) is not None:
+        if not isinstance(module, DRAWN) and next(module.parameters(recurse=False), None) is not None:
             kind = type(module).__name__
             raise UsageError(f"{architecture} can't be trained from nothing: whorl draws no weights of {kind}")
     initialise(net, generator)

@@ -101,13 +101,16 @@ def deepfool(
 def _tangent(model: Callable[[Tensor], Tensor], point: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     """f_k = Z_k - Z_i ``[k - 1, n]`` for the other classes of each row, and w_k, their slopes ``[k - 1, n, c, h, w]``.
 
-    One forward pass, and one backward pass that is vectorised over the classes.
+    One forward pass, and one backward pass that is vectorised over the classes where the net's layers allow it.
     """
     point = point.detach().requires_grad_()
     chosen = model(point).gather(1, classes)
     gaps = (chosen[:, 1:] - chosen[:, :1]).T
     each = torch.eye(len(gaps), device=gaps.device, dtype=gaps.dtype)[:, :, None].expand(-1, -1, len(point))
-    (slopes,) = torch.autograd.grad(gaps, point, each, is_grads_batched=True)
+    try:
+        (slopes,) = torch.autograd.grad(gaps, point, each, is_grads_batched=True, retain_graph=True)
+    except RuntimeError:  # layers whose gradient torch cannot vectorise, such as group norms of pictures channels last
+        slopes = torch.stack([torch.autograd.grad(gap.sum(), point, retain_graph=True)[0] for gap in gaps])
     return gaps.detach(), slopes
 
 

@@ -67,7 +67,7 @@ class FinePrune(Removal):
         if victim.task == "generation":
             raise UsageError(f"fine-pruning watches what pictures excite; {victim.name} makes them, so prune_filters")
         net = stolen_copy(victim)
-        if not isinstance(net, Net):
+        if not isinstance(net, Net) or not net.hidden_units():
             raise UsageError(f"fine-pruning needs a net that names its hidden units; {type(net).__name__} does not")
         return net
 

@@ -62,7 +62,7 @@ class PruneFilters(Removal):
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The pruned and tuned copy."""
         net = stolen_copy(victim)
-        if not isinstance(net, Net):
+        if not isinstance(net, Net) or not net.hidden_units():
             raise UsageError(f"filter pruning needs a net that names its hidden units; {type(net).__name__} does not")
         masks: Masks = []
         for units in net.hidden_units():

@@ -34,7 +34,7 @@ class Reparametrise(Removal):
         """The copy with other weights and the same function."""
         del data
         net = stolen_copy(victim)
-        if not isinstance(net, Net):
+        if not isinstance(net, Net) or not net.hidden_units():
             raise UsageError(f"re-parametrisation needs the hidden units by name; {type(net).__name__} gives none")
         for units in net.hidden_units():
             order = torch.randperm(units.count, generator=generator)

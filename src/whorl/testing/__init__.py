@@ -1,4 +1,4 @@
-"""The contracts of a scheme, a removal and an oracle, as checks that plug-in authors run on their own.
+"""The contracts of schemes, removals, oracles, nets, sources and readers, as checks that plug-in authors run.
 
 Each check raises `AssertionError` with one line that names the broken promise. In a plug-in's tests::
 
@@ -6,9 +6,23 @@ Each check raises `AssertionError` with one line that names the broken promise. 
         check_scheme(MyScheme(strength=2.0))
 """
 
+from whorl.testing.architectures import check_net
 from whorl.testing.nets import tiny_data, tiny_net, tiny_pool, tiny_victim
 from whorl.testing.oracles import check_oracle
+from whorl.testing.readers import check_reader
 from whorl.testing.removals import check_removal
 from whorl.testing.schemes import check_scheme
+from whorl.testing.sources import check_source
 
-__all__ = ["check_oracle", "check_removal", "check_scheme", "tiny_data", "tiny_net", "tiny_pool", "tiny_victim"]
+__all__ = [
+    "check_net",
+    "check_oracle",
+    "check_reader",
+    "check_removal",
+    "check_scheme",
+    "check_source",
+    "tiny_data",
+    "tiny_net",
+    "tiny_pool",
+    "tiny_victim",
+]

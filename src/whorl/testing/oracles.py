@@ -9,6 +9,7 @@ from torch import Tensor
 
 from whorl.errors import AccessRefused, UsageError
 from whorl.oracles.base import Oracle
+from whorl.spaces import Pictures
 from whorl.testing.promises import promise
 from whorl.testing.unchanged import chance_unchanged, same_bytes
 from whorl.types import Access
@@ -22,24 +23,37 @@ TOLERANCE = 1e-4  # relative: batches of other sizes add up in another order
 def check_oracle(
     make: Callable[[Access], Oracle],
     *,
-    levels: Sequence[Access] = (Access.LABELS, Access.PROBABILITIES, Access.LOGITS),
+    levels: Sequence[Access] | None = None,
+    inputs: Tensor | None = None,
 ) -> None:
     """Raise `AssertionError` unless oracles of one model keep the contract.
 
     Parameters:
         make: a fresh oracle of always the same deterministic model, granting the given level.
-        levels: the levels at which the model can answer.
+        levels: the levels at which the model can answer: labels, probabilities and logits of a classifier by
+            default, and the outputs, which count as logits, of a model of another task.
+        inputs: at least 13 inputs to ask, where its space is not pictures.
     """
     answers: dict[Access, Tensor] = {}
-    for level in levels:
+    for level in levels or _levels_of(make(Access.LOGITS)):
         first = make(level)
         _check_identity(first, make(level), level)
-        inputs = torch.rand(COUNT, *first.input_shape, generator=torch.Generator().manual_seed(0))
-        answers[level] = _check_answers(first, inputs, level)
-        _check_batches(make(level), inputs, answers[level])
-        _check_shapes(make(level))
-        _check_refusals(make(level), inputs, level)
+        asked = _pictures(first) if inputs is None else inputs[:COUNT]
+        answers[level] = _check_answers(first, asked, level)
+        _check_batches(make(level), asked, answers[level])
+        _check_shapes(make(level), asked)
+        _check_refusals(make(level), asked, level)
     _check_levels(answers)
+
+
+def _levels_of(oracle: Oracle) -> tuple[Access, ...]:
+    classifies = oracle.task == "classification"
+    return (Access.LABELS, Access.PROBABILITIES, Access.LOGITS) if classifies else (Access.LOGITS,)
+
+
+def _pictures(oracle: Oracle) -> Tensor:
+    promise(isinstance(oracle.space, Pictures), f"{oracle.name} takes {oracle.space}: give check_oracle some inputs")
+    return torch.rand(COUNT, *oracle.input_shape, generator=torch.Generator().manual_seed(0))
 
 
 def _check_identity(first: Oracle, second: Oracle, level: Access) -> None:
@@ -47,12 +61,10 @@ def _check_identity(first: Oracle, second: Oracle, level: Access) -> None:
     promise(
         first.queries_spent == 0, f"{first.name} has spent {first.queries_spent} queries before the first was asked"
     )
-    promise(
-        len(first.input_shape) == 3 and all(size > 0 for size in first.input_shape),
-        f"input_shape is (channels, height, width), not {first.input_shape}",
-    )
-    promise(first.classes >= 2, f"{first.name} has {first.classes} classes; a classifier has 2 or more")
-    for field in ("input_shape", "classes", "digest"):
+    promise(all(size > 0 for size in first.space.shape), f"the sizes of an input are above 0, not {first.space.shape}")
+    least = 2 if first.task == "classification" else 1
+    promise(first.classes >= least, f"{first.name} has {first.classes} outputs; {first.task} has {least} or more")
+    for field in ("space", "classes", "digest", "task"):
         promise(getattr(first, field) == getattr(second, field), f"two oracles of one model differ in {field}")
 
 
@@ -91,14 +103,14 @@ def _check_batches(oracle: Oracle, inputs: Tensor, answers: Tensor) -> None:
     )
 
 
-def _check_shapes(oracle: Oracle) -> None:
-    channels, height, width = oracle.input_shape
-    for shape in ((2, channels, height, width + 1), (2, channels + 1, height, width), (channels, height, width)):
+def _check_shapes(oracle: Oracle, inputs: Tensor) -> None:
+    for wrong in (torch.cat([inputs, inputs], -1), torch.cat([inputs, inputs], 1), inputs[0], inputs[None]):
         try:
-            oracle.answers(torch.zeros(shape))
+            oracle.answers(wrong)
         except UsageError:
             continue
-        raise AssertionError(f"{oracle.name} takes inputs {list(shape)}; only [n, {channels}, {height}, {width}] fit")
+        sizes = ", ".join(map(str, oracle.space.shape))
+        raise AssertionError(f"{oracle.name} takes inputs {list(wrong.shape)}; only [n, {sizes}] fit")
     promise(oracle.queries_spent == 0, f"{oracle.name} counts queries that it refused")
 
 
@@ -109,13 +121,15 @@ def _check_refusals(oracle: Oracle, inputs: Tensor, level: Access) -> None:
         Access.GRADIENTS: lambda: getattr(oracle, "differentiable", _absent)(),
         Access.WEIGHTS: lambda: getattr(oracle, "module", None) or _absent(),
     }
+    if oracle.task != "classification":
+        above = {Access.LABELS: lambda: oracle.labels(inputs), **above}
     for needed, ask in above.items():
-        if needed > level:
+        if needed > level or (oracle.task != "classification" and needed < Access.LOGITS):
             try:
                 ask()
             except AccessRefused:
                 continue
-            raise AssertionError(f"{oracle.name} grants {level.name} and still gives {needed.name}")
+            raise AssertionError(f"{oracle.name} ({oracle.task}) grants {level.name} and still gives {needed.name}")
     promise(oracle.queries_spent == 0, f"{oracle.name} asks the model before it refuses")
 
 

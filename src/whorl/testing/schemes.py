@@ -24,7 +24,7 @@ from whorl.testing.nets import tiny_data, tiny_pool, tiny_victim
 from whorl.testing.plugins import check_parameters
 from whorl.testing.promises import promise
 from whorl.testing.unchanged import chance_unchanged, module_unchanged, same_bytes
-from whorl.types import Access, Evidence, Fingerprint
+from whorl.types import Access, Evidence, Fingerprint, Grants, Task, grants, told
 
 __all__ = ["check_scheme"]
 
@@ -39,7 +39,7 @@ def check_scheme(scheme: Scheme, *, budget: int = 10) -> None:
     check_parameters(scheme)
     _check_declarations(scheme)
     _check_expression(scheme)
-    needed = max(scheme.needs_victim, scheme.needs_suspect)
+    needed, _ = _demands(scheme)
     _check_victim_refusal(scheme, needed)
     fingerprint = _extract(scheme, needed, budget, seed=0)
     _check_queries(fingerprint, budget)
@@ -48,8 +48,43 @@ def check_scheme(scheme: Scheme, *, budget: int = 10) -> None:
     own = _check_evidence(scheme, fingerprint)
     _check_parts(scheme, fingerprint)
     _check_verdict(scheme, fingerprint)
-    check_damage(scheme, fingerprint, tiny_victim(scheme.needs_suspect, seed=1))
+    check_damage(scheme, fingerprint, _suspect(scheme, seed=1))
     _check_file(scheme, fingerprint, own)
+
+
+def _demands(scheme: Scheme) -> tuple[Access | Grants, Access | Grants]:
+    """What victim and suspect must grant: a level of the ladder, or a set where none holds just that."""
+    victim, suspect = scheme.needs_victim, scheme.needs_suspect
+    if isinstance(victim, Access) and isinstance(suspect, Access):
+        return max(victim, suspect), suspect
+    return grants(victim, suspect), suspect
+
+
+def _task(scheme: Scheme) -> Task:
+    """The task that the scheme is checked on: classification where it can do that."""
+    return "classification" if "classification" in scheme.tasks else min(scheme.tasks)
+
+
+def _model(scheme: Scheme, granted: Access | Grants, *, seed: int = 0) -> TorchOracle:
+    """A tiny model that grants this and no more; what is no classifier gives its outputs at least."""
+    least = Access.LABELS if _task(scheme) == "classification" else Access.LOGITS
+    access = max(granted, least) if isinstance(granted, Access) else Access.WEIGHTS
+    model = tiny_victim(access, seed=seed, task=_task(scheme))
+    if not isinstance(granted, Access):
+        model.grants = grants(granted)
+    return model
+
+
+def _suspect(scheme: Scheme, *, seed: int = 0) -> TorchOracle:
+    return _model(scheme, _demands(scheme)[1], seed=seed)
+
+
+def _less(scheme: Scheme, needed: Access | Grants) -> TorchOracle | None:
+    """A model that grants just less; None where there is no less."""
+    if not isinstance(needed, Access):
+        return _model(scheme, needed - {min(needed)})
+    least = Access.LABELS if _task(scheme) == "classification" else Access.LOGITS
+    return _model(scheme, Access(needed - 1)) if needed > least else None
 
 
 def _check_declarations(scheme: Scheme) -> None:
@@ -59,7 +94,10 @@ def _check_declarations(scheme: Scheme) -> None:
         promise(isinstance(value, str) and value, f"{kind.__name__}.{field} is a text that is not empty, not {value!r}")
     for field in ("needs_victim", "needs_suspect"):
         value = getattr(kind, field, None)
-        promise(isinstance(value, Access), f"{kind.__name__}.{field} is an Access, not {value!r}")
+        promise(
+            isinstance(value, Access | frozenset),
+            f"{kind.__name__}.{field} is an Access or a set of grants, not {value!r}",
+        )
     promise(
         isinstance(getattr(kind, "values", None), Layout),
         f"{kind.__name__}.values is the Layout of its representation, as in Layout('n', 'int64', 0, 'k')",
@@ -79,16 +117,15 @@ def _check_expression(scheme: Scheme) -> None:
         promise(SCHEMES.make(text) == scheme, f"{text} makes {SCHEMES.make(text)!r}, not {scheme!r}")
 
 
-def _check_victim_refusal(scheme: Scheme, needed: Access) -> None:
-    if needed > Access.LABELS:
-        victim = tiny_victim(Access(needed - 1))
-        _expect_refusal(lambda: scheme.extract(victim, tiny_data(scheme.part), budget=2), victim, scheme)
+def _check_victim_refusal(scheme: Scheme, needed: Access | Grants) -> None:
+    if (victim := _less(scheme, needed)) is not None:
+        data = tiny_data(scheme.part, _task(scheme))
+        _expect_refusal(lambda: scheme.extract(victim, data, budget=2), victim, scheme)
 
 
 def _check_suspect_refusal(scheme: Scheme, fingerprint: Fingerprint) -> None:
-    if scheme.needs_suspect > Access.LABELS:
-        for ask in (scheme.observe, scheme.verify):
-            suspect = tiny_victim(Access(scheme.needs_suspect - 1))
+    for ask in (scheme.observe, scheme.verify):
+        if (suspect := _less(scheme, _demands(scheme)[1])) is not None:
             _expect_refusal(lambda ask=ask, suspect=suspect: ask(fingerprint, suspect), suspect, scheme)
 
 
@@ -98,17 +135,18 @@ def _expect_refusal(ask: Callable[[], object], oracle: TorchOracle, scheme: Sche
     except AccessRefused as error:
         promise("whorl schemes" in str(error), f"the refusal of {scheme.name} does not say what to type: {error}")
     else:
-        raise AssertionError(f"{scheme.name} declares more access than {oracle.access.name} and is content with that")
+        raise AssertionError(f"{scheme.name} declares more access than {told(oracle.grants)} and is content with that")
     promise(oracle.queries_spent == 0, f"{scheme.name} asks {oracle.queries_spent} queries before it refuses")
 
 
-def _extract(scheme: Scheme, access: Access, budget: int, *, seed: int) -> Fingerprint:
+def _extract(scheme: Scheme, access: Access | Grants, budget: int, *, seed: int) -> Fingerprint:
     """A fingerprint from a victim that grants what was declared and no more, and that must stay as it was."""
-    victim = tiny_victim(access)
+    victim = _model(scheme, access)
     module = victim._module  # of our own making, so its access does not bind us
     module.train()
     next(module.parameters()).requires_grad_(False)
-    data, pool = tiny_data(scheme.part), tiny_pool() if scheme.needs_pool else None
+    data = tiny_data(scheme.part, _task(scheme))
+    pool = tiny_pool(task=_task(scheme)) if scheme.needs_pool else None
     images = data.images.clone()
     with chance_unchanged(scheme.name), module_unchanged(module, scheme.name):
         fingerprint = scheme.extract(victim, data, budget=budget, seed=seed, pool=pool)
@@ -144,7 +182,7 @@ def _tensors(fingerprint: Fingerprint) -> dict[str, Tensor]:
 
 
 def _check_evidence(scheme: Scheme, fingerprint: Fingerprint) -> Evidence:
-    victim, stranger = tiny_victim(scheme.needs_suspect), tiny_victim(scheme.needs_suspect, seed=1)
+    victim, stranger = _suspect(scheme), _suspect(scheme, seed=1)
     with chance_unchanged(scheme.name), module_unchanged(victim._module, scheme.name):
         own, other = scheme.observe(fingerprint, victim), scheme.observe(fingerprint, stranger)
     promise(
@@ -182,7 +220,7 @@ def _check_parts(scheme: Scheme, fingerprint: Fingerprint) -> None:
     if not scheme.per_query:
         return
     queries, half = fingerprint.queries, len(fingerprint.queries) // 2
-    suspect = tiny_victim(scheme.needs_suspect, seed=1)
+    suspect = _suspect(scheme, seed=1)
     rounds = [scheme.represent(suspect, queries[part]) for part in (slice(0, half), slice(half, None))]
     joined = torch.cat([each.values for each in rounds])
     whole = scheme.represent(suspect, queries).values
@@ -191,7 +229,7 @@ def _check_parts(scheme: Scheme, fingerprint: Fingerprint) -> None:
 
 
 def _check_verdict(scheme: Scheme, fingerprint: Fingerprint) -> None:
-    suspect = tiny_victim(scheme.needs_suspect)
+    suspect = _suspect(scheme)
     verdict = scheme.verify(fingerprint, suspect)
     promise(verdict.decision == "inconclusive", f"{scheme.name} says {verdict.decision} without one independent model")
     spent = int(verdict.queries["spent"])
@@ -206,7 +244,7 @@ def _check_file(scheme: Scheme, fingerprint: Fingerprint, own: Evidence) -> None
     promise(
         identity(read) == identity(fingerprint), f"a fingerprint of {scheme.name} changes when it is saved and read"
     )
-    again = scheme.observe(read, tiny_victim(scheme.needs_suspect)).similarity
+    again = scheme.observe(read, _suspect(scheme)).similarity
     promise(
         again == own.similarity, f"{scheme.name} finds {again:g} after saving and reading, {own.similarity:g} before"
     )
