@@ -169,3 +169,17 @@ def test_a_page_that_cannot_be_written_does_not_cost_the_verdict(whorl, case):
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ")
     assert "stolen.safetensors" in line
+
+
+def test_a_described_endpoint_is_asked_once_its_host_is_named(whorl, case, tmp_path, monkeypatch):
+    net = read_model(case.stranger)[0]
+    monkeypatch.setenv("WHORL_SHOP_KEY", "s3cret")
+    with ModelServer(net, (1, 8, 8)) as server:
+        text = f'kind = "http"\nurl = "{server.url}"\noutput = "logits"\nclasses = 10\n[input]\nshape = [1, 8, 8]\n'
+        (tmp_path / "model.toml").write_text(text + '[http]\nmodel = "m"\nkey_env = "WHORL_SHOP_KEY"\n')
+        refused = whorl("verify", case.calibrated, tmp_path, "--json")
+        assert (refused.exit_code, refused.stdout, server.asked) == (2, "", {})
+        told = f"--trust-host {server.url.removeprefix('http://')}"
+        assert told in " ".join(refused.stderr.split())
+        verdict = document(whorl("verify", case.calibrated, tmp_path, "--json", *told.split()))
+        assert verdict["queries"]["spent"] == sum(server.asked.values())

@@ -46,6 +46,7 @@ class HostileServer(ThreadingHTTPServer):
         self.requests: list[tuple[float, int]] = []  # time and number of inputs
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
+        self.descriptions = 0  # times that a description was asked for
         self.running = self.most_running = 0
         self.open = threading.Event()  # what "stalled" requests wait for
         self.cut = threading.Event()  # set when the client hangs up on a flood
@@ -74,6 +75,8 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
+        with self.server.lock:
+            self.server.descriptions += 1
         if self.server.described is None:
             self.send(404, b'{"error": "no description"}')
         else:

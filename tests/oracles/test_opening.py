@@ -177,7 +177,7 @@ def test_addresses_and_described_endpoints(tmp_path: Path) -> None:
     assert open_oracle("http://127.0.0.1:9", output="logits", access="labels", **options).access is Access.LABELS
     text = 'kind = "http"\nurl = "http://127.0.0.1:9"\nclasses = 3\noutput = "labels"\n[input]\nshape = [1, 8, 8]\n'
     (tmp_path / "model.toml").write_text(text + '[http]\nmodel = "m"\nrate = 2.5\n')
-    described = open_oracle(tmp_path)
+    described = open_oracle(tmp_path, trust_hosts=["127.0.0.1"])
     assert isinstance(described, HttpOracle)
     assert (described.access, described.settings.rate) == (Access.LABELS, 2.5)
     with pytest.raises(UsageError, match="give output="):

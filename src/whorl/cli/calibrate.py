@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whorl.cli.console import bar, counter, guarded, model_options, print_json, say
-from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode
+from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode, TrustHost
 
 if TYPE_CHECKING:
     from whorl.oracles.base import Oracle
@@ -45,6 +45,7 @@ def calibrate(
     shape: Shape = None,
     settings: Set = None,
     trust_code: TrustCode = False,
+    trust_host: TrustHost = None,
     cache: Cache = None,
     jobs: Jobs = 0,
     as_json: Json = False,
@@ -66,7 +67,7 @@ def calibrate(
     options, known = model_options(architecture, classes, shape, settings), read_fingerprint(fingerprint)
 
     def opened(model: str) -> Oracle:
-        return ownership.opened_for(known, model, trust_code=trust_code, **options)
+        return ownership.opened_for(known, model, trust_code=trust_code, trust_hosts=trust_host or (), **options)
 
     models = {path: opened(path) for given in independent or [] for path in _models(given)}
     if not models and train is None:

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from whorl.cli.console import chatter, guarded, model_options, out, print_json
-from whorl.cli.options import Architecture, Classes, Json, Quiet, Set, Shape, TrustCode
+from whorl.cli.options import Architecture, Classes, Json, Quiet, Set, Shape, TrustCode, TrustHost
 
 if TYPE_CHECKING:
     from whorl.explain import Explanation
@@ -33,6 +33,7 @@ def explain(
     shape: Shape = None,
     settings: Set = None,
     trust_code: TrustCode = False,
+    trust_host: TrustHost = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -49,7 +50,9 @@ def explain(
     from whorl.oracles.opening import open_oracle
 
     options = model_options(architecture, classes, shape, settings)
-    one, other = (open_oracle(model, trust_code=trust_code, **options) for model in (first, second))
+    one, other = (
+        open_oracle(model, trust_code=trust_code, trust_hosts=trust_host or (), **options) for model in (first, second)
+    )
     with nullcontext() if quiet else chatter.status("comparing"):
         found = compare(one, other, SOURCES.make(data).load(part), regions=regions, depth=depth, seed=seed)
     if as_json:

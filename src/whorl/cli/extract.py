@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from whorl.cli.console import bar, chatter, counter, grants_of, guarded, model_options, print_json, say
-from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode
+from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode, TrustHost
 
 __all__ = ["extract"]
 
@@ -46,6 +46,7 @@ def extract(
     shape: Shape = None,
     settings: Set = None,
     trust_code: TrustCode = False,
+    trust_host: TrustHost = None,
     cache: Cache = None,
     jobs: Jobs = 0,
     as_json: Json = False,
@@ -66,7 +67,7 @@ def extract(
     from whorl.schemes.cards import Needs, choose
 
     options = model_options(architecture, classes, shape, settings)
-    oracle = open_oracle(model, trust_code=trust_code, **options)
+    oracle = open_oracle(model, trust_code=trust_code, trust_hosts=trust_host or (), **options)
     provenance: dict[str, str] = {}
     if scheme == "auto":
         needs = Needs(oracle.grants, grants_of(suspect_access), oracle.task, shadow is not None, data is not None)

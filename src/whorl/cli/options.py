@@ -19,6 +19,7 @@ __all__ = [
     "Set",
     "Shape",
     "TrustCode",
+    "TrustHost",
 ]
 
 Architecture = Annotated[
@@ -31,6 +32,10 @@ Set = Annotated[
     typer.Option("--set", help="KEY=VALUE: any other field of model.toml, as in output=labels or protocol=tensorflow."),
 ]
 TrustCode = Annotated[bool, typer.Option("--trust-code", help="Allow module:callable to run code for a model.")]
+TrustHost = Annotated[
+    list[str] | None,
+    typer.Option(help="HOST or HOST:PORT that a received model.toml may send queries and keys to."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no chatter.")]
 Cache = Annotated[

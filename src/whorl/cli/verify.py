@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from whorl.cli.console import bar, chatter, guarded, model_options, out, print_json, say
-from whorl.cli.options import Architecture, Cache, Classes, Json, Quiet, Set, Shape, TrustCode
+from whorl.cli.options import Architecture, Cache, Classes, Json, Quiet, Set, Shape, TrustCode, TrustHost
 from whorl.errors import UsageError
 from whorl.types import Verdict
 
@@ -47,6 +47,7 @@ def verify(
     shape: Shape = None,
     settings: Set = None,
     trust_code: TrustCode = False,
+    trust_host: TrustHost = None,
     cache: Cache = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -61,7 +62,7 @@ def verify(
     from whorl.schemes.opening import read_fingerprint
 
     known = [read_fingerprint(path) for path in fingerprints]
-    options = {"trust_code": trust_code, "access": access}
+    options = {"trust_code": trust_code, "trust_hosts": trust_host or (), "access": access}
     options |= model_options(architecture, classes, shape, settings)
     oracle = ownership.opened_for(known[0], suspect, **options)
     size = sum(len(each.queries) for each in known)

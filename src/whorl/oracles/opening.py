@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,8 +13,10 @@ from whorl.errors import UsageError
 from whorl.nets.base import Net
 from whorl.nets.files import KEY, read_model
 from whorl.oracles.base import Chunk, Oracle
+from whorl.oracles.consent import check_consent
 from whorl.oracles.convention import GRANTS
 from whorl.oracles.description import ModelDescription, describe, read_description
+from whorl.oracles.endpoint import HttpSettings
 from whorl.oracles.files import CODE, WEIGHT_SUFFIXES, call_code, load_architecture, load_weights, read_weights
 from whorl.oracles.onnx import OnnxOracle
 from whorl.oracles.sklearn import SklearnOracle, read_skops
@@ -34,6 +36,7 @@ def open_oracle(
     target: Oracle | nn.Module | str | Path | Any,
     *,
     trust_code: bool = False,
+    trust_hosts: Collection[str] = (),
     access: Access | str | None = None,
     **options: Any,
 ) -> Oracle:
@@ -44,19 +47,23 @@ def open_oracle(
             to ``.toml``, ``.safetensors``, ``.pt``, ``.pth``, ``.bin``, ``.onnx`` or ``.skops``, an ``http(s)://``
             address, or ``module:callable``.
         trust_code: allow ``module:callable``, as target or architecture, to run.
+        trust_hosts: hosts, as ``host`` or ``host:port``, that a ``model.toml`` may send queries and keys to. Without
+            its host here, an address in a file needs ``url=`` from the caller. A variable that such a file names as
+            ``key_env`` begins with ``WHORL_``, or is given by the caller as ``key_env=``.
         access: grant no more than this. What the model itself grants is never raised.
         options: the fields of ``model.toml``, which they override: architecture, classes, class_names, output,
             input_shape, range, layout, mean, std, and for an address the fields of
             `whorl.oracles.http.HttpSettings`.
 
     Raises:
-        UsageError: the target is of no known kind, or the description lacks something; says what to give.
+        UsageError: the target is of no known kind, the description lacks something, or a file would send queries or
+            a key where the caller has not consented to; says what to give.
         InvalidFile: a file is damaged or would have to run code.
         MissingExtra: an optional package is needed.
     """
     cap = _access(access)
     if isinstance(target, str | Path):
-        return _lowered(_from_text(str(target), trust_code, cap, options), cap)
+        return _lowered(_from_text(str(target), trust_code, trust_hosts, cap, options), cap)
     return _lowered(_from_object(target, cap, options), cap)
 
 
@@ -115,7 +122,9 @@ def _from_object(target: Any, cap: Access | None, options: Mapping[str, Any]) ->
     return _sklearn(target, description, digest="")
 
 
-def _from_text(target: str, trust_code: bool, cap: Access | None, options: Mapping[str, Any]) -> Oracle:
+def _from_text(
+    target: str, trust_code: bool, trust_hosts: Collection[str], cap: Access | None, options: Mapping[str, Any]
+) -> Oracle:
     path = Path(target)
     if target.startswith(("http://", "https://")):
         return _http(_described({"kind": "http", "url": target}, options))
@@ -126,7 +135,10 @@ def _from_text(target: str, trust_code: bool, cap: Access | None, options: Mappi
         path = path / DESCRIPTION
     if path.suffix == ".toml":
         read = read_description(path).model_dump(mode="json", exclude_unset=True)
-        return _from_description(_described(read, options), trust_code, cap)
+        description = _described(read, options)
+        if description.kind == "http":
+            check_consent(path, _settings(description), named=options.keys(), trust_hosts=trust_hosts)
+        return _from_description(description, trust_code, cap)
     kind = KINDS.get(path.suffix, options.get("kind"))
     if kind is None:
         raise UsageError(f"{target} is not known to be a model. {_known()}")
@@ -259,12 +271,17 @@ def _sklearn(estimator: Any, description: ModelDescription, *, digest: str, name
     )
 
 
-def _http(description: ModelDescription) -> Oracle:
-    from whorl.oracles.http import HttpOracle, HttpSettings
+def _settings(description: ModelDescription) -> HttpSettings:
+    return HttpSettings.read(
+        {key: value for key, value in description.http.items() if key != "budget"} | {"url": description.url}
+    )
 
-    http = dict(description.http)
-    budget = http.pop("budget", None)
-    settings = HttpSettings.read({**http, "url": description.url})  # first, as it keeps keys in a URL out of messages
+
+def _http(description: ModelDescription) -> Oracle:
+    from whorl.oracles.http import HttpOracle
+
+    budget = description.http.get("budget")
+    settings = _settings(description)  # first, as it keeps keys in a URL out of messages
     shape, classes = _shape(description)
     if description.output is None:
         raise UsageError(
