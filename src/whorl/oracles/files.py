@@ -7,7 +7,6 @@ import inspect
 import os
 import re
 import sys
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from whorl.errors import InvalidFile, UsageError
 from whorl.expressions import parse
 from whorl.nets import NETS
 from whorl.nets.timm import make_timm
+from whorl.oracles.archives import read_archive
 from whorl.storage import check_size, one_line, read_tensors
 
 __all__ = ["CODE", "WEIGHT_SUFFIXES", "call_code", "load_architecture", "load_weights", "map_weights", "read_weights"]
@@ -29,7 +29,12 @@ MAX_BYTES: Final = 4 << 30
 MAX_PARAMETERS: Final = 1 << 30
 WEIGHT_SUFFIXES: Final = (".safetensors", ".pt", ".pth", ".bin")
 CODE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(.*\))?")
-NESTED: Final = ("state_dict", "model_state_dict", "model")  # where training loops put the weights in a checkpoint
+NESTED: Final = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "module",
+)  # where training loops put the weights in a checkpoint
 
 
 def read_weights(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
@@ -50,8 +55,9 @@ def read_weights(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, T
 def map_weights(path: Path, *, max_bytes: int) -> Mapping[str, Tensor]:
     """Dense tensors of a PyTorch state dict, which stay on disk until they are used: copy what you keep.
 
-    A tensor may repeat a few bytes into terabytes, or share them with others. A file of the format before PyTorch 1.6
-    cannot stay on disk and is read whole, up to 4 GiB.
+    Read as data by `whorl.oracles.archives`; PyTorch's own loader is not asked. A tensor may repeat a few bytes into
+    terabytes, or share them with others. A file of the format before PyTorch 1.6 may have to be copied into memory,
+    and is read up to 4 GiB.
 
     Raises:
         UsageError: no such file.
@@ -59,34 +65,15 @@ def map_weights(path: Path, *, max_bytes: int) -> Mapping[str, Tensor]:
     """
     check_size(path, max_bytes)
     try:
-        with path.open("rb") as file:
-            archived = file.read(4) == b"PK\x03\x04"  # how torch itself tells the two formats apart
-        if archived:
-            _check_archive(path, max_bytes)
-        else:
-            check_size(path, min(max_bytes, MAX_BYTES))
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=archived)
-    except UnpicklingError:
+        content = read_archive(path)
+    except UnpicklingError as error:
         raise InvalidFile(
-            f"{path} holds pickled code or objects, which are not loaded. Where you trust it, convert it: "
-            "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
+            f"{path} holds pickled code or objects ({one_line(error, 100)}), which are not loaded. Where you trust it, "
+            "convert it: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
         ) from None
-    except Exception as error:  # a damaged pickle makes the unpickler raise anything
+    except Exception as error:  # a damaged pickle makes reading end in anything
         raise InvalidFile(f"{path} is not a whole PyTorch file: {one_line(error)}") from None
-    tensors = _state_dict(content, path)
-    plain = all(value.layout is torch.strided and not value.is_quantized for value in tensors.values())
-    if not plain or any(value.device.type != "cpu" for value in tensors.values()):
-        raise InvalidFile(f"{path} holds sparse, quantised or empty tensors; dense ones are needed")
-    return tensors
-
-
-def _check_archive(path: Path, max_bytes: int) -> None:
-    with zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise ValueError("it is compressed, which torch.save never does")
-    if (unpacked := sum(entry.file_size for entry in entries)) > max_bytes:
-        raise ValueError(f"it unpacks to {unpacked:,} bytes; at most {max_bytes:,} are read")
+    return _state_dict(content, path)
 
 
 def _state_dict(content: Any, path: Path) -> Mapping[str, Tensor]:
