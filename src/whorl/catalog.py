@@ -58,13 +58,20 @@ class Catalog(Generic[T]):
     def __len__(self) -> int:
         return len(self._targets)
 
-    def __getitem__(self, name: str) -> Callable[..., T]:
-        """The class or function of that name. Raises `UsageError` naming the near ones."""
+    def targets(self, name: str) -> tuple[str, ...]:
+        """What makes the thing of that name, each ``"module:attribute"``. Raises `UsageError` naming the near ones."""
+        return (self._target(name),)
+
+    def _target(self, name: str) -> str:
         if name not in self._targets:
             near = difflib.get_close_matches(name, self._targets, n=3, cutoff=0.5)
             hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(self)}."
             raise UsageError(f"no such name among the {self.kind}: {name!r}. {hint}")
-        module, _, attribute = self._targets[name].partition(":")
+        return self._targets[name]
+
+    def __getitem__(self, name: str) -> Callable[..., T]:
+        """The class or function of that name. Raises `UsageError` naming the near ones."""
+        module, _, attribute = self._target(name).partition(":")
         return getattr(importlib.import_module(module), attribute)
 
     def parameters(self, name: str) -> dict[str, Any]:

@@ -90,6 +90,10 @@ def test_nothing_is_computed_twice(grid, cells, folder):
     again = run_grid(grid, folder=folder, workers=1)
     assert str(again.similarities) == str(cells.similarities)  # as text, where NaN equals itself
     assert {path: path.stat().st_mtime_ns for path in (folder / "queries").iterdir()} == made
+    fresh = run_grid(grid, folder=folder, workers=1, fresh=True)
+    assert str(fresh.similarities) == str(cells.similarities)
+    assert fresh.asking_seconds != cells.asking_seconds
+    assert all(path.stat().st_mtime_ns > stamp for path, stamp in made.items())
 
 
 def test_figures_are_of_the_cells(grid, cells, tmp_path):

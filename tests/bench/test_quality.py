@@ -51,6 +51,9 @@ def test_nothing_is_asked_twice(quality, folder):
     calls = []
     assert measure_quality(tiny_suite(), folder=folder, workers=1, progress=lambda *call: calls.append(call)) == quality
     assert calls[0][1] == calls[0][2]
+    calls.clear()
+    measure_quality(tiny_suite(), folder=folder, workers=1, fresh=True, progress=lambda *call: calls.append(call))
+    assert calls[0][1] == 0
 
 
 def test_overlap_is_one_where_order_says_nothing():

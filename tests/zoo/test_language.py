@@ -26,7 +26,8 @@ def test_a_base_has_learned_more_than_frequencies(made, base, unseen, family):
 def test_equal_recipes_give_equal_bytes(tmp_path):
     first, second = (build(SHORT.format(""), tmp_path / place) for place in ("a", "b"))
     assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
-    assert first.name == second.name == parse_language(SHORT.format(", seed=0")).digest
+    assert first.name == second.name
+    assert first.name.startswith(f"{parse_language(SHORT.format(', seed=0')).digest}-")
 
 
 def test_training_leaves_global_randomness_alone(tmp_path):
@@ -69,7 +70,7 @@ def test_steps_in_between_are_kept_and_built_once(tmp_path):
     long = f"{SHORT.format('')} -> noise -> quantise"
     folder = build(long, tmp_path)
     steps = [parse_language(text) for text in (SHORT.format(""), f"{SHORT.format('')} -> noise", long)]
-    assert {path.name for path in tmp_path.iterdir()} == {step.digest for step in steps}
+    assert {path.name.partition("-")[0] for path in tmp_path.iterdir()} == {step.digest for step in steps}
     assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", "recipe.json"}
     before = folder.stat().st_mtime_ns
     assert build(long, tmp_path) == folder

@@ -25,6 +25,7 @@ from whorl.fingerprints.files import write_fingerprint
 from whorl.oracles.base import Oracle
 from whorl.oracles.replayed import Replayed
 from whorl.queries import ASKS
+from whorl.revisions import digest_of
 from whorl.schemes import SCHEMES, Scheme
 from whorl.schemes.grid import combinations
 from whorl.schemes.opening import read_fingerprint
@@ -32,11 +33,11 @@ from whorl.storage import digest_file
 from whorl.suites.suite import Suite, Suspect
 from whorl.types import Access, Fingerprint
 from whorl.zoo.cache import Zoo
+from whorl.zoo.code import code_of, code_of_model
 from whorl.zoo.recipe import parse_recipe
 
-__all__ = ["Grid", "GridCells", "SetKey", "count_of", "plan", "run_grid", "settings_of"]
+__all__ = ["Grid", "GridCells", "SetKey", "code_of_grid", "count_of", "plan", "run_grid", "settings_of"]
 
-FORMAT: Final = 1  # part of every key; raised when a change of code changes results
 MASKS: Final = 10  # inputs of each masked picture, so that a budget of 10 is one of them
 Progress = Callable[[str, int, int], None]
 SetKey = tuple[int, str, int]
@@ -107,13 +108,24 @@ def plan(suite: Suite, *, schemes: str = "*", budgets: Sequence[int] = (50, 100,
 
 
 def run_grid(
-    grid: Grid, *, folder: Path, workers: Workers = 0, device: str = "cpu", progress: Progress = lambda *_: None
+    grid: Grid,
+    *,
+    folder: Path,
+    workers: Workers = 0,
+    device: str = "cpu",
+    fresh: bool = False,
+    progress: Progress = lambda *_: None,
 ) -> GridCells:
-    """Compute every cell, or what is left of them."""
+    """Compute every cell, or what is left of them; ``fresh`` forgets what is kept, models included."""
     suite, zoo, store = grid.suite, Zoo(folder, device=device), Store(folder / "results.sqlite")
     suspects = tuple(suite.suspects())
-    _build(zoo, [*suite.victims, *(suspect.recipe for suspect in suspects)], workers, progress)
+    models = [*suite.victims, *(suspect.recipe for suspect in suspects)]
     paths = {key: folder / "queries" / f"{_set_key(grid, key)}.safetensors" for key in grid.sets()}
+    if fresh:
+        zoo.forget(models)
+        for path in paths.values():
+            path.unlink(missing_ok=True)
+    _build(zoo, models, workers, progress)
     wanted = {key: path for key, path in paths.items() if not path.is_file()}
     largest = max(grid.budgets)
     tasks = {key: Task(sample, (suite, *key, largest, str(path), str(folder), device)) for key, path in wanted.items()}
@@ -122,20 +134,29 @@ def run_grid(
         if reason is not None:
             refused[key] = reason
     paths = {key: path for key, path in paths.items() if key not in refused}
-    keys, tasks = {}, {}
+    code = code_of_grid(grid)
     digests = {key: digest_file(str(path)) for key, path in paths.items()}
-    for number, suspect in enumerate(suspects):
-        asked = {key: str(path) for key, path in paths.items() if key[0] in suspect.kinds}
-        keys[number] = cell_key(
-            format=FORMAT,
-            grid=[digests[key] for key in asked],
+    asked = {
+        number: {key: str(path) for key, path in paths.items() if key[0] in suspect.kinds}
+        for number, suspect in enumerate(suspects)
+    }
+    keys = {
+        number: cell_key(
+            revision=digest_of(code | code_of_model(suspect.recipe)),
+            grid=[digests[key] for key in asked[number]],
             suspect=suspect.recipe.digest,
             combinations=grid.combinations,
             budgets=grid.budgets,
         )
-        if keys[number] not in store:
-            work = (str(suspect.recipe), asked, grid.combinations, grid.budgets, str(folder), device)
-            tasks[number] = Task(answer, work)
+        for number, suspect in enumerate(suspects)
+    }
+    if fresh:
+        store.forget(keys.values())
+    tasks = {
+        number: Task(answer, (str(suspect.recipe), asked[number], grid.combinations, grid.budgets, str(folder), device))
+        for number, suspect in enumerate(suspects)
+        if keys[number] not in store
+    }
     for number, document in _counted(
         "suspects", len(suspects), run_tasks(tasks, workers=workers), len(tasks), progress
     ):
@@ -229,6 +250,12 @@ def _replay(fingerprint: Fingerprint, answers: Any, access: Access, classes: int
     )
 
 
+def code_of_grid(grid: Grid) -> frozenset[str]:
+    """What all combinations are made by, models aside; see `whorl.revisions`."""
+    names = {f"{name}{settings_of(name.split('+')[0])}" for name in grid.combinations}
+    return frozenset({__name__}).union(*(code_of(SCHEMES, name) for name in names))
+
+
 def count_of(queries: str, budget: int) -> int:
     """How many queries of a sampler, by its name in the grid, ask ``budget`` inputs."""
     each = {"pairs": 2, "masks": MASKS}.get(ASKS.get(_plain(queries), ""), 1)
@@ -246,8 +273,12 @@ def _plain(queries: str) -> str:
 
 def _set_key(grid: Grid, key: SetKey) -> str:
     victim, queries, seed = key
+    of = grid.suite.victims[victim]
+    queries_code = code_of(SCHEMES, f"{queries}+scores+l2{settings_of(queries)}")
     return cell_key(
-        format=FORMAT,
+        revision=digest_of(
+            {__name__} | queries_code | code_of_model(of) | code_of(SOURCES, grid.suite.data_of(victim))
+        ),
         victim=grid.suite.victims[victim].digest,
         queries=str(SCHEMES.bind(f"{queries}+scores+l2{settings_of(queries)}")),
         data=str(SOURCES.bind(grid.suite.data_of(victim))),

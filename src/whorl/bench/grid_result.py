@@ -11,11 +11,13 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from whorl.bench.grid import Grid, GridCells
+from whorl.bench.grid import Grid, GridCells, code_of_grid
 from whorl.bench.result import Machine, describe_machine
 from whorl.errors import InvalidFile, MissingExtra, UsageError
 from whorl.metrics import auc, tpr_at_fpr
+from whorl.revisions import revisions_of
 from whorl.storage import one_line, read_json, replacing, write_json
+from whorl.zoo.code import code_of_model
 
 __all__ = ["ALL", "Figure", "GridCosts", "GridResult", "figures", "read_grid", "write_grid", "write_similarities"]
 
@@ -72,6 +74,8 @@ class GridResult(BaseModel):
     figures: list[Figure]
     refused: dict[str, str] = {}
     """Queries that could not be made of a victim, as in ``victim 2, train-negative``, and why."""
+    revisions: dict[str, str] | None = None
+    """The code that made it, as `whorl.revisions.revisions_of` has it; None in results that do not say."""
 
     def of(self, combination: str, budget: int, group: str = ALL) -> Figure:
         """One figure. Raises `KeyError` where there is none."""
@@ -103,6 +107,9 @@ def figures(grid: Grid, cells: GridCells, *, command: str, wall_seconds: float, 
             asking_seconds=round(cells.asking_seconds, 1),
             inputs=cells.inputs,
             wall_seconds=round(wall_seconds, 1),
+        ),
+        revisions=revisions_of(
+            code_of_grid(grid).union(*(code_of_model(suspect.recipe) for suspect in cells.suspects))
         ),
         refused={
             f"victim {victim + 1}, {queries}": one_line(UsageError(reason))

@@ -20,15 +20,16 @@ from whorl.engine.store import Store, cell_key
 from whorl.engine.workers import Task, Workers, run_tasks
 from whorl.metrics import auc
 from whorl.oracles.base import Oracle
+from whorl.revisions import digest_of, revisions_of
 from whorl.suites.suite import Kind, Suite
 from whorl.types import Access
 from whorl.zoo.cache import Zoo
-from whorl.zoo.recipe import parse_recipe
+from whorl.zoo.code import code_of_model
+from whorl.zoo.recipe import Recipe, parse_recipe
 
 __all__ = ["MEASURES", "GroupQuality", "Pair", "Quality", "measure_quality", "overlap"]
 
 MEASURES: Final = ("gap", "hamming", "conditioned", "l2")
-FORMAT: Final = 1
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,16 @@ class GroupQuality:
 
 @dataclass(frozen=True)
 class Quality:
-    """A suite's quality: every pair, means by group, and by measure the overlap of copies and independent models."""
+    """A suite's quality: every pair, means by group, and by measure the overlap of copies and independent models.
+
+    ``revisions`` are those of the code that made it, as `whorl.revisions.revisions_of` has them.
+    """
 
     suite: str
     pairs: list[Pair]
     groups: list[GroupQuality]
     overlaps: dict[str, float | None]
+    revisions: dict[str, str]
 
 
 def measure_quality(
@@ -80,21 +85,30 @@ def measure_quality(
     folder: Path,
     workers: Workers = 0,
     device: str = "cpu",
+    fresh: bool = False,
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Quality:
-    """Ask every model of a suite about the test pictures; what is missing in the zoo is built first."""
+    """Ask every model of a suite about the test pictures; what is missing in the zoo is built first.
+
+    ``fresh`` forgets what is kept, models included.
+    """
     zoo, store = Zoo(folder, device=device), Store(folder / "results.sqlite")
     suspects = list(suite.suspects())
-    zoo.build([*suite.victims, *(suspect.recipe for suspect in suspects)], workers=workers)
+    models = [*suite.victims, *(suspect.recipe for suspect in suspects)]
+    if fresh:
+        zoo.forget(models)
+    zoo.build(models, workers=workers)
     victims = {index: str(victim) for index, victim in enumerate(suite.victims)}
     keys = {
         number: cell_key(
-            format=FORMAT,
+            revision=digest_of(_code([suspect.recipe, *(suite.victims[index] for index in suspect.kinds)])),
             quality=suspect.recipe.digest,
             victims=[suite.victims[index].digest for index in suspect.kinds],
         )
         for number, suspect in enumerate(suspects)
     }
+    if fresh:
+        store.forget(keys.values())
     tasks = {
         number: Task(_distances, (str(suspect.recipe), [victims[i] for i in suspect.kinds], str(folder), device))
         for number, suspect in enumerate(suspects)
@@ -111,7 +125,12 @@ def measure_quality(
         damaged = zoo.card(suspect.recipe).damaged
         for (victim, kind), row in zip(suspect.kinds.items(), store.get(keys[number]), strict=True):
             pairs.append(Pair(victim, suspect.label, suspect.group, kind, damaged, *row))
-    return Quality(suite.name, pairs, _by_group(pairs), {name: _overlap_of(pairs, name) for name in MEASURES})
+    overlaps = {name: _overlap_of(pairs, name) for name in MEASURES}
+    return Quality(suite.name, pairs, _by_group(pairs), overlaps, revisions_of(_code(models)))
+
+
+def _code(models: Sequence[Recipe]) -> frozenset[str]:
+    return frozenset({__name__}).union(*map(code_of_model, models))
 
 
 def overlap(positives: Sequence[float], negatives: Sequence[float]) -> float:

@@ -152,6 +152,8 @@ class Result(BaseModel):
     """What to type to run it again."""
     removals: str = "*"
     """Which rows were run, as wildcards."""
+    revisions: dict[str, str] | None = None
+    """The code that made it, as `whorl.revisions.revisions_of` has it; None in results that do not say."""
 
 
 def describe_machine(device: str) -> Machine:
@@ -181,7 +183,7 @@ def write_result(result: Result, path: Path) -> None:
     document: dict[str, Any] = result.model_dump() | {"format": 2}
     names = list(Cell.model_fields)
     rows = [json.dumps([cell[name] for name in names], allow_nan=False) for cell in document.pop("cells")]
-    body = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False).rstrip("}\n ")
+    body = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False).removesuffix("\n}")
     table = f'"cells": {{"fields": {json.dumps(names)}, "rows": [\n' + ",\n".join(rows) + "\n]}"
     with replacing(path) as temporary:
         temporary.write_text(f"{body},\n {table}\n}}\n", encoding="utf-8")

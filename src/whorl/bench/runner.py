@@ -1,25 +1,28 @@
 """Plan, run, keep, resume: from a suite to its result.
 
 Three stages, each over the cores: build the models, extract and calibrate the fingerprints, judge the suspects. Every
-model, fingerprint and cell is kept under the hash of all it depends on, so a run that is killed goes on where it
-stopped, and suites that share cells share the work.
+model, fingerprint and cell is kept under the hash of all it depends on, the revision of the code that makes it
+included, so a run that is killed goes on where it stopped, suites that share cells share the work, and what older code
+made is made anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from whorl.bench import work
 from whorl.bench.result import Cell, Extraction, Model, Refusal, Result, describe_machine
 from whorl.bench.work import costs_path, extract, judge
 from whorl.data import SOURCES
 from whorl.engine.store import Store, cell_key
 from whorl.engine.workers import Task, Workers, gpus_of, run_tasks
 from whorl.errors import UsageError
+from whorl.revisions import digest_of, revisions_of
 from whorl.schemes import SCHEMES
 from whorl.schemes.opening import read_fingerprint
 from whorl.storage import digest_file, read_json
@@ -27,6 +30,7 @@ from whorl.suites.shadows import Shadows
 from whorl.suites.suite import Suite, Suspect
 from whorl.types import Fingerprint
 from whorl.zoo.cache import Zoo
+from whorl.zoo.code import code_of, code_of_model
 from whorl.zoo.recipe import Recipe
 
 __all__ = ["Progress", "run"]
@@ -34,7 +38,7 @@ __all__ = ["Progress", "run"]
 Progress = Callable[[str, int, int], None]
 """(stage, done, total)"""
 
-FORMAT = 1  # part of every key; raised when a change of code changes results
+WORK = work.__name__
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,11 @@ class _Job:
     column: str
     expression: str
     path: str
+    code: frozenset[str]
+    """What scheme and verdict are made by, as `whorl.revisions` takes it."""
 
 
-def run(
+def run(  # noqa: PLR0913 each is an option of `whorl bench run`
     suite: Suite,
     *,
     folder: Path,
@@ -56,6 +62,7 @@ def run(
     workers: Workers = 0,
     device: str = "cpu",
     command: str = "",
+    fresh: bool = False,
     progress: Progress = lambda *_: None,
 ) -> Result:
     """Run a suite, or what is left of it.
@@ -67,6 +74,7 @@ def run(
         workers: processes; 0 for one per core; or the address of a Ray cluster.
         device: where nets train and answer.
         command: what to type to run the same, for the record.
+        fresh: forget what is kept of this suite, models included, and compute everything again.
     """
     suite, columns = _chosen(suite, schemes)
     if removals != "*":
@@ -77,6 +85,8 @@ def run(
         suite = replace(suite, shadows=Shadows())  # nobody learns from them, so they need not be built
     folder = folder.absolute()  # a node of a cluster stands elsewhere
     zoo, store = Zoo(folder, device=device), Store(folder / "results.sqlite")
+    if fresh:
+        zoo.forget(suite.recipes())
     total = len({recipe.digest for recipe in suite.recipes()})
     left = len(zoo.missing(suite.recipes()))
     progress("models", total - left, total)
@@ -88,8 +98,10 @@ def run(
 
     zoo.build(suite.recipes(), workers=workers, progress=built)
     jobs = _jobs(suite, columns, folder)
+    if fresh:
+        _forget(jobs)
     extractions = _extract_all(suite, jobs, folder, device, workers, progress)
-    cells, refusals = _judge_all(suite, jobs, folder, device, workers, progress, store)
+    cells, refusals = _judge_all(suite, jobs, folder, device, workers, progress, store, fresh)
     return Result(
         format=2,
         suite=suite.name,
@@ -117,6 +129,7 @@ def run(
         date=datetime.now(UTC).date().isoformat(),
         command=command,
         removals=removals,
+        revisions=revisions_of(_code_of(suite.recipes()).union(*(job.code for job in jobs))),
     )
 
 
@@ -160,25 +173,34 @@ def _jobs(suite: Suite, columns: list[str], folder: Path) -> list[_Job]:
         wanted += [(f"{suite.chosen} k={k}", expression) for k, expression in suite.sweep.items()]
     jobs: list[_Job] = []
     for index, victim in enumerate(suite.victims):
+        calibrating = [victim, *suite.null, *(victim.then(row.removal) for row in suite.known)]
+        pool = suite.shadows.recipes(victim)
         for column, expression in wanted:
             bound = str(SCHEMES.bind(expression))
+            learns = SCHEMES.make(bound).needs_pool
+            code = code_of(SCHEMES, bound) | code_of(SOURCES, suite.data_of(index)) | {WORK}
             key = cell_key(
-                format=FORMAT,
+                revision=digest_of(code | _code_of([*calibrating, *(pool if learns else [])])),
                 victim=victim.digest,
                 scheme=bound,
                 data=str(SOURCES.bind(suite.data_of(index))),
                 budget=suite.budget_of(column),
                 null=[recipe.digest for recipe in suite.null],
                 known=[row.removal for row in suite.known],
-                **({"shadows": _pool_key(suite, victim)} if SCHEMES.make(bound).needs_pool else {}),
+                **({"shadows": [recipe.digest for recipe in pool]} if learns else {}),
             )
             path = folder / "fingerprints" / f"{key}.safetensors"
-            jobs.append(_Job(index, column, bound, str(path)))
+            jobs.append(_Job(index, column, bound, str(path), code))
     return jobs
 
 
-def _pool_key(suite: Suite, victim: Recipe) -> list[str]:
-    return [recipe.digest for recipe in suite.shadows.recipes(victim)]
+def _code_of(recipes: Iterable[Recipe]) -> frozenset[str]:
+    return frozenset[str]().union(*map(code_of_model, recipes))
+
+
+def _forget(jobs: list[_Job]) -> None:
+    for job in jobs:
+        Path(job.path).unlink(missing_ok=True)
 
 
 def _extract_all(
@@ -222,11 +244,20 @@ def _costs(path: str) -> dict[str, float]:
 
 
 def _judge_all(
-    suite: Suite, jobs: list[_Job], folder: Path, device: str, workers: Workers, progress: Progress, store: Store
+    suite: Suite,
+    jobs: list[_Job],
+    folder: Path,
+    device: str,
+    workers: Workers,
+    progress: Progress,
+    store: Store,
+    fresh: bool,
 ) -> tuple[list[Cell], list[Refusal]]:
     suspects = list(suite.suspects())
     met = _met(suspects, jobs)
     keys = _keys(suspects, met, suite.alpha)
+    if fresh:
+        store.forget(key for asked in keys for key in asked.values())
     tasks = _judgements(suspects, keys, store, (suite.alpha, str(folder), device))
     done = len(suspects) - len(tasks)
     progress("suspects", done, len(suspects))
@@ -273,7 +304,10 @@ def _keys(suspects: list[Suspect], met: list[list[_Job]], alpha: float) -> list[
     return [
         {
             job.path: cell_key(
-                format=FORMAT, suspect=suspect.recipe.digest, fingerprint=identity[job.path], alpha=alpha
+                revision=digest_of(job.code | code_of_model(suspect.recipe)),
+                suspect=suspect.recipe.digest,
+                fingerprint=identity[job.path],
+                alpha=alpha,
             )
             for job in jobs
         }

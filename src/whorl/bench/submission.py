@@ -64,6 +64,7 @@ def _sizes(result: Result) -> Iterator[str]:
     if len(result.cells) + len(result.refusals) > MAX_CELLS:
         yield f"{len(result.cells) + len(result.refusals):,} cells; at most {MAX_CELLS:,} are read"
     texts = [result.suite, result.about, result.command, *result.columns, *result.rows, *result.groups]
+    texts += [text for item in (result.revisions or {}).items() for text in item]
     texts += [*result.victims, *(each.expression for each in result.extractions)]
     texts += [text for each in [*result.cells, *result.refusals] for text in (each.suspect, each.group, each.scheme)]
     if max(map(len, texts), default=0) > MAX_NAME:

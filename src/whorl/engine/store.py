@@ -74,6 +74,11 @@ class Store:
         with self._database:
             self._database.executemany("INSERT OR REPLACE INTO cells VALUES (?, ?)", rows)
 
+    def forget(self, keys: Iterable[str]) -> None:
+        """Drop cells, so that they are computed again."""
+        with self._database:
+            self._database.executemany("DELETE FROM cells WHERE key = ?", ((key,) for key in keys))
+
     def close(self) -> None:
         """Close the file."""
         self._database.close()

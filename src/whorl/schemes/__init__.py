@@ -21,6 +21,13 @@ class _Schemes(Catalog[Scheme]):
             return False
         return True
 
+    def targets(self, name: str) -> tuple[str, ...]:
+        if "+" not in name:
+            return super().targets(name)
+        from whorl.schemes.grid import parts_of  # it imports this room
+
+        return parts_of(name)
+
     def __getitem__(self, name: str) -> Callable[..., Scheme]:
         if "+" not in name:
             return super().__getitem__(name)

@@ -33,7 +33,7 @@ from whorl.representations import COMPARES, HOLDS, REPRESENTATIONS, SIMILARITIES
 from whorl.schemes.base import Scheme
 from whorl.types import Evidence, Representation
 
-__all__ = ["Combination", "combinations", "compose"]
+__all__ = ["Combination", "combinations", "compose", "parts_of"]
 
 SPLITS: Final = {"train": "victim", "test": "queries"}
 PAPER = "Godinot et al., AAAI 2025, arXiv 2412.13021 (grid)"
@@ -97,6 +97,14 @@ def compose(name: str) -> type[Scheme]:
         "part": part,
     }
     return dataclass(frozen=True, kw_only=True)(type(name, bases, described))
+
+
+def parts_of(name: str) -> tuple[str, ...]:
+    """The targets of a composed scheme's parts, and of what composes them. Raises `UsageError` as `compose` does."""
+    compose(name)
+    queries, representation, similarity = name.split("+")
+    parts = [QUERIES.targets(_split(queries)[0]), REPRESENTATIONS.targets(representation)]
+    return (__name__, *(target for part in [*parts, SIMILARITIES.targets(similarity)] for target in part))
 
 
 class _Whole(Comparer):

@@ -1,4 +1,8 @@
-"""Models built from recipes, each kept once under the digest of its recipe, with a card that says what it is."""
+"""Models built from recipes, each kept once, with a card that says what it is.
+
+Files are named by the digest of the recipe and the revision of the code that makes the model (`whorl.revisions`): what
+older code made is not taken for what this code would make.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +27,10 @@ from whorl.nets.training import Schedule, build, determination, dimensions, fit,
 from whorl.oracles.base import Oracle
 from whorl.oracles.torch import TorchOracle
 from whorl.removals import REMOVALS
+from whorl.revisions import changed_since, digest_of, revisions_of
 from whorl.storage import read_json, replacing, write_json
 from whorl.types import NullModel
+from whorl.zoo.code import code_of_model
 from whorl.zoo.pretrained import Pretrained, load_pretrained
 from whorl.zoo.recipe import Recipe, Train, parse_recipe, split_step
 
@@ -42,6 +48,7 @@ class Card(BaseModel):
     ``agreement`` and ``victim_accuracy`` are None where the victim has other classes. ``damaged`` marks a removed model
     whose accuracy is more than 0.05 below its victim's. ``queries`` were asked of the victim by the last step, which
     took ``seconds``. A ``served`` model has no weights of its own: its last step treats questions or answers.
+    ``revisions`` are those of the code that made it, as in `revisions_of`; None on cards that do not say.
     """
 
     recipe: str
@@ -58,6 +65,15 @@ class Card(BaseModel):
     device: str = "cpu"
     queries: int = 0
     served: bool = False
+    revisions: dict[str, str] | None = None
+
+    @property
+    def older(self) -> str:
+        """What changed in the code since, in words; empty where this code would make the same model."""
+        try:
+            return changed_since(self.revisions, code_of_model(parse_recipe(self.recipe)))
+        except UsageError:  # a removal of a package that is not installed here
+            return "revision unknown"
 
 
 def default_cache() -> Path:
@@ -74,11 +90,11 @@ class Zoo:
 
     def path(self, recipe: Recipe) -> Path:
         """Where the model of a recipe lies once built."""
-        return self.folder / f"{recipe.digest}{'.skops' if recipe.is_estimator else '.safetensors'}"
+        return self.folder / f"{_stem(recipe)}{'.skops' if recipe.is_estimator else '.safetensors'}"
 
     def card_path(self, recipe: Recipe) -> Path:
         """Where its card lies; written last, so a card means that the model is whole."""
-        return self.folder / f"{recipe.digest}.json"
+        return self.folder / f"{_stem(recipe)}.json"
 
     def __contains__(self, recipe: Recipe) -> bool:
         return self.card_path(recipe).is_file()
@@ -135,6 +151,15 @@ class Zoo:
                 step = step.parent
         return wanted
 
+    def forget(self, recipes: Iterable[Recipe]) -> None:
+        """Drop these models and their ancestors, so that the next build makes them afresh."""
+        for recipe in recipes:
+            step: Recipe | None = recipe
+            while step is not None:
+                self.card_path(step).unlink(missing_ok=True)  # first, since a card means that the model is whole
+                self.path(step).unlink(missing_ok=True)
+                step = step.parent
+
     def build(
         self, recipes: Iterable[Recipe], *, workers: Workers = 0, progress: Callable[[Recipe], None] = lambda _: None
     ) -> None:
@@ -152,6 +177,10 @@ class Zoo:
         }
         for digest, _ in run_tasks(tasks, workers=workers, folder=self.folder.parent):
             progress(wanted[str(digest)])
+
+
+def _stem(recipe: Recipe) -> str:
+    return f"{recipe.digest}-{digest_of(code_of_model(recipe))}"
 
 
 def _read_card(path: Path) -> Card:
@@ -280,6 +309,7 @@ def _write_card(zoo: Zoo, recipe: Recipe, served: Oracle | None, *, queries: int
         device=zoo.device,
         queries=queries,
         served=served is not None,
+        revisions=revisions_of(code_of_model(recipe)),
     )
     write_json(zoo.card_path(recipe), card.model_dump())
 

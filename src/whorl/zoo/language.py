@@ -1,4 +1,6 @@
-"""Tiny language models by recipe, each kept once, in the layout of the Hugging Face hub, under its recipe's digest.
+"""Tiny language models by recipe, each kept once, in the layout of the Hugging Face hub.
+
+Its folder is named by the digest of the recipe and the revision of the code that makes it (`whorl.revisions`).
 
 ``pretrain(llama(width=64), corpus, seed=0) -> tune(corpus(seed=1)) -> quantise(bits=4) -> rotate_residual(seed=3)``:
 the first step draws a net and trains it on synthetic text; each further step is a derivative
@@ -23,9 +25,11 @@ from whorl.catalog import Catalog
 from whorl.engine.workers import Task, Workers, run_tasks
 from whorl.errors import UsageError
 from whorl.expressions import Call, Chain, Value, parse_chain
+from whorl.revisions import digest_of, revisions_of
 from whorl.storage import write_json
 from whorl.zoo.causal import Model
 from whorl.zoo.chained import Chained
+from whorl.zoo.code import code_of_chain
 from whorl.zoo.corpus import Corpus
 from whorl.zoo.lessons import ARCHITECTURES, CORPORA
 
@@ -107,7 +111,15 @@ def build_all(recipes: Iterable[LanguageRecipe | str], folder: Path, *, workers:
     }
     for _ in run_tasks(tasks, workers=workers, folder=folder):
         pass
-    return [folder / recipe.digest for recipe in bound]
+    return [_place(recipe, folder) for recipe in bound]
+
+
+def _code(recipe: LanguageRecipe) -> frozenset[str]:
+    return code_of_chain(recipe, (STEPS, CORPORA, ARCHITECTURES)) | {__name__}
+
+
+def _place(recipe: LanguageRecipe, folder: Path) -> Path:
+    return folder / f"{recipe.digest}-{digest_of(_code(recipe))}"
 
 
 def _needs(recipe: LanguageRecipe) -> Iterator[LanguageRecipe]:
@@ -117,7 +129,7 @@ def _needs(recipe: LanguageRecipe) -> Iterator[LanguageRecipe]:
 
 
 def _add_missing(recipe: LanguageRecipe, folder: Path, wanted: dict[str, LanguageRecipe]) -> None:
-    if recipe.digest in wanted or (folder / recipe.digest).is_dir():
+    if recipe.digest in wanted or _place(recipe, folder).is_dir():
         return
     wanted[recipe.digest] = recipe
     for each in _needs(recipe):
@@ -128,20 +140,22 @@ def _build_one(text: str, folder: str) -> None:
     """Build one recipe whose earlier models are there (runs in a worker)."""
     recipe, place = parse_language(text), Path(folder)
     started = time.perf_counter()
-    supplied = {key: Model.read(place / other.digest) for key, other in recipe.others.items()}
+    supplied = {key: Model.read(_place(other, place)) for key, other in recipe.others.items()}
     last = recipe.chain.steps[-1]
     settings = {key: value for key, value in last.kwargs if key not in OTHERS} | supplied
     if recipe.parent is not None:
-        settings["model"] = Model.read(place / recipe.parent.digest)
+        settings["model"] = Model.read(_place(recipe.parent, place))
         _check_text(settings["model"], settings)
     model = STEPS[last.name](**settings)
     temporary = place / f".{os.getpid()}-{threading.get_ident()}-{recipe.digest}.tmp"
     try:
         model.write(temporary)
-        write_json(temporary / "recipe.json", {"recipe": text, "seconds": round(time.perf_counter() - started, 3)})
-        temporary.rename(place / recipe.digest)
+        seconds = round(time.perf_counter() - started, 3)
+        document = {"recipe": text, "seconds": seconds, "revisions": revisions_of(_code(recipe))}
+        write_json(temporary / "recipe.json", document)
+        temporary.rename(_place(recipe, place))
     except OSError:
-        if not (place / recipe.digest).is_dir():  # else another process was quicker
+        if not _place(recipe, place).is_dir():  # else another process was quicker
             raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

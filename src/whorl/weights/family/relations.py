@@ -25,6 +25,7 @@ from torch.nn.functional import normalize
 from whorl.checkpoints.checkpoint import Checkpoint
 from whorl.checkpoints.roles import Key, Weights
 from whorl.errors import UsageError
+from whorl.revisions import digest_of
 from whorl.weights.changes import Change
 from whorl.weights.comparison import Comparison, compare
 from whorl.weights.family.gathering import Member
@@ -34,7 +35,6 @@ from whorl.weights.pairing import basis, spread
 
 __all__ = ["Cells", "Kinship", "Memory", "pair_key", "relate", "restore"]
 
-FORMAT: Final = 2  # part of every key; raised when the meaning of a kept relation changes
 ALPHA: Final = 0.01  # beyond which no operations are looked for; a tree asks for less
 UNITS: Final = 256
 EXACT: Final = 1e-4  # of 1 - cosine: below, single precision no longer tells
@@ -115,8 +115,8 @@ def restore(document: Mapping[str, Any]) -> Kinship:
 
 
 def pair_key(first: Member, second: Member, *, layers: int, tokens: int) -> str:
-    """Content hash of everything that the relation of two nets depends on."""
-    parts = [FORMAT, first.identity, second.identity, layers, tokens]
+    """Content hash of everything that the relation of two nets depends on, the code that finds it included."""
+    parts = [digest_of([__name__]), first.identity, second.identity, layers, tokens]
     return "pair-" + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
 

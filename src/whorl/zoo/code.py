@@ -1,0 +1,62 @@
+"""Whose code makes what an expression or a recipe names: the targets that `whorl.revisions` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any, Final
+
+from whorl.catalog import Catalog
+from whorl.data import SOURCES
+from whorl.errors import UsageError
+from whorl.expressions import Call, Value, parse_chain
+from whorl.nets import ESTIMATORS, NETS
+from whorl.removals import REMOVALS
+from whorl.zoo.chained import Chained
+from whorl.zoo.recipe import Recipe
+
+__all__ = ["code_of", "code_of_chain", "code_of_model"]
+
+PARTS: Final = (NETS, ESTIMATORS, SOURCES)
+"""What settings name: nets and data sets."""
+
+
+@cache
+def code_of(catalog: Catalog[Any], expression: str) -> frozenset[str]:
+    """Targets of what an expression of a catalogue names, and of the nets and data sets among its settings.
+
+    Raises:
+        UsageError: no such name, as where the package of a plug-in is not installed.
+    """
+    call = catalog.bind(expression)
+    return frozenset(catalog.targets(call.name)).union(*(_named(value, PARTS) for _, value in call.kwargs))
+
+
+@cache
+def code_of_model(recipe: Recipe) -> frozenset[str]:
+    """Targets of all that make a model of the vision zoo."""
+    return code_of_chain(recipe, (REMOVALS, *PARTS)) | {"whorl.zoo.cache"}
+
+
+def code_of_chain(recipe: Chained, catalogs: Sequence[Catalog[Any]]) -> frozenset[str]:
+    """Targets of what the steps of a recipe name in these catalogues, at any depth."""
+    return frozenset(target for step in recipe.chain.steps for target in _named(step, catalogs))
+
+
+def _named(value: Value, catalogs: Sequence[Catalog[Any]]) -> Iterator[str]:
+    if isinstance(value, str):
+        try:
+            steps = parse_chain(value).steps
+        except UsageError:  # a word of another kind
+            return
+        for step in steps:
+            yield from _named(step, catalogs)
+    elif isinstance(value, Call):
+        for catalog in catalogs:
+            if value.name in catalog:
+                yield from catalog.targets(value.name)
+        for inner in (*value.args, *(inner for _, inner in value.kwargs)):
+            yield from _named(inner, catalogs)
+    elif isinstance(value, tuple):
+        for inner in value:
+            yield from _named(inner, catalogs)
