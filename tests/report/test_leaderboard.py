@@ -129,7 +129,7 @@ def test_the_ranking_is_that_of_the_standings(results, pages):
         assert cells[5].strip() == f"{row.flagged.hits}/{row.flagged.count}"
         assert cells[6].split()[0].startswith(f"{row.accused.hits}/{row.accused.count}")
         assert cells[7:9] == [row.suspect_access, f"{row.inputs:,}"]
-        assert "2026-11-20" in cells
+        assert "2026-11-20" in [cell.split()[0] for cell in cells if cell]
         assert "whorl bench run plugged/field" in cells[-1]
         assert cells[-2] == card(row.name).paper
 

@@ -9,7 +9,7 @@ import typer
 
 from whorl.cli import board
 from whorl.cli.console import bar, checked_device, guarded, out, print_json, say
-from whorl.cli.options import Cache, Cluster, Device, Jobs, Json, Quiet
+from whorl.cli.options import Cache, Cluster, Device, Fresh, Jobs, Json, Quiet
 
 __all__ = ["app"]
 
@@ -43,6 +43,7 @@ def run(
     cluster: Cluster = "",
     device: Device = "cpu",
     cache: Cache = None,
+    fresh: Fresh = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -71,6 +72,7 @@ def run(
             workers=cluster or jobs,
             device=device,
             command=_command("run", suite, schemes=schemes, removals=removals, budgets=budgets, limit=limit),
+            fresh=fresh,
             progress=show,
         )
     if output is not None:
@@ -96,6 +98,7 @@ def grid(
     jobs: Jobs = 0,
     device: Device = "cpu",
     cache: Cache = None,
+    fresh: Fresh = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -117,7 +120,8 @@ def grid(
     points = plan(chosen, schemes=schemes, budgets=_numbers(budgets), seeds=seeds)
     started = time.perf_counter()
     with bar(quiet) as show:
-        found = run_grid(points, folder=cache or default_cache(), workers=jobs, device=device, progress=show)
+        folder = cache or default_cache()
+        found = run_grid(points, folder=folder, workers=jobs, device=device, fresh=fresh, progress=show)
     wall = time.perf_counter() - started
     command = _command("grid", suite, schemes=schemes, removals=removals, budgets=budgets, seeds=seeds, limit=limit)
     result = figures(points, found, command=command, wall_seconds=wall, device=device)
@@ -137,6 +141,7 @@ def quality(
     jobs: Jobs = 0,
     device: Device = "cpu",
     cache: Cache = None,
+    fresh: Fresh = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -153,7 +158,8 @@ def quality(
     chosen = SUITES[suite]()
     chosen = chosen.limited(limit) if limit else chosen
     with bar(quiet) as show:
-        found = measure_quality(chosen, folder=cache or default_cache(), workers=jobs, device=device, progress=show)
+        folder = cache or default_cache()
+        found = measure_quality(chosen, folder=folder, workers=jobs, device=device, fresh=fresh, progress=show)
     document = dataclasses.asdict(found)
     if output is not None:
         write_json(output, document)
@@ -168,7 +174,7 @@ def quality(
 def show(
     result: Annotated[Path, typer.Argument(help="A result written by whorl bench run.")], as_json: Json = False
 ) -> None:
-    """Print the table of a result."""
+    """Print the table of a result, and which of its figures older code made."""
     from whorl.bench.grid_result import read_grid
     from whorl.bench.result import read_result
     from whorl.storage import read_json
@@ -194,13 +200,21 @@ def _command(verb: str, suite: str, **options: object) -> str:
 
 
 def _show_grid(result: Any, as_json: bool) -> None:
+    from whorl.bench.age import note, older_points
     from whorl.cli.standings import grid_table
 
+    older = older_points(result)
     if as_json:
-        print_json(result.model_dump())
+        print_json(result.model_dump() | {"older": older})
         return
     for table in grid_table(result):
         out.print(table)
+    _tell(note(older, result.command or f"whorl bench grid {result.suite}"))
+
+
+def _tell(note: str) -> None:
+    if note:
+        out.print(note, style="yellow", markup=False, highlight=False)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -215,22 +229,26 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _show(result: Any, as_json: bool) -> None:
     import dataclasses
 
+    from whorl.bench.age import note, older_columns
+
+    older = older_columns(result)
     if result.layout == "field":
         from whorl.bench.standings import standings
         from whorl.cli.standings import field_tables
 
         rows = standings(result)
-        document: Any = [dataclasses.asdict(row) for row in rows]
+        document: Any = [dataclasses.asdict(row) | {"older": older.get(row.name, "")} for row in rows]
         tables = field_tables(result, rows)
     else:
         from whorl.bench.summary import summarise
         from whorl.cli.table import suite_table
 
         summary = summarise(result)
-        document = dataclasses.asdict(summary)
+        document = dataclasses.asdict(summary) | {"older": older}
         tables = suite_table(result, summary)
     if as_json:
         print_json(document)
         return
     for table in tables:
         out.print(table)
+    _tell(note(older, result.command or f"whorl bench run {result.suite}"))

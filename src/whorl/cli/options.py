@@ -13,6 +13,7 @@ __all__ = [
     "Classes",
     "Cluster",
     "Device",
+    "Fresh",
     "Jobs",
     "Json",
     "Quiet",
@@ -47,5 +48,8 @@ Cluster = Annotated[
     typer.Option(
         help="Run on the Ray cluster at HOST:PORT ('auto': the one this node is of), whose nodes share --cache."
     ),
+]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Forget what is kept of this, models included, and compute it again.")
 ]
 Device = Annotated[str, typer.Option(help="Where nets train and answer: cpu, cuda, mps.")]

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from whorl.cli.console import bar, checked_device, guarded, out, print_json
-from whorl.cli.options import Cache, Cluster, Device, Jobs, Json, Quiet
+from whorl.cli.options import Cache, Cluster, Device, Fresh, Jobs, Json, Quiet
 
 __all__ = ["app"]
 
@@ -28,6 +28,7 @@ def build(
     cluster: Cluster = "",
     device: Device = "cpu",
     cache: Cache = None,
+    fresh: Fresh = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -36,6 +37,8 @@ def build(
     from whorl.zoo.recipe import parse_recipe
 
     zoo, wanted = Zoo(cache, device=checked_device(device)), [parse_recipe(text) for text in recipes]
+    if fresh:
+        zoo.forget(wanted)
     missing = zoo.missing(wanted)
     with bar(quiet) as show:
         done = 0
@@ -57,18 +60,17 @@ def build(
 @app.command("list")
 @guarded
 def listing(cache: Cache = None, as_json: Json = False) -> None:
-    """List what is in the zoo."""
+    """List what is in the zoo, and which models older code made: those are not used any more."""
     from whorl.zoo.cache import Zoo
 
-    cards = [card.model_dump() for card in Zoo(cache).cards()]
+    cards = list(Zoo(cache).cards())
     if as_json:
-        print_json(cards)
+        print_json([card.model_dump() | {"older": card.older} for card in cards])
         return
     table = Table("digest", "accuracy", "agreement", "recipe", box=None, pad_edge=False)
     for card in cards:
-        mark = " damaged" if card["damaged"] else ""
-        row = (f"{card['accuracy']:.3f}{mark}", _share(card["agreement"]), escape(card["recipe"]))
-        table.add_row(card["digest"], *row)
+        marks = f"{' damaged' if card.damaged else ''}{' older code' if card.older else ''}"
+        table.add_row(card.digest, f"{card.accuracy:.3f}{marks}", _share(card.agreement), escape(card.recipe))
     out.print(table, highlight=False)
 
 

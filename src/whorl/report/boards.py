@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 
+from whorl.bench.age import older_columns
 from whorl.bench.parts import by_scheme, families_of, of_family, of_row, standing, with_families
 from whorl.bench.result import Result
 from whorl.bench.standings import Standing
@@ -70,6 +71,8 @@ class Entry:
     run: Run
     asked: bool
     """Whether the time of a verification was measured."""
+    older: str = ""
+    """What changed in the code since, in words; empty where this code would make the same figures."""
 
 
 @dataclass(frozen=True)
@@ -199,8 +202,9 @@ def _entries(group: list[tuple[str, Result]]) -> list[Entry]:
     """Best AUC first. Of the same scheme in several results the newest is shown."""
     newest: dict[tuple[str, str], Entry] = {}
     for file, result in sorted(group, key=lambda named: named[1].date):
+        older = older_columns(result)
         for column, part in by_scheme(result).items():
-            if entry := _entry(file, result, column, part):
+            if entry := _entry(file, result, column, part, older.get(column, "")):
                 newest[column, entry.whole.expression] = entry
     found = list(newest.values())
     names = [entry.name for entry in found]
@@ -212,7 +216,7 @@ def _entries(group: list[tuple[str, Result]]) -> list[Entry]:
     return sorted(clear, key=lambda entry: (-entry.whole.auc.value, -entry.whole.tpr.value, entry.name))
 
 
-def _entry(file: str, result: Result, column: str, part: Result) -> Entry | None:
+def _entry(file: str, result: Result, column: str, part: Result, older: str) -> Entry | None:
     whole = standing(part)
     if whole is None:
         return None
@@ -224,6 +228,7 @@ def _entry(file: str, result: Result, column: str, part: Result) -> Entry | None
         rows={row: standing(of_row(part, row)) for row in result.rows},
         run=_run(file, result),
         asked=any(cell.seconds for cell in part.cells),
+        older=older,
     )
 
 
