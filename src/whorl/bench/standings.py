@@ -14,7 +14,7 @@ import numpy as np
 from whorl.bench.result import Cell, Refusal, Result
 from whorl.bench.summary import Share, share_of
 from whorl.errors import UsageError
-from whorl.metrics import ClusterEstimate, Interval, Scores, aruc, auc, auc_interval, cluster_bootstrap
+from whorl.metrics import ClusterEstimate, Interval, Scores, aruc, auc, auc_interval, cluster_bootstrap, rounded
 from whorl.metrics import tpr_at_fpr as operating_point
 from whorl.schemes import SCHEMES
 from whorl.types import told
@@ -56,8 +56,8 @@ class Standing:
 
 
 def standings(result: Result) -> list[Standing]:
-    """The table, best AUC first."""
-    rows = [_standing(result, column) for column in result.columns]
+    """The table, best AUC first, as it is written anywhere (`rounded`)."""
+    rows: list[Standing] = [rounded(_standing(result, column)) for column in result.columns]
     return sorted(rows, key=lambda row: (-row.auc.value, -row.tpr.value, row.name))
 
 

@@ -7,6 +7,7 @@ from whorl.metrics.aruc import RobustnessUniqueness, aruc, robustness_uniqueness
 from whorl.metrics.bootstrap import ClusterEstimate, cluster_bootstrap, cluster_bootstrap_difference
 from whorl.metrics.intervals import Interval, clopper_pearson, wilson
 from whorl.metrics.roc import OperatingPoint, auc, auc_interval, tpr_at_fpr
+from whorl.metrics.rounding import rounded
 from whorl.metrics.scores import Scores, as_scores
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "cluster_bootstrap",
     "cluster_bootstrap_difference",
     "robustness_uniqueness_curve",
+    "rounded",
     "tpr_at_fpr",
     "wilson",
 ]
