@@ -200,6 +200,28 @@ def test_accuracies_are_those_of_the_models(sound):
     assert "damaged flag does not follow" in only(changed(bare, number, damaged=not flag))
 
 
+def test_a_copy_on_other_pictures_is_held_against_its_victim_there(sound):
+    """Both do worse on corrupted pictures, and the copy is no worse than its victim."""
+    number = of_kind(sound, "derived")
+    cell = sound.cells[number]
+    recipe = f"{sound.victims[cell.victim]} -> transfer(corrupt(digits(size=8)), seed=500)"
+    lost = {"accuracy": sound.victim_accuracy[cell.victim] - 0.2, "damaged": False}
+    place = next(n for n, each in enumerate(sound.models) if (each.label, each.role) == (cell.suspect, cell.group))
+    own = (cell.victim, cell.suspect)
+    cells = [each.model_copy(update=lost) if (each.victim, each.suspect) == own else each for each in sound.cells]
+    assert sound.models[place].victim_accuracy == sound.victim_accuracy[cell.victim]
+
+    def told(there, made=recipe):
+        models = [*sound.models]
+        models[place] = models[place].model_copy(update={"recipe": made, "victim_accuracy": there, **lost})
+        changed = {"suite": "nobodys", "command": "whorl bench run nobodys", "cells": cells, "models": models}
+        return [line for line in problems(sound.model_copy(update=changed)) if "damaged flag does not follow" in line]
+
+    assert told(lost["accuracy"] + 0.01) == told(None) == []
+    assert len(told(lost["accuracy"] + 0.1)) == 1
+    assert len(told(lost["accuracy"] + 0.01, sound.models[place].recipe)) == 1
+
+
 def test_date_and_command_are_given(sound):
     assert "the date of the run" in only(sound.model_copy(update={"date": "yesterday"}))
     assert only(sound.model_copy(update={"command": ""})) == "the command that runs it again is missing"

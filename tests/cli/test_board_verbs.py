@@ -68,7 +68,7 @@ def test_a_sound_result_is_called_so(whorl, path):
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout == "sound: tests/small, 2 schemes, 16 cells\n"
     document = json.loads(whorl("bench", "validate", path, "--json").stdout)
-    assert document == {"file": "small.json", "suite": "tests/small", "problems": []}
+    assert document == {"file": "small.json", "suite": "tests/small", "problems": [], "older": {}}
 
 
 def test_every_problem_is_a_line_and_the_exit_code_says_so(whorl, path, tmp_path):

@@ -100,7 +100,8 @@ class Model(BaseModel):
     """One model of a suite as its card has it: how it was made, what it can do, and what it cost.
 
     ``role`` is victim, or the group of the suspect; ``agreement`` is the fidelity to its victim on the test part, None
-    where that has other classes; ``queries`` were asked of the victim to make it.
+    where that has other classes; ``queries`` were asked of the victim to make it. ``victim_accuracy`` is the victim's
+    on the model's own task, as on corrupted pictures; None where it has other classes, and in results that do not say.
     """
 
     label: str
@@ -112,6 +113,7 @@ class Model(BaseModel):
     damaged: bool
     queries: int
     seconds: float
+    victim_accuracy: float | None = None
 
 
 class Result(BaseModel):

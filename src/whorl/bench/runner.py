@@ -162,6 +162,7 @@ def _models(suite: Suite, zoo: Zoo) -> list[Model]:
             damaged=card.damaged,
             queries=card.queries,
             seconds=card.seconds,
+            victim_accuracy=card.victim_accuracy,
         )
         for label, role, family, card in ((*names, zoo.card(recipe)) for *names, recipe in named)
     ]

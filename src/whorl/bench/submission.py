@@ -228,26 +228,38 @@ def _verdicts(result: Result) -> Iterator[str]:
 
 
 def _damage(result: Result) -> Iterator[str]:
-    """A copy is damaged if it lost over 5 points of its victim's accuracy, where both are of one task."""
+    """A copy is damaged if it has over 5 points less accuracy than its victim, both on the task of the copy."""
     models = _by_suspect(result)
     wrong, other = 0, 0
     for cell in (cell for cell in result.cells if cell.kind in COPIES):
         model = models.get((cell.victim, cell.group, cell.suspect))
         if model is not None:
             other += (model.damaged, model.accuracy) != (cell.damaged, cell.accuracy)
-        if (model is None and not result.models) or (model is not None and _one_task(model, result, cell.victim)):
-            wrong += cell.damaged != (cell.accuracy < result.victim_accuracy[cell.victim] - DAMAGE)
+        if model is not None:
+            reference = _reference(model, result, cell.victim)
+        else:
+            reference = None if result.models else result.victim_accuracy[cell.victim]
+        if reference is not None:
+            wrong += cell.damaged != (cell.accuracy < reference - DAMAGE)
     if wrong:
         yield f"{wrong} cells whose damaged flag does not follow from the accuracies of copy and victim"
     if other:
         yield f"{other} cells whose accuracy or damaged flag is not that of their model"
 
 
-def _one_task(model: Model, result: Result, victim: int) -> bool:
+def _reference(model: Model, result: Result, victim: int) -> float | None:
+    """The victim's accuracy on the task of its copy; None where it has other classes, or the result does not tell.
+
+    The task of a copy may have other pictures: one that was transferred to corrupted ones is held against its victim
+    there, which does worse on them than on its own.
+    """
     try:
-        return model.agreement is not None and str(parse_recipe(model.recipe).victim) == result.victims[victim]
+        recipe = parse_recipe(model.recipe)
     except UsageError:
-        return False
+        return None
+    if model.agreement is None or str(recipe.victim) != result.victims[victim]:
+        return None
+    return result.victim_accuracy[victim] if recipe.data == recipe.victim.data else model.victim_accuracy
 
 
 def _by_suspect(result: Result) -> dict[tuple[int, str, str], Model]:

@@ -46,19 +46,25 @@ def validate(
 ) -> None:
     """Check a result before it is shown: every problem is one line, and any makes the exit code 1.
 
+    Figures that older code made are named as well and are no problem: they were right of that code.
+
     Example: whorl bench validate mine.json
     """
+    from whorl.bench.age import note, older_columns
     from whorl.bench.submission import read_submission
 
     read, problems = read_submission(result)
     suite = read.suite if read else ""
+    older = older_columns(read) if read else {}
     if as_json:
-        print_json({"file": result.name, "suite": suite, "problems": problems})
+        print_json({"file": result.name, "suite": suite, "problems": problems, "older": older})
     else:
         for problem in problems:
             typer.echo(problem)
         if read and not problems:
             typer.echo(f"sound: {suite}, {len(read.columns)} schemes, {len(read.cells) + len(read.refusals)} cells")
+        if read and older:
+            typer.echo(note(older, read.command or f"whorl bench run {suite}"))
     if problems:
         sys.exit(1)
 
