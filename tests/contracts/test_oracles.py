@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.ensemble import RandomForestClassifier
+from torch import nn
 
 from whorl.oracles.base import Oracle
 from whorl.oracles.endpoint import HttpSettings
@@ -227,6 +228,47 @@ def test_broken_promises_are_named(make, says):
     with pytest.raises(AssertionError, match=says) as caught:
         check_oracle(make)
     assert "\n" not in str(caught.value)
+
+
+class Borrowing(Linear):
+    """Holds a module of somebody's and asks it as `TorchOracle` once did: one mode for all parts afterwards."""
+
+    def __init__(self, access):
+        super().__init__(access)
+        self.module_ = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, CLASSES))
+        self.module_.load_state_dict({"2.weight": WEIGHTS.T.clone(), "2.bias": torch.zeros(CLASSES)}, strict=False)
+
+    def scores(self, inputs):
+        training = self.module_.training
+        with torch.no_grad():
+            answers = self.module_.eval()(inputs)
+        self.module_.train(training)
+        return answers
+
+
+class Watching(Borrowing):
+    def scores(self, inputs):
+        modes = {child: child.training for child in self.module_.modules()}
+        self.module_[0].register_forward_hook(lambda *_: None)
+        answers = super().scores(inputs)
+        for child, mode in modes.items():
+            child.training = mode
+        return answers
+
+
+class Thawing(Watching):
+    def scores(self, inputs):
+        self.module_.requires_grad_(True)
+        return super().scores(inputs)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [(Borrowing, "training mode changed: 1"), (Watching, "leaves hooks"), (Thawing, "leaves requires_grad")],
+)
+def test_a_borrowed_module_that_comes_back_changed_is_seen(make, says):
+    with pytest.raises(AssertionError, match=says):
+        check_oracle(make)
 
 
 def test_torch_oracle_answers_alike_in_training_mode():

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from whorl.data import SOURCES
 from whorl.errors import UsageError
+from whorl.nets.modes import evaluating
 from whorl.nets.training import Schedule, build, fit
 from whorl.symmetry.alignment.activation_matching import match_activations
 from whorl.symmetry.alignment.assignment import assign, assign_softly, match_layers
@@ -155,7 +156,7 @@ def test_answers_recover_a_hidden_permutation(architecture, centred):
     inputs = torch.rand(60, *SHAPE, generator=generator())
     found = match_activations(net, twin, spec, inputs, centred=centred, batch=25)
     twin.load_state_dict(permute(other, spec, found.permutations))
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(net, twin):
         torch.testing.assert_close(twin(inputs), net(inputs), rtol=1e-4, atol=1e-4)
 
 

@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy, pad
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
 from whorl.expressions import parse
+from whorl.nets.modes import evaluating
 from whorl.types import Task
 
 if TYPE_CHECKING:
@@ -227,10 +228,10 @@ def own_loss(net: nn.Module, dataset: Dataset, generator: torch.Generator) -> Lo
 
 @torch.inference_mode()
 def predict(net: nn.Module, inputs: Tensor, *, batch: int = 500) -> Tensor:
-    """Logits ``[n, classes]`` on the CPU, in evaluation mode, batch by batch."""
+    """Logits ``[n, classes]`` on the CPU, in evaluation mode, batch by batch; the net's own modes are left alone."""
     device = next(net.parameters()).device
-    net.eval()
-    rows = [net(chunk.to(device, memory_format=torch.channels_last)).cpu() for chunk in inputs.split(batch)]
+    with evaluating(net):
+        rows = [net(chunk.to(device, memory_format=torch.channels_last)).cpu() for chunk in inputs.split(batch)]
     return torch.cat(rows)
 
 

@@ -91,7 +91,7 @@ class Poisoned(_Defended):
             raise UsageError(f"probabilities lie at most 2 apart in L1: epsilon is in (0, 2], not {epsilon}")
         change = f"Poisoned(epsilon={epsilon}, keep_label={keep_label}, {digest_tensors(surrogate.state_dict())[:12]})"
         super().__init__(inner, change=change)
-        self.surrogate, self.epsilon, self.keep_label = surrogate.eval(), epsilon, keep_label
+        self.surrogate, self.epsilon, self.keep_label = surrogate, epsilon, keep_label
 
     def _treat(self, inputs: Tensor, answers: Tensor) -> Tensor:
         assumed = predict(self.surrogate, inputs).softmax(1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from torch.fx.experimental.optimization import fuse
 from torch.fx.proxy import TraceError
 
 from whorl.errors import UsageError
+from whorl.nets.modes import evaluating
 from whorl.oracles.base import Chunk, Oracle, require
 from whorl.spaces import InputSpace
 from whorl.storage import digest_tensors
@@ -23,7 +23,8 @@ __all__ = ["TorchOracle", "frozen", "hidden"]
 class TorchOracle(Oracle):
     """A module from pictures in [0, 1] to logits.
 
-    The module is borrowed: its mode, device and gradients are as before after every call.
+    The module is borrowed: the mode of each of its parts, its device and its gradients are as
+    before after every call.
 
     Parameters:
         module: ``[n, c, h, w]`` in [0, 1] to logits ``[n, classes]``.
@@ -79,7 +80,7 @@ class TorchOracle(Oracle):
         require(self, Access.FEATURES, "hidden activations")
         reach = hidden(self._module, layer)
         found: list[Tensor] = []
-        with self._evaluating(), torch.inference_mode():
+        with evaluating(self._module), torch.inference_mode():
             for chunk in inputs.split(self._batch):
                 found.append(reach(chunk.to(self.device, memory_format=torch.channels_last)).float().cpu())
                 self.queries_spent += len(chunk)
@@ -91,25 +92,15 @@ class TorchOracle(Oracle):
         # Not `frozen`: folding a norm into a convolution would move it into the activation.
         return hidden(copy.deepcopy(self._module).eval().requires_grad_(False), layer)
 
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        training = self._module.training
-        self._module.eval()
-        try:
-            yield
-        finally:
-            self._module.train(training)
-
     def _stream(self, inputs: Tensor) -> Iterator[Chunk]:
-        with self._evaluating():
-            for start in range(0, len(inputs), self._batch):
-                chunk = inputs[start : start + self._batch]
-                with torch.inference_mode():
-                    logits = self._module(chunk.to(self.device, memory_format=torch.channels_last)).float().cpu()
-                answers = logits.argmax(1) if self.access is Access.LABELS else logits
-                if self.access is Access.PROBABILITIES:
-                    answers = logits.softmax(1)
-                yield torch.arange(start, start + len(chunk)), answers
+        for start in range(0, len(inputs), self._batch):
+            chunk = inputs[start : start + self._batch]
+            with evaluating(self._module), torch.inference_mode():
+                logits = self._module(chunk.to(self.device, memory_format=torch.channels_last)).float().cpu()
+            answers = logits.argmax(1) if self.access is Access.LABELS else logits
+            if self.access is Access.PROBABILITIES:
+                answers = logits.softmax(1)
+            yield torch.arange(start, start + len(chunk)), answers
 
 
 def frozen(module: nn.Module) -> nn.Module:

@@ -11,8 +11,7 @@ epsilon in {.01, .1, .25}, steps of .01, 40 of them, 5 epochs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -22,6 +21,7 @@ from torch.nn.functional import kl_div
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
+from whorl.nets.modes import evaluating
 from whorl.nets.training import Loss, Schedule, fit, own_loss
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal, stolen_copy
@@ -67,7 +67,7 @@ class Ball:
         """The loss ``own`` at the worst point of the ball (Madry et al., equation 2.1)."""
 
         def loss(model: nn.Module, inputs: Tensor, index: Tensor) -> Tensor:
-            with _settled(model):
+            with evaluating(model):
                 start = self.random(inputs, generator)
                 point = self.climb(lambda moved: own(model, moved, index), inputs, start)
             return own(model, point, index)
@@ -78,7 +78,7 @@ class Ball:
         """The loss ``own``, plus ``beta`` times how far answers move within the ball (Zhang et al., equation 5)."""
 
         def loss(model: nn.Module, inputs: Tensor, index: Tensor) -> Tensor:
-            with _settled(model):
+            with evaluating(model):
                 calm = model(inputs).detach()
                 noise = torch.randn(inputs.shape, generator=generator).to(inputs.device)
                 start = (inputs + NEAR * noise).clamp(0, 1)
@@ -143,17 +143,6 @@ class AdversarialTrain(Removal):
         schedule = Schedule(epochs=self.epochs, learning_rate=self.learning_rate)
         fit(net, data, schedule, generator=generator, loss=loss)
         return net
-
-
-@contextmanager
-def _settled(net: nn.Module) -> Iterator[None]:
-    """In evaluation mode for a while: norms neither learn from nor shift with what is only looked at."""
-    training = net.training
-    net.eval()
-    try:
-        yield
-    finally:
-        net.train(training)
 
 
 def _looking(victim: Oracle) -> nn.Module:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from whorl.errors import AccessRefused, UsageError
 from whorl.oracles.base import Oracle
 from whorl.spaces import Pictures
 from whorl.testing.promises import promise
-from whorl.testing.unchanged import chance_unchanged, same_bytes
+from whorl.testing.unchanged import chance_unchanged, lent, module_unchanged, same_bytes
 from whorl.types import Access
 
 __all__ = ["check_oracle"]
@@ -43,6 +44,7 @@ def check_oracle(
         _check_batches(make(level), asked, answers[level])
         _check_shapes(make(level), asked)
         _check_refusals(make(level), asked, level)
+        _check_borrowed(make(level), asked)
     _check_levels(answers)
 
 
@@ -87,6 +89,19 @@ def _check_answers(oracle: Oracle, inputs: Tensor, level: Access) -> Tensor:
         # Providers round and cut their lists, so a row may sum to less than 1.
         promise(float(answers.sum(1).max()) <= 1 + 0.01 * oracle.classes, "the probabilities of a row sum to 1 at most")
     return answers
+
+
+def _check_borrowed(oracle: Oracle, inputs: Tensor) -> None:
+    """A module that an oracle holds is borrowed: whoever lent it finds it as it was, in all its parts."""
+    modules = [value for value in vars(oracle).values() if isinstance(value, nn.Module)]
+    inner = getattr(oracle, "inner", None)
+    if isinstance(inner, Oracle):
+        modules += [value for value in vars(inner).values() if isinstance(value, nn.Module)]
+    with ExitStack() as stack:
+        for module in modules:
+            lent(module)
+            stack.enter_context(module_unchanged(module, oracle.name))
+        oracle.answers(inputs)
 
 
 def _check_batches(oracle: Oracle, inputs: Tensor, answers: Tensor) -> None:

@@ -12,7 +12,7 @@ from whorl.removals.base import Removal
 from whorl.testing.nets import tiny_data, tiny_victim
 from whorl.testing.plugins import check_parameters
 from whorl.testing.promises import promise
-from whorl.testing.unchanged import chance_unchanged, module_unchanged, same_bytes
+from whorl.testing.unchanged import chance_unchanged, lent, module_unchanged, same_bytes
 from whorl.types import Access
 
 __all__ = ["check_removal"]
@@ -75,8 +75,7 @@ def _apply(removal: Removal, data: Dataset, access: Access) -> nn.Module | Oracl
     name = type(removal).__name__
     victim = tiny_victim(access)
     module = victim._module  # of our own making, so its access does not bind us
-    module.train()
-    next(module.parameters()).requires_grad_(False)
+    lent(module)
     with chance_unchanged(name), module_unchanged(module, name):
         net = removal(victim, data, generator=torch.Generator().manual_seed(1))
     if isinstance(net, Oracle):

@@ -23,7 +23,7 @@ from whorl.testing.damage import check_damage
 from whorl.testing.nets import tiny_data, tiny_pool, tiny_victim
 from whorl.testing.plugins import check_parameters
 from whorl.testing.promises import promise
-from whorl.testing.unchanged import chance_unchanged, module_unchanged, same_bytes
+from whorl.testing.unchanged import chance_unchanged, lent, module_unchanged, same_bytes
 from whorl.types import Access, Evidence, Fingerprint, Grants, Task, grants, told
 
 __all__ = ["check_scheme"]
@@ -143,8 +143,7 @@ def _extract(scheme: Scheme, access: Access | Grants, budget: int, *, seed: int)
     """A fingerprint from a victim that grants what was declared and no more, and that must stay as it was."""
     victim = _model(scheme, access)
     module = victim._module  # of our own making, so its access does not bind us
-    module.train()
-    next(module.parameters()).requires_grad_(False)
+    lent(module)
     data = tiny_data(scheme.part, _task(scheme))
     pool = tiny_pool(task=_task(scheme)) if scheme.needs_pool else None
     images = data.images.clone()

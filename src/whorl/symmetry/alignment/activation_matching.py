@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from whorl.errors import UsageError
+from whorl.nets.modes import evaluating
 from whorl.symmetry.alignment.assignment import assign
 from whorl.symmetry.alignment.matching import Matching
 from whorl.symmetry.alignment.paths import BATCH
@@ -59,9 +60,10 @@ def match_activations(
     read = list(_readings(one, spec))
     moments: dict[_Reading, _Moments] = {}
     for chunk in inputs.split(batch):
-        with _reading(one, spec, read) as seen, _reading(other, other_spec, read) as seen_other:
-            one.eval()(chunk)
-            other.eval()(chunk)
+        reading_both = _reading(one, spec, read), _reading(other, other_spec, read)
+        with evaluating(one, other), reading_both[0] as seen, reading_both[1] as seen_other:
+            one(chunk)
+            other(chunk)
         for reading in read:
             now = _Moments.of(seen[reading], seen_other[reading])
             moments[reading] = moments[reading] + now if reading in moments else now

@@ -19,6 +19,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from whorl.errors import UsageError
+from whorl.nets.modes import evaluating
 
 __all__ = ["Loss", "hessian_trace", "loss_of", "top_eigenvalue"]
 
@@ -37,7 +38,8 @@ def loss_of(net: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[Loss, Tenso
     def loss(point: Tensor) -> Tensor:
         parts = point.split([prod(shape) for shape in shapes.values()])
         weights = {name: part.view(shape) for part, (name, shape) in zip(parts, shapes.items(), strict=True)}
-        return cross_entropy(functional_call(net.eval(), weights, (inputs,)), labels)
+        with evaluating(net):
+            return cross_entropy(functional_call(net, weights, (inputs,)), labels)
 
     return loss, nn.utils.parameters_to_vector(net.parameters()).detach()
 

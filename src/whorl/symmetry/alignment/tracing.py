@@ -24,6 +24,7 @@ from torch.export.graph_signature import InputKind
 
 from whorl.errors import UsageError
 from whorl.nets.base import Net
+from whorl.nets.modes import evaluating
 from whorl.symmetry.alignment.blocks import Unit, fixed, fresh, join, leaves
 from whorl.symmetry.alignment.operations import Axes, Value, fix_value, made, read
 from whorl.symmetry.alignment.permutations import Block, Layout, PermutationSpec
@@ -55,15 +56,12 @@ def permutation_spec(net: nn.Module, inputs: tuple[Any, ...] | None = None) -> P
 
 
 def _exported(net: nn.Module, inputs: tuple[Any, ...]) -> ExportedProgram:
-    modes = {module: module.training for module in net.modules()}
     try:
-        return export(net.eval(), inputs, strict=False)
+        with evaluating(net):
+            return export(net, inputs, strict=False)
     except Exception as error:  # whatever its code does with tensors that hold no numbers
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"{type(net).__name__} can't be traced: {reason[:200]}") from None
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _axes(program: ExportedProgram, state: dict[str, Tensor]) -> dict[str, Axes]:
