@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from whorl.errors import UsageError
 from whorl.expressions import Call, parse
+from whorl.settings import checked, settings_of
 
 __all__ = ["Catalog"]
 
@@ -84,7 +85,10 @@ class Catalog(Generic[T]):
         }
 
     def bind(self, expression: Call | str) -> Call:
-        """The expression with every parameter by name, defaults included: equal meaning, equal text."""
+        """The expression with every parameter by name, defaults included: equal meaning, equal text.
+
+        Raises `UsageError` for a setting that its annotation does not allow (`whorl.settings`).
+        """
         call = parse(expression) if isinstance(expression, str) else expression
         known = self.parameters(call.name)
         if len(call.args) > len(known):
@@ -101,9 +105,12 @@ class Catalog(Generic[T]):
         bound = known | given
         if missing := [key for key, value in bound.items() if value is ...]:
             raise UsageError(f"{call}: {call.name} needs {', '.join(missing)}")
-        return Call(call.name, (), tuple(bound.items()))
+        return Call(call.name, (), tuple(checked(call.name, self[call.name], bound).items()))
 
     def make(self, expression: Call | str, **supplied: Any) -> T:
         """Build the thing that an expression names."""
         call = self.bind(expression)
-        return self[call.name](**dict(call.kwargs), **supplied)
+        target = self[call.name]
+        known = settings_of(target)
+        values = {key: known[key].supplied(value) if key in known else value for key, value in call.kwargs}
+        return target(**values, **supplied)

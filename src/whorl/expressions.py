@@ -26,7 +26,7 @@ from typing import NoReturn
 
 from whorl.errors import UsageError
 
-__all__ = ["Call", "Chain", "Value", "parse", "parse_chain"]
+__all__ = ["Call", "Chain", "Value", "parse", "parse_chain", "show"]
 
 MAX_LENGTH = 4096  # recipes are lines a person reads; anything longer is an accident or an attack
 MAX_DEPTH = 16
@@ -55,8 +55,8 @@ class Call:
     kwargs: tuple[tuple[str, Value], ...] = field(default=())
 
     def __str__(self) -> str:
-        parts = [_print(value) for value in self.args]
-        parts += [f"{key}={_print(value)}" for key, value in self.kwargs]
+        parts = [show(value) for value in self.args]
+        parts += [f"{key}={show(value)}" for key, value in self.kwargs]
         return f"{self.name}({', '.join(parts)})" if parts else self.name
 
 
@@ -86,11 +86,12 @@ def parse_chain(text: str) -> Chain:
     return _Parser(text).chain()
 
 
-def _print(value: Value) -> str:
+def show(value: Value) -> str:
+    """The text of a value. Raises `UsageError` for a number that is not finite."""
     if isinstance(value, Call):
         return str(value)
     if isinstance(value, tuple):
-        return f"[{', '.join(_print(item) for item in value)}]"
+        return f"[{', '.join(show(item) for item in value)}]"
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "none"}[value]
     if isinstance(value, str):

@@ -47,7 +47,7 @@ def test_the_expression_makes_the_same_source_again():
 
 @pytest.mark.parametrize("size", [0, 3, 513, "big"])
 def test_impossible_sizes_are_refused(size: int):
-    with pytest.raises(UsageError, match="a picture's side is a whole number of pixels from 4 to 512"):
+    with pytest.raises(UsageError, match="size is a whole number from 4 to 512"):
         Digits(size=size)
 
 

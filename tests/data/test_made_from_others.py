@@ -70,13 +70,13 @@ def test_corruption_is_the_same_each_time_and_differs_by_part():
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        (f"forget({DIGITS!r}, share=1.0)", "between 0 and 1"),
-        (f"forget({DIGITS!r}, shards=0)", "at least one shard"),
+        (f"forget({DIGITS!r}, share=1.0)", "above 0 and below 1"),
+        (f"forget({DIGITS!r}, shards=0)", "shards is a whole number of at least 1"),
         (f"forget({DIGITS!r}, share=0.5, shards=9)", "none to forget"),
         (f"only({DIGITS!r}, classes=[1])", "two different classes"),
         (f"only({DIGITS!r}, classes=[1, 11])", "classes 0..9"),
-        (f"corrupt({DIGITS!r}, kind=rain)", "no such corruption"),
-        (f"corrupt({DIGITS!r}, severity=6)", "1 to 5"),
+        (f"corrupt({DIGITS!r}, kind=rain)", "kind is noise, blur"),
+        (f"corrupt({DIGITS!r}, severity=6)", "from 1 to 5"),
     ],
 )
 def test_mistakes_are_named(wrong, says):

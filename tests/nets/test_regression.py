@@ -112,5 +112,5 @@ def test_tasks_and_dimensions_by_name():
 
 
 def test_depths_that_are_none():
-    with pytest.raises(UsageError, match="hidden layers"):
+    with pytest.raises(UsageError, match="depth is a whole number from 1"):
         build("mlp_regressor(depth=0)", (1, 1, 10), 1, generator())

@@ -145,7 +145,7 @@ class Branching(nn.Module):
 
 def test_a_victim_that_cannot_be_traced_is_refused_by_ghosts_alone():
     victim = TorchOracle(Branching(), input_shape=(1, 8, 8), classes=10)
-    with pytest.raises(UsageError, match="erosion=0"):
+    with pytest.raises(UsageError, match=r"erosion=0"):
         sampled(victim, budget=3)
     assert len(sampled(victim, budget=3, erosion=0.0)) == 3
 
@@ -158,5 +158,5 @@ def test_a_victim_without_layers_to_erode_is_refused():
 
 @pytest.mark.parametrize("settings", [{"erosion": 1.0}, {"erosion": -0.1}, {"steps": 0}])
 def test_settings_without_a_meaning_are_refused(victim, settings):
-    with pytest.raises(UsageError, match="erosion lies in"):
+    with pytest.raises(UsageError, match=r"erosion is a number|steps is a whole number"):
         sampled(victim, **settings)

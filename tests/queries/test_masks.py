@@ -88,4 +88,4 @@ def test_what_is_hidden_has_the_mean_colour_of_the_data():
 @pytest.mark.parametrize("settings", [{"masks": 0}, {"segments": 0}, {"compactness": 0.0}])
 def test_settings_without_a_meaning_are_refused(settings):
     with pytest.raises(UsageError):
-        Masks(**settings).sample(tiny_victim(), tiny_data("victim"), budget=2, generator=generator())
+        Masks(**settings)

@@ -80,7 +80,7 @@ def test_what_is_kept_hangs_on_no_graph(pool):
 
 
 def test_wrong_starts_pools_and_shadow_models_are_refused(pool):
-    with pytest.raises(UsageError, match="pictures or noise, not 'zeros'"):
+    with pytest.raises(UsageError, match="pictures or noise, not zeros"):
         sample(pool, start="zeros")
     with pytest.raises(UsageError, match="at least 1 copies"):
         sample(Pool({}, pool.independent))

@@ -88,5 +88,5 @@ def test_boxes_make_more_mixtures_than_pictures_and_corners_do_not():
 
 
 def test_unknown_patch_is_refused():
-    with pytest.raises(UsageError, match="a box or a corner"):
+    with pytest.raises(UsageError, match="box or corner"):
         Mixtures(patch="stripe").sample(None, levels(20), budget=5, generator=generator())

@@ -212,15 +212,11 @@ def test_margin_in_logits(victim):
     assert queries.notes["margin_in_logits"] == 1.5
 
 
-def test_refusals(victim):
+def test_refusals():
     data = tiny_data("victim")
-    for broken, says in [
-        (Multipoint(ties=1), "at least two classes"),
-        (Multipoint(margin=0.0), "margin is positive"),
-        (Multipoint(unit="gaps"), "logit or gap"),
-    ]:
+    for broken, says in [({"ties": 1}, "at least 2"), ({"margin": 0.0}, "above 0"), ({"unit": "gaps"}, "logit or gap")]:
         with pytest.raises(UsageError, match=says):
-            broken.sample(victim, data, budget=2, generator=generator())
+            Multipoint(**broken)
     blind = tiny_victim(Access.LOGITS)
     with pytest.raises(AccessRefused, match=r"(?i)gradient"):
         Multipoint().sample(blind, data, budget=2, generator=generator())

@@ -37,5 +37,5 @@ def test_the_victim_is_not_asked(victim, held_out):
 
 
 def test_unknown_start_is_refused(victim, held_out):
-    with pytest.raises(UsageError, match="natural pictures or noise"):
+    with pytest.raises(UsageError, match="natural or noise"):
         Natural(start="zero").sample(victim, held_out, budget=5, generator=generator())

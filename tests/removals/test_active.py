@@ -118,7 +118,7 @@ def test_the_budget_is_spent_to_the_last_query(strategy, attacker_data):
         ("first=0.0", "too small"),
         ("first=1.0", "too small"),
         ("rounds=0", "rounds is a whole number"),
-        ("strategy=greedy", "the strategies are"),
+        ("strategy=greedy", "strategy is uncertainty"),
         ("answers=logits", "labels or probabilities"),
     ],
 )

@@ -103,9 +103,9 @@ def test_norms_learn_from_what_is_trained_on_alone(victim, attacker_data):
 @pytest.mark.parametrize(
     ("expression", "says"),
     [
-        ("adversarial_train(fgsm)", "pgd or trades, not 'fgsm'"),
-        ("adversarial_train(epsilon=-1)", "at least 0"),
-        ("adversarial_train(iterations=0)", "an iteration or more"),
+        ("adversarial_train(fgsm)", "pgd or trades, not fgsm"),
+        ("adversarial_train(epsilon=-1)", "a number from 0 to 1"),
+        ("adversarial_train(iterations=0)", "iterations is a whole number of at least 1"),
     ],
 )
 def test_mistakes_in_settings_are_named(expression, says, victim, attacker_data):

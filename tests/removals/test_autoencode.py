@@ -110,7 +110,7 @@ def test_latent_units_can_be_permuted():
     ],
 )
 def test_lying_headers_are_refused(wrong, tmp_path):
-    with pytest.raises(UsageError, match="autoencoder"):
+    with pytest.raises(UsageError, match="autoencode"):
         NETS.make(wrong, input_shape=(1, 8, 8), classes=3)
     write_model(build(EXPRESSION, (1, 8, 8), 3, generator()), tmp_path / "x", architecture=wrong, input_shape=(1, 8, 8))
     with pytest.raises(InvalidFile):

@@ -94,7 +94,10 @@ def test_too_little_access_is_refused_before_the_first_query(expression, access,
 
 def test_mistakes_cost_no_query(attacker_data):
     victim = Swapped(Access.LABELS)
-    for expression, says in (("extract(mlp, logits)", "labels or probabilities"), ("extract(nosuch)", "nosuch")):
+    for expression, says in (
+        ("extract(mlp, logits)", "or outputs, not logits"),
+        ("extract(nosuch)", "nosuch"),
+    ):
         with pytest.raises(UsageError, match=says):
             REMOVALS.make(expression)(victim, attacker_data, generator=torch.Generator())
     assert victim.queries_spent == 0

@@ -121,7 +121,7 @@ def test_a_model_that_predicts_numbers_keeps_its_determination():
 
 @pytest.mark.parametrize("wrong", ["share=1", "share=-0.1", "tolerance=1", "step=-1"])
 def test_shares_that_are_none_are_refused(wrong, victim, attacker_data):
-    with pytest.raises(UsageError, match=r"\[0, 1\)"):
+    with pytest.raises(UsageError, match="is a number of at least 0 and below 1"):
         apply(f"fine_prune({wrong})", victim, attacker_data)
 
 

@@ -142,7 +142,7 @@ def test_a_grey_pool_is_seen_in_colour():
         ("budget=0", "budget is a whole number"),
         ("block=0", "block is a whole number"),
         ("policy=greedy", "random or adaptive"),
-        ("rewards='loss+luck'", "'luck' is none"),
+        ("rewards='loss+luck'", "rewards is certainty, diversity, loss"),
         ("logits", "labels or probabilities"),
         ("pool=nosuch", "nosuch"),
         ("pool='noise(shape=[1, 8, 8])', policy=adaptive", "policy=random"),

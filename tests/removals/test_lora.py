@@ -101,7 +101,11 @@ def test_the_rank_stays_while_the_copy_is_tuned(victim, attacker_data, held_out)
 
 @pytest.mark.parametrize(
     ("expression", "says"),
-    [("lora(rank=0)", "at least 1"), ("low_rank(0)", r"\(0, 1\]"), ("low_rank(3/2)", r"\(0, 1\]")],
+    [
+        ("lora(rank=0)", "at least 1"),
+        ("low_rank(0)", "above 0 and at most 1"),
+        ("low_rank(3/2)", "above 0 and at most 1"),
+    ],
 )
 def test_ranks_that_are_none_are_refused(expression, says, victim, attacker_data):
     with pytest.raises(UsageError, match=says):

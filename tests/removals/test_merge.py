@@ -119,7 +119,12 @@ def test_nets_without_norms_are_merged(attacker_data, held_out):
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
-    [("slerp", "linear, task-arithmetic, ties, dare, not 'slerp'"), ("density=0", r"\(0, 1\]"), ("tasks=0", "shares")],
+    [
+        ("slerp", "linear, task-arithmetic, ties or dare, not slerp"),
+        ("density=0", "above 0 and at most 1"),
+        ("tasks=0", "at least 1"),
+        ("tasks=450", "shares"),
+    ],
 )
 def test_settings_out_of_range_are_refused(wrong, says, victim, attacker_data):
     with pytest.raises(UsageError, match=says):

@@ -53,8 +53,8 @@ def test_smoothed_labels_leave_the_copy_less_sure(victim, attacker_data, held_ou
     ("expression", "says"),
     [
         ("regularise(decay=-1)", "at least 0"),
-        ("smooth_labels(smoothing=1)", r"\[0, 1\)"),
-        ("smooth_labels(smoothing=-0.1)", r"\[0, 1\)"),
+        ("smooth_labels(smoothing=1)", "at least 0 and below 1"),
+        ("smooth_labels(smoothing=-0.1)", "at least 0 and below 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(expression, says, victim, attacker_data):

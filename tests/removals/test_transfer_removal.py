@@ -33,5 +33,5 @@ def test_it_learns_the_new_task_with_the_chosen_layers(layers):
 
 
 def test_mistakes_are_named():
-    with pytest.raises(UsageError, match="share of layers"):
+    with pytest.raises(UsageError, match="layers is a number above 0"):
         transferred(0)

@@ -98,7 +98,7 @@ def test_a_recipe_gives_it_both_parts(tmp_path):
     [
         ("ascent", "attacker", "what is retained from what is forgotten"),
         ("ascent", "victim+queries+test", "what is retained from what is forgotten"),
-        ("sisa", "victim+queries", "not 'sisa'"),
+        ("sisa", "victim+queries", "not sisa"),
     ],
 )
 def test_mistakes_are_named(settings, part, says, taught):

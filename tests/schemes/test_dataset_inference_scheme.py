@@ -64,8 +64,8 @@ def test_blind_walks_end_at_the_plane():
 
 @pytest.mark.parametrize("settings", [{"directions": 0}, {"steps": 1}, {"reach": 1.0}])
 def test_walks_that_go_nowhere_are_refused(settings):
-    with pytest.raises(UsageError, match="a walk has"):
-        BlindWalk(**settings).starts(torch.zeros(1, 1, 4, 4), chance())
+    with pytest.raises(UsageError, match=r"of at least|above 1"):
+        BlindWalk(**settings)
 
 
 def test_descents_find_the_distance_to_a_plane_in_three_norms():

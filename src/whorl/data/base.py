@@ -10,13 +10,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import ClassVar, Final, final
+from typing import Annotated, ClassVar, Final, final
 
 import torch
+from annotated_types import Predicate, doc
 from torch import Tensor
 
 from whorl.errors import UsageError
 from whorl.expressions import Call
+from whorl.settings import Checked
 from whorl.spaces import InputSpace, Pictures
 from whorl.types import Task
 
@@ -115,7 +117,15 @@ def join(*datasets: Dataset) -> Dataset:
     )
 
 
-class Source(ABC):
+Part = Annotated[
+    str,
+    Predicate(lambda text: set(text.split("+")) <= set(PARTS)),
+    doc(f"{', '.join(PARTS)}, or several of them joined by a plus"),
+]
+"""A part of a data set."""
+
+
+class Source(Checked, ABC):
     """Where pictures come from. Subclasses are frozen dataclasses whose fields an expression may give.
 
     An author writes ``_load(part)``; the base class checks the name of the part and keeps the last few in memory.

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
+from annotated_types import Predicate, doc
 
 from whorl.data.base import Dataset, Source, nested
 from whorl.errors import UsageError
-from whorl.expressions import Call
+from whorl.settings import SourceName, Whole
 
 __all__ = ["Chosen"]
+
+
+Classes = Annotated[
+    tuple[Whole, ...],
+    Predicate(lambda classes: 2 <= len(classes) == len(set(classes))),
+    doc("a list of two different classes or more, as in [0, 1, 2]"),
+]
 
 
 @dataclass(frozen=True)
@@ -20,12 +29,8 @@ class Chosen(Source):
     Raises `UsageError` for fewer than two classes, one given twice, or one that the data do not have.
     """
 
-    data: str | Call
-    classes: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.classes, tuple) or len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
-            raise UsageError(f"only takes two different classes or more, as in classes=[0, 1, 2], not {self.classes}")
+    data: SourceName
+    classes: Classes
 
     def _load(self, part: str) -> Dataset:
         whole = nested(self.data).load(part)

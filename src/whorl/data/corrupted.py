@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Annotated, Final, Literal
 
 import torch
+from annotated_types import Ge, Le
 from torch import Generator, Tensor
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
 from whorl.data.base import PARTS, Dataset, Source, nested
-from whorl.errors import UsageError
-from whorl.expressions import Call
+from whorl.settings import Seed, SourceName
 
 __all__ = ["KINDS", "Corrupted"]
 
@@ -60,7 +60,8 @@ def _pixelate(images: Tensor, strength: float, generator: Generator) -> Tensor:
     return (1 - strength) * images + strength * fine
 
 
-KINDS: Final[Mapping[str, Callable[[Tensor, float, Generator], Tensor]]] = {
+Kind = Literal["noise", "blur", "contrast", "brightness", "fog", "pixelate"]
+KINDS: Final[Mapping[Kind, Callable[[Tensor, float, Generator], Tensor]]] = {
     "noise": _noise,
     "blur": _blur,
     "contrast": _contrast,
@@ -77,21 +78,15 @@ class Corrupted(Source):
     ``severity`` is 1 to 5, as in the paper; ``seed`` draws the noise. Raises `UsageError` for another kind or severity.
     """
 
-    data: str | Call
-    kind: str = "mixed"
-    severity: int = 3
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.kind != "mixed" and self.kind not in KINDS:
-            raise UsageError(f"no such corruption: {self.kind!r}. Known: mixed, {', '.join(KINDS)}.")
-        if self.severity not in range(1, 6):
-            raise UsageError(f"the severity of a corruption is 1 to 5, not {self.severity}")
+    data: SourceName
+    kind: Kind | Literal["mixed"] = "mixed"
+    severity: Annotated[int, Ge(1), Le(5)] = 3
+    seed: Seed = 0
 
     def _load(self, part: str) -> Dataset:
         whole = nested(self.data).load(part)
         generator = torch.Generator().manual_seed(3_000_017 + 10 * self.seed + list(PARTS).index(part))
-        kinds = list(KINDS) if self.kind == "mixed" else [self.kind]
+        kinds: list[Kind] = list(KINDS) if self.kind == "mixed" else [self.kind]
         images = whole.inputs().clone()
         for number, kind in enumerate(kinds):
             mine = slice(number, None, len(kinds))

@@ -12,6 +12,7 @@ import torch
 
 from whorl.data.base import Dataset, Source, divide
 from whorl.expressions import Call
+from whorl.settings import Seed
 from whorl.types import Task
 
 __all__ = ["Diabetes"]
@@ -33,7 +34,7 @@ class Diabetes(Source):
 
     task: ClassVar[Task | None] = "regression"
 
-    seed: int = 0
+    seed: Seed = 0
 
     def _load(self, part: str) -> Dataset:
         from sklearn.datasets import load_diabetes

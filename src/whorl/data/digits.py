@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from whorl.data.base import Dataset, Source, divide
-from whorl.data.pictures import check_size
+from whorl.data.pictures import Side
 from whorl.expressions import Call
+from whorl.settings import Seed
 
 __all__ = ["Digits"]
 
@@ -26,11 +27,8 @@ class Digits(Source):
     Raises `UsageError` if ``size`` is not in 4..512.
     """
 
-    size: int = 16
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_size(self.size)
+    size: Side = 16
+    seed: Seed = 0
 
     def _load(self, part: str) -> Dataset:
         from sklearn.datasets import load_digits

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from whorl.data.base import Dataset, Source, divide
-from whorl.data.pictures import check_size, distinct, stack
+from whorl.data.pictures import Side, distinct, stack
 from whorl.errors import InvalidFile, UsageError
 from whorl.expressions import Call
+from whorl.settings import Seed
 
 __all__ = ["Folder"]
 
@@ -32,11 +33,8 @@ class Folder(Source):
     """
 
     path: str
-    size: int = 32
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_size(self.size)
+    size: Side = 32
+    seed: Seed = 0
 
     def _load(self, part: str) -> Dataset:
         root = Path(self.path)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Annotated
 
 import torch
+from annotated_types import Gt, Lt
 
 from whorl.data.base import Dataset, Source, nested
 from whorl.data.shards import shard_of
 from whorl.errors import UsageError
-from whorl.expressions import Call
+from whorl.settings import Count, Seed, SourceName
 
 __all__ = ["Forgotten"]
 
@@ -25,16 +28,10 @@ class Forgotten(Source):
     Raises `UsageError` where the share leaves nothing to forget or to retain.
     """
 
-    data: str | Call
-    share: float = 0.1
-    seed: int = 0
-    shards: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise UsageError(f"the share to forget lies between 0 and 1, not at {self.share}")
-        if self.shards < 1:
-            raise UsageError(f"a data set has at least one shard, not {self.shards}")
+    data: SourceName
+    share: Annotated[float | Fraction, Gt(0), Lt(1)] = 0.1
+    seed: Seed = 0
+    shards: Count = 1
 
     def _load(self, part: str) -> Dataset:
         source, name = nested(self.data), str(self._call("forget"))

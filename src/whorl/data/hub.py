@@ -11,8 +11,10 @@ from typing import Any, Final
 
 from whorl.data.base import Dataset, Source
 from whorl.data.parquet import Tables
+from whorl.data.pictures import OwnSide
 from whorl.errors import InvalidFile, MissingExtra, UsageError, WhorlError
 from whorl.expressions import Call
+from whorl.settings import Seed
 
 __all__ = ["TIMEOUT", "HubDataset", "asking_hub"]
 
@@ -37,11 +39,8 @@ class HubDataset(Source):
 
     name: str
     config: str = ""
-    size: int = 0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        Tables((), size=self.size)
+    size: OwnSide = 0
+    seed: Seed = 0
 
     def _load(self, part: str) -> Dataset:
         train, test = _download(self.name, self.config)

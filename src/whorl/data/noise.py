@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,6 +11,7 @@ import torch
 from whorl.data.base import PARTS, Dataset, Source
 from whorl.errors import UsageError
 from whorl.expressions import Call
+from whorl.settings import Count, Seed
 from whorl.types import Task
 
 __all__ = ["Noise"]
@@ -26,15 +28,13 @@ class Noise(Source):
 
     task: ClassVar[Task | None] = None
 
-    shape: tuple[int, int, int] = (1, 1, 8)
-    count: int = 1000
-    seed: int = 0
+    shape: tuple[Count, Count, Count] = (1, 1, 8)
+    count: Count = 1000
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        sides = self.shape
-        if not isinstance(sides, tuple) or len(sides) != 3 or any(type(side) is not int or side < 1 for side in sides):
-            raise UsageError(f"noise: shape is channels, height and width, as in [1, 1, 8], not {self.shape!r}")
-        if type(self.count) is not int or self.count < 1 or self.count * torch.Size(sides).numel() > MAX_VALUES:
+        super().__post_init__()
+        if self.count * math.prod(self.shape) > MAX_VALUES:
             raise UsageError(f"noise: count is a number of pictures that fit in memory, not {self.count!r}")
 
     def _load(self, part: str) -> Dataset:

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from whorl.data.base import PARTS, Dataset, Source, divide
-from whorl.data.pictures import check_size, distinct, stack
+from whorl.data.pictures import OwnSide, distinct, stack
 from whorl.errors import InvalidFile, MissingExtra, UsageError
 from whorl.expressions import Call
+from whorl.settings import Seed, Whole
 
 __all__ = ["Cifar10", "Parquet", "Tables"]
 
@@ -47,12 +48,6 @@ class Tables:
     size: int = 0
     limit: int = 0
     classes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.size:
-            check_size(self.size)
-        if type(self.limit) is not int or self.limit < 0:
-            raise UsageError(f"limit={self.limit!r}: how many rows to keep is a whole number (0: all)")
 
     def load(self, part: str, *, seed: int, expression: str) -> Dataset:
         """The pictures of one part. A picture that occurs again is left out, so parts share none.
@@ -106,12 +101,9 @@ class Parquet(Source):
     test: str = ""
     image: str = ""
     label: str = ""
-    size: int = 0
-    limit: int = 0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        self._tables()
+    size: OwnSide = 0
+    limit: Whole = 0
+    seed: Seed = 0
 
     def _tables(self) -> Tables:
         test = (self.test,) if self.test else ()
@@ -132,11 +124,8 @@ class Cifar10(Source):
     """
 
     path: str = ""
-    limit: int = 0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        Tables((), limit=self.limit)
+    limit: Whole = 0
+    seed: Seed = 0
 
     def _load(self, part: str) -> Dataset:
         folder = self.path or os.environ.get("WHORL_CIFAR10", "")

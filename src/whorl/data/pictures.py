@@ -7,16 +7,17 @@ import io
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from whorl.errors import InvalidFile, UsageError
 
-__all__ = ["MAX_SIZE", "check_size", "decode", "distinct", "stack"]
+__all__ = ["MAX_SIZE", "OwnSide", "Side", "decode", "distinct", "stack"]
 
 MIN_SIZE: Final = 4  # a smaller picture leaves nothing to a network that halves it twice
 MAX_SIZE: Final = 512
@@ -25,10 +26,10 @@ MAX_BYTES: Final = 8 * 2**30  # of one data set in memory
 FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # EPS and its like would start a program
 
 
-def check_size(size: int) -> None:
-    """Raise `UsageError` unless ``size`` is a whole number of pixels that a data set may have on a side."""
-    if type(size) is not int or not MIN_SIZE <= size <= MAX_SIZE:
-        raise UsageError(f"size={size!r}: a picture's side is a whole number of pixels from {MIN_SIZE} to {MAX_SIZE}")
+Side = Annotated[int, Ge(MIN_SIZE), Le(MAX_SIZE)]
+"""Pixels that a data set may have on a side."""
+OwnSide = Side | Literal[0]
+"""The same, or 0 for the pixels that all pictures share."""
 
 
 def decode(encoded: bytes | Path, place: str, *, size: int = 0) -> np.ndarray:

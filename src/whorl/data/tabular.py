@@ -13,6 +13,7 @@ import torch
 
 from whorl.data.base import Dataset, Source, divide
 from whorl.expressions import Call
+from whorl.settings import Seed
 
 __all__ = ["BreastCancer", "Wine"]
 
@@ -21,7 +22,7 @@ __all__ = ["BreastCancer", "Wine"]
 class BreastCancer(Source):
     """569 tumours, 30 features of their cell nuclei, benign or malignant; each row a picture 1 x 1 x 30 in [0, 1]."""
 
-    seed: int = 0
+    seed: Seed = 0
 
     def _load(self, part: str) -> Dataset:
         from sklearn.datasets import load_breast_cancer
@@ -33,7 +34,7 @@ class BreastCancer(Source):
 class Wine(Source):
     """178 Italian wines of three cultivars, 13 chemical features; each row a picture 1 x 1 x 13 in [0, 1]."""
 
-    seed: int = 0
+    seed: Seed = 0
 
     def _load(self, part: str) -> Dataset:
         from sklearn.datasets import load_wine

@@ -10,15 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 import torch
+from annotated_types import Ge, Le
 from torch import Generator, Tensor
 
 from whorl.data.base import PARTS, Dataset, Source
-from whorl.data.pictures import check_size
-from whorl.errors import UsageError
+from whorl.data.pictures import Side
 from whorl.expressions import Call
+from whorl.settings import Probability
 
 __all__ = ["Textures"]
 
@@ -114,19 +115,11 @@ class Textures(Source):
     in 1..1,000,000, ``noise`` in 0..1 and ``seed`` in 0..2**29.
     """
 
-    size: int = 16
-    classes: int = 10
-    images: int = 4000
-    noise: float = 0.14
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_size(self.size)
-        _check("classes", self.classes, 2, len(_FAMILIES))
-        _check("images", self.images, 1, MAX_IMAGES)
-        _check("seed", self.seed, 0, 2**29)
-        if not isinstance(self.noise, int | float) or not 0 <= self.noise <= 1:
-            raise UsageError(f"textures: noise={self.noise!r} is not a number from 0 to 1")
+    size: Side = 16
+    classes: Annotated[int, Ge(2), Le(len(_FAMILIES))] = 10
+    images: Annotated[int, Ge(1), Le(MAX_IMAGES)] = 4000
+    noise: Probability = 0.14
+    seed: Annotated[int, Ge(0), Le(2**29)] = 0
 
     def _load(self, part: str) -> Dataset:
         count = {"queries": QUERIES, "test": TEST}.get(part, self.images)
@@ -140,11 +133,6 @@ class Textures(Source):
             images[members] = _draw(name, len(members), self.size, self.noise, generator)
         expression = str(Call("textures", kwargs=tuple(vars(self).items())))
         return Dataset(images, labels, names, expression)
-
-
-def _check(name: str, value: int, low: int, high: int) -> None:
-    if type(value) is not int or not low <= value <= high:
-        raise UsageError(f"textures: {name}={value!r} is not a whole number from {low} to {high}")
 
 
 def _uniform(low: float, high: float, shape: tuple[int, ...], generator: Generator) -> Tensor:

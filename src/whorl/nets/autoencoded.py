@@ -7,20 +7,22 @@ whatever the size of the pictures.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, relu
 
 from whorl.errors import UsageError
-from whorl.expressions import Call
 from whorl.nets.base import Classifier, HiddenUnits, Net
+from whorl.settings import NetName
 from whorl.types import Task
 
 __all__ = ["Autoencoded"]
 
 MAX_LATENT: Final = 100_000  # a model file names it, and a lying one must not fill the memory
+Latent = Annotated[int, Ge(1), Le(MAX_LATENT)]
 
 
 class Autoencoded(Net):
@@ -34,7 +36,7 @@ class Autoencoded(Net):
     member: Classifier
 
     def __init__(
-        self, input_shape: tuple[int, int, int], classes: int, *, member: str | Call = "resnet8", latent: int = 128
+        self, input_shape: tuple[int, int, int], classes: int, *, member: NetName = "resnet8", latent: Latent = 128
     ) -> None:
         from whorl.nets import NETS
 
@@ -53,8 +55,6 @@ class Autoencoded(Net):
         return net
 
     def _hold(self, member: Classifier, latent: int) -> None:
-        if not 1 <= latent <= MAX_LATENT:
-            raise UsageError(f"an autoencoder has 1 to {MAX_LATENT} latent numbers, not {latent}")
         pixels = torch.Size(self.input_shape).numel()
         # The classifier comes last, since whoever looks for the head takes the last linear layer.
         self.encoder = nn.Linear(pixels, latent)

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 from torch.nn.functional import nll_loss
 
 from whorl.data.shards import shard_of
 from whorl.errors import UsageError
-from whorl.expressions import Call
 from whorl.nets.base import HiddenUnits, Net
+from whorl.settings import NetName
 from whorl.types import Task
 
 __all__ = ["Ensemble"]
 
 MAX_MEMBERS: Final = 64  # a model file names their number, and a lying one must not build for ever
+Members = Annotated[int, Ge(1), Le(MAX_MEMBERS)]
 
 
 class Ensemble(Net):
@@ -35,13 +37,16 @@ class Ensemble(Net):
     task: ClassVar[Task] = "classification"
 
     def __init__(
-        self, input_shape: tuple[int, int, int], classes: int, *, member: str | Call = "resnet8", members: int = 3
+        self,
+        input_shape: tuple[int, int, int],
+        classes: int,
+        *,
+        member: NetName = "resnet8",
+        members: Members = 3,
     ) -> None:
         from whorl.nets import NETS
 
         super().__init__(input_shape, classes)
-        if not 1 <= members <= MAX_MEMBERS:
-            raise UsageError(f"an ensemble has 1 to {MAX_MEMBERS} members, not {members}")
         made = [NETS.make(member, input_shape=input_shape, classes=classes) for _ in range(members)]
         if not all(
             isinstance(net, Net) and net.task == "classification" and type(net) is not type(self) for net in made

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from sklearn.ensemble import RandomForestClassifier
 
+from whorl.settings import Count, Seed
+
 __all__ = ["random_forest"]
 
 
-def random_forest(seed: int, *, trees: int = 100) -> RandomForestClassifier:
+def random_forest(seed: Seed, *, trees: Count = 100) -> RandomForestClassifier:
     """An unfitted forest on flattened pixels, single-threaded and reproducible."""
     return RandomForestClassifier(n_estimators=trees, random_state=seed, n_jobs=1)

@@ -10,6 +10,7 @@ from torch.nn.functional import relu
 
 from whorl.errors import UsageError
 from whorl.nets.base import Decoder, HiddenUnits, chain
+from whorl.settings import Count
 
 __all__ = ["VAE"]
 
@@ -26,7 +27,9 @@ class VAE(Decoder):
     0.02; at 0.1 its posterior collapses.
     """
 
-    def __init__(self, input_shape: tuple[int, int, int], classes: int, *, latent: int = 8, width: int = 64) -> None:
+    def __init__(
+        self, input_shape: tuple[int, int, int], classes: int, *, latent: Count = 8, width: Count = 64
+    ) -> None:
         super().__init__(input_shape, classes)
         if input_shape != (1, 1, latent):
             raise UsageError(f"a vae of {latent} latents takes codes {(1, 1, latent)}, not {input_shape}")

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
 from whorl.errors import UsageError
-from whorl.expressions import Call
 from whorl.nets.base import Classifier, HiddenUnits, Net
+from whorl.settings import NetName, Probability
 from whorl.types import Task
 
 __all__ = ["Misinforming", "misinformation"]
@@ -40,8 +40,8 @@ class Misinforming(Net):
         input_shape: tuple[int, int, int],
         classes: int,
         *,
-        member: str | Call = "resnet8",
-        threshold: float = 0.7,
+        member: NetName = "resnet8",
+        threshold: Probability = 0.7,
     ) -> None:
         from whorl.nets import NETS
 

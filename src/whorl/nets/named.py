@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from whorl.nets.resnet import ResNet, WideResNet
+from whorl.settings import Count
 
 __all__ = ["resnet8", "resnet14", "resnet20", "wrn22_4"]
 
 Shape = tuple[int, int, int]
 
 
-def resnet8(input_shape: Shape, classes: int, *, width: int = 16) -> ResNet:
+def resnet8(input_shape: Shape, classes: int, *, width: Count = 16) -> ResNet:
     """CIFAR ResNet-8."""
     return ResNet(input_shape, classes, depth=8, width=width)
 
 
-def resnet14(input_shape: Shape, classes: int, *, width: int = 16) -> ResNet:
+def resnet14(input_shape: Shape, classes: int, *, width: Count = 16) -> ResNet:
     """CIFAR ResNet-14."""
     return ResNet(input_shape, classes, depth=14, width=width)
 
 
-def resnet20(input_shape: Shape, classes: int, *, width: int = 16) -> ResNet:
+def resnet20(input_shape: Shape, classes: int, *, width: Count = 16) -> ResNet:
     """CIFAR ResNet-20, the victim of the IPGuard paper's CIFAR-10 table."""
     return ResNet(input_shape, classes, depth=20, width=width)
 

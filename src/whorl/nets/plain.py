@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from itertools import accumulate, pairwise
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, relu
 
-from whorl.errors import UsageError
 from whorl.nets.base import Classifier, HiddenUnits, chain, convolution
+from whorl.settings import Count
 
 __all__ = ["MLP", "VGG", "VGG16", "LeNet5", "MobileNet"]
 
 MAX_DEPTH = 1000  # a model file names its depth, and a lying one must not build for ever
+Depth = Annotated[int, Ge(1), Le(MAX_DEPTH)]
 
 
 class LeNet5(Classifier):
@@ -46,7 +48,7 @@ class VGG(Classifier):
     stages: ClassVar[tuple[tuple[int, ...], ...]] = ((1, 1), (2, 2), (4, 4))
     """Filters of each convolution, in multiples of the width; sides are halved between stages while they last."""
 
-    def __init__(self, input_shape: tuple[int, int, int], classes: int, *, width: int = 16) -> None:
+    def __init__(self, input_shape: tuple[int, int, int], classes: int, *, width: Count = 16) -> None:
         super().__init__(input_shape, classes)
         filters = [width * share for stage in self.stages for share in stage]
         self.convs = nn.ModuleList(convolution(a, b) for a, b in pairwise([input_shape[0], *filters]))
@@ -80,7 +82,7 @@ class VGG16(VGG):
 
     stages: ClassVar[tuple[tuple[int, ...], ...]] = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))
 
-    def __init__(self, input_shape: tuple[int, int, int], classes: int, *, width: int = 64) -> None:
+    def __init__(self, input_shape: tuple[int, int, int], classes: int, *, width: Count = 64) -> None:
         super().__init__(input_shape, classes, width=width)
 
 
@@ -101,7 +103,7 @@ class _Separable(nn.Module):
 class MobileNet(Classifier):
     """Five depthwise-separable blocks (after Howard et al., arXiv 1704.04861)."""
 
-    def __init__(self, input_shape: tuple[int, int, int], classes: int, *, width: int = 16) -> None:
+    def __init__(self, input_shape: tuple[int, int, int], classes: int, *, width: Count = 16) -> None:
         super().__init__(input_shape, classes)
         self.stem = convolution(input_shape[0], width)
         self.norm = nn.BatchNorm2d(width)
@@ -129,10 +131,8 @@ class MobileNet(Classifier):
 class MLP(Classifier):
     """Fully connected ReLU layers of the given widths, as many as ``depth``."""
 
-    def __init__(self, input_shape: tuple[int, int, int], classes: int, *, width: int = 64, depth: int = 1) -> None:
+    def __init__(self, input_shape: tuple[int, int, int], classes: int, *, width: Count = 64, depth: Depth = 1) -> None:
         super().__init__(input_shape, classes)
-        if not 1 <= depth <= MAX_DEPTH:
-            raise UsageError(f"a perceptron has 1 to {MAX_DEPTH} hidden layers, not {depth}")
         widths = [torch.Size(input_shape).numel(), *[width] * depth]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.head = nn.Linear(width, classes)

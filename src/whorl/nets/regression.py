@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from whorl.errors import UsageError
 from whorl.nets.base import HiddenUnits, Regressor, chain
-from whorl.nets.plain import MAX_DEPTH
+from whorl.nets.plain import Depth
+from whorl.settings import Count
 
 __all__ = ["MLPRegressor"]
 
@@ -18,10 +18,8 @@ __all__ = ["MLPRegressor"]
 class MLPRegressor(Regressor):
     """Fully connected ReLU layers of the given width, as many as ``depth``, and a linear output."""
 
-    def __init__(self, input_shape: tuple[int, int, int], classes: int, *, width: int = 64, depth: int = 2) -> None:
+    def __init__(self, input_shape: tuple[int, int, int], classes: int, *, width: Count = 64, depth: Depth = 2) -> None:
         super().__init__(input_shape, classes)
-        if not 1 <= depth <= MAX_DEPTH:
-            raise UsageError(f"a perceptron has 1 to {MAX_DEPTH} hidden layers, not {depth}")
         widths = [torch.Size(input_shape).numel(), *[width] * depth]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.head = nn.Linear(width, classes)

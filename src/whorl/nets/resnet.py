@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from annotated_types import Ge, Le, Predicate, doc
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from whorl.errors import UsageError
 from whorl.nets.base import Classifier, HiddenUnits, convolution
+from whorl.settings import Count
 
 __all__ = ["ResNet", "WideResNet"]
 
 MAX_DEPTH = 1202  # the deepest net of He et al.; a model file names its depth, and a lying one must not build for ever
+ResNetDepth = Annotated[
+    int,
+    Ge(8),
+    Le(MAX_DEPTH),
+    Predicate(lambda depth: depth % 6 == 2),
+    doc(f"6n + 2 layers (8, 14, 20, ... {MAX_DEPTH})"),
+]
+WideDepth = Annotated[
+    int,
+    Ge(10),
+    Le(MAX_DEPTH),
+    Predicate(lambda depth: depth % 6 == 4),
+    doc(f"6n + 4 layers (10, 16, 22, ... {MAX_DEPTH - 4})"),
+]
 
 
 class _Block(nn.Module):
@@ -59,10 +76,10 @@ class _PreActivationBlock(nn.Module):
 class ResNet(Classifier):
     """CIFAR ResNet of depth 6n + 2 with three stages of n blocks, ``width`` filters in the first."""
 
-    def __init__(self, input_shape: tuple[int, int, int], classes: int, *, depth: int = 20, width: int = 16) -> None:
+    def __init__(
+        self, input_shape: tuple[int, int, int], classes: int, *, depth: ResNetDepth = 20, width: Count = 16
+    ) -> None:
         super().__init__(input_shape, classes)
-        if not 8 <= depth <= MAX_DEPTH or (depth - 2) % 6:
-            raise UsageError(f"a CIFAR ResNet has depth 6n + 2 (8, 14, 20, ... {MAX_DEPTH}), not {depth}")
         self.stem = nn.Sequential(convolution(input_shape[0], width), nn.BatchNorm2d(width), nn.ReLU())
         self.blocks = _stages(_Block, width, width, (depth - 2) // 6)
         self.head = nn.Linear(4 * width, classes)
@@ -79,10 +96,10 @@ class ResNet(Classifier):
 class WideResNet(Classifier):
     """Wide residual net of depth 6n + 4 with ``widen`` times 16 filters in the first stage."""
 
-    def __init__(self, input_shape: tuple[int, int, int], classes: int, *, depth: int = 22, widen: int = 4) -> None:
+    def __init__(
+        self, input_shape: tuple[int, int, int], classes: int, *, depth: WideDepth = 22, widen: Count = 4
+    ) -> None:
         super().__init__(input_shape, classes)
-        if not 10 <= depth <= MAX_DEPTH or (depth - 4) % 6:
-            raise UsageError(f"a wide ResNet has depth 6n + 4 (10, 16, 22, ... {MAX_DEPTH}), not {depth}")
         width = 16 * widen
         self.stem = convolution(input_shape[0], 16)
         self.blocks = _stages(_PreActivationBlock, 16, width, (depth - 4) // 6)

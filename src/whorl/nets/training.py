@@ -72,8 +72,7 @@ def dimensions(architecture: str, dataset: Dataset) -> tuple[tuple[int, int, int
     if task_of(architecture) != "generation":
         return dataset.input_shape, dataset.outputs
     latent = dict(NETS.bind(architecture).kwargs)["latent"]
-    if type(latent) is not int:
-        raise UsageError(f"{architecture}: latent is a whole number, not {latent!r}")
+    assert isinstance(latent, int)
     return (1, 1, latent), torch.Size(dataset.input_shape).numel()
 
 

@@ -12,7 +12,7 @@ import io
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from whorl.oracles.chance import normal
 from whorl.oracles.wrappers import Wrapper
 from whorl.types import Access
 
-__all__ = ["FILTERS", "Filter", "Filtered", "Smoothed", "blur", "jpeg", "levels", "mean", "median", "mirror"]
+__all__ = ["FILTERS", "Filter", "Filtered", "Kind", "Smoothed", "blur", "jpeg", "levels", "mean", "median", "mirror"]
 
 ASKED: Final = 4096  # noisy copies in memory at once
 
@@ -90,7 +90,8 @@ def _odd(side: float) -> bool:
     return side in range(3, 64, 2)
 
 
-FILTERS: Final[Mapping[str, Filter]] = {
+Kind = Literal["flip", "blur", "mean", "median", "noise", "levels", "jpeg"]
+FILTERS: Final[Mapping[Kind, Filter]] = {
     "flip": Filter(lambda images, _: mirror(images), "is 1", 1, lambda strength: strength == 1),
     "blur": Filter(blur, "is a sigma in (0, 10] pixels", 0.5, lambda sigma: 0 < sigma <= 10),
     "mean": Filter(lambda images, side: mean(images, int(side)), "is an odd side from 3 pixels", 3, _odd),
@@ -120,7 +121,7 @@ class Filtered(Wrapper):
         UsageError: no such filter, a strength without a meaning, or inputs that are no such pictures.
     """
 
-    def __init__(self, inner: Oracle, kind: str, strength: float | None = None, *, seed: int = 0) -> None:
+    def __init__(self, inner: Oracle, kind: Kind, strength: float | None = None, *, seed: int = 0) -> None:
         if kind not in FILTERS:
             raise UsageError(f"no such filter: {kind!r}. Known: {', '.join(FILTERS)}.")
         chosen = FILTERS[kind]
@@ -133,7 +134,8 @@ class Filtered(Wrapper):
             raise UsageError(f"a JPEG file has 1 or 3 channels; {inner.name} takes {inner.input_shape[0]}")
         change = f"Filtered(kind={kind}, strength={strength}{f', seed={seed}' if kind == 'noise' else ''})"
         super().__init__(inner, access=min(inner.access, Access.LOGITS), change=change)
-        self.kind, self.strength, self.seed = kind, float(strength), seed
+        self.kind: Kind = kind
+        self.strength, self.seed = float(strength), seed
 
     def treated(self, inputs: Tensor) -> Tensor:
         """The pictures ``[n, c, h, w]`` in [0, 1] as the model sees them."""

@@ -19,6 +19,7 @@ from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, draw, gradient_of
 from whorl.queries.negatives import Negatives
+from whorl.settings import Count, Probability, Radius
 from whorl.types import Access, Queries
 
 __all__ = ["AdversarialPairs", "NegativeAdversarialPairs", "SignGradient"]
@@ -42,9 +43,9 @@ class SignGradient(Sampler):
         "companions/source": Layout("n", "int64", 0, "k"),
     }
 
-    epsilon: float = 0.06
-    steps: int = 1
-    step: float = 0.0
+    epsilon: Radius = 0.06
+    steps: Count = 1
+    step: Probability = 0.0
 
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """Adversarial pictures with their seeds."""
@@ -80,7 +81,7 @@ class AdversarialPairs(SignGradient):
         "companions/source": Layout("n", "int64", 0, "k"),
     }
 
-    steps: int = 10
+    steps: Count = 10
 
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """Inputs ``[budget, 2, c, h, w]``: the seed, then the adversarial picture."""

@@ -15,6 +15,7 @@ from whorl.errors import AccessRefused, UsageError
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.oracles.pool import Pool
+from whorl.settings import Checked
 from whorl.types import Access, Queries
 
 __all__ = ["PooledSampler", "Sampler", "Target", "choose_target", "draw", "gradient_of"]
@@ -22,7 +23,7 @@ __all__ = ["PooledSampler", "Sampler", "Target", "choose_target", "draw", "gradi
 Target = Literal["least-likely", "random"]
 
 
-class Sampler(ABC):
+class Sampler(Checked, ABC):
     """Makes the inputs that a fingerprint asks about. Subclasses are frozen dataclasses of their settings."""
 
     needs_victim: ClassVar[Access]
@@ -84,7 +85,5 @@ def choose_target(rule: Target, logits: Tensor, generator: torch.Generator) -> T
     if rule == "least-likely":
         # Not the argmin alone: where all logits are equal that is the predicted class.
         return logits.scatter(1, logits.argmax(1, keepdim=True), torch.inf).argmin(1)
-    if rule == "random":
-        step = torch.randint(1, logits.shape[1], (len(logits),), generator=generator)
-        return (logits.argmax(1) + step).remainder(logits.shape[1])
-    raise UsageError(f"the target is least-likely or random, not {rule!r}")
+    step = torch.randint(1, logits.shape[1], (len(logits),), generator=generator)
+    return (logits.argmax(1) + step).remainder(logits.shape[1])

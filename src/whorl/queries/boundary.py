@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from whorl.data.base import Dataset
-from whorl.errors import UsageError
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, Target, choose_target, draw, gradient_of
 from whorl.queries.descent import descend
+from whorl.settings import Count, Multiple, NonNegative, Positive, Whole
 from whorl.types import Access, Queries
 
 __all__ = ["Boundary", "boundary_loss"]
@@ -49,19 +49,17 @@ class Boundary(Sampler):
         "companions/loss": Layout("n", low=0),
     }
 
-    margin: float = 5.0
+    margin: NonNegative = 5.0
     unit: Literal["logit", "gap"] = "logit"
     start: Literal["natural", "noise"] = "natural"
     target: Target = "least-likely"
-    learning_rate: float = 0.001
-    iterations: int = 1000
-    patience: int = 0
-    candidates: float = 1.0
+    learning_rate: Positive = 0.001
+    iterations: Count = 1000
+    patience: Whole = 0
+    candidates: Multiple = 1.0
 
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """Boundary points with their seeds, source and target classes, and whether they converged."""
-        if self.unit not in ("logit", "gap"):
-            raise UsageError(f"the margin is in units of logit or gap, not {self.unit!r}")
         model = gradient_of(victim)
         count = max(budget, round(self.candidates * budget))
         seeds = self._seeds(victim, data, count, generator)
@@ -100,8 +98,6 @@ class Boundary(Sampler):
     def _seeds(self, victim: Oracle, data: Dataset, count: int, generator: torch.Generator) -> Tensor:
         if self.start == "noise":
             return torch.rand(count, *victim.input_shape, generator=generator)
-        if self.start != "natural":
-            raise UsageError(f"boundary points start from natural pictures or noise, not {self.start!r}")
         return data.inputs(draw(data, count, generator))
 
 

@@ -18,6 +18,7 @@ from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, Target, choose_target, draw, gradient_of
 from whorl.queries.descent import Adam
+from whorl.settings import Count, NonNegative, Positive
 from whorl.types import Access, Queries
 
 __all__ = ["CarliniWagner"]
@@ -46,12 +47,12 @@ class CarliniWagner(Sampler):
         "companions/squared_distance": Layout("n", low=-1),
     }
 
-    margin: float = 5.0
+    margin: NonNegative = 5.0
     target: Target = "least-likely"
-    searches: int = 9
-    iterations: int = 1000
-    learning_rate: float = 0.01
-    initial: float = 0.01
+    searches: Count = 9
+    iterations: Count = 1000
+    learning_rate: Positive = 0.01
+    initial: Positive = 0.01
 
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """The closest successful points; where none succeeded the seed itself, marked as not converged."""

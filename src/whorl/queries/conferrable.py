@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor
 
 from whorl.data.base import Dataset
@@ -20,6 +21,7 @@ from whorl.oracles.pool import Pool
 from whorl.queries.base import PooledSampler, draw, gradient_of
 from whorl.queries.descent import Adam
 from whorl.queries.perceptron import refuse_strangers
+from whorl.settings import Count, Multiple, NonNegative, Positive, Radius
 from whorl.types import Access, Queries
 
 __all__ = ["Conferrable", "Halves", "conferrability", "divide_pool"]
@@ -58,14 +60,14 @@ class Conferrable(PooledSampler):
         "companions/conferrability": Layout("n"),
     }
 
-    epsilon: float = 0.1
-    learning_rate: float = 0.005
-    iterations: int = 40
-    dropout: float = 0.3
-    conferring: float = 1.0
-    moving: float = 1.0
-    agreeing: float = 1.0
-    candidates: float = 4.0
+    epsilon: Radius = 0.1
+    learning_rate: Positive = 0.005
+    iterations: Count = 40
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.3
+    conferring: NonNegative = 1.0
+    moving: NonNegative = 1.0
+    agreeing: NonNegative = 1.0
+    candidates: Multiple = 4.0
 
     def sample_with(
         self, victim: Oracle, data: Dataset, pool: Pool, *, budget: int, generator: torch.Generator

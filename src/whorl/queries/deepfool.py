@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from whorl.data.base import Dataset
@@ -19,6 +20,7 @@ from whorl.errors import UsageError
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, draw, gradient_of
+from whorl.settings import Count, NonNegative
 from whorl.types import Access, Queries
 
 __all__ = ["Crossing", "DeepFoolPoints", "deepfool"]
@@ -144,9 +146,9 @@ class DeepFoolPoints(Sampler):
         "companions/distance": Layout("n", low=0),
     }
 
-    overshoot: float = 0.5
-    candidates: int = 10
-    iterations: int = 50
+    overshoot: NonNegative = 0.5
+    candidates: Annotated[int, Ge(2)] = 10
+    iterations: Count = 50
 
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """Points with their seeds, the classes on both sides, and whether the boundary was reached."""

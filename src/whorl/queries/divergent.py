@@ -18,6 +18,7 @@ from whorl.data.base import Dataset
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, draw, gradient_of
+from whorl.settings import Count, NonNegative, Radius, Whole
 from whorl.types import Access, Queries
 
 __all__ = ["DivergentPairs", "GradientPairs", "MutatedPairs", "spread"]
@@ -60,10 +61,10 @@ class GradientPairs(DivergentPairs):
 
     needs_victim: ClassVar[Access] = Access.GRADIENTS
 
-    epsilon: float = 0.1
-    step: float = 0.01
-    iterations: int = 50
-    diversity: float = 0.1
+    epsilon: Radius = 0.1
+    step: Radius = 0.01
+    iterations: Count = 50
+    diversity: NonNegative = 0.1
 
     def partners(self, victim: Oracle, seeds: Tensor, generator: torch.Generator) -> Tensor:
         """The last point of each ascent."""
@@ -96,8 +97,8 @@ class MutatedPairs(DivergentPairs):
 
     needs_victim: ClassVar[Access] = Access.PROBABILITIES
 
-    epsilon: float = 0.2
-    iterations: int = 100
+    epsilon: Radius = 0.2
+    iterations: Whole = 100
 
     def partners(self, victim: Oracle, seeds: Tensor, generator: torch.Generator) -> Tensor:
         """The best point of each climb."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 from torch.nn.functional import cross_entropy, relu
@@ -22,6 +23,7 @@ from whorl.errors import UsageError
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, Target, choose_target, draw, gradient_of
+from whorl.settings import Count, Multiple, NonNegative, Radius
 from whorl.types import Access, Queries
 
 __all__ = ["Ghost", "GhostNet"]
@@ -52,19 +54,15 @@ class Ghost(Sampler):
         "companions/target": Layout("n", "int64", 0, "k"),
     }
 
-    epsilon: float = 0.1
-    steps: int = 20
-    erosion: float = 0.2
-    momentum: float = 1.0
+    epsilon: Radius = 0.1
+    steps: Count = 20
+    erosion: Annotated[float, Ge(0), Lt(1)] = 0.2
+    momentum: NonNegative = 1.0
     target: Target = "random"
-    candidates: float = 4.0
+    candidates: Multiple = 4.0
 
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """Adversarial marks with their seeds and targets."""
-        if not 0 <= self.erosion < 1 or self.steps < 1:
-            raise UsageError(
-                f"erosion lies in [0, 1) and steps is at least 1; these are {self.erosion} and {self.steps}"
-            )
         model = gradient_of(victim)
         ghost = GhostNet(model, self.erosion, generator) if self.erosion else model
         seeds = data.inputs(draw(data, max(budget, min(len(data), round(self.candidates * budget))), generator))

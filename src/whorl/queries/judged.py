@@ -19,6 +19,7 @@ from whorl.errors import UsageError
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, gradient_of
+from whorl.settings import Count, Radius
 from whorl.types import Access, Queries
 
 __all__ = ["Judged", "JudgedTests"]
@@ -42,10 +43,10 @@ class JudgedTests:
         "companions/seeds": Layout("n *input", "input"),
     }
 
-    seeds: int = 1000
-    epsilon: float = 0.05
-    steps: int = 10
-    step: float = 0.01
+    seeds: Count = 1000
+    epsilon: Radius = 0.05
+    steps: Count = 10
+    step: Radius = 0.01
 
     def tests(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """Tests that fool the victim, with their ``truth`` and ``seeds``.

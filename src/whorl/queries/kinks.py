@@ -12,10 +12,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Predicate, doc
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -25,6 +26,7 @@ from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.oracles.torch import TorchOracle
 from whorl.queries.base import Sampler
+from whorl.settings import Count
 from whorl.types import Access, Queries
 
 __all__ = ["Kinks", "ReLUNet"]
@@ -51,6 +53,9 @@ BATCH: Final = 512
 VALUES: Final = 2**24  # of float64 in memory, for what the ReLUs of a batch see
 
 
+Odd = Annotated[int, Ge(3), Predicate(lambda count: count % 2 == 1), doc("an odd number from 3 on")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kinks(Sampler):
     """Lines of ``points`` inputs, evenly spaced along the normal of a hidden ReLU's boundary, which passes the middle.
@@ -73,9 +78,9 @@ class Kinks(Sampler):
     }
     needs_data: ClassVar[bool] = False
 
-    points: int = 5
-    starts: int = 20
-    iterations: int = 10
+    points: Odd = 5
+    starts: Count = 20
+    iterations: Count = 10
 
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """Refuses nets without ReLUs, or with activations that bend everywhere."""

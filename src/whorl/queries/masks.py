@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from whorl.data.base import Dataset
-from whorl.errors import UsageError
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, draw
+from whorl.settings import Count, Positive
 from whorl.types import Access, Queries
 
 __all__ = ["Masks", "hide", "superpixels"]
@@ -48,9 +48,9 @@ class Masks(Sampler):
         "shared/fill": Layout("..."),
     }
 
-    masks: int = 100
-    segments: int = 16
-    compactness: float = 0.2
+    masks: Count = 100
+    segments: Count = 16
+    compactness: Positive = 0.2
 
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """Masked pictures ``[n, m, c, h, w]``; what is hidden has the mean colour of ``data``. See `hide`."""
@@ -74,8 +74,6 @@ def hide(beacons: Tensor, segments: Tensor, fill: Tensor, *, masks: int, generat
         The companion ``masks`` is bool ``[n, m, s]``, true where a superpixel shows; a number that no pixel of a
         picture bears is never true, so a regression gives it no weight.
     """
-    if masks < 1:
-        raise UsageError(f"a masked picture needs at least one mask, not {masks}")
     count, total = len(beacons), int(segments.max()) + 1
     flat = segments.flatten(1)
     present = torch.zeros(count, total, dtype=torch.bool).scatter_(1, flat, True)
@@ -96,8 +94,6 @@ def superpixels(images: Tensor, count: int, compactness: float = 0.2) -> Tensor:
     Shape:
         images: ``[n, c, h, w]`` in [0, 1].
     """
-    if count < 1 or not compactness > 0:
-        raise UsageError(f"superpixels need count >= 1 and compactness > 0, not {count} and {compactness}")
     return torch.cat([_slic(chunk, count, compactness) for chunk in images.split(CHUNK)])
 
 

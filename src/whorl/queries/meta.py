@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from whorl.data.base import Dataset
-from whorl.errors import UsageError
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.oracles.pool import Pool
 from whorl.queries.base import PooledSampler, draw, gradient_of
 from whorl.queries.descent import Adam
 from whorl.queries.perceptron import Lesson, finished, perceptron, refuse_strangers, respond, signals
+from whorl.settings import Count, NonNegative, Positive
 from whorl.types import Access, Queries
 
 __all__ = ["JointlyTrained", "verifier_loss"]
@@ -57,10 +57,10 @@ class JointlyTrained(PooledSampler):
     }
 
     start: Literal["pictures", "noise"] = "pictures"
-    steps: int = 100
-    learning_rate: float = 0.01
-    verifier_rate: float = 0.001
-    width: int = 64
+    steps: Count = 100
+    learning_rate: NonNegative = 0.01
+    verifier_rate: Positive = 0.001
+    width: Count = 64
 
     def sample_with(
         self, victim: Oracle, data: Dataset, pool: Pool, *, budget: int, generator: torch.Generator
@@ -88,9 +88,7 @@ class JointlyTrained(PooledSampler):
     def _first(self, victim: Oracle, data: Dataset, budget: int, generator: torch.Generator) -> Tensor:
         if self.start == "pictures":
             return data.inputs(draw(data, budget, generator))
-        if self.start == "noise":
-            return torch.rand(budget, *victim.input_shape, generator=generator)
-        raise UsageError(f"the inputs start from pictures or noise, not {self.start!r}")
+        return torch.rand(budget, *victim.input_shape, generator=generator)
 
     def _train(
         self, seen: Callable[[Tensor], Tensor], inputs: Tensor, verifier: dict[str, Tensor], derived: Tensor

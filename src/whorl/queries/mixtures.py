@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from whorl.data.base import Dataset
-from whorl.errors import UsageError
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, draw
@@ -43,10 +42,8 @@ class Mixtures(Sampler):
         images, labels = data.inputs(index), data.labels[index]
         if self.patch == "corner":
             mixed, first, second = corner_patches(images, labels, generator)
-        elif self.patch == "box":
-            mixed, first, second = cutmix(images, labels, budget, generator)
         else:
-            raise UsageError(f"the patch of a mixture is a box or a corner, not {self.patch!r}")
+            mixed, first, second = cutmix(images, labels, budget, generator)
         return Queries(mixed, {"truth": torch.stack([first, second], 1)})
 
 

@@ -11,17 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from whorl.data.base import Dataset
-from whorl.errors import UsageError
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, draw, gradient_of
+from whorl.settings import Multiple, NonNegative, Positive, Whole
 from whorl.types import Access, Queries
 
 __all__ = ["Meeting", "Multipoint", "Solver", "balanced", "least_norm"]
@@ -133,23 +134,17 @@ class Multipoint(Sampler):
         "companions/holds": Layout("n", "bool"),
     }
 
-    ties: int = 10
-    margin: float = 1.0
+    ties: Annotated[int, Ge(2)] = 10
+    margin: Positive = 1.0
     unit: Literal["logit", "gap"] = "gap"
-    tolerance: float = 0.05
-    clearance: float = 0.25
-    iterations: int = 200
-    reach: float = 1.0
-    candidates: float = 1.2
+    tolerance: NonNegative = 0.05
+    clearance: NonNegative = 0.25
+    iterations: Whole = 200
+    reach: Positive = 1.0
+    candidates: Multiple = 1.2
 
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """Probes with their label, the number of their multipoint, its distance from a tie, and whether they hold."""
-        if self.ties < 2 or self.margin <= 0:
-            raise UsageError(
-                f"at least two classes meet and the margin is positive; these are {self.ties}, {self.margin}"
-            )
-        if self.unit not in ("logit", "gap"):
-            raise UsageError(f"the margin is in units of logit or gap, not {self.unit!r}")
         model, ties = gradient_of(victim), min(self.ties, victim.classes)
         least = ceil(budget / ties)
         seeds = data.inputs(draw(data, max(least, min(len(data), ceil(self.candidates * least))), generator))

@@ -9,7 +9,6 @@ from typing import ClassVar, Literal
 import torch
 
 from whorl.data.base import Dataset
-from whorl.errors import UsageError
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, draw
@@ -34,7 +33,5 @@ class Natural(Sampler):
         """The pictures with their true labels, or noise."""
         if self.start == "noise":
             return Queries(torch.rand(budget, *victim.input_shape, generator=generator))
-        if self.start != "natural":
-            raise UsageError(f"random queries are natural pictures or noise, not {self.start!r}")
         index = draw(data, budget, generator)
         return Queries(data.inputs(index), {"truth": data.labels[index]})

@@ -21,6 +21,7 @@ from whorl.oracles.pool import Pool
 from whorl.queries.base import PooledSampler, Sampler
 from whorl.queries.masks import Masks, hide, superpixels
 from whorl.queries.mixtures import cutmix
+from whorl.settings import Multiple, Whole
 from whorl.types import Access, Queries
 
 __all__ = ["CommonErrors", "MaskedErrors", "MixedErrors", "Negatives"]
@@ -47,7 +48,7 @@ class Negatives(Sampler):
     }
 
     augment: bool = True
-    tries: int = 200
+    tries: Whole = 200
 
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """Misclassified pictures.
@@ -149,7 +150,7 @@ class CommonErrors(PooledSampler):
         "companions/common": Layout("n", "float64", 0, 1),
     }
 
-    candidates: float = 4.0
+    candidates: Multiple = 4.0
     avoid: bool = False
 
     def sample_with(

@@ -19,6 +19,7 @@ from whorl.oracles.base import Oracle
 from whorl.oracles.torch import TorchOracle
 from whorl.queries.base import draw
 from whorl.queries.descent import descend
+from whorl.settings import Count, Positive, Whole
 from whorl.types import Queries
 
 __all__ = ["NeuronTests", "layered"]
@@ -43,11 +44,11 @@ class NeuronTests:
         "companions/passes": Layout("n", "int64", 0),
     }
 
-    layer: int = 3
-    multiple: float = 3.0
-    learning_rate: float = 0.01
-    iterations: int = 1000
-    patience: int = 50
+    layer: Count = 3
+    multiple: Positive = 3.0
+    learning_rate: Positive = 0.01
+    iterations: Count = 1000
+    patience: Whole = 50
 
     def tests(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """Tests with the ``neuron`` of each, all of the victim's ``activations`` there, and its layers in the notes.

@@ -22,6 +22,7 @@ from whorl.oracles.base import Oracle
 from whorl.oracles.torch import TorchOracle, frozen
 from whorl.queries.base import Sampler, draw
 from whorl.queries.descent import Adam
+from whorl.settings import Count, NonNegative, Positive, Radius, Whole
 from whorl.types import Access, Queries
 
 __all__ = ["Sensitive", "cover", "sensitivity", "steady"]
@@ -51,13 +52,13 @@ class Sensitive(Sampler):
         "companions/sensitivity": Layout("n", low=0),
     }
 
-    candidates: int = 100
-    epsilon: float = 10 / 255
+    candidates: Count = 100
+    epsilon: Radius = 10 / 255
     norm: Literal["l2", "linf"] = "l2"
     layers: Literal["last", "all"] = "last"
-    learning_rate: float = 1 / 255
-    iterations: int = 200
-    margin: float = 2e-5
+    learning_rate: Positive = 1 / 255
+    iterations: Whole = 200
+    margin: NonNegative = 2e-5
 
     @property
     def looks_at(self) -> tuple[int, int]:
@@ -113,11 +114,9 @@ class Sensitive(Sampler):
         change = point - seeds
         if self.norm == "linf":
             change = change.clamp(-self.epsilon, self.epsilon)
-        elif self.norm == "l2":
+        else:
             length = change.square().mean((1, 2, 3), keepdim=True).sqrt()
             change = change * (self.epsilon / length.clamp_min(1e-12)).clamp_max(1)
-        else:
-            raise UsageError(f"the norm is l2 or linf, not {self.norm!r}")
         return (seeds + change).clamp(0, 1)  # towards the seed, so the point stays in the ball
 
 
@@ -135,8 +134,6 @@ def sensitivity(
     """
     if layers == "last":
         return lambda inputs: _last_layer(module, inputs)
-    if layers != "all":
-        raise UsageError(f"the layers are last or all, not {layers!r}")
     weights, buffers = dict(module.named_parameters()), dict(module.named_buffers())
 
     def estimate(inputs: Tensor) -> Tensor:

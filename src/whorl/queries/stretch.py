@@ -20,6 +20,7 @@ from whorl.oracles.base import Oracle
 from whorl.oracles.pool import Pool
 from whorl.queries.base import PooledSampler, draw, gradient_of
 from whorl.queries.deepfool import CROSS, Crossing, deepfool
+from whorl.settings import Count, Multiple, NonNegative, Probability
 from whorl.types import Access, Queries
 
 __all__ = ["Constants", "StretchedPoints", "measure"]
@@ -98,10 +99,10 @@ class StretchedPoints(PooledSampler):
         "companions/upper": Layout("n", low=0),
     }
 
-    margin: float = 0.5
-    uniqueness: float = 1.0
-    candidates: float = 8.0
-    iterations: int = 50
+    margin: NonNegative = 0.5
+    uniqueness: Probability = 1.0
+    candidates: Multiple = 8.0
+    iterations: Count = 50
 
     def sample_with(
         self, victim: Oracle, data: Dataset, pool: Pool, *, budget: int, generator: torch.Generator

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Predicate, doc
 from torch import Tensor
 
 from whorl.data.base import Dataset
-from whorl.errors import UsageError
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, draw, gradient_of
+from whorl.settings import Count, Positive, Share
 from whorl.types import Access, Queries
 
 __all__ = ["Trajectory", "walk"]
 
 LARGEST = 1.0  # a longer step leaves the box whatever the pixel
+
+
+Even = Annotated[int, Ge(2), Predicate(lambda count: count % 2 == 0), doc("an even number from 2 on")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,19 +55,14 @@ class Trajectory(Sampler):
         "companions/controlled": Layout("n crossings", "bool"),
     }
 
-    length: int = 8
-    crossings: int = 4
-    step: float = 0.05
-    decay: float = 0.9
-    iterations: int = 20
+    length: Even = 8
+    crossings: Count = 4
+    step: Positive = 0.05
+    decay: Share = 0.9
+    iterations: Count = 20
 
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """Trajectories ``[n, crossings * length, c, h, w]`` with their seeds, target classes and which were met."""
-        if self.length < 2 or self.length % 2 or self.crossings < 1:
-            raise UsageError(
-                f"a trajectory crosses at least one boundary, in an even number of steps; these are {self.crossings} "
-                f"of {self.length}"
-            )
         model = gradient_of(victim)
         seeds = data.inputs(draw(data, budget, generator))
         source = victim.labels(seeds)

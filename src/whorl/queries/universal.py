@@ -24,6 +24,7 @@ from whorl.oracles.pool import Pool
 from whorl.queries.base import PooledSampler, draw, gradient_of
 from whorl.queries.descent import Adam
 from whorl.queries.perceptron import Lesson, finished, perceptron, refuse_strangers, respond, signals
+from whorl.settings import Count, Positive, Probability, Radius
 from whorl.types import Access, Queries
 
 __all__ = ["UniversalPerturbation", "contrastive_loss", "neighbourhoods", "perturb", "view_index"]
@@ -67,21 +68,21 @@ class UniversalPerturbation(PooledSampler):
         "shared/encoder.1.bias": Layout("embedded", optional=True),
     }
 
-    epsilon: float = 0.1
-    fooling: float = 0.9
-    epochs: int = 20
-    batch: int = 64
-    learning_rate: float = 0.01
-    pictures: int = 1000
-    views: int = 5
-    neighbours: int = 20
+    epsilon: Radius = 0.1
+    fooling: Probability = 0.9
+    epochs: Count = 20
+    batch: Count = 64
+    learning_rate: Positive = 0.01
+    pictures: Count = 1000
+    views: Count = 5
+    neighbours: Count = 20
     encode: bool = True
-    steps: int = 300
-    encoder_rate: float = 0.001
-    draws: int = 8
-    width: int = 50
-    dimensions: int = 20
-    temperature: float = 0.2
+    steps: Count = 300
+    encoder_rate: Positive = 0.001
+    draws: Count = 8
+    width: Count = 50
+    dimensions: Count = 20
+    temperature: Positive = 0.2
 
     def sample_with(
         self, victim: Oracle, data: Dataset, pool: Pool, *, budget: int, generator: torch.Generator

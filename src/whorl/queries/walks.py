@@ -9,9 +9,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from whorl.data.base import Dataset
@@ -20,6 +21,7 @@ from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, draw
 from whorl.queries.perceptron import perceptron, respond, unpack
+from whorl.settings import Count, Positive
 from whorl.types import Queries
 
 __all__ = ["Members", "fit_regressor", "regress", "walks"]
@@ -54,10 +56,10 @@ class Members(Sampler):
         "shared/regressor.1.bias": Layout("1"),
     }
 
-    fit: int = 500
-    hidden: int = 100
-    rounds: int = 1000
-    learning_rate: float = 0.1
+    fit: Annotated[int, Ge(2)] = 500
+    hidden: Count = 100
+    rounds: Count = 1000
+    learning_rate: Positive = 0.1
 
     @abstractmethod
     def starts(self, pictures: Tensor, generator: torch.Generator) -> Tensor:

@@ -13,20 +13,20 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
-from whorl.expressions import Call
 from whorl.nets.training import predict
 from whorl.oracles.base import Oracle
 from whorl.oracles.torch import frozen
 from whorl.queries.deepfool import deepfool
 from whorl.removals.extract import untrained
 from whorl.removals.substitute import Substitution, public
+from whorl.settings import Count, Probability, SourceName
 
 __all__ = ["Active", "farthest", "shares"]
 
@@ -47,22 +47,20 @@ class Active(Substitution):
         candidates: pictures that DeepFool looks at in a round, drawn at random; it is the dear strategy.
     """
 
-    pool: str | Call = ""
+    pool: SourceName | Literal[""] = ""
     strategy: Strategy = "uncertainty"
-    budget: int = 200
-    rounds: int = 5
-    first: float = 0.2
-    candidates: int = 1000
+    budget: Count = 200
+    rounds: Count = 5
+    first: Probability = 0.2
+    candidates: Count = 1000
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The substitute."""
-        self.check(victim, {"budget": self.budget, "rounds": self.rounds, "candidates": self.candidates})
-        if self.strategy not in get_args(Strategy):
-            raise UsageError(f"the strategies are {', '.join(get_args(Strategy))}, not {self.strategy!r}")
+        self.check(victim)
         counts = shares(self.budget, self.rounds, self.first)
         pool = public(self.pool, data, victim, self.budget)
         inputs = pool.inputs()
-        initial = untrained(self.architecture, victim, pool, generator)
+        initial = untrained(str(self.architecture), victim, pool, generator)
         asked = torch.randperm(len(inputs), generator=generator)[: counts[0]]
         targets = self.ask(victim, inputs[asked])
         for count in counts[1:]:

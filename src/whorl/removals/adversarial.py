@@ -25,6 +25,7 @@ from whorl.nets.modes import evaluating
 from whorl.nets.training import Loss, Schedule, fit, own_loss
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal, stolen_copy
+from whorl.settings import Count, NonNegative, Positive, Probability
 
 __all__ = ["AdversarialFineTune", "AdversarialTrain", "Ball"]
 
@@ -33,20 +34,11 @@ NEAR = 0.001  # standard deviation of the start of TRADES, where the divergence 
 
 @dataclass(frozen=True)
 class Ball:
-    """Where adversarial examples are looked for: within ``epsilon`` (pixels in [0, 1]), by ``iterations`` signed steps.
-
-    Raises `UsageError` unless the radius and the steps are sizes.
-    """
+    """Where adversarial examples are looked for: within ``epsilon`` (pixels in [0, 1]), by ``iterations`` steps."""
 
     epsilon: float
     step: float
     iterations: int
-
-    def __post_init__(self) -> None:
-        if not (self.epsilon >= 0 and self.step >= 0 and self.iterations >= 1):
-            raise UsageError(
-                f"adversarial training takes epsilon and step of at least 0 and an iteration or more, not {self}"
-            )
 
     def random(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
         """A uniform start around each of ``inputs`` ``[b, c, h, w]``."""
@@ -94,9 +86,9 @@ class AdversarialFineTune(Removal):
 
     family: ClassVar[str] = "adversarial"
 
-    epsilon: float = 0.03
-    epochs: int = 2
-    learning_rate: float = 0.01
+    epsilon: Probability = 0.03
+    epochs: Count = 2
+    learning_rate: Positive = 0.01
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The hardened copy."""
@@ -124,17 +116,15 @@ class AdversarialTrain(Removal):
     family: ClassVar[str] = "adversarial"
 
     method: Literal["pgd", "trades"] = "pgd"
-    epsilon: float = 0.03
-    step: float = 0.0075
-    iterations: int = 7
-    beta: float = 6.0
-    epochs: int = 5
-    learning_rate: float = 0.01
+    epsilon: Probability = 0.03
+    step: Probability = 0.0075
+    iterations: Count = 7
+    beta: NonNegative = 6.0
+    epochs: Count = 5
+    learning_rate: Positive = 0.01
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The hardened copy."""
-        if self.method not in ("pgd", "trades"):
-            raise UsageError(f"adversarial training goes by pgd or trades, not {self.method!r}")
         if self.method == "trades" and victim.task != "classification":
             raise UsageError(f"TRADES compares class probabilities; {victim.name} does {victim.task}. Take method=pgd")
         ball, net = Ball(self.epsilon, self.step, self.iterations), _looking(victim)

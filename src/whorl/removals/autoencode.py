@@ -8,19 +8,21 @@ stolen weights stay as they were and see only what is rebuilt. Architecture and 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
 from whorl.expressions import Call
-from whorl.nets.autoencoded import Autoencoded
+from whorl.nets.autoencoded import MAX_LATENT, Autoencoded
 from whorl.nets.base import Classifier, initialise
 from whorl.nets.training import Schedule, fit
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal, stolen_copy
+from whorl.settings import Count, Positive
 
 __all__ = ["Autoencode"]
 
@@ -31,9 +33,9 @@ class Autoencode(Removal):
 
     family: ClassVar[str] = "input"
 
-    latent: int = 128
-    epochs: int = 60
-    learning_rate: float = 0.05
+    latent: Annotated[int, Ge(1), Le(MAX_LATENT)] = 128
+    epochs: Count = 60
+    learning_rate: Positive = 0.05
 
     def outcome(self, architecture: str) -> str:
         """The victim's architecture behind an autoencoder."""

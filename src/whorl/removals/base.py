@@ -11,18 +11,21 @@ from torch import nn
 
 from whorl.data.base import Dataset
 from whorl.errors import AccessRefused, UsageError
+from whorl.expressions import Value
 from whorl.oracles.base import Oracle, require
 from whorl.oracles.torch import TorchOracle
+from whorl.settings import Checked, named
 from whorl.types import Access
 
 __all__ = ["Removal", "head_of", "opened", "stolen_copy"]
 
 
-class Removal(ABC):
+class Removal(Checked, ABC):
     """One attack. Subclasses are frozen dataclasses whose fields are its settings, learning rates included.
 
-    An author writes ``apply``; calling the removal checks access first. A field ``data``, where there is one, is an
-    expression of the thief's own data set: what ``apply`` is given, and what the outcome is measured on.
+    An author writes ``apply``; calling the removal checks access first. A field annotated as a
+    `whorl.settings.TaskSource` is an expression of the thief's own data set: what ``apply`` is given, and what the
+    outcome is measured on. One annotated as an `Architecture` is the net that comes out.
     """
 
     family: ClassVar[str]
@@ -40,8 +43,16 @@ class Removal(ABC):
         """
 
     def outcome(self, architecture: str) -> str:
-        """The architecture of the net that ``apply`` returns, from the victim's: its own field, or the same."""
-        return str(getattr(self, "architecture", architecture))
+        """The architecture of the net that ``apply`` returns, from the victim's: its own, or the same."""
+        own = named(type(self), vars(self), "architecture")
+        return str(own[0] if own else architecture)
+
+    @final
+    @property
+    def task(self) -> Value:
+        """The thief's own data set, as an expression; None where it is the victim's."""
+        own = named(type(self), vars(self), "task")
+        return own[0] if own else None
 
     @final
     def __call__(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module | Oracle:

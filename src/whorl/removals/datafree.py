@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu
 from torch.optim import SGD, Adam, Optimizer
@@ -28,6 +29,7 @@ from whorl.nets.base import convolution, initialise
 from whorl.nets.training import build, task_of
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal
+from whorl.settings import Architecture, Count, Positive
 from whorl.types import Access
 
 __all__ = ["DataFree", "Generator", "estimated_gradient", "recovered"]
@@ -55,17 +57,17 @@ class DataFree(Removal):
     family: ClassVar[str] = "extract"
     needs: ClassVar[Access] = Access.PROBABILITIES
 
-    architecture: str
-    budget: int = 100_000
+    architecture: Architecture
+    budget: Annotated[int, Ge(2)] = 100_000
     recovery: Recovery = "mean"
-    batch: int = 32
-    student_steps: int = 5
-    directions: int = 1
-    epsilon: float = 1e-3
-    learning_rate: float = 0.1
-    generator_rate: float = 1e-3
-    latent: int = 64
-    width: int = 32
+    batch: Annotated[int, Ge(2)] = 32
+    student_steps: Count = 5
+    directions: Count = 1
+    epsilon: Positive = 1e-3
+    learning_rate: Positive = 0.1
+    generator_rate: Positive = 1e-3
+    latent: Count = 64
+    width: Count = 32
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The student."""
@@ -97,16 +99,10 @@ class DataFree(Removal):
         return student.requires_grad_(True).eval()
 
     def _check(self, victim: Oracle) -> None:
-        counts = ("budget", "batch", "student_steps", "directions", "latent", "width")
         if (task := task_of(str(self.architecture))) != "classification" or victim.task != task:
             raise UsageError(
                 f"data_free recovers logits of classes; {victim.name} does {victim.task}, the thief {task}"
             )
-        if self.recovery not in ("mean", "minimum", None):
-            raise UsageError(f"the recovery of logits is mean, minimum or none, not {self.recovery!r}")
-        for name in counts:
-            if getattr(self, name) < (least := 2 if name in ("budget", "batch") else 1):
-                raise UsageError(f"data_free: {name} is at least {least}, not {getattr(self, name)}")
 
     def _distance(self, student: nn.Module, victim: Oracle, pictures: Tensor) -> Tensor:
         """L1 distance of each picture ``[n]``, mean over classes."""

@@ -9,9 +9,10 @@ with it any test by labels, survives is said for each.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Gt, Le
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
@@ -22,6 +23,7 @@ from whorl.oracles.chance import seed_from
 from whorl.oracles.defended import DetectsQueries, Lie, Poisoned, RandomAnswers, ReverseSigmoid, Shuffled
 from whorl.oracles.wrappers import LabelsOnly, Rounded, Temperature, TopK
 from whorl.removals.base import Removal
+from whorl.settings import Count, NetName, Positive, Probability, Whole
 from whorl.types import Access
 
 __all__ = [
@@ -61,7 +63,7 @@ class _Probabilities(Removal):
 class AnswerRounded(_Probabilities):
     """Probabilities rounded to ``decimals`` places. The class stays unless the two largest round alike."""
 
-    decimals: int = 1
+    decimals: Whole = 1
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> Oracle:
         """The victim with rounded probabilities."""
@@ -73,7 +75,7 @@ class AnswerRounded(_Probabilities):
 class AnswerTop(_Probabilities):
     """The ``k`` largest probabilities, the others 0. The class stays."""
 
-    k: int = 3
+    k: Count = 3
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> Oracle:
         """The victim with most probabilities withheld."""
@@ -85,7 +87,7 @@ class AnswerTop(_Probabilities):
 class AnswerSoftened(_Probabilities):
     """Probabilities at another ``temperature`` of the softmax. The class stays."""
 
-    temperature: float = 4.0
+    temperature: Positive = 4.0
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> Oracle:
         """The victim with softer (above 1) or sharper probabilities."""
@@ -97,7 +99,7 @@ class AnswerSoftened(_Probabilities):
 class AnswerShuffled(_Probabilities):
     """The ``k`` largest probabilities dealt at random among their classes. The class stays once in k times."""
 
-    k: int = 3
+    k: Annotated[int, Ge(2)] = 3
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> Oracle:
         """The victim with shuffled probabilities."""
@@ -109,8 +111,8 @@ class AnswerShuffled(_Probabilities):
 class AnswerReverseSigmoid(_Probabilities):
     """The reverse sigmoid. The class stays but where the answer is flat."""
 
-    beta: float = 0.7
-    gamma: float = 0.2
+    beta: Probability = 0.7
+    gamma: Positive = 0.2
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> Oracle:
         """The victim with deceptive probabilities."""
@@ -125,9 +127,9 @@ class AnswerPoisoned(_Probabilities):
     The class stays with ``keep_label``; without it and from ``epsilon`` about 1 on it changes.
     """
 
-    epsilon: float = 0.5
+    epsilon: Annotated[float, Gt(0), Le(2)] = 0.5
     keep_label: bool = True
-    surrogate: str = "mlp"
+    surrogate: NetName = "mlp"
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> Oracle:
         """The victim with poisoned probabilities."""
@@ -147,7 +149,7 @@ class AnswerRandomly(Removal):
     family: ClassVar[str] = "defend"
     needs: ClassVar[Access] = Access.LABELS
 
-    probability: float = 0.1
+    probability: Probability = 0.1
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> Oracle:
         """The victim with random answers."""
@@ -166,7 +168,7 @@ class DetectQueries(Removal):
     family: ClassVar[str] = "defend"
     needs: ClassVar[Access] = Access.LABELS
 
-    delta: float = 0.9
+    delta: Probability = 0.9
     lie: Lie = "runner-up"
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> Oracle:

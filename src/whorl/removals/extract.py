@@ -20,6 +20,7 @@ from whorl.nets.base import Net
 from whorl.nets.training import Loss, Schedule, build, fit, task_of
 from whorl.oracles.base import Oracle, require
 from whorl.removals.base import Removal
+from whorl.settings import Architecture, Count, Positive
 from whorl.types import Access
 
 __all__ = ["Distil", "Extract", "untrained"]
@@ -37,10 +38,10 @@ class Extract(Removal):
     family: ClassVar[str] = "extract"
     needs: ClassVar[Access] = Access.LABELS
 
-    architecture: str
+    architecture: Architecture
     answers: Literal["labels", "probabilities", "outputs"] = "labels"
-    epochs: int = 10
-    learning_rate: float = 0.2
+    epochs: Count = 10
+    learning_rate: Positive = 0.2
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The extracted net."""
@@ -52,7 +53,7 @@ class Extract(Removal):
             )
         if self.answers == "probabilities":
             require(victim, Access.PROBABILITIES, "extraction from probabilities")
-        net = untrained(self.architecture, victim, data, generator)
+        net = untrained(str(self.architecture), victim, data, generator)
         if real:
             return _regressed(net, self, victim, data, generator)
         answers = victim.probabilities if self.answers == "probabilities" else victim.labels
@@ -74,14 +75,14 @@ class Distil(Removal):
     family: ClassVar[str] = "distil"
     needs: ClassVar[Access] = Access.LOGITS
 
-    architecture: str
-    temperature: float = 4.0
-    epochs: int = 10
-    learning_rate: float = 0.2
+    architecture: Architecture
+    temperature: Positive = 4.0
+    epochs: Count = 10
+    learning_rate: Positive = 0.2
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The student."""
-        net = untrained(self.architecture, victim, data, generator)
+        net = untrained(str(self.architecture), victim, data, generator)
         if victim.task != "classification":
             return _regressed(net, self, victim, data, generator)
         targets = (victim.logits(data.inputs()) / self.temperature).softmax(1)

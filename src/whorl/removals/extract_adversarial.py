@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Le
 from torch import nn
 
 from whorl.data.base import Dataset
@@ -24,6 +25,7 @@ from whorl.oracles.base import Oracle
 from whorl.removals.adversarial import Ball
 from whorl.removals.base import Removal
 from whorl.removals.extract import untrained
+from whorl.settings import Architecture, Count, Positive, Whole
 from whorl.types import Access
 
 __all__ = ["ExtractAdversarial"]
@@ -40,21 +42,21 @@ class ExtractAdversarial(Removal):
     family: ClassVar[str] = "extract"
     needs: ClassVar[Access] = Access.LABELS
 
-    architecture: str
-    epochs: int = 10
-    learning_rate: float = 0.2
-    epsilon: float | Fraction = Fraction(4, 256)
-    step: float | Fraction = Fraction(1, 256)
-    iterations: int = 30
-    hardening_epochs: int = 2
-    hardening_learning_rate: float = 0.01
+    architecture: Architecture
+    epochs: Count = 10
+    learning_rate: Positive = 0.2
+    epsilon: Annotated[float | Fraction, Ge(0), Le(1)] = Fraction(4, 256)
+    step: Annotated[float | Fraction, Ge(0), Le(1)] = Fraction(1, 256)
+    iterations: Count = 30
+    hardening_epochs: Whole = 2
+    hardening_learning_rate: Positive = 0.01
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The extracted and hardened net."""
         if victim.task != "classification":
             raise UsageError(f"adversarial extraction learns labels; {victim.name} does {victim.task}")
         ball = Ball(float(self.epsilon), float(self.step), self.iterations)
-        net = untrained(self.architecture, victim, data, generator)
+        net = untrained(str(self.architecture), victim, data, generator)
         classes = tuple(map(str, range(victim.classes)))
         answered = replace(data, labels=victim.labels(data.inputs()), classes=classes)
         own = own_loss(net, answered, generator)

@@ -8,15 +8,16 @@ as they were stolen; what is left is an oracle around the victim that keeps its 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Gt, Le
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
 from whorl.oracles.base import Oracle
 from whorl.oracles.chance import seed_from
-from whorl.oracles.filtered import Filtered, Smoothed
+from whorl.oracles.filtered import Filtered, Kind, Smoothed
 from whorl.removals.base import Removal
 from whorl.types import Access
 
@@ -35,7 +36,7 @@ class FilterInputs(Removal):
     family: ClassVar[str] = "input"
     needs: ClassVar[Access] = Access.LABELS
 
-    kind: str = "blur"
+    kind: Kind = "blur"
     strength: float | None = None
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> Oracle:
@@ -56,8 +57,8 @@ class Smooth(Removal):
     family: ClassVar[str] = "input"
     needs: ClassVar[Access] = Access.LABELS
 
-    sigma: float = 0.12
-    votes: int = 32
+    sigma: Annotated[float, Gt(0), Le(10)] = 0.12
+    votes: Annotated[int, Ge(1), Le(100_000)] = 32
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> Oracle:
         """The voting victim."""

@@ -13,9 +13,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
@@ -26,6 +27,7 @@ from whorl.nets.ensemble import Ensemble
 from whorl.nets.training import Schedule, determination, fit, predict
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal, stolen_copy
+from whorl.settings import Positive, Whole
 
 __all__ = ["FinePrune"]
 
@@ -40,11 +42,11 @@ class FinePrune(Removal):
 
     family: ClassVar[str] = "prune filters"
 
-    share: float = 0.8
-    tolerance: float = 0.1
-    step: float = 0.01
-    epochs: int = 5
-    learning_rate: float = 0.01
+    share: Annotated[float, Ge(0), Lt(1)] = 0.8
+    tolerance: Annotated[float, Ge(0), Lt(1)] = 0.1
+    step: Annotated[float, Ge(0), Lt(1)] = 0.01
+    epochs: Whole = 5
+    learning_rate: Positive = 0.01
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The pruned and tuned copy."""
@@ -61,9 +63,6 @@ class FinePrune(Removal):
         return net
 
     def _checked(self, victim: Oracle) -> Net:
-        for name, value in (("share", self.share), ("step", self.step), ("tolerance", self.tolerance)):
-            if not 0 <= value < 1:
-                raise UsageError(f"the {name} of fine-pruning lies in [0, 1), not at {value}")
         if victim.task == "generation":
             raise UsageError(f"fine-pruning watches what pictures excite; {victim.name} makes them, so prune_filters")
         net = stolen_copy(victim)

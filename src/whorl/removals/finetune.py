@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 from whorl.data.base import Dataset
-from whorl.errors import UsageError
 from whorl.nets.base import initialise
 from whorl.nets.training import Schedule, fit
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal, head_of, stolen_copy
+from whorl.settings import Count, Positive
 
 __all__ = ["FineTune", "Retrain"]
 
@@ -32,8 +32,8 @@ class FineTune(Removal):
     family: ClassVar[str] = "fine-tune"
 
     layers: Layers = "all"
-    epochs: int = 3
-    learning_rate: float = 0.01
+    epochs: Count = 3
+    learning_rate: Positive = 0.01
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The tuned copy."""
@@ -47,8 +47,8 @@ class Retrain(Removal):
     family: ClassVar[str] = "retrain"
 
     layers: Layers = "all"
-    epochs: int = 3
-    learning_rate: float = 0.02
+    epochs: Count = 3
+    learning_rate: Positive = 0.02
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The retrained copy."""
@@ -58,8 +58,6 @@ class Retrain(Removal):
 
 
 def _tune(net: nn.Module, removal: FineTune | Retrain, data: Dataset, generator: torch.Generator) -> nn.Module:
-    if removal.layers not in ("last", "all"):
-        raise UsageError(f"the layers that move are last or all, not {removal.layers!r}")
     parameters = list(head_of(net).parameters()) if removal.layers == "last" else None
     schedule = Schedule(epochs=removal.epochs, learning_rate=removal.learning_rate)
     fit(net, data, schedule, generator=generator, parameters=parameters)

@@ -26,7 +26,8 @@ from whorl.errors import UsageError
 from whorl.oracles.base import Oracle
 from whorl.oracles.torch import frozen
 from whorl.removals.extract import untrained
-from whorl.removals.substitute import Substitution, at_least
+from whorl.removals.substitute import Substitution
+from whorl.settings import Count, Share, Whole
 
 __all__ = ["Jacobian", "augmented"]
 
@@ -48,24 +49,22 @@ class Jacobian(Substitution):
         round_epochs: epochs of training in each round; ``epochs`` is for the last one.
     """
 
-    seeds: int = 150
-    rounds: int = 6
-    step: float = 0.1
-    reservoir: int = 400
-    doublings: int = 3
-    period: int = 0
-    round_epochs: int = 10
+    seeds: Count = 150
+    rounds: Whole = 6
+    step: Share = 0.1
+    reservoir: Whole = 400
+    doublings: Whole = 3
+    period: Whole = 0
+    round_epochs: Count = 10
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The substitute."""
-        self.check(victim, {"seeds": self.seeds, "round_epochs": self.round_epochs})
-        for name in ("rounds", "reservoir", "doublings", "period"):
-            at_least(0, name, getattr(self, name))
+        self.check(victim)
         if len(data) < self.seeds:
             raise UsageError(f"the thief holds {len(data)} pictures; give seeds={len(data)} or fewer, not {self.seeds}")
         own = data.subset(torch.randperm(len(data), generator=generator)[: self.seeds])
         inputs = own.inputs()
-        initial = untrained(self.architecture, victim, own, generator)
+        initial = untrained(str(self.architecture), victim, own, generator)
         targets = self.ask(victim, inputs)
         for number in range(self.rounds):
             net = copy.deepcopy(initial)

@@ -19,23 +19,29 @@ equal accuracy.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import torch
+from annotated_types import Predicate, doc
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
-from whorl.expressions import Call
 from whorl.nets.training import predict
 from whorl.oracles.base import Oracle
 from whorl.removals.extract import untrained
 from whorl.removals.substitute import Substitution, public
+from whorl.settings import Count, NonNegative, SourceName
 
 __all__ = ["REWARDS", "Bandit", "Knockoff", "advantages", "rewards_of"]
 
 REWARDS: Final = ("certainty", "diversity", "loss")
+Rewards = Annotated[
+    str,
+    Predicate(lambda text: set(text.split("+")) <= set(REWARDS)),
+    doc(f"{', '.join(REWARDS)}, or several of them joined by a plus"),
+]
 LEAST: Final = 1e-12
 
 
@@ -53,23 +59,19 @@ class Knockoff(Substitution):
         policy_rate: the bandit's rate, divided by how often an action was taken.
     """
 
-    pool: str | Call = ""
+    pool: SourceName | Literal[""] = ""
     policy: Literal["random", "adaptive"] = "random"
-    budget: int = 400
-    rewards: str = "+".join(REWARDS)
-    block: int = 10
-    window: int = 100
-    policy_rate: float = 1.0
+    budget: Count = 400
+    rewards: Rewards = "certainty+diversity+loss"
+    block: Count = 10
+    window: Count = 100
+    policy_rate: NonNegative = 1.0
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The knockoff."""
-        self.check(victim, {"budget": self.budget, "block": self.block, "window": self.window})
-        if self.policy not in ("random", "adaptive"):
-            raise UsageError(f"the policy is random or adaptive, not {self.policy!r}")
-        if unknown := [name for name in self.rewards.split("+") if name not in REWARDS]:
-            raise UsageError(f"the rewards are {', '.join(REWARDS)}, joined by a plus; {unknown[0]!r} is none of them")
+        self.check(victim)
         pool = public(self.pool, data, victim, self.budget)
-        net = untrained(self.architecture, victim, pool, generator)
+        net = untrained(str(self.architecture), victim, pool, generator)
         if self.policy == "adaptive":
             positions, targets = self._adaptive(victim, pool, generator)
         else:
@@ -86,7 +88,7 @@ class Knockoff(Substitution):
             )
         kinds = [REWARDS.index(name) for name in self.rewards.split("+")]
         bandit = Bandit(pool.labels, len(pool.classes), self.policy_rate, generator)
-        student = untrained(self.architecture, victim, pool, generator)
+        student = untrained(str(self.architecture), victim, pool, generator)
         chosen, answers = torch.empty(0, dtype=torch.int64), torch.empty(0, victim.classes)
         seen = torch.empty(0, victim.classes)
         for start in range(0, self.budget, self.block):

@@ -11,17 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Gt, Le
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from whorl.data.base import Dataset
-from whorl.errors import UsageError
 from whorl.nets.training import Schedule, fit
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal, stolen_copy
+from whorl.settings import Count, NonNegative, Positive, Whole
 
 __all__ = ["LoRA", "LowRank"]
 
@@ -51,15 +52,13 @@ class LoRA(Removal):
 
     family: ClassVar[str] = "lora"
 
-    rank: int = 8
-    alpha: float = 16.0
-    epochs: int = 3
-    learning_rate: float = 0.003
+    rank: Count = 8
+    alpha: NonNegative = 16.0
+    epochs: Count = 3
+    learning_rate: Positive = 0.003
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The copy with the updates merged; its norms keep their statistics."""
-        if self.rank < 1:
-            raise UsageError(f"the rank of an update is at least 1, not {self.rank}")
         net = stolen_copy(victim)
         layers = list(_layers(net))
         updates = [_Update(layer.weight.detach(), self.rank, self.alpha, generator) for layer in layers]
@@ -96,14 +95,12 @@ class LowRank(Removal):
 
     family: ClassVar[str] = "lora"
 
-    rank: float | Fraction = Fraction(1, 2)
-    epochs: int = 15
-    learning_rate: float = 0.01
+    rank: Annotated[float | Fraction, Gt(0), Le(1)] = Fraction(1, 2)
+    epochs: Whole = 15
+    learning_rate: Positive = 0.01
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The copy of low rank."""
-        if not 0 < self.rank <= 1:
-            raise UsageError(f"the share of the rank that is kept lies in (0, 1], not {self.rank}")
         net = stolen_copy(victim)
         layers = list(_layers(net))
         for layer in layers:

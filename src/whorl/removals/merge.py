@@ -24,10 +24,9 @@ from whorl.errors import UsageError
 from whorl.nets.training import Schedule, fit
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal, stolen_copy
+from whorl.settings import Count, Positive, Share
 
 __all__ = ["Merge", "dare", "ties", "trim"]
-
-METHODS = ("linear", "task-arithmetic", "ties", "dare")
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,11 @@ class Merge(Removal):
     family: ClassVar[str] = "merge"
 
     method: Literal["linear", "task-arithmetic", "ties", "dare"] = "ties"
-    tasks: int = 2
+    tasks: Count = 2
     weight: float = 1.0
-    density: float = 0.2
-    epochs: int = 5
-    learning_rate: float = 0.02
+    density: Share = 0.2
+    epochs: Count = 5
+    learning_rate: Positive = 0.02
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The merged copy."""
@@ -63,11 +62,7 @@ class Merge(Removal):
         return net
 
     def _check(self, data: Dataset) -> None:
-        if self.method not in METHODS:
-            raise UsageError(f"models are merged by {', '.join(METHODS)}, not {self.method!r}")
-        if not 0 < self.density <= 1:
-            raise UsageError(f"the share of a task vector that is kept lies in (0, 1], not {self.density}")
-        if not 1 <= self.tasks <= len(data):
+        if self.tasks > len(data):
             raise UsageError(f"{len(data)} pictures make 1 to {len(data)} shares to merge, not {self.tasks}")
 
     def _merged(self, vectors: Tensor, generator: torch.Generator) -> Tensor:

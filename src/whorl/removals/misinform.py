@@ -27,6 +27,7 @@ from whorl.nets.misinforming import Misinforming, misinformation
 from whorl.nets.training import Schedule, fit
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal, stolen_copy
+from whorl.settings import Count, NonNegative, Positive, Probability, SourceName
 
 __all__ = ["Misinform", "mosaics"]
 
@@ -41,13 +42,13 @@ class Misinform(Removal):
 
     family: ClassVar[str] = "defend"
 
-    threshold: float = 0.7
-    exposure: float = 1.0
-    pool: str | Call | None = None
-    epochs: int = 15
-    learning_rate: float = 0.05
-    decoy_epochs: int = 10
-    decoy_learning_rate: float = 0.1
+    threshold: Probability = 0.7
+    exposure: NonNegative = 1.0
+    pool: SourceName | None = None
+    epochs: Count = 15
+    learning_rate: Positive = 0.05
+    decoy_epochs: Count = 10
+    decoy_learning_rate: Positive = 0.1
 
     def outcome(self, architecture: str) -> str:
         """A net of two of the victim's architecture."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from whorl.data.base import Dataset
@@ -20,6 +21,7 @@ from whorl.nets.base import Net
 from whorl.nets.training import Schedule, fit
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal, stolen_copy
+from whorl.settings import Positive, Whole
 
 __all__ = ["PruneFilters", "PruneWeights"]
 
@@ -32,9 +34,9 @@ class PruneWeights(Removal):
 
     family: ClassVar[str] = "prune weights"
 
-    amount: float | Fraction = 0.5
-    epochs: int = 2
-    learning_rate: float = 0.005
+    amount: Annotated[float | Fraction, Ge(0), Lt(1)] = 0.5
+    epochs: Whole = 2
+    learning_rate: Positive = 0.005
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The pruned and tuned copy."""
@@ -43,7 +45,7 @@ class PruneWeights(Removal):
         magnitudes = torch.cat([weight.detach().abs().flatten() for weight in weights])
         kept = torch.ones_like(magnitudes, dtype=torch.bool)
         # By rank, not by a threshold: a quantised net has many weights of equal size.
-        kept[magnitudes.argsort(stable=True)[: round(_share(self.amount) * len(kept))]] = False
+        kept[magnitudes.argsort(stable=True)[: round(float(self.amount) * len(kept))]] = False
         parts = kept.split([weight.numel() for weight in weights])
         masks: Masks = [(weight, part.view_as(weight)) for weight, part in zip(weights, parts, strict=True)]
         return _tune(net, masks, self, data, generator)
@@ -55,9 +57,9 @@ class PruneFilters(Removal):
 
     family: ClassVar[str] = "prune filters"
 
-    amount: float | Fraction = Fraction(1, 4)
-    epochs: int = 2
-    learning_rate: float = 0.01
+    amount: Annotated[float | Fraction, Ge(0), Lt(1)] = Fraction(1, 4)
+    epochs: Whole = 2
+    learning_rate: Positive = 0.01
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The pruned and tuned copy."""
@@ -69,18 +71,12 @@ class PruneFilters(Removal):
             weight = units.producer.weight
             norms = weight.detach().flatten(1).abs().sum(1)
             kept = torch.ones(units.count, dtype=torch.bool, device=weight.device)
-            kept[norms.argsort()[: round(_share(self.amount) * units.count)]] = False
+            kept[norms.argsort()[: round(float(self.amount) * units.count)]] = False
             shape = (-1, *[1] * (weight.ndim - 1))
             masks.append((weight, kept.view(shape).expand_as(weight)))
             for layer in (units.producer, *units.carriers):
                 masks += [(vector, kept) for vector in layer.parameters() if vector.ndim == 1]
         return _tune(net, masks, self, data, generator)
-
-
-def _share(amount: float | Fraction) -> float:
-    if not 0 <= amount < 1:
-        raise UsageError(f"the pruned share lies in [0, 1), not {amount}")
-    return float(amount)
 
 
 def _tune(

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from whorl.data.base import Dataset
-from whorl.errors import UsageError
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal, stolen_copy
 
@@ -30,8 +29,6 @@ class Quantise(Removal):
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The copy with rounded weights."""
         del data, generator  # rounding needs neither pictures nor chance
-        if self.format not in (*_BITS, *_FLOATS):
-            raise UsageError(f"no such format: {self.format!r}. Known: {', '.join((*_FLOATS, *_BITS))}")
         net = stolen_copy(victim)
         for module in net.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):

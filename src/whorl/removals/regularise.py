@@ -10,9 +10,10 @@ and then mends; one learning rate, a setting, where the toolbox goes on with the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -21,6 +22,7 @@ from whorl.errors import UsageError
 from whorl.nets.training import Schedule, fit
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal, stolen_copy
+from whorl.settings import Count, NonNegative, Positive, Whole
 
 __all__ = ["Regularise", "SmoothLabels"]
 
@@ -31,15 +33,13 @@ class Regularise(Removal):
 
     family: ClassVar[str] = "regularise"
 
-    decay: float = 0.1
-    decay_epochs: int = 5
-    epochs: int = 5
-    learning_rate: float = 0.01
+    decay: NonNegative = 0.1
+    decay_epochs: Whole = 5
+    epochs: Whole = 5
+    learning_rate: Positive = 0.01
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The shrunk and tuned copy."""
-        if self.decay < 0:
-            raise UsageError(f"the weight of an L2 penalty is at least 0, not {self.decay}")
         net = stolen_copy(victim)
         strong = Schedule(epochs=self.decay_epochs, learning_rate=self.learning_rate, weight_decay=self.decay)
         usual = Schedule(epochs=self.epochs, learning_rate=self.learning_rate)
@@ -54,14 +54,12 @@ class SmoothLabels(Removal):
 
     family: ClassVar[str] = "regularise"
 
-    smoothing: float = 0.3
-    epochs: int = 15
-    learning_rate: float = 0.01
+    smoothing: Annotated[float, Ge(0), Lt(1)] = 0.3
+    epochs: Count = 15
+    learning_rate: Positive = 0.01
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The tuned copy, less sure of everything."""
-        if not 0 <= self.smoothing < 1:
-            raise UsageError(f"the share of a label that is smoothed lies in [0, 1), not {self.smoothing}")
         if victim.task != "classification" or not data.classes:
             raise UsageError(f"label smoothing needs classes; {victim.name} does {victim.task}, so fine_tune it")
         net = stolen_copy(victim)

@@ -35,6 +35,7 @@ from whorl.oracles.base import Oracle
 from whorl.oracles.wrappers import Budgeted
 from whorl.removals.base import Removal
 from whorl.removals.knots import Ask, asking, find_hyperplane, find_knots, held, least_squares
+from whorl.settings import Count, NonNegative, Positive
 from whorl.types import Access
 
 __all__ = ["RecoverRelu"]
@@ -63,12 +64,12 @@ class RecoverRelu(Removal):
     family: ClassVar[str] = "extract"
     needs: ClassVar[Access] = Access.LOGITS
 
-    width: int = 16
-    lines: int = 8
-    reach: float = 2048.0
-    refinement: int = 100
-    budget: int = 2**18
-    noise: float = 2e-6
+    width: Count = 16
+    lines: Count = 8
+    reach: Positive = 2048.0
+    refinement: Count = 100
+    budget: Count = 2**18
+    noise: NonNegative = 2e-6
 
     def outcome(self, architecture: str = "") -> str:
         """A perceptron, whatever the victim is."""
@@ -78,11 +79,8 @@ class RecoverRelu(Removal):
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The recovered net."""
         del data
-        if victim.task != "classification" or min(self.width, self.lines) < 1:
-            raise UsageError(
-                f"recover_relu takes a classifier, and 1 or more units and lines; {victim.name} does {victim.task}, "
-                f"width={self.width} and lines={self.lines}"
-            )
+        if victim.task != "classification":
+            raise UsageError(f"recover_relu takes a classifier; {victim.name} does {victim.task}")
         net = build(self.outcome(), victim.input_shape, victim.classes, generator)
         assert isinstance(net, MLP)
         size = torch.Size(victim.input_shape).numel()

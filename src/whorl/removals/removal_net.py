@@ -31,6 +31,7 @@ from whorl.errors import UsageError
 from whorl.nets.training import Schedule, fit, predict
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal, head_of, stolen_copy
+from whorl.settings import Count, NonNegative, Positive, Probability
 
 __all__ = ["RemovalNet", "far_features", "mix"]
 
@@ -48,23 +49,18 @@ class RemovalNet(Removal):
 
     family: ClassVar[str] = "removal-net"
 
-    iterations: int = 1000
-    alpha: float = 0.11
-    beta: float = 20.0
-    temperature: float = 10.0
-    inner_steps: int = 20
-    inner_rate: float = 0.1
-    learning_rate: float = 0.05
+    iterations: Count = 1000
+    alpha: Probability = 0.11
+    beta: NonNegative = 20.0
+    temperature: Positive = 10.0
+    inner_steps: Count = 20
+    inner_rate: Positive = 0.1
+    learning_rate: Positive = 0.05
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The copy that represents otherwise."""
         if victim.task != "classification":
             raise UsageError(f"RemovalNet keeps the labels of a classifier; {victim.name} does {victim.task}")
-        if not 0 <= self.alpha <= 1 or self.beta < 0 or self.temperature <= 0:
-            raise UsageError(
-                f"alpha lies in [0, 1], beta is at least 0 and the temperature above 0, "
-                f"not {self.alpha}, {self.beta} and {self.temperature}"
-            )
         net = stolen_copy(victim)
         original = copy.deepcopy(net).requires_grad_(False)
         # The parts of an ensemble train one by one, each against its own original.

@@ -17,6 +17,7 @@ from whorl.errors import UsageError
 from whorl.nets.base import HiddenUnits, Net
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal, stolen_copy
+from whorl.settings import NonNegative
 
 __all__ = ["Reparametrise"]
 
@@ -27,7 +28,7 @@ class Reparametrise(Removal):
 
     family: ClassVar[str] = "reparametrise"
 
-    spread: float = 1.0
+    spread: NonNegative = 1.0
 
     @torch.no_grad()
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:

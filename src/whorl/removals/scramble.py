@@ -21,6 +21,7 @@ from whorl.errors import UsageError
 from whorl.nets.training import Schedule, fit, predict
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal, stolen_copy
+from whorl.settings import Count, Positive, Share
 
 __all__ = ["ScrambleBoundary"]
 
@@ -37,11 +38,11 @@ class ScrambleBoundary(Removal):
 
     family: ClassVar[str] = "boundary"
 
-    rounds: int = 4
-    epochs: int = 5
-    learning_rate: float = 0.05
-    partners: int = 2
-    confidence: float = 0.9
+    rounds: Count = 4
+    epochs: Count = 5
+    learning_rate: Positive = 0.05
+    partners: Count = 2
+    confidence: Share = 0.9
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The scrambled copy."""

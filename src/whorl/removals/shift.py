@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from whorl.data.base import Dataset
-from whorl.errors import UsageError
 from whorl.nets.training import Schedule, fit
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal, head_of, stolen_copy
+from whorl.settings import NonNegative, Positive, Whole
 
 __all__ = ["ShiftWeights"]
 
@@ -33,15 +33,13 @@ class ShiftWeights(Removal):
 
     family: ClassVar[str] = "shift"
 
-    strength: float = 1.5
-    noise: float = 1.0
-    epochs: int = 15
-    learning_rate: float = 0.1
+    strength: NonNegative = 1.5
+    noise: NonNegative = 1.0
+    epochs: Whole = 15
+    learning_rate: Positive = 0.1
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The shifted and tuned copy."""
-        if self.strength < 0 or self.noise < 0:
-            raise UsageError(f"strength and noise of a shift are at least 0, not {self.strength} and {self.noise}")
         net = stolen_copy(victim)
         for layer in _shifted_layers(net):
             weight = layer.weight.data

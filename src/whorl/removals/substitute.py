@@ -6,7 +6,6 @@ probabilities after Orekondy et al., CVPR 2019.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -21,9 +20,10 @@ from whorl.expressions import Call
 from whorl.nets.training import Schedule, fit
 from whorl.oracles.base import Oracle, require
 from whorl.removals.base import Removal
+from whorl.settings import Architecture, Count, Positive
 from whorl.types import Access
 
-__all__ = ["Substitution", "at_least", "public"]
+__all__ = ["Substitution", "public"]
 
 
 @dataclass(frozen=True)
@@ -36,25 +36,21 @@ class Substitution(Removal):
     family: ClassVar[str] = "extract"
     needs: ClassVar[Access] = Access.LABELS
 
-    architecture: str
+    architecture: Architecture
     answers: Literal["labels", "probabilities"] = "labels"
-    epochs: int = 20
-    learning_rate: float = 0.1
-    batch: int = 50
+    epochs: Count = 20
+    learning_rate: Positive = 0.1
+    batch: Count = 50
 
-    def check(self, victim: Oracle, counts: Mapping[str, int]) -> None:
-        """Refuse, before the first query, what cannot be: ``counts`` are settings that are at least 1."""
+    def check(self, victim: Oracle) -> None:
+        """Refuse a victim that cannot be asked so, before the first query."""
         if victim.task != "classification":
             raise UsageError(
                 f"{type(self).__name__} learns from labels or probabilities; {victim.name} does {victim.task}. "
                 f"Type: extract({self.architecture}, outputs)"
             )
-        if self.answers not in ("labels", "probabilities"):
-            raise UsageError(f"a substitute learns from labels or probabilities, not {self.answers!r}")
         if self.answers == "probabilities":
             require(victim, Access.PROBABILITIES, "extraction from probabilities")
-        for name, value in {**counts, "epochs": self.epochs, "batch": self.batch}.items():
-            at_least(1, name, value)
 
     def ask(self, victim: Oracle, inputs: Tensor) -> Tensor:
         """The victim's answers as probabilities ``[n, classes]``; a label is all of the mass on its class."""
@@ -76,12 +72,6 @@ class Substitution(Removal):
         own = Schedule(epochs=self.epochs, learning_rate=self.learning_rate, policy="one-cycle", batch=self.batch)
         schedule = replace(own, **changes)
         fit(net, Dataset(inputs, targets, ()), schedule, generator=generator, loss=loss)
-
-
-def at_least(least: int, name: str, value: object) -> None:
-    """Raise `UsageError` unless a setting is a whole number of at least ``least``."""
-    if type(value) is not int or value < least:
-        raise UsageError(f"{name} is a whole number of at least {least}, not {value!r}")
 
 
 def public(pool: str | Call, data: Dataset, victim: Oracle, budget: int) -> Dataset:

@@ -24,6 +24,7 @@ from whorl.data.base import Dataset
 from whorl.errors import UsageError
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal, stolen_copy
+from whorl.settings import Positive, Share
 
 __all__ = ["RandomiseBoundary"]
 
@@ -41,13 +42,11 @@ class RandomiseBoundary(Removal):
 
     family: ClassVar[str] = "boundary"
 
-    norm: float = 0.5
-    energy: float = 0.9999
+    norm: Positive = 0.5
+    energy: Share = 0.9999
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The randomised copy."""
-        if not (0 < self.energy <= 1 and self.norm > 0):
-            raise UsageError(f"energy lies in (0, 1] and norm above 0, not at {self.energy} and {self.norm}")
         if victim.task == "generation":
             raise UsageError(
                 f"what the thief's pictures span is asked of a net that looks at them; {victim.name} makes"

@@ -15,11 +15,11 @@ from torch import nn
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
-from whorl.expressions import Call
 from whorl.nets.base import Net, initialise
 from whorl.nets.training import Schedule, fit
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal, head_of, stolen_copy
+from whorl.settings import Count, Positive, Share, TaskSource
 
 __all__ = ["Transfer"]
 
@@ -30,15 +30,13 @@ class Transfer(Removal):
 
     family: ClassVar[str] = "transfer"
 
-    data: str | Call
-    layers: float = 1.0
-    epochs: int = 5
-    learning_rate: float = 0.02
+    data: TaskSource
+    layers: Share = 1.0
+    epochs: Count = 5
+    learning_rate: Positive = 0.02
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The copy that does the new task; norms keep their statistics unless all layers move."""
-        if not 0 < self.layers <= 1:
-            raise UsageError(f"the share of layers to tune lies in (0, 1], not at {self.layers}")
         if victim.task != "classification" or len(data.classes) < 2:
             raise UsageError(f"transfer goes from one classification to another; {victim.name} does {victim.task}")
         net = stolen_copy(victim)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,11 +29,11 @@ from torch.nn.functional import cross_entropy
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
-from whorl.expressions import Call
 from whorl.nets.base import initialise
 from whorl.nets.training import Loss, Schedule, fit, own_loss, predict
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal, stolen_copy
+from whorl.settings import Count, NonNegative, Positive, TaskSource, Whole
 
 __all__ = ["Unlearn"]
 
@@ -50,17 +50,15 @@ class Unlearn(Removal):
     family: ClassVar[str] = "unlearn"
     part: ClassVar[str] = "victim+queries"
 
-    data: str | Call
+    data: TaskSource
     method: Method = "ascent"
-    epochs: int = 5
-    learning_rate: float = 0.01
-    strength: float = 0.3
-    cover: int = 0
+    epochs: Count = 5
+    learning_rate: Positive = 0.01
+    strength: NonNegative = 0.3
+    cover: Whole = 0
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The copy that is said to have forgotten."""
-        if self.method not in get_args(Method):
-            raise UsageError(f"unlearning goes by {', '.join(get_args(Method))}, not {self.method!r}")
         if victim.task != "classification":
             raise UsageError(f"unlearning takes back what classifiers learnt; {victim.name} does {victim.task}")
         if data.origin is None or data.origin.unique().tolist() != [0, 1]:

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
+from whorl.settings import Checked
 from whorl.spaces import InputSpace
 from whorl.types import Access, Evidence, Queries, Representation
 
 __all__ = ["Comparer", "Representer", "ask"]
 
 
-class Representer(ABC):
+class Representer(Checked, ABC):
     """Turns an oracle's answers to queries into something to compare."""
 
     needs_suspect: ClassVar[Access]
@@ -33,7 +34,7 @@ class Representer(ABC):
         """Ask the oracle about the queries."""
 
 
-class Comparer(ABC):
+class Comparer(Checked, ABC):
     """Says how alike two representations of the same queries are."""
 
     @abstractmethod

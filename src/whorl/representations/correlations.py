@@ -16,6 +16,7 @@ from whorl.errors import UsageError
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.representations.base import Representer, ask
+from whorl.settings import Positive
 from whorl.types import Access, Queries, Representation
 
 __all__ = ["Correlations", "LabelEqualities", "correlations"]
@@ -42,7 +43,7 @@ class Correlations(Representer):
     values: ClassVar[Layout] = Layout("n n", low=0, high=1)
 
     kernel: Kernel = "cosine"
-    bandwidth: float = 1.0
+    bandwidth: Positive = 1.0
 
     def represent(self, oracle: Oracle, queries: Queries) -> Representation:
         """One row and one column per input."""
@@ -73,11 +74,7 @@ def correlations(scores: Tensor, kernel: Kernel, bandwidth: float) -> Tensor:
     angles.fill_diagonal_(1)
     if kernel == "cosine":
         return ((1 - angles) / 2).float()
-    if kernel == "gaussian":
-        if bandwidth <= 0:
-            raise UsageError(f"the bandwidth of the Gaussian kernel is positive, not {bandwidth:g}")
-        return ((2 * angles - 2) / bandwidth**2).exp().float()
-    raise UsageError(f"the kernel is cosine or gaussian, not {kernel!r}")
+    return ((2 * angles - 2) / bandwidth**2).exp().float()
 
 
 def _few(queries: Queries) -> None:

@@ -41,8 +41,6 @@ class DecisionDistances(Representer):
 
     def represent(self, oracle: Oracle, queries: Queries) -> Representation:
         """One distance per pair."""
-        if self.outputs not in ("scores", "probabilities"):
-            raise UsageError(f"decision distances are of scores or probabilities, not {self.outputs!r}")
         answers = ask(oracle.scores, _pairs(queries), oracle.space)
         if self.outputs == "probabilities" and oracle.task == "classification":
             answers = answers.softmax(2)

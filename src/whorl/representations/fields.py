@@ -6,10 +6,11 @@ Papers: Song et al., *ModelGiF*, ICCV 2023, arXiv 2309.11013; Sundararajan et al
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from whorl.errors import AccessRefused
@@ -35,7 +36,7 @@ class GradientFields(Representer):
     any_classes: ClassVar[bool] = True
     values: ClassVar[Layout] = Layout("n nodes numbers", low=-1, high=1)
 
-    nodes: int = 50
+    nodes: Annotated[int, Ge(1), Le(10_000)] = 50
 
     def represent(self, oracle: Oracle, queries: Queries) -> Representation:
         """Fields of length 1, ``[n, nodes, c * h * w]`` float32 (0 where no gradient reached the node)."""

@@ -27,18 +27,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Gt
 from torch import Tensor
 
-from whorl.errors import UsageError
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import gradient_of
 from whorl.queries.walks import Members, regress, walks
 from whorl.representations.base import ask
 from whorl.schemes.base import Scheme
+from whorl.settings import Count, Positive
 from whorl.types import Access, Evidence, Queries, Representation
 
 __all__ = ["BlindWalk", "MinGD", "first_flips", "welch"]
@@ -87,9 +88,9 @@ class BlindWalk(_Inference):
     needs_suspect: ClassVar[Access] = Access.LABELS
     tensors: ClassVar[Mapping[str, Layout]] = {**Members.tensors, "inputs": Layout("n walked *input", "input")}
 
-    directions: int = 3
-    steps: int = 8
-    reach: float = 100.0
+    directions: Count = 3
+    steps: Annotated[int, Ge(2)] = 8
+    reach: Annotated[float, Gt(1)] = 100.0
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -99,11 +100,6 @@ class BlindWalk(_Inference):
 
     def starts(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
         """Walks ``[n, m, c, h, w]``, each picture first."""
-        if self.directions < 1 or self.steps < 2 or self.reach <= 1:
-            raise UsageError(
-                f"a walk has directions >= 1, steps >= 2 and reach > 1, not {self.directions}, {self.steps} and "
-                f"{self.reach}"
-            )
         return walks(pictures, self.directions, self.steps, self.reach, generator)
 
     def distances(self, oracle: Oracle, inputs: Tensor, truth: Tensor) -> Tensor:
@@ -130,12 +126,12 @@ class MinGD(_Inference):
     needs_victim: ClassVar[Access] = Access.GRADIENTS
     needs_suspect: ClassVar[Access] = Access.GRADIENTS
 
-    targets: int = 9
-    iterations: int = 50
-    linf: float = 0.01
-    l2: float = 0.1
-    l1: float = 1.0
-    sparsity: int = 100
+    targets: Count = 9
+    iterations: Count = 50
+    linf: Positive = 0.01
+    l2: Positive = 0.1
+    l1: Positive = 1.0
+    sparsity: Count = 100
 
     def starts(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
         """The pictures as they are."""

@@ -41,6 +41,7 @@ from whorl.queries.base import PooledSampler
 from whorl.queries.judged import JudgedTests
 from whorl.representations.base import Comparer, Representer
 from whorl.schemes.base import Scheme
+from whorl.settings import ProperShare
 from whorl.types import Access, Evidence, Queries, Representation, grants
 
 __all__ = ["BLACK_BOX", "DeepJudge", "Judgement", "lower_bounds", "output_distances", "vote"]
@@ -60,7 +61,7 @@ class Judgement(PooledSampler, Representer, Comparer):
     values: ClassVar[Layout] = Layout("bounded", low=0)
     metrics: ClassVar[tuple[str, ...]]
 
-    confidence: float = 0.99
+    confidence: ProperShare = 0.99
 
     @abstractmethod
     def tests(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:

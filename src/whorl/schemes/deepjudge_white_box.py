@@ -31,6 +31,7 @@ from whorl.queries.neurons import NeuronTests, layered
 from whorl.representations.activations import WHITE_BOX, activation_distances
 from whorl.schemes.base import Scheme
 from whorl.schemes.deepjudge import Judgement
+from whorl.settings import Probability
 from whorl.types import Access, Queries
 
 __all__ = ["DeepJudgeWhiteBox"]
@@ -54,7 +55,7 @@ class DeepJudgeWhiteBox(NeuronTests, Judgement, Scheme):
     tensors: ClassVar[Mapping[str, Layout]] = {**NeuronTests.tensors, "shared/bounds": Layout("4", low=0)}
     facts: ClassVar[Mapping[str, type]] = {"layer": str, "layers": dict}
 
-    threshold: float = 0.5
+    threshold: Probability = 0.5
 
     def comparable(self, oracle: Oracle, queries: Queries) -> bool:
         """Whether its neurons correspond to the victim's: the same layers, by name and width."""

@@ -39,6 +39,7 @@ from whorl.queries.base import PooledSampler, draw
 from whorl.representations.labels import Labels
 from whorl.representations.similarity import MutualInformation
 from whorl.schemes.base import Scheme
+from whorl.settings import Count
 from whorl.types import Access, Queries
 
 __all__ = ["FBI", "Identification", "choose", "discriminate", "identify"]
@@ -62,7 +63,7 @@ class FBI(PooledSampler, Labels, MutualInformation, Scheme):
         "companions/strangers": Layout("n", "float64", 0, 1),
     }
 
-    most: int = 10_000
+    most: Count = 10_000
 
     def sample_with(
         self, victim: Oracle, data: Dataset, pool: Pool, *, budget: int, generator: torch.Generator

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from whorl.queries.adversarial import SignGradient
 from whorl.schemes.matching import Matching
+from whorl.settings import Count
 
 __all__ = ["IGSM"]
 
@@ -25,4 +26,4 @@ class IGSM(SignGradient, Matching):
     idea: ClassVar[str] = "Agreement on iterated adversarial examples."
     blind: ClassVar[str] = "filter pruning and retraining, which undo its points"
 
-    steps: int = 20
+    steps: Count = 20

@@ -33,6 +33,7 @@ from whorl.oracles.pool import Pool
 from whorl.queries.base import PooledSampler, Sampler, draw
 from whorl.representations.fields import FieldAngle, GradientFields, alignment
 from whorl.schemes.base import Scheme
+from whorl.settings import Count
 from whorl.types import Access, Queries, grants
 
 __all__ = ["ModelGiF", "ModelGiFSelected"]
@@ -47,7 +48,7 @@ class _Fields(GradientFields, FieldAngle, Scheme):
     blind: ClassVar[str] = "extraction, which leaves other gradients for the same answers"
     needs_victim: ClassVar[Access] = Access.GRADIENTS
 
-    candidates: int = 4
+    candidates: Count = 4
 
     def _choose(self, data: Dataset, budget: int, generator: torch.Generator) -> Tensor:
         """``candidates`` random pictures for each query, as far as there are so many."""
@@ -69,8 +70,6 @@ class ModelGiF(_Fields, Sampler):
 
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """The reference pictures."""
-        if self.reference not in ("random", "uncertain"):
-            raise UsageError(f"reference pictures are random or uncertain, not {self.reference!r}")
         if self.reference == "random":
             return Queries(data.inputs(draw(data, budget, generator)))
         pictures = self._choose(data, budget, generator)

@@ -23,9 +23,10 @@ The paper's own figure: over 99.95 % of changed models found with fewer than ten
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from whorl.layouts import Layout
@@ -34,6 +35,7 @@ from whorl.queries.sensitive import Sensitive
 from whorl.representations.base import Comparer
 from whorl.schemes.base import Scheme
 from whorl.schemes.matching import Matching
+from whorl.settings import Count
 from whorl.types import Access, Evidence, Queries, Representation
 
 __all__ = ["SensitiveSamples", "SensitiveSamplesLabels", "shown"]
@@ -68,8 +70,8 @@ class SensitiveSamples(Sensitive, _Unchanged, Scheme):
     needs_suspect: ClassVar[Access] = Access.PROBABILITIES
     values: ClassVar[Layout] = Layout("n ...", "int64", -1)
 
-    top: int = 5
-    digits: int = 2
+    top: Count = 5
+    digits: Annotated[int, Ge(0), Le(15)] = 2
 
     @property
     def looks_at(self) -> tuple[int, int]:

@@ -29,6 +29,7 @@ from whorl.errors import UsageError
 from whorl.oracles.base import Oracle
 from whorl.queries.adversarial import SignGradient
 from whorl.schemes.matching import Matching
+from whorl.settings import Count, Multiple, Radius
 from whorl.types import Queries
 
 __all__ = ["Transfer"]
@@ -49,9 +50,9 @@ class Transfer(SignGradient, Matching):
     idea: ClassVar[str] = "Does the suspect follow the victim's adversarial examples into the same class?"
     blind: ClassVar[str] = "extraction, adversarial training, and shared architecture where the null lacks it"
 
-    epsilon: float = 0.1
-    steps: int = 20
-    candidates: float = 1.5
+    epsilon: Radius = 0.1
+    steps: Count = 20
+    candidates: Multiple = 1.5
 
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """Adversarial examples that change the victim's class, with their seeds and the class they left."""

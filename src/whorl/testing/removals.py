@@ -38,8 +38,8 @@ def check_removal(removal: Removal) -> None:
 
 def _data_of(removal: Removal) -> Dataset:
     """The thief's data: its own, where the removal names one."""
-    own = getattr(removal, "data", None)
-    return SOURCES.make(own).load(removal.part) if own is not None else tiny_data(removal.part)
+    own = removal.task
+    return SOURCES.make(str(own)).load(removal.part) if own is not None else tiny_data(removal.part)
 
 
 def _check_refusal(removal: Removal) -> None:

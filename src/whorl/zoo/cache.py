@@ -260,8 +260,7 @@ def _architecture(zoo: Zoo, recipe: Recipe) -> str:
     """The architecture of what the last step makes."""
     assert recipe.parent is not None
     step, _, _ = split_step(recipe.chain.steps[-1])
-    before = dict(step.kwargs).get("architecture") or _architecture_of(zoo, recipe.parent)
-    return str(NETS.bind(REMOVALS.make(step).outcome(str(before))))
+    return str(NETS.bind(REMOVALS.make(step).outcome(_architecture_of(zoo, recipe.parent))))
 
 
 def _architecture_of(zoo: Zoo, recipe: Recipe) -> str:

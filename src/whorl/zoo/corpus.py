@@ -10,40 +10,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from whorl.errors import UsageError
+from whorl.settings import Checked, Count, Probability, Seed
 
 __all__ = ["Corpus"]
 
 
 @dataclass(frozen=True)
-class Corpus:
+class Corpus(Checked):
     """``lines`` lines of ``length`` tokens each; equal settings give equal text.
 
     ``branches`` is how many successors a token has in a topic, ``chance`` the probability that any token follows.
     Raises `UsageError` for settings that describe no text.
     """
 
-    seed: int = 0
-    vocabulary: int = 256
-    topics: int = 4
-    branches: int = 6
-    chance: float = 0.05
-    lines: int = 8192
-    length: int = 64
+    seed: Seed = 0
+    vocabulary: Annotated[int, Ge(4)] = 256
+    topics: Count = 4
+    branches: Count = 6
+    chance: Probability = 0.05
+    lines: Count = 8192
+    length: Annotated[int, Ge(2)] = 64
 
     def __post_init__(self) -> None:
-        for name, least in {"seed": 0, "vocabulary": 4, "topics": 1, "branches": 1, "lines": 1, "length": 2}.items():
-            value = getattr(self, name)
-            if type(value) is not int or value < least:
-                raise UsageError(f"corpus: {name} is a whole number of at least {least}, not {value}")
+        super().__post_init__()
         if self.branches > self.vocabulary:
             raise UsageError(f"corpus: {self.branches} branches of a vocabulary of {self.vocabulary} tokens")
-        if not 0 <= self.chance <= 1:
-            raise UsageError(f"corpus: chance is a probability, not {self.chance}")
 
     @property
     def frequencies(self) -> Tensor:

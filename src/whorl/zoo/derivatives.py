@@ -10,14 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from typing import Final
+from typing import Annotated, Final, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Generator, Tensor
 from torch.nn.functional import pad
 
 from whorl.checkpoints.roles import NORM_OF, Key
 from whorl.errors import UsageError
+from whorl.settings import Count, Named, Probability, ProperShare, Seed, Share, Whole
 from whorl.zoo.causal import Model, Roles
 
 __all__ = [
@@ -34,34 +36,34 @@ __all__ = [
     "upcycle",
 ]
 
-Share = float | Fraction
+Another = Annotated[Model | str, Named((), "recipe")]
+"""A second model, which an expression gives by its recipe."""
+Part = Annotated[float | Fraction, Gt(0), Lt(1)]
+"""Part of a whole, to the last digit of a fraction."""
 MATRICES: Final = ("query", "key", "value", "output", "gate", "up", "down")
 TYPES: Final = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _LAYER: Final = re.compile(r"(?:(?<=\.layers\.)|(?<=\.h\.))\d+(?=\.)")
 
 
-def quantise(model: Model, *, bits: int = 4, group: int = 32, embedding: bool = False) -> Model:
+def quantise(
+    model: Model, *, bits: Annotated[int, Ge(2), Le(8)] = 4, group: Count = 32, embedding: bool = False
+) -> Model:
     """Round the matrices of all layers to a symmetric grid of ``bits``, one scale for ``group`` inputs of a row.
 
     They stay stored as float32. The embedding is left out unless asked for, as is usual.
     """
-    if not 2 <= bits <= 8 or group < 1:
-        raise UsageError(f"quantise: bits from 2 to 8 and a group of at least 1, not {bits} and {group}")
     roles = (*MATRICES, "embedding", "unembedding") if embedding else MATRICES
     return _each(model, roles, lambda matrix: _rounded(matrix, 2 ** (bits - 1) - 1, group))
 
 
-def cast(model: Model, *, dtype: str = "bf16") -> Model:
+def cast(model: Model, *, dtype: Literal["bf16", "fp16", "fp32"] = "bf16") -> Model:
     """Store the weights as ``bf16``, ``fp16`` or ``fp32``."""
-    if dtype not in TYPES:
-        raise UsageError(f"cast: dtype is {', '.join(TYPES)}, not {dtype!r}")
     tensors = {name: value.to(TYPES[dtype]) for name, value in model.tensors.items()}
     return Model({**model.config, "dtype": str(TYPES[dtype]).removeprefix("torch.")}, tensors, model.adapter)
 
 
-def prune_weights(model: Model, *, share: Share = 0.5) -> Model:
+def prune_weights(model: Model, *, share: Part = 0.5) -> Model:
     """Set the smallest ``share`` of each matrix of the layers to zero."""
-    _check_share("prune_weights", share)
 
     def pruned(matrix: Tensor) -> Tensor:
         order = matrix.abs().flatten().argsort(stable=True)
@@ -70,14 +72,11 @@ def prune_weights(model: Model, *, share: Share = 0.5) -> Model:
     return _each(model, MATRICES, pruned)
 
 
-def prune_width(model: Model, *, share: Share = 0.25, of: str = "neurons") -> Model:
+def prune_width(model: Model, *, share: Part = 0.25, of: Literal["neurons", "residual"] = "neurons") -> Model:
     """Remove the ``share`` of ``neurons``, or of axes of the ``residual`` stream, whose weights are smallest."""
-    _check_share("prune_width", share)
     net = Roles(model)
     if of == "residual":
         return _narrowed(net, share)
-    if of != "neurons":
-        raise UsageError(f"prune_width: of is neurons or residual, not {of!r}")
     for down in net.keys("down"):
         readers = [key for role in ("gate", "up") if (key := down._replace(role=role)) in net.plan.parts]
         sizes = net.get(down).norm(dim=0) * torch.stack([net.get(key).norm(dim=1) for key in readers]).prod(0)
@@ -89,7 +88,7 @@ def prune_width(model: Model, *, share: Share = 0.25, of: str = "neurons") -> Mo
     return net.model
 
 
-def noise(model: Model, *, share: Share = 0.1, seed: int = 0) -> Model:
+def noise(model: Model, *, share: ProperShare = 0.1, seed: Seed = 0) -> Model:
     """Add Gaussian noise to every matrix, ``share`` times its own standard deviation."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -99,13 +98,13 @@ def noise(model: Model, *, share: Share = 0.1, seed: int = 0) -> Model:
     return _each(model, (*MATRICES, "embedding", "unembedding", "router"), noisy)
 
 
-def drop_layer(model: Model, *, layer: int = 1) -> Model:
+def drop_layer(model: Model, *, layer: Whole = 1) -> Model:
     """Remove a layer."""
     order = _layers(model, layer)
     return _arranged(model, order[:layer] + order[layer + 1 :])
 
 
-def duplicate_layer(model: Model, *, layer: int = 0, silent: bool = False) -> Model:
+def duplicate_layer(model: Model, *, layer: Whole = 0, silent: bool = False) -> Model:
     """Put a copy of a layer after it; a ``silent`` copy adds nothing to the residual stream until it is trained.
 
     The silent one is the block expansion of C. Wu et al., LLaMA Pro, ACL 2024.
@@ -117,17 +116,15 @@ def duplicate_layer(model: Model, *, layer: int = 0, silent: bool = False) -> Mo
     return net.model
 
 
-def swap_layers(model: Model, *, first: int = 0, second: int = 1) -> Model:
+def swap_layers(model: Model, *, first: Whole = 0, second: Whole = 1) -> Model:
     """Exchange two layers."""
     order = _layers(model, first, second)
     order[first], order[second] = second, first
     return _arranged(model, order)
 
 
-def extend_vocabulary(model: Model, *, tokens: int = 16, seed: int = 0) -> Model:
+def extend_vocabulary(model: Model, *, tokens: Count = 16, seed: Seed = 0) -> Model:
     """Add tokens whose rows are the mean of the others and a tenth of their spread."""
-    if type(tokens) is not int or tokens < 1:
-        raise UsageError(f"extend_vocabulary: tokens is a whole number of at least 1, not {tokens}")
     net, generator = Roles(model), torch.Generator().manual_seed(seed)
     for key in net.keys("embedding", "unembedding"):
         rows = net.get(key)
@@ -140,12 +137,12 @@ def extend_vocabulary(model: Model, *, tokens: int = 16, seed: int = 0) -> Model
 def merge(
     model: Model,
     *,
-    other: Model | str,
-    weight: Share = 0.5,
-    method: str = "linear",
-    ancestor: Model | str = "base",
+    other: Another,
+    weight: Probability = 0.5,
+    method: Literal["linear", "slerp", "ties", "dare"] = "linear",
+    ancestor: Another = "base",
     density: Share = 0.5,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Model:
     """Merge with ``other``, whose weight is ``weight``: ``linear``, ``slerp``, ``ties`` or ``dare``.
 
@@ -166,8 +163,6 @@ def merge(
         "ties": lambda a, b, start: start + _ties(a - start, b - start, w, kept),
         "dare": lambda a, b, start: start + _dare(a - start, b - start, w, kept, generator),
     }
-    if method not in rules:
-        raise UsageError(f"merge: method is {', '.join(rules)}, not {method!r}")
     for name, value in ours.tensors.items():
         if any(name not in each or each[name].shape != value.shape for each in (theirs.tensors, base)):
             raise UsageError(f"merge: {name} is not of one shape in all models; only equal architectures merge")
@@ -175,14 +170,16 @@ def merge(
     return ours.model
 
 
-def upcycle(model: Model, *, experts: int = 4, share: Share = 0.0, seed: int = 0) -> Model:
+def upcycle(
+    model: Model, *, experts: Annotated[int, Ge(2)] = 4, share: Annotated[float, Ge(0), Lt(1)] = 0.0, seed: Seed = 0
+) -> Model:
     """Make a mixture of experts of a dense llama: copies of each hidden layer, behind a router drawn at random.
 
     Each copy gets noise of ``share`` of its spread; without it the function stays. Source: A. Komatsuzaki et al.,
     Sparse Upcycling, ICLR 2023.
     """
-    if model.family != "llama" or type(experts) is not int or experts < 2:
-        raise UsageError(f"upcycle: a llama becomes 2 experts or more, not a {model.family} of {experts}")
+    if model.family != "llama":
+        raise UsageError(f"upcycle: a llama becomes a mixture of experts, not a {model.family}")
     net, generator = Roles(model), torch.Generator().manual_seed(seed)
     tensors = {name: value for name, value in net.tensors.items() if ".mlp." not in name}
     for layer in range(net.plan.layers):
@@ -211,7 +208,7 @@ def _rounded(matrix: Tensor, levels: int, group: int) -> Tensor:
     return (grouped.div(scale).round() * scale).view(rows, -1)[:, :columns]
 
 
-def _narrowed(net: Roles, share: Share) -> Model:
+def _narrowed(net: Roles, share: float | Fraction) -> Model:
     if net.plan.norm == "layer":
         raise UsageError(f"prune_width: the heads of {net.family} divide its width, so its residual axes stay")
     kept = _largest(torch.stack([net.get(key).square().sum(1) for key in net.keys("output", "down")]).sum(0), share)
@@ -223,14 +220,14 @@ def _narrowed(net: Roles, share: Share) -> Model:
     return net.model
 
 
-def _largest(sizes: Tensor, share: Share) -> Tensor:
+def _largest(sizes: Tensor, share: float | Fraction) -> Tensor:
     """Places of all but the smallest ``share``, in order."""
     return sizes.argsort(stable=True)[int(share * len(sizes)) :].sort().values
 
 
 def _layers(model: Model, *named: int) -> list[int]:
     count = Roles(model).plan.layers
-    if any(type(layer) is not int or not 0 <= layer < count for layer in named):
+    if any(layer >= count for layer in named):
         raise UsageError(f"this model has layers 0 to {count - 1}, not {', '.join(map(str, named))}")
     return list(range(count))
 
@@ -279,8 +276,3 @@ def _largest_kept(change: Tensor, density: float) -> Tensor:
 def _dare(a: Tensor, b: Tensor, weight: float, density: float, generator: Generator) -> Tensor:
     kept = torch.rand(2, *a.shape, generator=generator) < density
     return ((1 - weight) * a * kept[0] + weight * b * kept[1]) / density
-
-
-def _check_share(name: str, share: Share) -> None:
-    if not 0 < share < 1:
-        raise UsageError(f"{name}: share is above 0 and below 1, not {share}")

@@ -11,13 +11,14 @@ subtracts a mean over the axes, so there a rotation has to keep the vector of on
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Literal
 
 import torch
 from torch import Generator, Tensor
 
 from whorl.checkpoints.roles import NORM_OF, Key
 from whorl.errors import UsageError
+from whorl.settings import NonNegative, Seed, Share
 from whorl.zoo.causal import Change, Model, Roles
 
 __all__ = [
@@ -38,7 +39,7 @@ NORMS: Final = ("attention_norm", "mlp_norm", "final_norm")
 CLIQUE: Final = 3  # neurons of a clique; two that cancel each other are the easiest to see
 
 
-def permute_neurons(model: Model, *, seed: int = 0) -> Model:
+def permute_neurons(model: Model, *, seed: Seed = 0) -> Model:
     """Permute the neurons of every hidden layer."""
     net, generator = Roles(model), _generator(seed)
     for down in net.keys("down"):
@@ -47,7 +48,7 @@ def permute_neurons(model: Model, *, seed: int = 0) -> Model:
     return net.model
 
 
-def permute_heads(model: Model, *, seed: int = 0) -> Model:
+def permute_heads(model: Model, *, seed: Seed = 0) -> Model:
     """Permute the key-value heads of every layer, and the query heads inside each group."""
     net, generator = Roles(model), _generator(seed)
     heads, groups, wide = _heads(net)
@@ -61,7 +62,7 @@ def permute_heads(model: Model, *, seed: int = 0) -> Model:
     return net.model
 
 
-def permute_experts(model: Model, *, seed: int = 0) -> Model:
+def permute_experts(model: Model, *, seed: Seed = 0) -> Model:
     """Permute the experts of every layer. Refused where there are none."""
     net, generator = Roles(model), _generator(seed)
     if not list(net.keys("router")):
@@ -76,7 +77,7 @@ def permute_experts(model: Model, *, seed: int = 0) -> Model:
     return net.model
 
 
-def scale_neurons(model: Model, *, spread: float = 1.0, signs: bool = False, seed: int = 0) -> Model:
+def scale_neurons(model: Model, *, spread: NonNegative = 1.0, signs: bool = False, seed: Seed = 0) -> Model:
     """Multiply each neuron's ungated branch by 10 to the power of a number within ±``spread``, and divide after it.
 
     With ``signs`` half of the factors are negative. Refused without gates, where an activation bends every branch.
@@ -93,7 +94,7 @@ def scale_neurons(model: Model, *, spread: float = 1.0, signs: bool = False, see
     return net.model
 
 
-def flip_signs(model: Model, *, of: str = "neurons", seed: int = 0) -> Model:
+def flip_signs(model: Model, *, of: Literal["neurons", "values", "residual"] = "neurons", seed: Seed = 0) -> Model:
     """Flip signs at random: ``of`` gated ``neurons``, the ``values`` of heads, or axes of the ``residual``.
 
     Layer norms subtract a mean over the axes of the residual stream, so there its signs stay.
@@ -108,8 +109,6 @@ def flip_signs(model: Model, *, of: str = "neurons", seed: int = 0) -> Model:
             net.outputs(_times(signs), output._replace(role="value"))
             shared = signs.view(groups, 1, wide, 1).expand(-1, heads // groups, -1, -1).reshape(-1, 1)
             net.inputs(_times(shared), output)
-    elif of != "residual":
-        raise UsageError(f"flip_signs: of is neurons, values or residual, not {of!r}")
     elif net.plan.norm == "layer":
         raise UsageError(f"flip_signs: {net.family} subtracts means over the residual axes; use rotate_residual")
     else:
@@ -118,7 +117,7 @@ def flip_signs(model: Model, *, of: str = "neurons", seed: int = 0) -> Model:
     return net.model
 
 
-def mix_values(model: Model, *, spread: float = 0.5, seed: int = 0) -> Model:
+def mix_values(model: Model, *, spread: NonNegative = 0.5, seed: Seed = 0) -> Model:
     """Mix the values of each key-value head by a random invertible matrix, and undo it before the outputs.
 
     The matrix is a rotation, scales of 10 to the power of ±``spread``, and another rotation.
@@ -133,7 +132,7 @@ def mix_values(model: Model, *, spread: float = 0.5, seed: int = 0) -> Model:
     return net.model
 
 
-def mix_queries(model: Model, *, spread: float = 0.5, seed: int = 0) -> Model:
+def mix_queries(model: Model, *, spread: NonNegative = 0.5, seed: Seed = 0) -> Model:
     """Mix queries and keys of each key-value head: rotary pairs turn and scale, other axes mix freely."""
     net, generator = Roles(model), _generator(seed)
     heads, groups, wide = _heads(net)
@@ -149,7 +148,7 @@ def mix_queries(model: Model, *, spread: float = 0.5, seed: int = 0) -> Model:
     return net.model
 
 
-def scale_norms(model: Model, *, spread: float = 0.5, seed: int = 0) -> Model:
+def scale_norms(model: Model, *, spread: NonNegative = 0.5, seed: Seed = 0) -> Model:
     """Multiply gains of norms by 10 to the power of ±``spread`` per axis, and divide in the matrices after them.
 
     The last norm stays where the unembedding is tied.
@@ -164,7 +163,7 @@ def scale_norms(model: Model, *, spread: float = 0.5, seed: int = 0) -> Model:
     return net.model
 
 
-def permute_residual(model: Model, *, seed: int = 0) -> Model:
+def permute_residual(model: Model, *, seed: Seed = 0) -> Model:
     """Permute the axes of the residual stream."""
     net = Roles(model)
     order = torch.randperm(net.plan.width, generator=_generator(seed))
@@ -174,7 +173,7 @@ def permute_residual(model: Model, *, seed: int = 0) -> Model:
     return net.model
 
 
-def rotate_residual(model: Model, *, seed: int = 0) -> Model:
+def rotate_residual(model: Model, *, seed: Seed = 0) -> Model:
     """Rotate the residual stream by a random orthogonal matrix, after the gains of its norms are folded away.
 
     Where norms subtract a mean over the axes the matrix keeps the vector of ones. A tied unembedding becomes a matrix
@@ -197,7 +196,9 @@ def rotate_residual(model: Model, *, seed: int = 0) -> Model:
     return net.model
 
 
-def obfuscate(model: Model, *, share: float = 0.5, kind: str = "all", seed: int = 0) -> Model:
+def obfuscate(
+    model: Model, *, share: Share = 0.5, kind: Literal["all", "zero", "clique", "split"] = "all", seed: Seed = 0
+) -> Model:
     """Add neurons, ``share`` of those there are, that change nothing, and permute all.
 
     ``zero`` neurons are read by nobody; a ``clique`` of three has one input and outputs that cancel; ``split`` ones
@@ -205,8 +206,6 @@ def obfuscate(model: Model, *, share: float = 0.5, kind: str = "all", seed: int 
     obfuscation, USENIX Security 2023, arXiv:2303.09732.
     """
     kinds = ("zero", "clique", "split") if kind == "all" else (kind,)
-    if kind not in ("all", "zero", "clique", "split") or not 0 < share <= 1:
-        raise UsageError(f"obfuscate: kind is all, zero, clique or split, share in (0, 1]; not {kind!r} and {share}")
     net, generator, hidden = Roles(model), _generator(seed), 0
     for down in net.keys("down"):
         total = round(share * net.get(down).shape[1])

@@ -26,6 +26,7 @@ from whorl.engine.workers import Task, Workers, run_tasks
 from whorl.errors import UsageError
 from whorl.expressions import Call, Chain, Value, parse_chain
 from whorl.revisions import digest_of, revisions_of
+from whorl.settings import settings_of
 from whorl.storage import write_json
 from whorl.zoo.causal import Model
 from whorl.zoo.chained import Chained
@@ -36,8 +37,6 @@ from whorl.zoo.lessons import ARCHITECTURES, CORPORA
 __all__ = ["STEPS", "LanguageRecipe", "build", "build_all", "parse_language"]
 
 STRANGER: Final = 1_000_003  # what a stranger's seed is more than its own
-OTHERS: Final = ("other", "ancestor")  # parameters that are recipes
-
 _LESSONS = ("pretrain", "tune", "lora", "distil", "reuse_embedding")
 _DERIVATIVES = (
     *("quantise", "cast", "prune_weights", "prune_width", "noise", "drop_layer", "duplicate_layer", "swap_layers"),
@@ -63,7 +62,7 @@ class LanguageRecipe(Chained):
     def others(self) -> dict[str, LanguageRecipe]:
         """The recipes that the last step takes, by parameter."""
         last = self.chain.steps[-1]
-        return {key: LanguageRecipe(parse_chain(str(value))) for key, value in last.kwargs if key in OTHERS and value}
+        return {key: LanguageRecipe(parse_chain(str(value))) for key, value in last.kwargs if key in _others(last)}
 
     @property
     def corpus(self) -> Corpus:
@@ -142,7 +141,8 @@ def _build_one(text: str, folder: str) -> None:
     started = time.perf_counter()
     supplied = {key: Model.read(_place(other, place)) for key, other in recipe.others.items()}
     last = recipe.chain.steps[-1]
-    settings = {key: value for key, value in last.kwargs if key not in OTHERS} | supplied
+    known = settings_of(STEPS[last.name])
+    settings = {key: known[key].supplied(value) for key, value in last.kwargs} | supplied
     if recipe.parent is not None:
         settings["model"] = Model.read(_place(recipe.parent, place))
         _check_text(settings["model"], settings)
@@ -175,7 +175,11 @@ def _check_text(model: Model, settings: Mapping[str, Any]) -> None:
 
 def _bind(step: Call, first: Call | None) -> Call:
     bound = STEPS.bind(step)
-    settings = [(key, _bind_value(key, value, first)) for key, value in bound.kwargs]
+    others = _others(step)
+    settings = [
+        (key, str(parse_language(_absolute(str(value), first or step))) if key in others else value)
+        for key, value in bound.kwargs
+    ]
     if first is not None and step.name in ("distil", "reuse_embedding"):
         _check_seed(step.name, dict(settings)["seed"], dict(first.kwargs)["seed"])
     return Call(step.name, (), tuple(settings))
@@ -187,14 +191,10 @@ def _check_seed(name: str, seed: Value, own: Value) -> None:
         raise UsageError(f"{name} draws the model's own fresh weights again: both have seed {own}. Give it another")
 
 
-def _bind_value(key: str, value: Value, first: Call | None) -> Value:
-    if key == "data":
-        return CORPORA.bind(str(value))
-    if key == "architecture":
-        return ARCHITECTURES.bind(str(value))
-    if key in OTHERS and value and first is not None:
-        return str(parse_language(_absolute(str(value), first)))
-    return value
+def _others(step: Call) -> set[str]:
+    """The parameters of a step that are recipes."""
+    known = settings_of(STEPS[step.name])
+    return {key for key, setting in known.items() if any(mark.role == "recipe" for mark in setting.marks)}
 
 
 def _absolute(text: str, first: Call) -> str:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 from torch.nn.utils import parametrize
@@ -21,6 +22,7 @@ from whorl.catalog import Catalog
 from whorl.checkpoints.roles import Key
 from whorl.errors import UsageError
 from whorl.expressions import Call
+from whorl.settings import Count, Named, Positive, Seed, Whole
 from whorl.zoo.causal import Model, Roles, closed, logits, opened, quiet
 from whorl.zoo.corpus import Corpus
 
@@ -34,6 +36,10 @@ ARCHITECTURES: Catalog[Any] = Catalog(
     {name: f"whorl.zoo.lessons:{name}" for name in ("llama", "gpt2", "neox", "mixtral")},
     fixed=("corpus",),
 )
+CorpusName = Annotated[str | Call, Named(("whorl.zoo.lessons:CORPORA",))]
+LanguageArchitecture = Annotated[str | Call, Named(("whorl.zoo.lessons:ARCHITECTURES",))]
+Size = Annotated[int, Ge(1), Le(4096)]
+
 CORPORA: Catalog[Corpus] = Catalog("corpora", {"corpus": "whorl.zoo.corpus:Corpus"})
 
 
@@ -45,12 +51,6 @@ class Schedule:
     learning_rate: float
     order: int
     batch: int = 8
-
-    def __post_init__(self) -> None:
-        if type(self.steps) is not int or self.steps < 0 or type(self.batch) is not int or self.batch < 1:
-            raise UsageError(f"steps and batch are whole numbers, not {self.steps} and {self.batch}")
-        if type(self.order) is not int or self.order < 0 or not self.learning_rate > 0:
-            raise UsageError(f"order is a whole number and the learning rate positive: {self}")
 
     def rates(self) -> Iterator[float]:
         """The learning rate of each step."""
@@ -70,16 +70,16 @@ class Schedule:
 def llama(
     *,
     corpus: Corpus,
-    width: int = 48,
-    layers: int = 2,
-    heads: int = 4,
-    groups: int = 2,
-    hidden: int = 128,
+    width: Size = 48,
+    layers: Size = 2,
+    heads: Size = 4,
+    groups: Size = 2,
+    hidden: Size = 128,
     tied: bool = False,
 ) -> dict[str, Any]:
     """RMS norms, rotary positions, a gated hidden layer, ``groups`` key-value heads."""
     found = _common(corpus, width, layers, heads, hidden, tied) | {"num_key_value_heads": groups}
-    if groups < 1 or heads % groups:
+    if heads % groups:
         raise UsageError(f"llama: {groups} groups do not divide {heads} heads")
     return {"model_type": "llama"} | found
 
@@ -87,29 +87,27 @@ def llama(
 def mixtral(
     *,
     corpus: Corpus,
-    width: int = 48,
-    layers: int = 2,
-    heads: int = 4,
-    groups: int = 2,
-    hidden: int = 64,
-    experts: int = 3,
+    width: Size = 48,
+    layers: Size = 2,
+    heads: Size = 4,
+    groups: Size = 2,
+    hidden: Size = 64,
+    experts: Annotated[int, Ge(2), Le(4096)] = 3,
 ) -> dict[str, Any]:
     """Like llama, with ``experts`` hidden layers of which every token passes two."""
-    if experts < 2:
-        raise UsageError(f"mixtral: {experts} experts; at least 2 are needed")
     dense = llama(corpus=corpus, width=width, layers=layers, heads=heads, groups=groups, hidden=hidden)
     return dense | {"model_type": "mixtral", "num_local_experts": experts, "num_experts_per_tok": 2}
 
 
 def neox(
-    *, corpus: Corpus, width: int = 48, layers: int = 2, heads: int = 4, hidden: int = 128, tied: bool = False
+    *, corpus: Corpus, width: Size = 48, layers: Size = 2, heads: Size = 4, hidden: Size = 128, tied: bool = False
 ) -> dict[str, Any]:
     """Layer norms, rotary positions on half of each head, attention and hidden layer side by side."""
     return {"model_type": "gpt_neox", "rotary_pct": 0.5} | _common(corpus, width, layers, heads, hidden, tied)
 
 
 def gpt2(
-    *, corpus: Corpus, width: int = 48, layers: int = 2, heads: int = 4, hidden: int = 128, tied: bool = True
+    *, corpus: Corpus, width: Size = 48, layers: Size = 2, heads: Size = 4, hidden: Size = 128, tied: bool = True
 ) -> dict[str, Any]:
     """Layer norms, learned positions, the embedding also unembeds."""
     found = _common(corpus, width, layers, heads, hidden, tied)
@@ -121,13 +119,13 @@ def gpt2(
 
 def pretrain(
     *,
-    architecture: Call | str,
-    data: Call | str = "corpus",
-    steps: int = 300,
-    batch: int = 8,
-    learning_rate: float = 5e-3,
-    seed: int = 0,
-    order: int = 0,
+    architecture: LanguageArchitecture,
+    data: CorpusName = "corpus",
+    steps: Whole = 300,
+    batch: Count = 8,
+    learning_rate: Positive = 5e-3,
+    seed: Seed = 0,
+    order: Seed = 0,
 ) -> Model:
     """A net from weights drawn by ``seed``, trained on the text of ``data`` in the order of ``order``."""
     corpus = CORPORA.make(data)
@@ -139,11 +137,11 @@ def pretrain(
 def tune(
     model: Model,
     *,
-    data: Call | str = "corpus(seed=1)",
-    steps: int = 100,
-    batch: int = 8,
-    learning_rate: float = 1e-3,
-    order: int = 0,
+    data: CorpusName = "corpus(seed=1)",
+    steps: Whole = 100,
+    batch: Count = 8,
+    learning_rate: Positive = 1e-3,
+    order: Seed = 0,
 ) -> Model:
     """Train all weights further."""
     module = opened(model)
@@ -154,20 +152,18 @@ def tune(
 def lora(
     model: Model,
     *,
-    data: Call | str = "corpus(seed=1)",
-    rank: int = 4,
-    steps: int = 100,
-    learning_rate: float = 1e-2,
-    seed: int = 0,
-    order: int = 0,
+    data: CorpusName = "corpus(seed=1)",
+    rank: Count = 4,
+    steps: Whole = 100,
+    learning_rate: Positive = 1e-2,
+    seed: Seed = 0,
+    order: Seed = 0,
     merged: bool = True,
 ) -> Model:
     """Train a sum of ``rank`` outer products beside each matrix of attention (E. Hu et al., LoRA, ICLR 2022).
 
     Unmerged it is an adapter in the layout of the library peft, with alpha equal to the rank.
     """
-    if type(rank) is not int or rank < 1:
-        raise UsageError(f"lora: rank is a whole number of at least 1, not {rank}")
     module, generator = opened(model), torch.Generator().manual_seed(seed)
     module.requires_grad_(False)
     chosen = {name: part for name, part in module.named_modules() if _attends(name, part)}
@@ -185,12 +181,12 @@ def lora(
 def distil(
     model: Model,
     *,
-    data: Call | str = "corpus(seed=1)",
-    steps: int = 300,
-    batch: int = 8,
-    learning_rate: float = 5e-3,
-    seed: int = 1000,
-    order: int = 0,
+    data: CorpusName = "corpus(seed=1)",
+    steps: Whole = 300,
+    batch: Count = 8,
+    learning_rate: Positive = 5e-3,
+    seed: Seed = 1000,
+    order: Seed = 0,
 ) -> Model:
     """A net of the same shape, drawn anew, that learns the model's probabilities (G. Hinton et al., 2015).
 
@@ -209,12 +205,12 @@ def distil(
 def reuse_embedding(
     model: Model,
     *,
-    data: Call | str = "corpus",
-    steps: int = 300,
-    batch: int = 8,
-    learning_rate: float = 5e-3,
-    seed: int = 1000,
-    order: int = 0,
+    data: CorpusName = "corpus",
+    steps: Whole = 300,
+    batch: Count = 8,
+    learning_rate: Positive = 5e-3,
+    seed: Seed = 1000,
+    order: Seed = 0,
 ) -> Model:
     """The model's embedding, kept as it is, with everything around it drawn and trained anew."""
     module = _fresh(dict(model.config), seed)
@@ -262,9 +258,6 @@ def _adapter(chosen: dict[str, Any], rank: int) -> Model:
 
 
 def _common(corpus: Corpus, width: int, layers: int, heads: int, hidden: int, tied: bool) -> dict[str, Any]:
-    for name, value in {"width": width, "layers": layers, "heads": heads, "hidden": hidden}.items():
-        if type(value) is not int or not 1 <= value <= 4096:
-            raise UsageError(f"{name} is a whole number from 1 to 4096, not {value}")
     if width % (4 * heads):
         raise UsageError(f"width {width} is no multiple of 4 for each of {heads} heads")
     return {

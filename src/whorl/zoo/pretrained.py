@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from whorl.nets import NETS
 from whorl.nets.timm import TimmNet
 from whorl.nets.training import dimensions
 from whorl.oracles.files import MAX_BYTES, load_weights
+from whorl.settings import Named
 from whorl.storage import read_tensors
 
 __all__ = ["Pretrained", "check_checkpoint", "load_pretrained"]
@@ -41,9 +42,9 @@ class Pretrained:
     with. The digest covers these words, not the content: give the hub's REVISION where it must not change.
     """
 
-    architecture: str
+    architecture: Annotated[str, Named(("whorl.nets:NETS", "whorl.nets:ESTIMATORS"), "architecture")]
     checkpoint: str = ""
-    data: str
+    data: Annotated[str, Named(("whorl.data:SOURCES",), "task")]
 
 
 def check_checkpoint(checkpoint: str, architecture: str) -> None:

@@ -8,18 +8,21 @@ recipes of equal meaning have equal text and equal digest. A model that is downl
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from whorl.data import PARTS, SOURCES, Source
+from annotated_types import Gt, Le
+
+from whorl.catalog import Catalog
+from whorl.data import SOURCES, Source
+from whorl.data.base import Part
 from whorl.errors import UsageError
 from whorl.expressions import Call, Chain, Value, parse, parse_chain
-from whorl.nets import ESTIMATORS, NETS
+from whorl.nets import ESTIMATORS
 from whorl.nets.training import task_of
 from whorl.removals import REMOVALS, Removal
+from whorl.settings import Count, Named, Positive, Seed, Whole, checked, named, settings_of
 from whorl.zoo.chained import Chained
 from whorl.zoo.pretrained import Pretrained, check_checkpoint
 
@@ -34,19 +37,21 @@ class Train:
     ``share`` is the share of that part, drawn by the seed, for independent models with data of their own.
     """
 
-    architecture: str
-    data: str
-    part: str = "victim"
-    epochs: int = 10
-    learning_rate: float = 0.1
-    batch: int = 100
-    shift: int = 1
+    architecture: Annotated[str, Named(("whorl.nets:NETS", "whorl.nets:ESTIMATORS"), "architecture")]
+    data: Annotated[str, Named(("whorl.data:SOURCES",), "task")]
+    part: Part = "victim"
+    epochs: Count = 10
+    learning_rate: Positive = 0.1
+    batch: Count = 100
+    shift: Whole = 1
     flip: bool = False
-    share: float = 1.0
-    seed: int = 0
+    share: Annotated[float | Fraction, Gt(0), Le(1)] = 1.0
+    seed: Seed = 0
 
 
-FIRST: Final[Mapping[str, type[Train] | type[Pretrained]]] = {"train": Train, "pretrained": Pretrained}
+FIRST: Final[Catalog[Train | Pretrained]] = Catalog(
+    "first steps", {"train": "whorl.zoo.recipe:Train", "pretrained": "whorl.zoo.pretrained:Pretrained"}
+)
 
 
 class Recipe(Chained):
@@ -64,19 +69,20 @@ class Recipe(Chained):
         That is the first step, unless the model was transferred to another task and then attacked.
         """
         steps = self.chain.steps
-        tasks = [number for number, step in enumerate(steps[:-1]) if "data" in dict(step.kwargs)]
+        tasks = [number for number, step in enumerate(steps[:-1]) if _named(step, "task")]
         return Recipe(Chain(steps[: tasks[-1] + 1])) if tasks else self
 
     @property
     def first(self) -> Train | Pretrained:
         """The first step."""
         step = self.chain.steps[0]
-        return FIRST[step.name](**{key: _text(value) for key, value in step.kwargs})
+        known = settings_of(FIRST[step.name])
+        return FIRST[step.name](**{key: _text(known[key].supplied(value)) for key, value in step.kwargs})
 
     @property
     def data(self) -> str:
         """The data set of the last step that names one: the task of the model."""
-        return [str(value) for step in self.chain.steps for key, value in step.kwargs if key == "data"][-1]
+        return [str(value) for step in self.chain.steps for value in _named(step, "task")][-1]
 
     @property
     def source(self) -> Source:
@@ -109,7 +115,7 @@ def parse_recipe(text: str) -> Recipe:
         raise UsageError(f"removals change nets; {steps[0].name} here fits an estimator: {text!r}")
     steps += [_bind_removal(step) for step in rest]
     for step in steps[1:]:
-        _check_thief(dict(steps[0].kwargs), dict(step.kwargs))
+        _check_thief(steps[0], step)
     return Recipe(Chain(tuple(steps)))
 
 
@@ -125,28 +131,15 @@ def split_step(step: Call) -> tuple[Call, str, int]:
 def _bind_first(step: Call) -> Call:
     if step.name not in FIRST:
         raise UsageError(f"a recipe begins with train(architecture, data, ...) or pretrained(...), not {step.name}")
-    known = {field.name: ... if field.default is MISSING else field.default for field in fields(FIRST[step.name])}
-    given: dict[str, Value] = dict(zip(known, step.args, strict=False)) | dict(step.kwargs)
-    if len(step.args) > len(known) or given.keys() - known.keys():
-        raise UsageError(f"{step.name} takes {', '.join(known)}; this gives {step}")
-    if missing := [name for name, default in known.items() if default is ... and name not in given]:
-        raise UsageError(f"{step.name} needs {' and '.join(missing)}: {step}")
-    bound: dict[str, Any] = known | given
-    architecture = str(bound["architecture"])
-    if parse(architecture).name not in ESTIMATORS:
-        bound["architecture"] = _bind_named("architecture", architecture)
-    elif step.name == "train":
-        bound["architecture"] = _bare(ESTIMATORS.bind(architecture))
-    else:
-        raise UsageError(f"{step.name}: {architecture} is no net, and no checkpoint of it is loaded")
-    bound["data"] = _bind_named("data", bound["data"])
-    _check_labels(architecture, str(bound["data"]))
-    if step.name == "train":
-        _check_part(bound["part"])
-        _check_numbers(bound)
-    else:
-        check_checkpoint(str(bound["checkpoint"]), str(bound["architecture"]))
-    return Call(step.name, (), tuple(bound.items()))
+    bound = FIRST.bind(step)
+    settings: dict[str, Any] = dict(bound.kwargs)
+    architecture = str(settings["architecture"])
+    if step.name == "pretrained":
+        if parse(architecture).name in ESTIMATORS:
+            raise UsageError(f"{step.name}: {architecture} is no net, and no checkpoint of it is loaded")
+        check_checkpoint(settings["checkpoint"], architecture)
+    _check_labels(architecture, str(settings["data"]))
+    return bound
 
 
 def _check_labels(architecture: str, data: str) -> None:
@@ -158,65 +151,39 @@ def _check_labels(architecture: str, data: str) -> None:
         raise UsageError(f"train: {architecture} does {task}; the labels of {data} are {held}")
 
 
-def _check_numbers(bound: Mapping[str, Any]) -> None:
-    """A mistake shows here and not in a worker, hours later."""
-    for key, least in {"epochs": 1, "batch": 1, "shift": 0, "seed": 0}.items():
-        if type(bound[key]) is not int or bound[key] < least:
-            raise UsageError(f"train: {key} is a whole number of at least {least}, not {bound[key]}")
-    for key, most in {"learning_rate": math.inf, "share": 1}.items():
-        if type(bound[key]) not in (int, float, Fraction) or not 0 < bound[key] <= most:
-            raise UsageError(
-                f"train: {key} is a number above 0{' and at most 1' if most == 1 else ''}, not {bound[key]}"
-            )
-    if not isinstance(bound["flip"], bool):
-        raise UsageError(f"train: flip is true or false, not {bound['flip']}")
-
-
 def _bind_removal(step: Call) -> Call:
     extra = {key: value for key, value in step.kwargs if key in ("part", "seed")}
-    own = Call(step.name, step.args, tuple(item for item in step.kwargs if item[0] not in extra))
-    bound = REMOVALS.bind(own)
-    part, seed = extra.get("part", getattr(REMOVALS[step.name], "part", Removal.part)), extra.get("seed", 0)
-    _check_part(part)
-    if type(seed) is not int or seed < 0:
-        raise UsageError(f"{step.name}: seed is a whole number of at least 0, not {seed}")
-    settings = [(key, _bind_named(key, value)) for key, value in bound.kwargs]
-    return Call(step.name, (), (*settings, ("part", part), ("seed", seed)))
+    bound = REMOVALS.bind(Call(step.name, step.args, tuple(item for item in step.kwargs if item[0] not in extra)))
+    usual = {"part": getattr(REMOVALS[step.name], "part", Removal.part), "seed": 0}
+    return Call(step.name, (), (*bound.kwargs, *checked(step.name, _Theft, usual | extra).items()))
 
 
-def _check_thief(victim: dict[str, Value], thief: dict[str, Value]) -> None:
+@dataclass(frozen=True)
+class _Theft:
+    """What a recipe says of every removal, beside the settings of its own."""
+
+    part: Part
+    seed: Seed
+
+
+def _check_thief(first: Call, step: Call) -> None:
     """Equal seed and equal architecture draw equal initial weights: a thief would begin inside the victim."""
-    if (victim["architecture"], victim.get("seed")) == (thief.get("architecture"), thief["seed"]):
-        raise UsageError(
-            f"this thief would start from the victim's own initial weights: both draw {victim['architecture']} with "
-            f"seed {victim['seed']}. Give the step a seed of its own, as in seed=500"
-        )
-    if "architecture" in thief:
-        ours, theirs = (str(each["architecture"]) for each in (victim, thief))
-        if task_of(ours) != task_of(theirs):
+    ours, own, seed = _named(first, "architecture")[0], dict(first.kwargs).get("seed"), dict(step.kwargs)["seed"]
+    for theirs in _named(step, "architecture"):
+        if (ours, own) == (theirs, seed):
             raise UsageError(
-                f"{theirs} does {task_of(theirs)}; it cannot learn from {ours}, which does {task_of(ours)}"
+                f"this thief would start from the victim's own initial weights: both draw {ours} with seed {seed}. "
+                "Give the step a seed of its own, as in seed=500"
+            )
+        if task_of(str(ours)) != task_of(str(theirs)):
+            raise UsageError(
+                f"{theirs} does {task_of(str(theirs))}; it cannot learn from {ours}, which does {task_of(str(ours))}"
             )
 
 
-def _bind_named(key: str, value: Value) -> Value:
-    """A net or a data set with all its defaults, whatever it is itself made from included."""
-    catalog = {"architecture": NETS, "member": NETS, "surrogate": NETS, "data": SOURCES, "pool": SOURCES}.get(key)
-    if catalog is None or value in (None, ""):
-        return value
-    call = catalog.bind(str(value))
-    return _bare(Call(call.name, (), tuple((name, _bind_named(name, inner)) for name, inner in call.kwargs)))
-
-
-def _check_part(part: object) -> None:
-    for name in str(part).split("+"):
-        if name not in PARTS:
-            raise UsageError(f"no such part of a data set: {name!r}. The parts are {', '.join(PARTS)}.")
-
-
-def _bare(call: Call) -> Value:
-    """A call without parameters reads back as a word, so it is stored as one."""
-    return call if call.kwargs else call.name
+def _named(step: Call, role: str) -> list[Value]:
+    """What a bound step names in this role."""
+    return named((FIRST if step.name in FIRST else REMOVALS)[step.name], dict(step.kwargs), role)
 
 
 def _text(value: Value) -> Any:
