@@ -20,6 +20,7 @@ from whorl.bench.result import read_result
 from whorl.bench.standings import Standing, standings
 from whorl.schemes import SCHEMES, cards
 from whorl.schemes.cards import Card, card
+from whorl.types import told
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "field-textures.json"
@@ -89,8 +90,8 @@ def index(known: dict[str, Card], rows: list[Standing]) -> str:
     for name in order:
         shown = known[name]
         auc = _of(shown.measured["auc"]) if shown.measured else "-"
-        victim = shown.victim.name.lower() + (" + shadow models" if shown.shadows else "")
-        lines.append(f"| [`{name}`]({name}.md) | {shown.idea} | {victim} | {shown.suspect.name.lower()} | {auc} |")
+        victim = told(shown.victim).lower() + (" + shadow models" if shown.shadows else "")
+        lines.append(f"| [`{name}`]({name}.md) | {shown.idea} | {victim} | {told(shown.suspect).lower()} | {auc} |")
     return (
         "# Schemes\n\nWritten by `benchmarks/cards.py` from the cards of the schemes and the committed result of "
         f"`{COMMAND}`.\n\n" + "\n".join(lines) + "\n"
@@ -119,8 +120,8 @@ def _facts(shown: Card) -> str:
     facts = {
         "paper": shown.paper,
         "tasks": ", ".join(shown.tasks),
-        "access to the victim": shown.victim.name.lower() + (", and shadow models" if shown.shadows else ""),
-        "access to the suspect": shown.suspect.name.lower() + (", any number of classes" if shown.any_classes else ""),
+        "access to the victim": told(shown.victim).lower() + (", and shadow models" if shown.shadows else ""),
+        "access to the suspect": told(shown.suspect).lower() + (", any number of classes" if shown.any_classes else ""),
         "pictures": "labelled or not, of the owner" if shown.pictures else "none",
         "verification": "asks all queries at once" if shown.together else "stops as soon as the verdict is sure",
         "blind to": shown.blind,
