@@ -27,7 +27,8 @@ from typing import Any
 from whorl.bench.result import describe_machine
 from whorl.bench.work import judge
 from whorl.data import SOURCES
-from whorl.engine.workers import Task, Workers, run_tasks
+from whorl.engine.tasks import Task
+from whorl.engine.workers import Workers, run_tasks
 from whorl.fingerprints.files import write_fingerprint
 from whorl.schemes import SCHEMES
 from whorl.storage import write_json

@@ -27,7 +27,8 @@ from whorl.bench import runner
 from whorl.bench.result import describe_machine, read_result, write_result
 from whorl.bench.work import costs_path, extract, judge
 from whorl.engine.store import Store, cell_key
-from whorl.engine.workers import Agenda, Task, run_tasks
+from whorl.engine.tasks import Agenda, Task
+from whorl.engine.workers import run_tasks
 from whorl.fingerprints.files import write_fingerprint
 from whorl.spaces import Pictures
 from whorl.storage import write_json

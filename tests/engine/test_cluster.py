@@ -14,7 +14,8 @@ from two_nodes import ADDRESSES, ENVIRONMENT, TwoNodes, meet
 
 from whorl.bench.runner import run
 from whorl.engine.store import Store
-from whorl.engine.workers import Task, run_tasks
+from whorl.engine.tasks import Task
+from whorl.engine.workers import run_tasks
 from whorl.errors import MissingExtra, UsageError, WhorlError
 from whorl.suites.suite import Derived, Suite
 from whorl.zoo.recipe import parse_recipe

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from whorl.engine.workers import Agenda, Task, gpus_of, run_tasks
+from whorl.engine.tasks import Agenda, Task, gpus_of
+from whorl.engine.workers import run_tasks
 from whorl.errors import MissingExtra, UsageError, WhorlError
 
 

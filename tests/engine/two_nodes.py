@@ -58,7 +58,10 @@ class TwoNodes:
                 ],
                 env=os.environ
                 | ENVIRONMENT
-                | {"RAY_TMPDIR": str(self.folder), "PYTHONPATH": str(Path(__file__).parent)},
+                | {
+                    "RAY_TMPDIR": str(self.folder),
+                    "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+                },
                 cwd=self.folder,
                 stdout=log,
                 stderr=log,

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from whorl.engine.workers import Task, run_tasks
+from whorl.engine.tasks import Task
+from whorl.engine.workers import run_tasks
 from whorl.errors import InvalidFile, UsageError, WhorlError
 from whorl.nets.files import read_model
 from whorl.nets.training import predict

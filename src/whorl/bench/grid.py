@@ -19,7 +19,8 @@ from typing import Any, Final
 
 from whorl.data import SOURCES
 from whorl.engine.store import Store, cell_key
-from whorl.engine.workers import Task, Workers, run_tasks
+from whorl.engine.tasks import Task
+from whorl.engine.workers import Workers, run_tasks
 from whorl.errors import AccessRefused, UsageError
 from whorl.fingerprints.files import write_fingerprint
 from whorl.oracles.base import Oracle

@@ -17,7 +17,8 @@ import numpy as np
 
 from whorl.data import SOURCES
 from whorl.engine.store import Store, cell_key
-from whorl.engine.workers import Task, Workers, run_tasks
+from whorl.engine.tasks import Task
+from whorl.engine.workers import Workers, run_tasks
 from whorl.metrics import auc
 from whorl.oracles.base import Oracle
 from whorl.revisions import digest_of, revisions_of

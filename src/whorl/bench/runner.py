@@ -20,7 +20,8 @@ from whorl.bench.result import Cell, Extraction, Model, Refusal, Result, describ
 from whorl.bench.work import costs_path, extract, judge
 from whorl.data import SOURCES
 from whorl.engine.store import Store, cell_key
-from whorl.engine.workers import Task, Workers, gpus_of, run_tasks
+from whorl.engine.tasks import Task, gpus_of
+from whorl.engine.workers import Workers, run_tasks
 from whorl.errors import UsageError
 from whorl.revisions import digest_of, revisions_of
 from whorl.schemes import SCHEMES

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from whorl.engine.workers import Agenda, Task
+from whorl.engine.tasks import Agenda, Task
 from whorl.errors import MissingExtra, UsageError, WhorlError
 from whorl.storage import one_line
 

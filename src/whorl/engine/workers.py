@@ -1,4 +1,4 @@
-"""Tasks that depend on each other, run by worker processes of this machine or by a Ray cluster.
+"""Tasks run by worker processes of this machine or by a Ray cluster.
 
 A task is a pure function of picklable arguments that leaves its result in a file or returns it; whoever calls keeps
 results as they arrive, so a run that is killed loses only what was in flight. Every worker process has a pipe of its
@@ -12,44 +12,20 @@ import os
 import signal
 import threading
 import traceback
-from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
+from collections.abc import Hashable, Iterator, Mapping
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from whorl.errors import WhorlError
+from whorl.engine.cluster import run_on_cluster
+from whorl.engine.tasks import Agenda, Task
 
-__all__ = ["Agenda", "Task", "Workers", "gpus_of", "run_tasks"]
+__all__ = ["Workers", "run_tasks"]
 
 Workers = int | str
 """Processes of this machine (0: one per core; 1: this process), or the address of a Ray cluster."""
-
-TRIES = 2  # workers that a task may kill: the first may have had too little memory beside others
-
-
-@dataclass(frozen=True)
-class Task:
-    """``function(*arguments)``, to run after the tasks named in ``after``.
-
-    ``name`` is what errors call it; ``cpus`` and ``gpus`` are what it takes of a node of a cluster.
-    """
-
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    after: tuple[Hashable, ...] = ()
-    name: str = ""
-    cpus: float = 1
-    gpus: float = 0
-
-
-def gpus_of(device: str) -> float:
-    """What a task on that device takes of a node's GPUs."""
-    return float(device.startswith("cuda"))
 
 
 def run_tasks(
@@ -65,66 +41,9 @@ def run_tasks(
         WhorlError: a task killed its worker twice. All that do not depend on it are done by then.
     """
     if isinstance(workers, str):
-        from whorl.engine.cluster import run_on_cluster
-
         return run_on_cluster(tasks, workers, folder=folder)
     workers = min(workers or os.cpu_count() or 1, max(1, len(tasks)))
     return _run_here(tasks) if workers == 1 else _run_in_processes(tasks, workers)
-
-
-class Agenda:
-    """Which tasks may begin, which have to be tried again, and which were given up."""
-
-    def __init__(self, tasks: Mapping[Any, Task]) -> None:
-        self._tasks = tasks
-        self._lost: Counter[Hashable] = Counter()
-        self._given_up: list[Hashable] = []
-        self._left = len(tasks)
-        graph = {key: [each for each in task.after if each in tasks] for key, task in tasks.items()}
-        self._order: TopologicalSorter[Hashable] = TopologicalSorter(graph)
-        try:
-            self._order.prepare()
-        except CycleError as error:
-            raise WhorlError(f"tasks wait for each other in a circle: {sorted(map(str, error.args[1]))[:3]}") from None
-        self._ready: deque[Hashable] = deque(self._order.get_ready())
-
-    def take(self, count: int) -> Iterator[tuple[Hashable, Task]]:
-        """At most ``count`` tasks that may begin now."""
-        while self._ready and count > 0:
-            count -= 1
-            key = self._ready.popleft()
-            yield key, self._tasks[key]
-
-    def done(self, key: Hashable) -> None:
-        """A task has finished, so those after it may begin."""
-        self._left -= 1
-        self._order.done(key)
-        self._ready.extend(self._order.get_ready())
-
-    def lost(self, key: Hashable) -> None:
-        """A task killed its worker: once more, or never again."""
-        self._lost[key] += 1
-        if self._lost[key] < TRIES:
-            self._ready.append(key)
-        else:
-            self._given_up.append(key)
-
-    def again(self, key: Hashable) -> None:
-        """A task lost its worker through no fault of its own."""
-        self._ready.append(key)
-
-    def close(self) -> None:
-        """Raise `WhorlError` where a task was given up."""
-        if not self._given_up:
-            return
-        names = "; ".join(self._tasks[key].name or str(key) for key in self._given_up[:3])
-        blocked = self._left - len(self._given_up)
-        raise WhorlError(
-            f"{len(self._given_up)} of {len(self._tasks)} tasks killed their worker {TRIES} times, for want of memory "
-            f"perhaps: {names}{'; …' if len(self._given_up) > 3 else ''}. "
-            + (f"{blocked} wait for them. " if blocked else "")
-            + "All others are done and kept; run the same again, with fewer workers"
-        )
 
 
 def _run_here(tasks: Mapping[Any, Task]) -> Iterator[tuple[Hashable, Any]]:

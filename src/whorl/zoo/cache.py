@@ -17,7 +17,8 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
 from whorl.data.base import Dataset
-from whorl.engine.workers import Task, Workers, gpus_of, run_tasks
+from whorl.engine.tasks import Task, gpus_of
+from whorl.engine.workers import Workers, run_tasks
 from whorl.errors import InvalidFile, UsageError
 from whorl.expressions import parse
 from whorl.nets import ESTIMATORS, NETS

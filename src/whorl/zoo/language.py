@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from whorl.catalog import Catalog
-from whorl.engine.workers import Task, Workers, run_tasks
+from whorl.engine.tasks import Task
+from whorl.engine.workers import Workers, run_tasks
 from whorl.errors import UsageError
 from whorl.expressions import Call, Chain, Value, parse_chain
 from whorl.revisions import digest_of, revisions_of
