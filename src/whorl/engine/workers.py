@@ -3,15 +3,21 @@
 A task is a pure function of picklable arguments that leaves its result in a file or returns it; whoever calls keeps
 results as they arrive, so a run that is killed loses only what was in flight. Every worker process has a pipe of its
 own: when it is killed, it is known which task it had, that one is tried again, and the others never notice.
+
+A worker begins by importing the script that runs, as Python's own `multiprocessing` has it. A script that would then
+run all over again keeps its tasks in its own process.
 """
 
 from __future__ import annotations
 
+import ast
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Hashable, Iterator, Mapping
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -21,11 +27,15 @@ import torch
 
 from whorl.engine.cluster import run_on_cluster
 from whorl.engine.tasks import Agenda, Task
+from whorl.errors import UsageError
 
 __all__ = ["Workers", "run_tasks"]
 
 Workers = int | str
 """Processes of this machine (0: one per core; 1: this process), or the address of a Ray cluster."""
+
+GUARD = "`if __name__ == '__main__':`"
+UNGUARDED = 78  # exit code of a worker whose script began workers while the worker imported it; sysexits: EX_CONFIG
 
 
 def run_tasks(
@@ -38,12 +48,34 @@ def run_tasks(
         folder: where the tasks read and write; every node of a cluster must see it.
 
     Raises:
+        UsageError: the script that runs begins workers outside of its guard, and so would each of them.
         WhorlError: a task killed its worker twice. All that do not depend on it are done by then.
     """
     if isinstance(workers, str):
         return run_on_cluster(tasks, workers, folder=folder)
     workers = min(workers or os.cpu_count() or 1, max(1, len(tasks)))
+    if workers > 1 and (why := _why_alone()):
+        warnings.warn(f"one process does everything, with no other workers: {why}", RuntimeWarning, stacklevel=2)
+        workers = 1
     return _run_here(tasks) if workers == 1 else _run_in_processes(tasks, workers)
+
+
+def _script() -> str | None:
+    """The file that a worker would import, as Python names it; None where there is none, as in a notebook."""
+    return getattr(sys.modules["__main__"], "__file__", None)
+
+
+def _why_alone() -> str:
+    """Why a worker cannot import the script without running it again; empty where it can, as far as can be seen."""
+    script = _script()
+    if script is None or not script.endswith((".py", ">")):
+        return ""  # nothing to import, or a launcher
+    try:
+        tree = ast.parse(Path(script).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return f"they begin by importing the script, and {script} is no file"
+    guarded = any(isinstance(node, ast.If) and "__name__" in ast.unparse(node.test) for node in tree.body)
+    return "" if guarded else f"they would run {script} again, which has no {GUARD}"
 
 
 def _run_here(tasks: Mapping[Any, Task]) -> Iterator[tuple[Hashable, Any]]:
@@ -56,6 +88,8 @@ def _run_here(tasks: Mapping[Any, Task]) -> Iterator[tuple[Hashable, Any]]:
 
 
 def _run_in_processes(tasks: Mapping[Any, Task], workers: int) -> Iterator[tuple[Hashable, Any]]:
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # a worker that is importing its script
+        sys.exit(UNGUARDED)
     agenda = Agenda(tasks)
     idle = [_Worker() for _ in range(workers)]
     running: dict[Connection, tuple[Hashable, _Worker]] = {}
@@ -72,7 +106,7 @@ def _run_in_processes(tasks: Mapping[Any, Task], workers: int) -> Iterator[tuple
                 try:
                     result, error = pipe.recv()
                 except (EOFError, ConnectionResetError):
-                    worker.end()
+                    worker.bury()
                     idle.append(_Worker())
                     agenda.lost(key)
                     continue
@@ -97,6 +131,17 @@ class _Worker:
         self._process.start()
         theirs.close()  # so that the pipe ends when the process does
 
+    def bury(self) -> None:
+        """End a process that closed its pipe. Raises `UsageError` where no other would do better."""
+        self._process.join(1)
+        code = self._process.exitcode
+        self.end()
+        if code == UNGUARDED:
+            raise UsageError(
+                f"workers begin by importing {_script()}, which then begins workers itself: put what it runs under "
+                f"{GUARD}, or give workers=1"
+            ) from None
+
     def end(self) -> None:
         """End the process, whatever it does."""
         self.pipe.close()
@@ -109,7 +154,7 @@ def _given(task: Task, worker: _Worker) -> _Worker:
     try:
         worker.pipe.send((task.function, task.arguments))
     except (BrokenPipeError, ConnectionResetError):
-        worker.end()
+        worker.bury()
         return _given(task, _Worker())
     return worker
 
