@@ -1,4 +1,4 @@
-"""The contracts of schemes, removals, oracles, nets, sources and readers, as checks that plug-in authors run.
+"""The contracts of schemes, removals, oracles, nets, sources, readers and settings, as checks for plug-in authors.
 
 Each check raises `AssertionError` with one line that names the broken promise. In a plug-in's tests::
 
@@ -12,6 +12,7 @@ from whorl.testing.oracles import check_oracle
 from whorl.testing.readers import check_reader
 from whorl.testing.removals import check_removal
 from whorl.testing.schemes import check_scheme
+from whorl.testing.settings import check_settings
 from whorl.testing.sources import check_source
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "check_reader",
     "check_removal",
     "check_scheme",
+    "check_settings",
     "check_source",
     "tiny_data",
     "tiny_net",

@@ -7,12 +7,13 @@ import inspect
 from typing import Any
 
 from whorl.testing.promises import promise
+from whorl.testing.settings import check_settings
 
 __all__ = ["check_parameters"]
 
 
 def check_parameters(thing: Any) -> None:
-    """Assert a frozen dataclass whose constructor takes its fields and stores them unchanged."""
+    """Assert a frozen dataclass that stores its fields unchanged and refuses what they may not be."""
     kind = type(thing)
     name = kind.__name__
     promise(dataclasses.is_dataclass(kind), f"{name} is not a dataclass")
@@ -26,3 +27,4 @@ def check_parameters(thing: Any) -> None:
     promise(again == thing and hash(again) == hash(thing), f"{name} made again from its fields is not equal to itself")
     stored = {key: getattr(again, key) for key in values}
     promise(stored == values, f"the constructor of {name} changes its settings: {values} become {stored}")
+    check_settings(kind, values)
