@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Access",
+    "Asked",
     "Calibration",
     "Candidates",
     "Combination",
@@ -38,6 +39,8 @@ __all__ = [
 ]
 
 Task = Literal["classification", "regression", "generation"]
+Asked = Literal["single pictures", "pairs", "masks"]
+"""What one query asks."""
 
 
 class Access(IntEnum):

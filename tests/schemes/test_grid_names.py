@@ -9,11 +9,11 @@ import torch
 
 from whorl.errors import UsageError
 from whorl.oracles.pool import Pool
-from whorl.queries import ASKS, QUERIES
+from whorl.queries import QUERIES
 from whorl.queries.base import PooledSampler
-from whorl.representations import COMPARES, HOLDS, REPRESENTATIONS, SIMILARITIES, TAKES
+from whorl.representations import REPRESENTATIONS, SIMILARITIES
 from whorl.schemes import SCHEMES
-from whorl.schemes.grid import combinations
+from whorl.schemes.grid import combinations, compose
 from whorl.testing import check_scheme, tiny_data, tiny_victim
 from whorl.testing.nets import tiny_pool
 from whorl.types import Access
@@ -105,10 +105,30 @@ def test_the_cover_covers():
     assert parts[1:] == [set(REPRESENTATIONS), set(SIMILARITIES)]
 
 
-def test_tables_are_of_known_names():
-    assert set(ASKS) <= set(QUERIES)
-    assert set(HOLDS) == set(REPRESENTATIONS) >= set(TAKES)
-    assert set(COMPARES) == set(SIMILARITIES)
+def test_parts_of_our_own_say_what_they_hold_and_compare():
+    asked = {QUERIES[name].asks for name in QUERIES}
+    held = {REPRESENTATIONS[name].holds for name in REPRESENTATIONS}
+    compared = {kind for name in SIMILARITIES for kind in SIMILARITIES[name].compares}
+    assert held == compared == {"classes", "numbers", "shares"}
+    assert {REPRESENTATIONS[name].takes for name in REPRESENTATIONS} - {None} < asked
+    assert all(SIMILARITIES[name].compares for name in SIMILARITIES)
+
+
+def test_parts_of_a_plug_in_say_it_themselves(monkeypatch):
+    """A class of another's says what it takes; no table of ours needs its name."""
+
+    class Silent(REPRESENTATIONS["labels"]):
+        holds = None
+
+    class Masked(REPRESENTATIONS["labels"]):
+        takes = "masks"
+
+    made = {"silent": Silent, "masked": Masked}
+    original = type(REPRESENTATIONS).__getitem__
+    monkeypatch.setattr(type(REPRESENTATIONS), "__getitem__", lambda self, name: made.get(name) or original(self, name))
+    assert compose("random+silent+cosine").takes is None
+    with pytest.raises(UsageError, match="masked needs masks and random asks single pictures; use negative-subsample"):
+        compose("random+masked+hamming")
 
 
 def test_every_refusal_names_what_would_work():

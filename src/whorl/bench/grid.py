@@ -25,7 +25,7 @@ from whorl.errors import AccessRefused, UsageError
 from whorl.fingerprints.files import write_fingerprint
 from whorl.oracles.base import Oracle
 from whorl.oracles.replayed import Replayed
-from whorl.queries import ASKS
+from whorl.queries import QUERIES
 from whorl.revisions import digest_of
 from whorl.schemes import SCHEMES, Scheme
 from whorl.schemes.grid import combinations
@@ -259,17 +259,18 @@ def code_of_grid(grid: Grid) -> frozenset[str]:
 
 def count_of(queries: str, budget: int) -> int:
     """How many queries of a sampler, by its name in the grid, ask ``budget`` inputs."""
-    each = {"pairs": 2, "masks": MASKS}.get(ASKS.get(_plain(queries), ""), 1)
+    each = {"pairs": 2, "masks": MASKS}.get(_asks(queries), 1)
     return budget // each
 
 
 def settings_of(queries: str) -> str:
     """The settings with which the grid makes a sampler, as text after its name."""
-    return f"(masks={MASKS})" if ASKS.get(_plain(queries)) == "masks" else ""
+    return f"(masks={MASKS})" if _asks(queries) == "masks" else ""
 
 
-def _plain(queries: str) -> str:
-    return queries.removeprefix("train-").removeprefix("test-")
+def _asks(queries: str) -> str:
+    sampler: Any = QUERIES[queries.removeprefix("train-").removeprefix("test-")]
+    return sampler.asks
 
 
 def _set_key(grid: Grid, key: SetKey) -> str:

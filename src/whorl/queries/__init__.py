@@ -1,12 +1,9 @@
 """What a fingerprint asks, one idea a file."""
 
-from collections.abc import Mapping
-from typing import Final
-
 from whorl.catalog import Catalog
 from whorl.queries.base import Sampler
 
-__all__ = ["ASKS", "QUERIES", "Sampler"]
+__all__ = ["QUERIES", "Sampler"]
 
 QUERIES: Catalog[Sampler] = Catalog(
     "queries",
@@ -23,11 +20,3 @@ QUERIES: Catalog[Sampler] = Catalog(
         "random-subsample": "whorl.queries.masks:Masks",
     },
 )
-
-# What one query asks, where that is more than a picture.
-ASKS: Final[Mapping[str, str]] = {
-    "adversarial": "pairs",
-    "negative-adversarial": "pairs",
-    "negative-subsample": "masks",
-    "random-subsample": "masks",
-}

@@ -20,7 +20,7 @@ from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, draw, gradient_of
 from whorl.queries.negatives import Negatives
 from whorl.settings import Count, Probability, Radius
-from whorl.types import Access, Queries
+from whorl.types import Access, Asked, Queries
 
 __all__ = ["AdversarialPairs", "NegativeAdversarialPairs", "SignGradient"]
 
@@ -76,6 +76,7 @@ class SignGradient(Sampler):
 class AdversarialPairs(SignGradient):
     """Pairs of a picture and its adversarial example, so a query asks two inputs (QuRD; ModelDiff asks such pairs)."""
 
+    asks: ClassVar[Asked] = "pairs"
     tensors: ClassVar[Mapping[str, Layout]] = {
         "inputs": Layout("n 2 *input", "input"),
         "companions/source": Layout("n", "int64", 0, "k"),

@@ -16,7 +16,7 @@ from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.oracles.pool import Pool
 from whorl.settings import Checked
-from whorl.types import Access, Queries
+from whorl.types import Access, Asked, Queries
 
 __all__ = ["PooledSampler", "Sampler", "Target", "choose_target", "draw", "gradient_of"]
 
@@ -38,6 +38,9 @@ class Sampler(Checked, ABC):
     """What a fingerprint holds of its queries: ``inputs``, ``companions/<name>`` and ``shared/<name>``."""
     facts: ClassVar[Mapping[str, type]] = MappingProxyType({})
     """The notes that `represent` reads, with their types."""
+
+    asks: ClassVar[Asked] = "single pictures"
+    """What one query asks."""
 
     @abstractmethod
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:

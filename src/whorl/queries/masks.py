@@ -19,7 +19,7 @@ from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, draw
 from whorl.settings import Count, Positive
-from whorl.types import Access, Queries
+from whorl.types import Access, Asked, Queries
 
 __all__ = ["Masks", "hide", "superpixels"]
 
@@ -39,6 +39,7 @@ class Masks(Sampler):
         compactness: weight of position against colour, in units of [0, 1] colour; more makes squarer superpixels.
     """
 
+    asks: ClassVar[Asked] = "masks"
     needs_victim: ClassVar[Access] = Access.LABELS
     part: ClassVar[str] = "victim"
     tensors: ClassVar[Mapping[str, Layout]] = {

@@ -1,12 +1,9 @@
 """What answers are turned into, and how that is compared, one idea a file."""
 
-from collections.abc import Mapping
-from typing import Final
-
 from whorl.catalog import Catalog
 from whorl.representations.base import Comparer, Representer
 
-__all__ = ["COMPARES", "HOLDS", "REPRESENTATIONS", "SIMILARITIES", "TAKES", "Comparer", "Representer"]
+__all__ = ["REPRESENTATIONS", "SIMILARITIES", "Comparer", "Representer"]
 
 REPRESENTATIONS: Catalog[Representer] = Catalog(
     "representations",
@@ -31,26 +28,3 @@ SIMILARITIES: Catalog[Comparer] = Catalog(
         "mutual-information": "whorl.representations.similarity:MutualInformation",
     },
 )
-
-# What a representation is made of: "classes", "numbers", or "shares", which are numbers in [0, 1].
-HOLDS: Final[Mapping[str, str]] = {
-    "ddv": "numbers",
-    "hard-ddv": "classes",
-    "hard-sac": "classes",
-    "labels": "classes",
-    "lime": "numbers",
-    "sac": "shares",
-    "scores": "numbers",
-}
-
-# What a similarity can compare.
-COMPARES: Final[Mapping[str, tuple[str, ...]]] = {
-    "cosine": ("numbers", "shares"),
-    "hamming": ("classes",),
-    "l1": ("shares",),
-    "l2": ("numbers", "shares"),
-    "mutual-information": ("classes",),
-}
-
-# What a query must ask for a representation to exist, where a picture is not enough.
-TAKES: Final[Mapping[str, str]] = {"ddv": "pairs", "hard-ddv": "pairs", "lime": "masks"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -12,9 +12,13 @@ from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.settings import Checked
 from whorl.spaces import InputSpace
-from whorl.types import Access, Evidence, Queries, Representation
+from whorl.types import Access, Asked, Evidence, Queries, Representation
 
 __all__ = ["Comparer", "Representer", "ask"]
+
+
+Held = Literal["classes", "numbers", "shares"]
+"""Labels, real numbers, or numbers in [0, 1]."""
 
 
 class Representer(Checked, ABC):
@@ -29,6 +33,11 @@ class Representer(Checked, ABC):
     any_classes: ClassVar[bool] = False
     """Whether a suspect may have another number of classes, or another task, than the victim."""
 
+    takes: ClassVar[Asked | None] = None
+    """What a query must ask for the representation to exist, where a picture is not enough."""
+    holds: ClassVar[Held | None] = None
+    """What it is made of; None where an author has not said."""
+
     @abstractmethod
     def represent(self, oracle: Oracle, queries: Queries) -> Representation:
         """Ask the oracle about the queries."""
@@ -36,6 +45,9 @@ class Representer(Checked, ABC):
 
 class Comparer(Checked, ABC):
     """Says how alike two representations of the same queries are."""
+
+    compares: ClassVar[tuple[Held, ...]] = ()
+    """What it can compare; empty where an author has not said."""
 
     @abstractmethod
     def similarity(self, reference: Representation, observed: Representation) -> Evidence:

@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from whorl.errors import UsageError
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
-from whorl.representations.base import Representer, ask
+from whorl.representations.base import Held, Representer, ask
 from whorl.settings import Positive
 from whorl.types import Access, Queries, Representation
 
@@ -37,6 +37,7 @@ class Correlations(Representer):
         bandwidth: delta of the Gaussian kernel, which the paper does not publish; 1 is the authors' code's.
     """
 
+    holds: ClassVar[Held | None] = "shares"
     needs_suspect: ClassVar[Access] = Access.PROBABILITIES
     per_query: ClassVar[bool] = False
     any_classes: ClassVar[bool] = True
@@ -55,6 +56,7 @@ class Correlations(Representer):
 class LabelEqualities(Representer):
     """Which inputs get the same label: ``[n, n]`` int64, 0 or 1; ``[n m, n m]`` where each query asks m inputs."""
 
+    holds: ClassVar[Held | None] = "classes"
     needs_suspect: ClassVar[Access] = Access.LABELS
     per_query: ClassVar[bool] = False
     any_classes: ClassVar[bool] = True

@@ -16,8 +16,8 @@ from torch.nn.functional import cosine_similarity
 from whorl.errors import UsageError
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
-from whorl.representations.base import Representer, ask
-from whorl.types import Access, Queries, Representation
+from whorl.representations.base import Held, Representer, ask
+from whorl.types import Access, Asked, Queries, Representation
 
 __all__ = ["DecisionDistances", "LabelShifts"]
 
@@ -33,6 +33,8 @@ class DecisionDistances(Representer):
             two classes leave no distance but 0 and 2. The outputs of other tasks are taken as they are.
     """
 
+    takes: ClassVar[Asked | None] = "pairs"
+    holds: ClassVar[Held | None] = "numbers"
     needs_suspect: ClassVar[Access] = Access.PROBABILITIES
     any_classes: ClassVar[bool] = True
     values: ClassVar[Layout] = Layout("n", low=0, high=2)
@@ -50,6 +52,8 @@ class DecisionDistances(Representer):
 class LabelShifts(Representer):
     """From the seed's class to the partner's, ``(partner - seed) mod classes``: ``[n]`` int64, 0 where it stays."""
 
+    takes: ClassVar[Asked | None] = "pairs"
+    holds: ClassVar[Held | None] = "classes"
     needs_suspect: ClassVar[Access] = Access.LABELS
     values: ClassVar[Layout] = Layout("n", "int64", 0, "k")
 

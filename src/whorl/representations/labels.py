@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
-from whorl.representations.base import Representer, ask
+from whorl.representations.base import Held, Representer, ask
 from whorl.types import Access, Queries, Representation
 
 __all__ = ["Labels"]
@@ -15,6 +15,7 @@ __all__ = ["Labels"]
 class Labels(Representer):
     """Predicted classes ``[n]`` int64, or ``[n, m]`` where each query asks m inputs."""
 
+    holds: ClassVar[Held | None] = "classes"
     needs_suspect: ClassVar[Access] = Access.LABELS
     values: ClassVar[Layout] = Layout("n ...", "int64", 0, "k")
 

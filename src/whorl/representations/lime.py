@@ -14,8 +14,8 @@ import torch
 from whorl.errors import UsageError
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
-from whorl.representations.base import Representer, ask
-from whorl.types import Access, Queries, Representation
+from whorl.representations.base import Held, Representer, ask
+from whorl.types import Access, Asked, Queries, Representation
 
 __all__ = ["LimeWeights"]
 
@@ -31,6 +31,8 @@ class LimeWeights(Representer):
             as by a changed bias of the head, keeps its weights. Zest has none.
     """
 
+    takes: ClassVar[Asked | None] = "masks"
+    holds: ClassVar[Held | None] = "numbers"
     needs_suspect: ClassVar[Access] = Access.PROBABILITIES
     values: ClassVar[Layout] = Layout("n parts k")
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
-from whorl.representations.base import Representer, ask
+from whorl.representations.base import Held, Representer, ask
 from whorl.types import Access, Queries, Representation
 
 __all__ = ["Scores"]
@@ -18,6 +18,7 @@ class Scores(Representer):
     ``[n, m, classes]`` where each query asks m inputs.
     """
 
+    holds: ClassVar[Held | None] = "numbers"
     needs_suspect: ClassVar[Access] = Access.PROBABILITIES
     values: ClassVar[Layout] = Layout("n ...")
 

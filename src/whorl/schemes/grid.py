@@ -27,9 +27,10 @@ from functools import cache
 from itertools import product
 from typing import Any, ClassVar, Final
 
+from whorl.catalog import Catalog
 from whorl.errors import UsageError
-from whorl.queries import ASKS, QUERIES
-from whorl.representations import COMPARES, HOLDS, REPRESENTATIONS, SIMILARITIES, TAKES, Comparer
+from whorl.queries import QUERIES
+from whorl.representations import REPRESENTATIONS, SIMILARITIES, Comparer
 from whorl.schemes.base import Scheme
 from whorl.types import Evidence, Representation
 
@@ -38,7 +39,6 @@ __all__ = ["Combination", "combinations", "compose", "parts_of"]
 SPLITS: Final = {"train": "victim", "test": "queries"}
 PAPER = "Godinot et al., AAAI 2025, arXiv 2412.13021 (grid)"
 WHOLE: Final = (("ddv", "cosine"),)  # a distance is one number a query, and only many have an angle
-PICTURES = "single pictures"
 
 
 @dataclass(frozen=True)
@@ -135,16 +135,21 @@ def _other_split(plain: str) -> str:
 
 def _no_meaning(queries: str, representation: str, similarity: str) -> str | None:
     """Why the parts do not fit; None where they do, or where a plug-in has not said."""
-    held, asked = HOLDS.get(representation), ASKS.get(queries, PICTURES)
-    compared = COMPARES.get(similarity)
-    needed = TAKES.get(representation)
+    samplers, comparers = (_kinds(catalog) for catalog in (QUERIES, SIMILARITIES))
+    representer: Any = REPRESENTATIONS[representation]
+    held, needed = representer.holds, representer.takes
+    asked, compared = samplers[queries].asks, comparers[similarity].compares
     if held and compared and held not in compared:
-        fitting = [name for name, kinds in COMPARES.items() if held in kinds]
+        fitting = [name for name, kind in comparers.items() if held in kind.compares]
         return f"{similarity} compares {' and '.join(compared)}, {representation} holds {held}; use {_or(fitting)}"
     if needed and asked != needed:
-        fitting = [name for name, kind in ASKS.items() if kind == needed]
+        fitting = [name for name, kind in samplers.items() if kind.asks == needed]
         return f"{representation} needs {needed} and {queries} asks {asked}; use {_or(fitting)}"
     return None
+
+
+def _kinds(catalog: Catalog[Any]) -> dict[str, Any]:
+    return {name: catalog[name] for name in catalog}
 
 
 def _or(names: list[str]) -> str:
