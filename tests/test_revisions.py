@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from whorl import revisions
-from whorl.errors import UsageError
+from whorl.errors import InvalidFile, UsageError
 from whorl.nets import NETS
 from whorl.queries import QUERIES
 from whorl.removals import REMOVALS
@@ -190,6 +190,25 @@ def test_declarations(monkeypatch):
     assert whole[new] == {"revision": 1, "tree": tree(new)}
     with pytest.raises(UsageError, match=r"random is as it was declared\. Those that changed: whorl"):
         table.updated(["whorl.schemes.random"], [])
+
+
+def test_a_table_in_the_middle_of_a_merge_is_mended_by_the_command(tmp_path, monkeypatch):
+    text = revisions.TABLE.read_text()
+    line = next(line for line in text.splitlines() if line.startswith('"whorl.queries.boundary"'))
+    theirs = '"whorl.queries.boundary": {"revision": 40, "tree": "0"},'
+    merged = text.replace(line, f"<<<<<<< HEAD\n{theirs}\n=======\n{line}\n>>>>>>> other")
+    path = tmp_path / "revisions.json"
+    path.write_text(merged)
+    monkeypatch.setattr(table, "TABLE", path)
+    monkeypatch.setattr(revisions, "TABLE", path)
+    forget()
+    with pytest.raises(InvalidFile, match=r"Type: python -m whorl\.testing\.revisions --same all"):
+        revisions.declared()
+    assert table.moved() == ["whorl.queries.boundary"]
+    table.main(["--same", "all"])
+    entry = {"revision": 40, "tree": tree("whorl.queries.boundary")}
+    assert json.loads(path.read_text()) == json.loads(text) | {"whorl.queries.boundary": entry}
+    monkeypatch.undo()
 
 
 def test_a_plug_in_has_its_source_its_version_and_what_it_declares(tmp_path, monkeypatch):

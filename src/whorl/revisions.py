@@ -30,6 +30,8 @@ from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any, Final
 
+from whorl.errors import InvalidFile
+
 __all__ = [
     "FIRST",
     "MAKERS",
@@ -126,8 +128,11 @@ def revision(module: str) -> str:
 
 @cache
 def declared() -> Mapping[str, Mapping[str, Any]]:
-    """The table: module to ``revision`` and ``tree``."""
-    return json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.is_file() else {}
+    """The table: module to ``revision`` and ``tree``. Raises `InvalidFile` where it cannot be read."""
+    try:
+        return json.loads(TABLE.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # as in the middle of a merge
+        raise InvalidFile(f"{TABLE} is not a sound table. Type: python -m whorl.testing.revisions --same all") from None
 
 
 def modules() -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 Without options it lists the modules that are not as they were declared. ``--same MODULE...`` says that a change moved
 no result (a refactoring, a clearer name), ``--bump MODULE...`` that it did; ``all`` stands for every such module. A new
-module begins with revision 1 either way, and one that is gone leaves the table.
+module begins with revision 1 either way, and one that is gone leaves the table. A table with the marks of a merge is
+read as well, with the higher revision of each module.
 """
 
 from __future__ import annotations
@@ -14,12 +15,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from whorl.errors import UsageError, WhorlError
-from whorl.revisions import TABLE, declared, modules, tree
+from whorl.revisions import TABLE, modules, tree
 from whorl.storage import replacing
 
-__all__ = ["main", "moved", "updated"]
+__all__ = ["declared", "main", "moved", "updated"]
 
 ALL = "all"
+
+
+def declared() -> dict[str, dict[str, Any]]:
+    """The table as it lies there, line by line."""
+    table: dict[str, dict[str, Any]] = {}
+    for line in TABLE.read_text(encoding="utf-8").splitlines() if TABLE.is_file() else ():
+        if line.startswith('"'):
+            ((name, entry),) = json.loads(f"{{{line.removesuffix(',')}}}").items()
+            if entry["revision"] >= table.get(name, {"revision": 0})["revision"]:
+                table[name] = entry
+    return table
 
 
 def moved() -> list[str]:
