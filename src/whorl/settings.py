@@ -154,7 +154,8 @@ class Setting:
         try:
             found = self._adapter.validate_python(self.supplied(value))
         except ValidationError as error:
-            mistake = f"{Call(owner, (), ((key, value),))}: {key} is {self.words}, not {show(value)}"
+            most = f" and at most {MOST:,}" if isinstance(value, int) and value > MOST else ""
+            mistake = f"{Call(owner, (), ((key, value),))}: {key} is {self.words}{most}, not {show(value)}"
             inner = [each.get("ctx", {}).get("error") for each in error.errors(include_url=False)]
             usage = next((each for each in inner if isinstance(each, UsageError)), None)
             raise (usage if usage is not None and value != "" else UsageError(mistake + self._near(value))) from None
@@ -248,9 +249,9 @@ def _constrained(base: Any, *constraints: Any) -> str:
             return each.words
     low = next((each.ge for each in constraints if isinstance(each, Ge)), None)
     above = next((each.gt for each in constraints if isinstance(each, Gt)), None)
-    high = next((each.le for each in constraints if isinstance(each, Le)), None)
+    high = next((each.le for each in constraints if isinstance(each, Le) and each.le != MOST), None)
     below = next((each.lt for each in constraints if isinstance(each, Lt)), None)
-    if low is not None and high is not None and high != MOST:
+    if low is not None and high is not None:
         return f"{_words(base)} from {low} to {high}"
     bounds = {"of at least": low, "above": above, "at most": high, "below": below}
     said = " and ".join(f"{word} {bound}" for word, bound in bounds.items() if bound is not None)

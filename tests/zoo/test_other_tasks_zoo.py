@@ -84,7 +84,7 @@ def test_models_open_from_their_files_with_their_task(zoo, recipe, task, shape, 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("train(mlp, diabetes)", "mlp does classification; the labels of diabetes.* are numbers"),
+        ("train(mlp, diabetes)", "mlp.* does classification; the labels of diabetes.* are numbers"),
         ("train(random_forest, diabetes)", "does classification"),
         ("train(mlp_regressor, digits)", "the labels of digits.* are classes"),
         ("train(resnet8, noise)", "are nothing"),

@@ -83,7 +83,7 @@ def test_a_downloaded_model_has_no_seed() -> None:
     [
         ("pretrained(resnet20, data=digits)", "resnet20.* has no checkpoint of its own"),
         (f"pretrained({NET})", "needs data"),
-        (f"pretrained({NET}, data=digits, seed=3)", "takes architecture, checkpoint, data"),
+        (f"pretrained({NET}, data=digits, seed=3)", "no parameter 'seed'. Known: architecture, checkpoint, data"),
         ("pretrained(timm, data=digits)", "needs name"),
         ('pretrained(resnet20, "model.pt", digits)', "no .safetensors file, and no other is loaded"),
         ('pretrained(resnet20, "hub:a/b/model.bin", digits)', "no .safetensors file"),
