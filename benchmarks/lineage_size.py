@@ -19,7 +19,7 @@ from scipy.stats import kstest
 from whorl.bench.result import describe_machine
 from whorl.storage import write_json
 from whorl.weights.comparison import compare
-from whorl.weights.findings import ABOUT
+from whorl.weights.findings import about
 from whorl.zoo.cache import default_cache
 from whorl.zoo.language import build_all
 
@@ -55,7 +55,7 @@ def main() -> None:
             tests.setdefault("whole", {})[one, two] = math.exp(found.log_p)
         document[family] = {
             name: {
-                "exact": name != "whole" and ABOUT[name].exact,
+                "exact": name != "whole" and about(name).exact,
                 "pairs": len(pairs),
                 **{f"at {level}": rate(pairs, level, options.seeds) for level in LEVELS},
                 "smallest": min(pairs.values()),

@@ -27,7 +27,7 @@ from whorl.checkpoints.opening import open_checkpoint
 from whorl.detection.exact import bonferroni
 from whorl.storage import write_json
 from whorl.symmetry.alignment.assignment import assign
-from whorl.weights.findings import ABOUT
+from whorl.weights.findings import TESTS, about
 from whorl.weights.two_sided import balanced, match_sides
 from whorl.weights.unnamed import unnamed_findings
 from whorl.zoo.cache import Zoo, default_cache
@@ -47,7 +47,7 @@ SHARED = [*((f"blocks.{block}.conv1", f"blocks.{block}.conv2") for block in rang
 def told(test: str, pairs: dict[tuple[int, int], float], seeds: int) -> dict[str, Any]:
     values = list(pairs.values())
     return {
-        "exact": test in ABOUT and ABOUT[test].exact,
+        "exact": test in TESTS and about(test).exact,
         "pairs": len(values),
         **{f"at {level}": rate(pairs, level, seeds) for level in LEVELS},
         "smallest": min(values),

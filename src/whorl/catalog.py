@@ -29,7 +29,7 @@ class Catalog(Generic[T]):
     Parameters:
         kind: the plural word for the things, as in ``schemes``; also the entry-point group ``whorl.schemes``.
         targets: name to ``"module:attribute"``; the attribute is a class or function whose parameters are those
-            that an expression may give.
+            that an expression may give, or, in a catalog of plain data, the thing itself.
         fixed: parameters that the caller supplies and an expression may not.
     """
 
@@ -52,6 +52,10 @@ class Catalog(Generic[T]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._targets))
+
+    def in_order(self) -> Iterator[str]:
+        """The names as they were declared, those of plug-ins last: for catalogs that are tried one after the other."""
+        return iter(self._targets)
 
     def __contains__(self, name: object) -> bool:
         return name in self._targets

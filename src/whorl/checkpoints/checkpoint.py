@@ -82,6 +82,12 @@ class Checkpoint(ABC):
     """
 
     format: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """Of its files."""
+    whole: ClassVar[tuple[str, ...]] = ()
+    """Names of files that make a folder one checkpoint, in the order of preference."""
+    gathers: ClassVar[bool] = False
+    """Whether all its files in a folder are one checkpoint."""
 
     def __init__(self, path: Path, entries: Mapping[str, Entry], config: Mapping[str, Any]) -> None:
         check_entries(path, entries)

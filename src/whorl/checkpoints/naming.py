@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-__all__ = ["NAMINGS", "Naming"]
+from whorl.catalog import Catalog
+
+__all__ = ["NAMINGS", "Naming", "namings"]
 
 
 @dataclass(frozen=True)
@@ -214,29 +216,57 @@ _GGUF_FUSED: Final = {role: name for role, name in _GGUF.items() if role not in 
     "gate+up": _GGUF["up"]
 }
 
-# Told apart by `models` (the word `model_type` of a configuration) or else by how many names fit; more special first.
-NAMINGS: Final = (
-    Naming("gemma", _LLAMA, norm_offset=1.0, models=frozenset({"gemma"})),
-    Naming("gemma2", _LLAMA | _GEMMA2, norm_offset=1.0, models=frozenset({"gemma2", "gemma3", "gemma3_text"})),
-    Naming("mixtral", _LLAMA | _MIXTRAL, models=frozenset({"mixtral"})),
-    Naming("qwen-moe", _LLAMA | _EXPERTS, models=frozenset({"qwen2_moe", "qwen3_moe", "olmoe"})),
-    Naming("phi3", _LLAMA | _PHI3, models=frozenset({"phi3"})),
-    Naming("llama", _LLAMA, models=frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3", "olmo2"})),
-    Naming("phi", _PHI, parallel=True, models=frozenset({"phi"})),
-    Naming("opt", _OPT, models=frozenset({"opt"})),
-    Naming(
-        "gpt2",
-        _GPT2,
-        transposed=frozenset({"query+key+value", "output", "up", "down"}),
-        models=frozenset({"gpt2"}),
-    ),
-    Naming("gpt-neox", _NEOX, by_head=True, models=frozenset({"gpt_neox"})),
-    Naming("bert", _BERT, models=frozenset({"bert", "roberta"})),
-    Naming("vit", _VIT, models=frozenset({"vit"})),
-    Naming("vit (transformers 4)", _VIT4, models=frozenset({"vit"})),
-    Naming("vit (timm)", _TIMM),
-    # Gains of Gemma have had their 1 added, and heads of GPT-NeoX were put apart, by the converter.
-    Naming("gguf", _GGUF),
-    Naming("gguf (parallel)", _GGUF, parallel=True, models=frozenset({"gguf phi2"})),
-    Naming("gguf (fused)", _GGUF_FUSED, models=frozenset({"gguf phi3", "gguf glm4", "gguf chatglm"})),
+GEMMA: Final = Naming("gemma", _LLAMA, norm_offset=1.0, models=frozenset({"gemma"}))
+GEMMA2: Final = Naming(
+    "gemma2", _LLAMA | _GEMMA2, norm_offset=1.0, models=frozenset({"gemma2", "gemma3", "gemma3_text"})
 )
+MIXTRAL: Final = Naming("mixtral", _LLAMA | _MIXTRAL, models=frozenset({"mixtral"}))
+QWEN_MOE: Final = Naming("qwen-moe", _LLAMA | _EXPERTS, models=frozenset({"qwen2_moe", "qwen3_moe", "olmoe"}))
+PHI3: Final = Naming("phi3", _LLAMA | _PHI3, models=frozenset({"phi3"}))
+LLAMA: Final = Naming("llama", _LLAMA, models=frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3", "olmo2"}))
+PHI: Final = Naming("phi", _PHI, parallel=True, models=frozenset({"phi"}))
+OPT: Final = Naming("opt", _OPT, models=frozenset({"opt"}))
+GPT2: Final = Naming(
+    "gpt2",
+    _GPT2,
+    transposed=frozenset({"query+key+value", "output", "up", "down"}),
+    models=frozenset({"gpt2"}),
+)
+GPT_NEOX: Final = Naming("gpt-neox", _NEOX, by_head=True, models=frozenset({"gpt_neox"}))
+BERT: Final = Naming("bert", _BERT, models=frozenset({"bert", "roberta"}))
+VIT: Final = Naming("vit", _VIT, models=frozenset({"vit"}))
+VIT_TRANSFORMERS_4: Final = Naming("vit (transformers 4)", _VIT4, models=frozenset({"vit"}))
+VIT_TIMM: Final = Naming("vit (timm)", _TIMM)
+# Gains of Gemma have had their 1 added, and heads of GPT-NeoX were put apart, by the converter.
+GGUF: Final = Naming("gguf", _GGUF)
+GGUF_PARALLEL: Final = Naming("gguf (parallel)", _GGUF, parallel=True, models=frozenset({"gguf phi2"}))
+GGUF_FUSED: Final = Naming("gguf (fused)", _GGUF_FUSED, models=frozenset({"gguf phi3", "gguf glm4", "gguf chatglm"}))
+
+# Told apart by `models` (the word `model_type` of a configuration) or else by how many names fit; more special first.
+NAMINGS: Catalog[Naming] = Catalog(
+    "namings",
+    {
+        "gemma": "whorl.checkpoints.naming:GEMMA",
+        "gemma2": "whorl.checkpoints.naming:GEMMA2",
+        "mixtral": "whorl.checkpoints.naming:MIXTRAL",
+        "qwen-moe": "whorl.checkpoints.naming:QWEN_MOE",
+        "phi3": "whorl.checkpoints.naming:PHI3",
+        "llama": "whorl.checkpoints.naming:LLAMA",
+        "phi": "whorl.checkpoints.naming:PHI",
+        "opt": "whorl.checkpoints.naming:OPT",
+        "gpt2": "whorl.checkpoints.naming:GPT2",
+        "gpt-neox": "whorl.checkpoints.naming:GPT_NEOX",
+        "bert": "whorl.checkpoints.naming:BERT",
+        "vit": "whorl.checkpoints.naming:VIT",
+        "vit (transformers 4)": "whorl.checkpoints.naming:VIT_TRANSFORMERS_4",
+        "vit (timm)": "whorl.checkpoints.naming:VIT_TIMM",
+        "gguf": "whorl.checkpoints.naming:GGUF",
+        "gguf (parallel)": "whorl.checkpoints.naming:GGUF_PARALLEL",
+        "gguf (fused)": "whorl.checkpoints.naming:GGUF_FUSED",
+    },
+)
+
+
+def namings() -> dict[str, Any]:
+    """Every naming by its name, the more special first."""
+    return {name: NAMINGS[name] for name in NAMINGS.in_order()}

@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any
 
+from whorl.catalog import Catalog
 from whorl.checkpoints.checkpoint import Checkpoint, read_config
 from whorl.checkpoints.readers.adapter import ADAPTER_CONFIG, Adapter
-from whorl.checkpoints.readers.gguf import SHARD, GgufCheckpoint
-from whorl.checkpoints.readers.onnx import OnnxCheckpoint
+from whorl.checkpoints.readers.gguf import SHARD
 from whorl.checkpoints.readers.packed import unpacked
-from whorl.checkpoints.readers.safetensors import INDEX, SafetensorsCheckpoint
-from whorl.checkpoints.readers.torch_file import TORCH_INDEX, TorchCheckpoint
 from whorl.errors import UsageError
 
-__all__ = ["SUFFIXES", "declared_base", "is_adapter", "open_checkpoint"]
+__all__ = ["READERS", "declared_base", "is_adapter", "open_checkpoint", "suffixes", "wholes"]
 
-SUFFIXES: Final[dict[str, Callable[[Path], Checkpoint]]] = {
-    ".safetensors": SafetensorsCheckpoint,
-    ".bin": TorchCheckpoint,
-    ".pt": TorchCheckpoint,
-    ".pth": TorchCheckpoint,
-    ".gguf": GgufCheckpoint,
-    ".onnx": OnnxCheckpoint,
-}
-WHOLE: Final = {  # what a folder holds when it is one checkpoint, in the order of preference
-    INDEX: SafetensorsCheckpoint,
-    "model.safetensors": SafetensorsCheckpoint,
-    TORCH_INDEX: TorchCheckpoint,
-    "pytorch_model.bin": TorchCheckpoint,
-}
+READERS: Catalog[Checkpoint] = Catalog(
+    "readers",
+    {  # in the order of preference
+        "safetensors": "whorl.checkpoints.readers.safetensors:SafetensorsCheckpoint",
+        "torch": "whorl.checkpoints.readers.torch_file:TorchCheckpoint",
+        "gguf": "whorl.checkpoints.readers.gguf:GgufCheckpoint",
+        "onnx": "whorl.checkpoints.readers.onnx:OnnxCheckpoint",
+    },
+)
+
+
+def suffixes() -> dict[str, Any]:
+    """The reader of each suffix, the preferred ones first."""
+    return {suffix: kind for kind in _kinds() for suffix in kind.suffixes}
+
+
+def wholes() -> dict[str, Any]:
+    """The reader of each file that makes a folder one checkpoint, the preferred ones first."""
+    return {name: kind for kind in _kinds() for name in kind.whole}
+
+
+def _kinds() -> list[Any]:
+    return [READERS[name] for name in READERS.in_order()]
 
 
 def open_checkpoint(path: str | Path, *, base: str | Path | Checkpoint | None = None) -> Checkpoint:
@@ -59,19 +65,20 @@ def open_checkpoint(path: str | Path, *, base: str | Path | Checkpoint | None = 
 
 
 def _file(path: Path) -> Checkpoint:
-    if path.suffix not in SUFFIXES:
-        raise UsageError(f"{path} is not known to hold weights; the suffixes are {', '.join(SUFFIXES)}")
-    return SUFFIXES[path.suffix](path)
+    known = suffixes()
+    if path.suffix not in known:
+        raise UsageError(f"{path} is not known to hold weights; the suffixes are {', '.join(known)}")
+    return known[path.suffix](path)
 
 
 def _folder(path: Path) -> Checkpoint:
-    for name, kind in WHOLE.items():
+    for name, kind in wholes().items():
         if (path / name).is_file():
             return kind(path)
-    for suffix, kind in SUFFIXES.items():
+    for suffix, kind in suffixes().items():
         found = sorted(path.glob(f"*{suffix}"))
         split = {match[1] for file in found if (match := SHARD.fullmatch(file.name))}
-        if suffix == ".safetensors" and found:
+        if kind.gathers and found:
             return kind(path)
         if len(found) == 1 or (found and len(split) == 1 and all(SHARD.fullmatch(file.name) for file in found)):
             return kind(found[0])
@@ -80,7 +87,7 @@ def _folder(path: Path) -> Checkpoint:
             raise UsageError(f"{path} holds {len(found)} checkpoints ({names}); give one of these files")
     found = sorted(each.name for each in path.iterdir())
     told = f"only {', '.join(found[:5])}{' and more' if len(found) > 5 else ''}" if found else "nothing at all"
-    raise UsageError(f"{path} holds no weights, {told}; the suffixes are {', '.join(SUFFIXES)}")
+    raise UsageError(f"{path} holds no weights, {told}; the suffixes are {', '.join(suffixes())}")
 
 
 def is_adapter(path: Path) -> bool:
@@ -88,7 +95,7 @@ def is_adapter(path: Path) -> bool:
     if not (path / ADAPTER_CONFIG).is_file():
         return False
     held = any((path / f"adapter_model{suffix}").is_file() for suffix in (".safetensors", ".bin"))
-    return held or not any((path / name).is_file() for name in WHOLE)
+    return held or not any((path / name).is_file() for name in wholes())
 
 
 def declared_base(path: Path) -> str:

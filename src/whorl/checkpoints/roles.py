@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from whorl.checkpoints.checkpoint import Checkpoint, Rows
-from whorl.checkpoints.naming import NAMINGS, Naming
+from whorl.checkpoints.naming import NAMINGS, Naming, namings
 from whorl.errors import InvalidFile
 
 __all__ = ["NONE", "SHARED", "Key", "Part", "Structure", "Weights"]
@@ -218,7 +218,7 @@ def _structure(checkpoint: Checkpoint) -> Structure:
 def _naming(checkpoint: Checkpoint) -> tuple[Naming | None, dict[Key, str]]:
     """The family whose model type is named, or whose names fit most tensors; with the tensors by role."""
     kind = _model_type(checkpoint.config)
-    chosen = [naming for naming in NAMINGS if kind in naming.models] or list(NAMINGS)
+    chosen = [naming for naming in namings().values() if kind in naming.models] or list(namings().values())
     fits = [(naming, _found(naming, checkpoint)) for naming in chosen]
     naming, found = max(fits, key=lambda fit: len(fit[1]))
     complete = any(key.role.startswith("up") or "up" in key.role.split("+") for key in found)
@@ -248,7 +248,7 @@ def _found(naming: Naming, checkpoint: Checkpoint) -> dict[Key, str]:
 
 @lru_cache
 def _patterns(name: str) -> list[tuple[str, re.Pattern[str]]]:
-    naming = next(each for each in NAMINGS if each.name == name)
+    naming: Any = NAMINGS[name]
     # Words before a name hold no numbers, so that no layer is skipped, and are not those of a vision tower.
     before = r"(?!.*(?:vision|visual))(?:[A-Za-z_]+\.)*"
     return [

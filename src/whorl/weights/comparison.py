@@ -22,9 +22,8 @@ from whorl.detection.exact import bonferroni
 from whorl.errors import UsageError
 from whorl.weights.changes import Change
 from whorl.weights.differences import Differences, differences_by_name
-from whorl.weights.findings import ABOUT, Finding, findings
+from whorl.weights.findings import Finding, about, findings
 from whorl.weights.history import (
-    DISGUISES,
     Direction,
     Operation,
     Relation,
@@ -138,7 +137,7 @@ def compare(
     decision = _decide(log_p, alpha, by_layer)
     related = decision != "inconclusive" or same
     told = operations((one, two), held, changes, found, places) if related else []
-    disguised = any(each.name in DISGUISES for each in told)
+    disguised = any(each.kind.disguise for each in told)
     branch = None if disguised or not told else branch_point(changes)
     first_of = direction(told, branch)
     return Comparison(
@@ -222,7 +221,7 @@ def _caveats(one: Weights, two: Weights, found: Sequence[Finding], layers: int) 
             told.append(f"{net.checkpoint.path}: the number of its heads is not known; fused attention was left out.")
     if layers and one.structure.layers > layers:
         told.append(f"{layers} of {one.structure.layers} layers were read; --all-layers reads every one.")
-    told += [f"{each.test}: evaded by {ABOUT[each.test].evasion}." for each in found]
+    told += [f"{each.test}: evaded by {about(each.test).evasion}." for each in found]
     return told
 
 
@@ -237,7 +236,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
         "tests": [
             {
                 "name": each.test,
-                **asdict(ABOUT[each.test]),
+                **asdict(about(each.test)),
                 **_p_value(each.log_p),
                 "result": each.told,
                 "layers": [

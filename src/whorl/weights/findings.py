@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from whorl.catalog import Catalog
 from whorl.checkpoints.roles import Key, Weights
 from whorl.detection.exact import fisher, log_poisson_tail
 from whorl.weights.independence import Fixed, Matches, Signs, fixed_points, match_units, matches, sign_flips
 from whorl.weights.pairing import Basis, spread
 
-__all__ = ["ABOUT", "Finding", "Observation", "Test", "findings"]
+__all__ = ["TESTS", "Finding", "Observation", "Test", "about", "findings"]
 
 ROWS: Final = 256  # units of A whose place is tested in each layer
 UNITS: Final = 2048  # units of A that are matched in each expert
@@ -44,53 +45,80 @@ class Test:
     exact: bool
     decides: bool = True
 
+    def observe(
+        self, first: Weights, second: Weights, axes: Basis, layer: int, paired: int
+    ) -> Iterator[tuple[Counted, float]]:
+        """What is counted in a layer of A and the one of B, with the share that chance leads one to expect.
+
+        A test of another package overrides this and reads what it needs. Those of whorl count nothing here: `_layer`
+        reads every matrix once for all of them.
+        """
+        del first, second, axes, layer, paired
+        yield from ()
+
 
 ALONE: Final = "the training of one of the two nets did not depend on the other"
-ABOUT: Final = {
-    "gated signs": Test(
-        f"{ALONE}; then each matched hidden unit has its sign of the ungated branch by a fair coin",
-        "initial weights symmetric about zero, no bias on the ungated branch; an optimiser that commutes with flips",
-        "negating the ungated branch and its columns at random",
-        exact=True,
-    ),
-    "value signs": Test(
-        f"{ALONE}; then each matched value coordinate has its sign by a fair coin",
-        "initial weights symmetric about zero; an optimiser that commutes with sign flips",
-        "mixing value and output matrices inside a head, or negating their coordinates at random",
-        exact=True,
-    ),
-    "unit places": Test(
-        f"{ALONE}; then the order of hidden units is a uniformly random permutation",
-        "hidden units alike at the start; an optimiser that commutes with permutations",
-        "permuting the hidden units, or rotating the residual stream",
-        exact=True,
-    ),
-    "axis places": Test(
-        f"{ALONE}; then the order of the residual stream's axes is a uniformly random permutation",
-        "axes alike at the start; an optimiser that commutes with permutations",
-        "permuting or rotating the residual stream; a new embedding",
-        exact=True,
-    ),
-    "unit ranks": Test(
-        f"{ALONE}; then the best one-to-one matching of hidden units is a uniformly random permutation",
-        "hidden units alike at the start; an optimiser that commutes with permutations",
-        "permuting the hidden units, or those of the layer before",
-        exact=True,
-    ),
-    "two matchings": Test(
-        f"{ALONE}; then matchings of units by two of their parts, or by two tensors, agree by chance",
-        "an approximation: Poisson, with a mean from strata of norms and nearest units, and a 32nd of all alike",
-        "mixing hidden units, which no function-preserving change of a net with activations can do; training anew",
-        exact=False,
-    ),
-    "matched units": Test(
-        f"{ALONE}; then what units read and what they write agree no more than hubs make them",
-        "that nets of one kind of data learn different units, which is not so: it shows likeness and decides nothing",
-        "mixing hidden units, which no function-preserving change of a net with activations can do; training anew",
-        exact=False,
-        decides=False,
-    ),
-}
+GATED_SIGNS: Final = Test(
+    f"{ALONE}; then each matched hidden unit has its sign of the ungated branch by a fair coin",
+    "initial weights symmetric about zero, no bias on the ungated branch; an optimiser that commutes with flips",
+    "negating the ungated branch and its columns at random",
+    exact=True,
+)
+VALUE_SIGNS: Final = Test(
+    f"{ALONE}; then each matched value coordinate has its sign by a fair coin",
+    "initial weights symmetric about zero; an optimiser that commutes with sign flips",
+    "mixing value and output matrices inside a head, or negating their coordinates at random",
+    exact=True,
+)
+UNIT_PLACES: Final = Test(
+    f"{ALONE}; then the order of hidden units is a uniformly random permutation",
+    "hidden units alike at the start; an optimiser that commutes with permutations",
+    "permuting the hidden units, or rotating the residual stream",
+    exact=True,
+)
+AXIS_PLACES: Final = Test(
+    f"{ALONE}; then the order of the residual stream's axes is a uniformly random permutation",
+    "axes alike at the start; an optimiser that commutes with permutations",
+    "permuting or rotating the residual stream; a new embedding",
+    exact=True,
+)
+UNIT_RANKS: Final = Test(
+    f"{ALONE}; then the best one-to-one matching of hidden units is a uniformly random permutation",
+    "hidden units alike at the start; an optimiser that commutes with permutations",
+    "permuting the hidden units, or those of the layer before",
+    exact=True,
+)
+TWO_MATCHINGS: Final = Test(
+    f"{ALONE}; then matchings of units by two of their parts, or by two tensors, agree by chance",
+    "an approximation: Poisson, with a mean from strata of norms and nearest units, and a 32nd of all alike",
+    "mixing hidden units, which no function-preserving change of a net with activations can do; training anew",
+    exact=False,
+)
+MATCHED_UNITS: Final = Test(
+    f"{ALONE}; then what units read and what they write agree no more than hubs make them",
+    "that nets of one kind of data learn different units, which is not so: it shows likeness and decides nothing",
+    "mixing hidden units, which no function-preserving change of a net with activations can do; training anew",
+    exact=False,
+    decides=False,
+)
+TESTS: Catalog[Test] = Catalog(
+    "weight_tests",
+    {
+        "gated signs": "whorl.weights.findings:GATED_SIGNS",
+        "value signs": "whorl.weights.findings:VALUE_SIGNS",
+        "unit places": "whorl.weights.findings:UNIT_PLACES",
+        "axis places": "whorl.weights.findings:AXIS_PLACES",
+        "unit ranks": "whorl.weights.findings:UNIT_RANKS",
+        "two matchings": "whorl.weights.findings:TWO_MATCHINGS",
+        "matched units": "whorl.weights.findings:MATCHED_UNITS",
+    },
+)
+
+
+def about(name: str) -> Test:
+    """What a test assumes and means. Raises `UsageError` for no such test."""
+    found: Any = TESTS[name]
+    return found
 
 
 @dataclass(frozen=True)
@@ -125,12 +153,12 @@ class Finding:
     @property
     def exact(self) -> bool:
         """Whether its p-value holds for any sample size."""
-        return ABOUT[self.test].exact
+        return about(self.test).exact
 
     @property
     def decides(self) -> bool:
         """Whether its p-value counts."""
-        return ABOUT[self.test].decides
+        return about(self.test).decides
 
 
 def findings(
@@ -140,7 +168,7 @@ def findings(
 
     ``layers`` are layers of A, each with its layer of B; ``through`` goes through them as `map` does.
     """
-    seen: dict[str, list[tuple[Observation, Counted]]] = {name: [] for name in ABOUT}
+    seen: dict[str, list[tuple[Observation, Counted]]] = {name: [] for name in TESTS.in_order()}
     if axes is not None:
         for tests in through(lambda pair: list(_observed(first, second, axes, *pair)), layers.items()):
             for name, observation, found in tests:
@@ -180,7 +208,15 @@ def _finding(name: str, rows: list[tuple[Observation, Counted]]) -> Finding:
 def _observed(
     first: Weights, second: Weights, axes: Basis, layer: int, paired: int
 ) -> Iterator[tuple[str, Observation, Counted]]:
-    for name, found, chance in _layer(first, second, axes, layer, paired):
+    counted = [
+        *_layer(first, second, axes, layer, paired),
+        *(
+            (name, found, chance)
+            for name in TESTS.in_order()
+            for found, chance in about(name).observe(first, second, axes, layer, paired)
+        ),
+    ]
+    for name, found, chance in counted:
         yield name, Observation(layer, paired, _share(found), chance, found.log_p), found
 
 

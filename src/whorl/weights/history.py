@@ -18,7 +18,6 @@ from whorl.weights.operation import FIRST, Direction, Operation
 from whorl.weights.plans import plans
 
 __all__ = [
-    "DISGUISES",
     "Direction",
     "Operation",
     "Relation",
@@ -30,7 +29,6 @@ __all__ = [
 ]
 
 Relation = Literal["descent", "common ancestor", "undetermined"]
-DISGUISES: Final = ("signs flipped", "reordered units", "reordered axes")
 HIDDEN: Final = ("gate", "up", "down")
 HEADS: Final = (("query", "key"), ("value", "output"))  # what a change of basis inside of heads turns together
 ATTENTION: Final = (*HEADS[0], *HEADS[1])
@@ -63,7 +61,7 @@ def operations(
     else:
         moved = _moved(nets[0].structure, nets[1].structure, layers)
     told = [*plans(*nets, layers, places), *moved, *_symmetries(found)]
-    disguised = any(each.name in DISGUISES for each in told)
+    disguised = any(each.kind.disguise for each in told)
     matrices = [change for change in changes if change.elements > 1 and not disguised]
     if turned := _turned_heads(matrices):
         words = f"{', '.join(turned)} have another basis, hidden layers have not: permuted, mixed or negated"

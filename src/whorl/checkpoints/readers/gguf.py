@@ -67,6 +67,7 @@ class GgufCheckpoint(Checkpoint):
     """
 
     format: ClassVar[str] = "gguf"
+    suffixes: ClassVar[tuple[str, ...]] = (".gguf",)
 
     def __init__(self, path: Path) -> None:
         entries: dict[str, Entry] = {}

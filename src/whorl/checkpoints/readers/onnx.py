@@ -64,6 +64,7 @@ class OnnxCheckpoint(Checkpoint):
     """
 
     format: ClassVar[str] = "onnx"
+    suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
 
     def __init__(self, path: Path) -> None:
         self._whole: dict[str, Place] = {}  # tensors whose numbers are lists: the place of the message

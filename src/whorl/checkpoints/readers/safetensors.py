@@ -49,6 +49,9 @@ class SafetensorsCheckpoint(Checkpoint):
     """
 
     format: ClassVar[str] = "safetensors"
+    suffixes: ClassVar[tuple[str, ...]] = (".safetensors",)
+    whole: ClassVar[tuple[str, ...]] = (INDEX, "model.safetensors")
+    gathers: ClassVar[bool] = True
 
     def __init__(self, path: Path) -> None:
         folder = path if path.is_dir() else path.parent

@@ -34,6 +34,8 @@ class TorchCheckpoint(Checkpoint):
     """
 
     format: ClassVar[str] = "torch"
+    suffixes: ClassVar[tuple[str, ...]] = (".bin", ".pt", ".pth")
+    whole: ClassVar[tuple[str, ...]] = (TORCH_INDEX, "pytorch_model.bin")
 
     def __init__(self, path: Path) -> None:
         folder = path if path.is_dir() else path.parent

@@ -13,10 +13,8 @@ from typing import Final
 import torch
 
 from whorl.checkpoints.checkpoint import Checkpoint
-from whorl.checkpoints.opening import SUFFIXES, declared_base, is_adapter, open_checkpoint
+from whorl.checkpoints.opening import declared_base, is_adapter, open_checkpoint, suffixes, wholes
 from whorl.checkpoints.readers.adapter import ADAPTER_CONFIG
-from whorl.checkpoints.readers.safetensors import INDEX
-from whorl.checkpoints.readers.torch_file import TORCH_INDEX
 from whorl.checkpoints.roles import Weights
 from whorl.errors import UsageError, WhorlError
 from whorl.storage import one_line
@@ -26,7 +24,6 @@ __all__ = ["Member", "find", "gather"]
 
 DEEPEST: Final = 8  # folders in folders
 STEP: Final = 1024  # rows in memory at a time
-WHOLE: Final = (INDEX, TORCH_INDEX, "model.safetensors", "pytorch_model.bin", ADAPTER_CONFIG)
 PIECE: Final = re.compile(r".*-\d{5}-of-\d{5}\.\w+", re.DOTALL)
 NO_WEIGHTS: Final = re.compile(r"(training_args|optimizer|scheduler|rng_state.*|adapter_model)\.\w+")  # trainers' files
 
@@ -60,9 +57,10 @@ def find(folder: Path) -> Iterator[Path]:
 
 def _find(folder: Path, depth: int) -> Iterator[Path]:
     inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    files = [path for path in inside if path.suffix in SUFFIXES and path.is_file()]
+    known = suffixes()
+    files = [path for path in inside if path.suffix in known and path.is_file()]
     files = [path for path in files if not NO_WEIGHTS.fullmatch(path.name)]
-    if any((folder / name).is_file() for name in WHOLE) or (
+    if any((folder / name).is_file() for name in (*wholes(), ADAPTER_CONFIG)) or (
         files and all(PIECE.fullmatch(path.name) for path in files)
     ):
         yield folder
@@ -112,7 +110,7 @@ def _base(path: Path, members: list[Member]) -> Member:
 
 def _last(name: str) -> str:
     path = PurePosixPath(name)
-    return path.stem if path.suffix in SUFFIXES else path.name
+    return path.stem if path.suffix in suffixes() else path.name
 
 
 def _joined(equal: list[Member]) -> Member:

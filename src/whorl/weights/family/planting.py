@@ -32,8 +32,6 @@ __all__ = ["Edge", "Family", "Root", "plant"]
 AGAINST: Final = 100.0  # what an edge against evidence costs; distances are at most 2
 ESTIMATED: Final = 2.0  # the same against an estimate
 OTHER_SCALE: Final = 1.0  # what a distance by units, or over the parts that two plans share, costs beside others
-PLANS: Final = {"depth changed", "width changed", "experts"}
-LOSSY: Final = {"cast", "quantised", "pruned"}
 SIBLINGS: Final = 1.25  # what an edge costs between nets whose branch point is midway: neither is the other's parent
 LEAF: Final = 1.05  # what an edge from a net that has lost something costs: originals are what is built on
 CENTRE: Final = 1e-3  # how much being in the middle counts for a root, beside differences of distance
@@ -106,7 +104,7 @@ class _Growing:
         self.lossy = {
             second if relation.direction == "A first" else first
             for (first, second), relation in pairs.items()
-            if relation.direction != "undetermined" and any(each.name in LOSSY for each in relation.operations)
+            if relation.direction != "undetermined" and any(each.kind.lossy for each in relation.operations)
         }
 
     def family(self) -> Family:
@@ -146,7 +144,7 @@ class _Growing:
         return cost + (against if self._told(parent, child) is False else 0.0)
 
     def _other_scale(self, relation: Kinship) -> bool:
-        return relation.how != "weights" or any(each.name in PLANS for each in relation.operations)
+        return relation.how != "weights" or any(each.kind.plan for each in relation.operations)
 
     def _nearest(self, parents: Iterable[int], child: int) -> int | None:
         return min(parents, key=lambda parent: (self._cost(parent, child), parent), default=None)

@@ -29,7 +29,7 @@ from whorl.revisions import digest_of
 from whorl.weights.changes import Change
 from whorl.weights.comparison import Comparison, compare
 from whorl.weights.family.gathering import Member
-from whorl.weights.history import DISGUISES, Direction, Operation
+from whorl.weights.history import Direction, Operation
 from whorl.weights.layering import LayerMap
 from whorl.weights.pairing import basis, spread
 
@@ -38,7 +38,6 @@ __all__ = ["Cells", "Kinship", "Memory", "pair_key", "relate", "restore"]
 ALPHA: Final = 0.01  # beyond which no operations are looked for; a tree asks for less
 UNITS: Final = 256
 EXACT: Final = 1e-4  # of 1 - cosine: below, single precision no longer tells
-TURNED: Final = {*DISGUISES, "width changed"}
 
 
 class Cells(Protocol):
@@ -90,7 +89,7 @@ class Kinship:
 
     def refuted(self, alpha: float) -> bool:
         """Whether independence is refuted at this level; where nothing could be tested, whether B is A rounded."""
-        cast = any(each.name in ("cast", "identical") for each in self.operations)
+        cast = any(each.kind.equal for each in self.operations)
         return self.log_p <= math.log(alpha) if self.tested else cast
 
     def related(self, alpha: float) -> bool:
@@ -145,7 +144,7 @@ def relate(first: Checkpoint, second: Checkpoint, *, layers: int, tokens: int) -
 
 
 def _distance(first: Checkpoint, second: Checkpoint, found: Comparison, tokens: int) -> tuple[float, str]:
-    turned = any(each.name in TURNED for each in found.operations)
+    turned = any(each.kind.turned for each in found.operations)
     if turned or not found.changes:
         units = _unit_distance(Weights(first), Weights(second), tokens)
         if units is not None:
