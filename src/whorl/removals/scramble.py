@@ -21,7 +21,7 @@ from whorl.errors import UsageError
 from whorl.nets.training import Schedule, fit, predict
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal, stolen_copy
-from whorl.settings import Count, Positive, Share
+from whorl.settings import Count, NonNegative, Positive
 
 __all__ = ["ScrambleBoundary"]
 
@@ -42,7 +42,7 @@ class ScrambleBoundary(Removal):
     epochs: Count = 5
     learning_rate: Positive = 0.05
     partners: Count = 2
-    confidence: Share = 0.9
+    confidence: NonNegative = 0.9
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The scrambled copy."""

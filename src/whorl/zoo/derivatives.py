@@ -19,7 +19,7 @@ from torch.nn.functional import pad
 
 from whorl.checkpoints.roles import NORM_OF, Key
 from whorl.errors import UsageError
-from whorl.settings import Count, Named, Probability, ProperShare, Seed, Share, Whole
+from whorl.settings import Count, Named, NonNegative, Seed, Share, Whole
 from whorl.zoo.causal import Model, Roles
 
 __all__ = [
@@ -88,7 +88,7 @@ def prune_width(model: Model, *, share: Part = 0.25, of: Literal["neurons", "res
     return net.model
 
 
-def noise(model: Model, *, share: ProperShare = 0.1, seed: Seed = 0) -> Model:
+def noise(model: Model, *, share: NonNegative = 0.1, seed: Seed = 0) -> Model:
     """Add Gaussian noise to every matrix, ``share`` times its own standard deviation."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -138,7 +138,7 @@ def merge(
     model: Model,
     *,
     other: Another,
-    weight: Probability = 0.5,
+    weight: float = 0.5,
     method: Literal["linear", "slerp", "ties", "dare"] = "linear",
     ancestor: Another = "base",
     density: Share = 0.5,
@@ -170,9 +170,7 @@ def merge(
     return ours.model
 
 
-def upcycle(
-    model: Model, *, experts: Annotated[int, Ge(2)] = 4, share: Annotated[float, Ge(0), Lt(1)] = 0.0, seed: Seed = 0
-) -> Model:
+def upcycle(model: Model, *, experts: Annotated[int, Ge(2)] = 4, share: NonNegative = 0.0, seed: Seed = 0) -> Model:
     """Make a mixture of experts of a dense llama: copies of each hidden layer, behind a router drawn at random.
 
     Each copy gets noise of ``share`` of its spread; without it the function stays. Source: A. Komatsuzaki et al.,
