@@ -9,6 +9,7 @@ from torch import nn
 from whorl.errors import UsageError
 from whorl.nets import NETS
 from whorl.nets.base import Classifier, HiddenUnits
+from whorl.oracles.opening import open_oracle
 from whorl.testing import check_net
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import parse_recipe
@@ -71,6 +72,24 @@ class Blind(Classifier):
         return []
 
 
+class Headless(Classifier):
+    def __init__(self, input_shape, classes):
+        super().__init__(input_shape, classes)
+        self.last = nn.Linear(torch.Size(input_shape).numel(), classes)
+
+    def embed(self, normalised):
+        return normalised.flatten(1)
+
+    def hidden_units(self):
+        return []
+
+
+class Silent(Own):
+    def __init__(self, input_shape, classes):
+        nn.Module.__init__(self)
+        self.first, self.norm, self.head = nn.Linear(64, 8), nn.LayerNorm(8), nn.Linear(8, classes)
+
+
 class Chancy(Own):
     def embed(self, normalised):
         return super().embed(normalised) * (1 + 0.1 * torch.rand(1))
@@ -94,7 +113,7 @@ class Misplaced(Own):
 
 @pytest.fixture(autouse=True)
 def _plugged_in(monkeypatch):
-    for kind in (Own, Plain, Shapeless, Blind, Chancy, Batchy, Boastful, Misplaced):
+    for kind in (Own, Plain, Shapeless, Blind, Headless, Silent, Chancy, Batchy, Boastful, Misplaced):
         monkeypatch.setitem(NETS._targets, kind.__name__.lower(), f"{__name__}:{kind.__name__}")
 
 
@@ -117,6 +136,8 @@ def test_what_names_no_units_is_not_stored_as_pruned(tmp_path, removal):
     [
         ("plain", "Plain is a plain module, which has no objective. Derive it from whorl.nets.base.Classifier"),
         ("shapeless", "A net of the catalog takes input_shape and classes"),
+        ("headless", r"Headless has no head; type in its __init__: self.head"),
+        ("silent", r"Silent has no input_shape; type in its __init__: super"),
         ("blind", "abstract method 'embed'|abstract method embed"),
     ],
 )
@@ -130,6 +151,13 @@ def test_natural_mistakes_are_told_in_a_line(tmp_path, name, told):
         assert "\n" not in str(error.value)
     with pytest.raises(UsageError, match=told):
         check_net(name)
+
+
+def test_an_incomplete_module_is_told_in_a_line_where_it_is_opened():
+    with pytest.raises(UsageError, match="Headless has no head"):
+        open_oracle(Headless((1, 8, 8), 10))
+    with pytest.raises(UsageError, match="Silent has no input_shape"):
+        open_oracle(Silent((1, 8, 8), 10))
 
 
 @pytest.mark.parametrize(

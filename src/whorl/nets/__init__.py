@@ -20,8 +20,10 @@ class _Nets(Catalog["nn.Module"]):
 
     def make(self, expression: Call | str, **supplied: Any) -> nn.Module:
         """Build the net that an expression names. Raises `UsageError` where its class does not fit the catalog."""
+        from whorl.nets.base import refuse_incomplete  # torch waits until a net is made
+
         try:
-            return super().make(expression, **supplied)
+            made = super().make(expression, **supplied)
         except UsageError:
             raise
         except (TypeError, AttributeError, NotImplementedError) as error:
@@ -30,6 +32,8 @@ class _Nets(Catalog["nn.Module"]):
                 "them to whorl.nets.base.Classifier (or Regressor), defines embed and hidden_units, and calls its last "
                 "layer head; whorl.testing.check_net checks it"
             ) from error
+        refuse_incomplete(made)
+        return made
 
 
 NETS: Catalog[nn.Module] = _Nets(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
+from whorl.errors import UsageError
 from whorl.types import Task
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "chain",
     "convolution",
     "initialise",
+    "refuse_incomplete",
 ]
 
 Layer = nn.Conv2d | nn.Linear
@@ -145,6 +147,22 @@ class Decoder(Net):
     @abstractmethod
     def encode(self, images: Tensor) -> Tensor:
         """The codes ``[n, 1, 1, latent]`` in [0, 1] of pictures ``[n, c, h, w]`` in [0, 1]."""
+
+
+def refuse_incomplete(module: nn.Module) -> None:
+    """Raise `UsageError` where a net of one's own lacks what its base asks for; a plain module is asked for nothing."""
+    if not isinstance(module, Net):
+        return
+    kind, lacking = type(module).__name__, [name for name in ("input_shape", "classes") if not hasattr(module, name)]
+    if isinstance(module, Predictor):
+        lacking += [name for name in ("mean", "std") if not hasattr(module, name)]
+    if lacking:
+        raise UsageError(f"{kind} has no {lacking[0]}; type in its __init__: super().__init__(input_shape, classes)")
+    if isinstance(module, Predictor) and not hasattr(module, "head"):
+        raise UsageError(
+            f"{kind} has no head; type in its __init__: self.head = nn.Linear(FEATURES, classes), with the number of "
+            "features that embed gives"
+        )
 
 
 def chain(layers: list[nn.Module]) -> list[HiddenUnits]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from whorl.errors import UsageError
-from whorl.nets.base import Net
+from whorl.nets.base import Net, refuse_incomplete
 from whorl.nets.files import KEY, read_model
 from whorl.oracles.base import Chunk, Oracle
 from whorl.oracles.consent import check_consent
@@ -112,6 +112,8 @@ def _from_object(target: Any, cap: Access | None, options: Mapping[str, Any]) ->
         return target
     if not isinstance(target, nn.Module) and not hasattr(target, "predict"):
         raise UsageError(f"a {type(target).__name__} is not a model. {_known()}")
+    if isinstance(target, nn.Module):
+        refuse_incomplete(target)
     kind = "torch" if isinstance(target, nn.Module) else "skops"
     known = {"input_shape": target.input_shape, "classes": target.classes} if isinstance(target, Net) else {}
     description = _described({"kind": kind, "path": type(target).__name__}, known | dict(options))
