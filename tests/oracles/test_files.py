@@ -175,7 +175,7 @@ def test_named_architectures() -> None:
     [
         ("resnet9(width=8)", "Did you mean"),
         ("resnet8(widht=8)", "Did you mean width"),
-        ("resnet8(width=many)", "can't be built"),
+        ("resnet8(width=many)", "width is a whole number"),
         ("resnet8(width=100000)", "parameters; at most"),
         ("resnet8(", "cannot read the expression"),
         ("timm:resnet18;x", "not the name of a timm architecture"),

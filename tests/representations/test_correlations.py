@@ -44,11 +44,12 @@ def test_a_matrix_is_symmetric_within_bounds_and_the_same_for_any_order_of_the_c
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"), [(("euclid", 1.0), "cosine or gaussian"), (("gaussian", 0.0), "positive, not 0")]
+    ("settings", "says"),
+    [({"kernel": "euclid"}, "cosine or gaussian"), ({"kernel": "gaussian", "bandwidth": 0.0}, "above 0, not 0")],
 )
 def test_kernels_that_do_not_exist(settings, says):
     with pytest.raises(UsageError, match=says):
-        correlations(scores(), *settings)
+        Correlations(**settings)
 
 
 def test_the_same_whether_a_model_gives_logits_or_probabilities(pictures):
