@@ -40,7 +40,7 @@ class Words(InputSpace):
     def shape(self) -> tuple[int, ...]:
         return (self.length,)
 
-    def _fault(self, inputs: Tensor) -> str | None:
+    def fault(self, inputs: Tensor) -> str | None:
         return None if bool(((inputs >= 97) & (inputs <= 122)).all()) else "they hold bytes that are no letters"
 
 

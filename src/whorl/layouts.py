@@ -66,6 +66,8 @@ def check_layouts(tensors: Mapping[str, tuple[Layout, Tensor]], *, space: InputS
     for name, (layout, value) in tensors.items():
         if value.numel():
             _check_bounds(name, layout, value, known)
+            if layout.kind == "input" and (told := space.fault(value)):
+                raise ValueError(f"{name!r}: {told}")
 
 
 def _fits(layout: Layout, value: Tensor, space: InputSpace, known: dict[str, int]) -> bool:

@@ -27,7 +27,7 @@ MOST_AXES = 3
 class InputSpace(ABC):
     """What one input is. Subclasses are frozen dataclasses whose fields an expression may give.
 
-    An author writes ``shape`` and ``_fault``; `SPACES` holds the name.
+    An author writes ``shape`` and ``fault``; `SPACES` holds the name.
     """
 
     name: ClassVar[str]
@@ -39,7 +39,7 @@ class InputSpace(ABC):
         """Shape of one input as a tensor."""
 
     @abstractmethod
-    def _fault(self, inputs: Tensor) -> str | None:
+    def fault(self, inputs: Tensor) -> str | None:
         """Why the values of ``inputs`` ``[n, *shape]`` are no inputs; None where they are."""
 
     def as_inputs(self, stored: Tensor) -> Tensor:
@@ -55,8 +55,8 @@ class InputSpace(ABC):
             seen = f"{str(inputs.dtype).removeprefix('torch.')} {list(inputs.shape)}"
             sizes = ", ".join(map(str, self.shape))
             raise UsageError(f"{self} takes {kind} [n, {sizes}] or [n, m, {sizes}]; these are {seen}")
-        if inputs.numel() and (fault := self._fault(inputs.flatten(0, axes - 1))):
-            raise UsageError(f"inputs of {self}: {fault}")
+        if inputs.numel() and (told := self.fault(inputs.flatten(0, axes - 1))):
+            raise UsageError(f"inputs of {self}: {told}")
 
     @final
     def flat(self, inputs: Tensor) -> Tensor:
@@ -103,7 +103,8 @@ class Pictures(InputSpace):
         """(channels, height, width)."""
         return self.size
 
-    def _fault(self, inputs: Tensor) -> str | None:
+    def fault(self, inputs: Tensor) -> str | None:
+        """Where they leave [0, 1]."""
         least, most = float(inputs.min()), float(inputs.max())  # NaN comes out of both
         return None if least >= 0 and most <= 1 else f"they span {least:g}..{most:g}; 0..1 is needed"
 

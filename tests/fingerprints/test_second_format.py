@@ -1,5 +1,6 @@
 """Format 2 keeps every field, ties all that decides to its ids, and lets nothing be changed under them."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors.torch import save_file
 from whorl.errors import InvalidFile, UsageError
 from whorl.fingerprints.files import read_fingerprint, write_fingerprint
 from whorl.fingerprints.second import calibration_identity, identity
-from whorl.storage import canonical_json, digest_file, read_metadata, read_tensors, write_tensors
+from whorl.storage import canonical_json, digest_file, digest_tensors, read_metadata, read_tensors, write_tensors
 from whorl.types import Calibration, Mark, Null, NullModel, Probes, Queries, Representation
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "v0.2" / "fingerprint.safetensors"
@@ -153,18 +154,19 @@ def test_unsound_fingerprints_are_not_written(tmp_path, change, message):
     assert not list(tmp_path.iterdir())
 
 
+def digest(section):
+    return hashlib.sha256(canonical_json(section)).hexdigest()
+
+
 def rewritten(path, change=lambda document: None, tensors=None, ids=False):
     """A sound file with its document changed in place and tensors overwritten; ``ids`` makes the ids anew."""
-    import hashlib
-
     write_fingerprint(fingerprint(), path)
     found, metadata = read_tensors(path)
     document = json.loads(metadata["whorl"])
     change(document)
     if ids:
-        digest = hashlib.sha256(canonical_json(document["fingerprint"])).hexdigest()
-        document["calibration"]["fingerprint"] = document["ids"]["fingerprint"] = digest
-        document["ids"]["calibration"] = hashlib.sha256(canonical_json(document["calibration"])).hexdigest()
+        document["calibration"]["fingerprint"] = document["ids"]["fingerprint"] = digest(document["fingerprint"])
+        document["ids"]["calibration"] = digest(document["calibration"])
         document["looks"] = []
     save_file(found | (tensors or {}), path, {"whorl": canonical_json(document).decode()})
     return path
@@ -265,6 +267,18 @@ def test_false_documents(tmp_path, place, value, message):
     # With ids made anew, so that what is false is found and not that it was changed.
     ids = place[0] in ("fingerprint", "calibration")
     refused(rewritten(tmp_path / "f", setting(*place, to=value), ids=ids), message)
+
+
+def test_a_number_is_no_set_of_queries(tmp_path):
+    write_fingerprint(fingerprint(), tmp_path / "f")
+    found, metadata = read_tensors(tmp_path / "f")
+    found["queries/inputs"] = torch.zeros(())
+    document = json.loads(metadata["whorl"])
+    document["fingerprint"]["tensors"]["queries/inputs"] = digest_tensors({"": torch.zeros(())})
+    document["calibration"]["fingerprint"] = document["ids"]["fingerprint"] = digest(document["fingerprint"])
+    document["ids"]["calibration"], document["looks"] = digest(document["calibration"]), []
+    save_file(found, tmp_path / "f", {"whorl": canonical_json(document).decode()})
+    refused(tmp_path / "f", r"these are float32 \[\]")
 
 
 def test_only_the_canonical_text_is_read(tmp_path):

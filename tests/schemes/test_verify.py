@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -117,15 +118,17 @@ def test_a_paid_endpoint_is_asked_no_longer_than_needed(fingerprint):
 
 @pytest.mark.parametrize("suspect", [copy("quantise(int8)"), stranger(200), stranger(203)], ids=lambda each: each.name)
 def test_the_size_of_rounds_changes_what_is_spent_and_nothing_else(fingerprint, suspect):
+    spending = {"spent": None, "stopped_early": None}
+
     def verdict(block):
         asked = LabelsOnly(suspect)
         asked.block = block
         found = SCHEME.verify(fingerprint, asked, alpha=ALPHA)
         assert found.queries["spent"] == asked.queries_spent >= found.queries["needed"]
-        return dataclasses.replace(found, queries={**found.queries, "spent": None})
+        return dataclasses.replace(found, queries={**found.queries, **spending})
 
     _, measured = Session(SCHEME, fingerprint, suspect, Rule(alpha=ALPHA)).measure()
-    measured = dataclasses.replace(measured, queries={**measured.queries, "spent": None})
+    measured = dataclasses.replace(measured, queries={**measured.queries, **spending})
     assert measured == verdict(1) == verdict(7) == verdict(None) == verdict(1000)
 
 
@@ -316,3 +319,19 @@ def test_a_sampler_that_breaks_its_promise_is_found(broken):
 
     with pytest.raises(UsageError, match="sampler"):
         Broken(iterations=2).extract(tiny_victim(architecture=MLP), tiny_data("victim"), budget=4)
+
+
+OLD = Path(__file__).parents[1] / "golden" / "v0.1" / "ipguard.safetensors"
+
+
+def test_a_fingerprint_that_version_0_1_made_is_verified_and_upgraded():
+    old = read_fingerprint(OLD)
+    assert old.format == 1
+    for suspect, decision in ((tiny_victim(architecture=MLP), "derived"), (stranger(200), "inconclusive")):
+        verdict = SCHEME.verify(old, suspect, alpha=ALPHA)
+        assert (verdict.decision, verdict.grade) == (decision, "D")
+        assert "format 1" in verdict.caveats[0]
+    new = SCHEME.calibrate(old, {str(seed): stranger(seed) for seed in range(100, 120)}, pool="20 perceptrons")
+    assert new.format == 2
+    assert new.calibration.null.similarities == old.calibration.null.similarities
+    assert SCHEME.verify(new, tiny_victim(architecture=MLP), alpha=ALPHA).decision == "derived"

@@ -84,7 +84,7 @@ def _format(text: str) -> int:
     found: Any = json.loads(text, parse_constant=_refuse_constant)
     number = cast(dict[str, Any], found).get("format") if isinstance(found, dict) else None
     if type(number) is not int or number < 1:
-        raise ValueError("its document states no format")
+        raise ValueError(f"its document states the format {str(number)[:40]}; there are 1 to {max(FORMATS)}")
     if number > max(FORMATS):
         writer = re.search(r'"whorl":\s*"(\d[\w.+]{0,30})"', text)
         needed = f'"whorl>={writer.group(1)}"' if writer else "whorl"

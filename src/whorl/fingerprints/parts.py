@@ -42,11 +42,11 @@ def take(tensors: dict[str, Tensor], name: str) -> Tensor:
 def queries_of(tensors: dict[str, Tensor], space: InputSpace, notes: Mapping[str, Any]) -> Queries:
     """Take the queries with their companions. Raises ValueError where they are no inputs of ``space``."""
     inputs = take(tensors, "queries/inputs")
-    if not inputs.numel():
-        raise ValueError("'queries/inputs' holds no query")
-    if len(inputs) > MAX_QUERIES:
+    if inputs.ndim and len(inputs) > MAX_QUERIES:
         raise ValueError(f"it holds {len(inputs):,} queries; at most {MAX_QUERIES:,} are read")
     space.check(inputs)
+    if not inputs.numel():
+        raise ValueError("'queries/inputs' holds no query")
     parts: dict[str, dict[str, Tensor]] = {"companions": {}, "shared": {}}
     for name in list(tensors):
         if match := re.fullmatch(r"queries/(companions|shared)/([A-Za-z_][\w.-]{0,63})", name, re.ASCII):

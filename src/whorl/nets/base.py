@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, final
+from typing import ClassVar, Final, final
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +25,12 @@ __all__ = [
     "chain",
     "convolution",
     "initialise",
+    "refuse_huge",
     "refuse_incomplete",
 ]
 
 Layer = nn.Conv2d | nn.Linear
+MOST_PARAMETERS: Final = 1 << 30
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d)  # which begin as the identity
 DRAWN = (nn.Conv2d, nn.Linear, *NORMS)  # the layers whose weights `initialise` draws
 
@@ -163,6 +165,18 @@ def refuse_incomplete(module: nn.Module) -> None:
             f"{kind} has no head; type in its __init__: self.head = nn.Linear(FEATURES, classes), with the number of "
             "features that embed gives"
         )
+
+
+def refuse_huge(architecture: str, *, input_shape: tuple[int, int, int], classes: int) -> None:
+    """Raise `UsageError` where a net of the catalog has more than 2^30 parameters, before any memory is taken."""
+    from whorl.nets import NETS
+
+    with torch.device("meta"):
+        size = sum(
+            value.numel() for value in NETS.make(architecture, input_shape=input_shape, classes=classes).parameters()
+        )
+    if size > MOST_PARAMETERS:
+        raise UsageError(f"{architecture} has {size:,} parameters; at most {MOST_PARAMETERS:,} are built")
 
 
 def chain(layers: list[nn.Module]) -> list[HiddenUnits]:

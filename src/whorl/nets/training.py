@@ -82,8 +82,9 @@ def build(architecture: str, input_shape: tuple[int, int, int], classes: int, ge
     Raises `UsageError` where it is no `Net`, or has weights of a kind that `initialise` does not draw.
     """
     from whorl.nets import NETS
-    from whorl.nets.base import DRAWN, Net, initialise
+    from whorl.nets.base import DRAWN, Net, initialise, refuse_huge
 
+    refuse_huge(architecture, input_shape=input_shape, classes=classes)
     with torch.random.fork_rng(devices=[]):  # a constructor draws weights that are drawn anew below
         net = NETS.make(architecture, input_shape=input_shape, classes=classes)
     if not isinstance(net, Net):

@@ -55,7 +55,7 @@ class Oracle(ABC):
         if task != "classification" and access < Access.LOGITS:
             raise UsageError(f"{name} is a {task} model, whose outputs count as LOGITS; {access.name} is too little")
         self.access = access
-        self.grants = grants(access, beyond)
+        self.beyond = beyond
         self.space = input_shape if isinstance(input_shape, InputSpace) else Pictures(tuple(input_shape))
         # Three sizes wherever inputs are pictures, which is what those who read it are for.
         self.input_shape: tuple[int, int, int] = cast(Any, self.space.shape)
@@ -67,6 +67,11 @@ class Oracle(ABC):
         self.treatment = ""
         """How the answers differ from the model's own, where wrappers stand around it."""
         self.queries_spent = 0
+
+    @property
+    def grants(self) -> Grants:
+        """Everything that may be asked: the level of access with those below it, and what lies beyond the ladder."""
+        return grants(self.access, self.beyond)
 
     @abstractmethod
     def _stream(self, inputs: Tensor) -> Iterator[Chunk]:

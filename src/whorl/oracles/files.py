@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from whorl.errors import InvalidFile, UsageError
 from whorl.expressions import parse
 from whorl.nets import NETS
+from whorl.nets.base import refuse_huge
 from whorl.nets.timm import make_timm
 from whorl.oracles.archives import read_archive
 from whorl.storage import check_size, one_line, read_tensors
@@ -26,7 +27,6 @@ from whorl.storage import check_size, one_line, read_tensors
 __all__ = ["CODE", "WEIGHT_SUFFIXES", "call_code", "load_architecture", "load_weights", "map_weights", "read_weights"]
 
 MAX_BYTES: Final = 4 << 30
-MAX_PARAMETERS: Final = 1 << 30
 WEIGHT_SUFFIXES: Final = (".safetensors", ".pt", ".pth", ".bin")
 CODE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(.*\))?")
 NESTED: Final = (
@@ -150,10 +150,7 @@ def load_architecture(text: str, *, trust_code: bool, input_shape: tuple[int, in
         return module
     call = NETS.bind(text)
     try:
-        with torch.device("meta"):  # costs nothing, and tells the size before any memory is taken
-            size = sum(p.numel() for p in NETS.make(call, input_shape=input_shape, classes=classes).parameters())
-        if size > MAX_PARAMETERS:
-            raise UsageError(f"{text} has {size:,} parameters; at most {MAX_PARAMETERS:,} are built")
+        refuse_huge(text, input_shape=input_shape, classes=classes)
         return NETS.make(call, input_shape=input_shape, classes=classes)
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         if isinstance(error, UsageError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import threading
 import time
@@ -31,6 +32,8 @@ from whorl.oracles.protocols import HuggingFace, OpenInference, Protocol, Templa
 from whorl.types import Access
 
 __all__ = ["HttpOracle", "HttpSettings"]
+
+logging.getLogger("stamina").addHandler(logging.NullHandler())  # or each retry would be printed without its cause
 
 # What decides which question a picture becomes and what its answer means: answers are replayed only where it agrees.
 _MEANING: Final = {"url", "protocol", "model", "output_name", "signature", "template", "answer", "flat"}

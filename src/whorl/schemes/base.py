@@ -24,7 +24,7 @@ from whorl.oracles.base import Oracle, interface_of
 from whorl.oracles.pool import Pool
 from whorl.queries.base import PooledSampler, Sampler
 from whorl.representations.base import Comparer, Representer
-from whorl.schemes.session import Session, admit, compare, typed
+from whorl.schemes.session import Session, admit, compare, represent, typed
 from whorl.spaces import Pictures
 from whorl.types import (
     Calibration,
@@ -84,12 +84,14 @@ class Scheme(Sampler, Representer, Comparer, ABC):
         held = {"inputs": queries.inputs}
         held |= {f"companions/{name}": value for name, value in queries.companions.items()}
         held |= {f"shared/{name}": value for name, value in queries.shared.items()}
+        if fingerprint.format == 1:  # made before anything was declared: what is there has to fit, no more
+            held = {name: value for name, value in held.items() if name in self.tensors}
         if unknown := sorted(held.keys() - self.tensors.keys()):
             raise ValueError(f"{self.name} declares no {unknown[0]!r} among its tensors")
         # What is optional and named alike, as the layers of a network, is there as a whole or not at all.
         begun = {name.partition(".")[0] for name in held if "." in name}
         needed = [name for name, of in self.tensors.items() if not of.optional or name.partition(".")[0] in begun]
-        if missing := [name for name in needed if name not in held]:
+        if fingerprint.format > 1 and (missing := [name for name in needed if name not in held]):
             raise ValueError(f"it lacks {missing[0]!r}, which {self.name} declares")
         declared = {name: (self.tensors[name], value) for name, value in held.items()}
         declared["reference"] = (self.values, fingerprint.reference.values)
@@ -165,7 +167,7 @@ class Scheme(Sampler, Representer, Comparer, ABC):
     def observe(self, fingerprint: Fingerprint, oracle: Oracle) -> Evidence:
         """Ask one model about the whole fingerprint."""
         admit(self, fingerprint, oracle)
-        return compare(self, fingerprint.reference, self.represent(oracle, fingerprint.queries))
+        return compare(self, fingerprint.reference, represent(self, oracle, fingerprint.queries))
 
     @final
     def calibrate(

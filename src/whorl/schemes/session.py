@@ -18,14 +18,17 @@ from whorl.detection.verdict import Trial
 from whorl.errors import AccessRefused, UsageError
 from whorl.fingerprints.second import identity
 from whorl.oracles.base import Oracle
-from whorl.types import Evidence, Fingerprint, Representation, Rule, Verdict, grants, told
+from whorl.types import Evidence, Fingerprint, Queries, Representation, Rule, Verdict, grants, told
 
 if TYPE_CHECKING:
     from whorl.schemes.base import Scheme
 
-__all__ = ["Session", "admit", "asking_order", "compare", "typed"]
+__all__ = ["Session", "admit", "asking_order", "compare", "represent", "typed"]
 
-ROUND: Final = 32  # queries in a round of a model that costs nothing; an endpoint says what is worth its while
+FIRST, LARGEST = (
+    8,
+    64,
+)  # queries of the first round, and of the last where an oracle does not say what is worth its while
 OLD_FORMAT: Final = (
     "this fingerprint has format 1: nothing in its file ties the null to the queries or says who its models are; "
     "calibrate it again (whorl calibrate) to have that recorded"
@@ -64,10 +67,12 @@ class Session:
         if not self.scheme.per_query:
             return self._whole(progress)[1]
         order = asking_order(self.fingerprint)[: self.limit]
-        for chosen in order.split(self.suspect.block or ROUND):
+        done, size, largest = 0, FIRST, self.suspect.block or LARGEST
+        while done < len(order) and not self.trial.settled:
+            # Rounds that grow: a copy or a stranger that shows at once costs little, and few rounds ask everything.
+            chosen = order[done : done + min(size, largest)]
             self._take(self._asked(chosen, progress))
-            if self.trial.settled:
-                break
+            done, size = done + len(chosen), 2 * size
         return self._verdict()
 
     def measure(self) -> tuple[Evidence, Verdict]:
@@ -87,7 +92,7 @@ class Session:
 
     def _asked(self, chosen: Tensor | slice, progress: Callable[[int], None]) -> Evidence:
         queries = self.fingerprint.queries[chosen]
-        observed = self.scheme.represent(self.suspect, queries)
+        observed = represent(self.scheme, self.suspect, queries)
         self.sent += len(queries)
         progress(len(queries))
         return compare(self.scheme, self.fingerprint.reference[chosen], observed)
@@ -110,6 +115,7 @@ class Session:
             **verdict.queries,
             "spent": self.sent,
             "needed": verdict.queries["spent"],
+            "stopped_early": self.sent < self.limit,
             "inputs_each": fingerprint.inputs_each,
         }
         caveats = (OLD_FORMAT, *verdict.caveats) if fingerprint.format == 1 else verdict.caveats
@@ -136,6 +142,14 @@ def admit(scheme: Scheme, fingerprint: Fingerprint, oracle: Oracle) -> None:
             f"{oracle.name} is one of the shadow models that this fingerprint learned from; whatever the "
             "similarity, it would show nothing"
         )
+
+
+def represent(scheme: Scheme, oracle: Oracle, queries: Queries) -> Representation:
+    """What a scheme makes of an oracle's answers. Raises `UsageError` where an old file lacks what it reads."""
+    try:
+        return scheme.represent(oracle, queries)
+    except KeyError as error:
+        raise UsageError(f"the fingerprint lacks {error}, which {scheme.name} reads; extract it anew") from None
 
 
 def compare(scheme: Scheme, reference: Representation, observed: Representation) -> Evidence:

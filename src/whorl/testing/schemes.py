@@ -71,7 +71,8 @@ def _model(scheme: Scheme, granted: Access | Grants, *, seed: int = 0) -> TorchO
     access = max(granted, least) if isinstance(granted, Access) else Access.WEIGHTS
     model = tiny_victim(access, seed=seed, task=_task(scheme))
     if not isinstance(granted, Access):
-        model.grants = grants(granted)
+        model.access = max(level for level in Access if level is least or grants(level) <= granted)
+        model.beyond = granted
     return model
 
 
