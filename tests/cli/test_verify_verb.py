@@ -134,7 +134,7 @@ def test_an_address_is_recorded_and_never_asked_twice(whorl, case):
         first, second = document(whorl(*arguments, "--alpha", "0.05")), document(whorl(*arguments, "--alpha", "0.05"))
         assert first == second
         assert first["decision"] == "derived"
-        assert sum(server.asked.values()) == case.queries == len(server.asked)
+        assert sum(server.asked.values()) == first["queries"]["spent"] == len(server.asked) < case.queries
 
 
 @pytest.mark.parametrize(
