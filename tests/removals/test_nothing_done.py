@@ -16,7 +16,7 @@ from whorl.testing import tiny_victim
     ],
 )
 def test_nothing_done_is_refused(attacker_data, removal):
-    with pytest.raises(UsageError, match="leaves every weight as it was"):
+    with pytest.raises(UsageError, match="its outcome is the victim"):
         REMOVALS.make(removal)(tiny_victim(), attacker_data, generator=torch.Generator().manual_seed(0))
 
 

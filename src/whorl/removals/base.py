@@ -56,24 +56,10 @@ class Removal(Checked, ABC):
 
     @final
     def __call__(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module | Oracle:
-        """Check access, then apply. Raises `UsageError` where nothing was done, which would pass for a perfect copy."""
+        """Check access, then apply."""
         require(victim, self.needs, f"the removal {type(self).__name__}")
         made = self.apply(victim, data, generator=generator)
-        if isinstance(made, Oracle):
-            return made
-        if isinstance(victim, TorchOracle) and victim.access >= Access.WEIGHTS and _same(made, victim.module):
-            raise UsageError(
-                f"{self} leaves every weight as it was, so that its outcome would pass for a copy that survived it; "
-                "give settings that do something"
-            )
-        return made.eval()
-
-
-def _same(made: nn.Module, victim: nn.Module) -> bool:
-    ours, theirs = made.state_dict(), victim.state_dict()
-    if ours.keys() != theirs.keys():
-        return False
-    return all(value.shape == theirs[name].shape and torch.equal(value, theirs[name]) for name, value in ours.items())
+        return made.eval() if isinstance(made, nn.Module) else made
 
 
 def opened(made: nn.Module | Oracle, victim: Oracle, *, name: str) -> Oracle:

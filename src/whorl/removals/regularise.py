@@ -40,6 +40,10 @@ class Regularise(Removal):
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The shrunk and tuned copy."""
+        if not self.decay_epochs + self.epochs:
+            raise UsageError(
+                "regularise trains for no epoch, so its outcome is the victim; give decay_epochs or epochs"
+            )
         net = stolen_copy(victim)
         strong = Schedule(epochs=self.decay_epochs, learning_rate=self.learning_rate, weight_decay=self.decay)
         usual = Schedule(epochs=self.epochs, learning_rate=self.learning_rate)

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from whorl.data.base import Dataset
+from whorl.errors import UsageError
 from whorl.nets.training import Schedule, fit
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal, head_of, stolen_copy
@@ -40,6 +41,10 @@ class ShiftWeights(Removal):
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The shifted and tuned copy."""
+        if not (self.strength or self.noise or self.epochs):
+            raise UsageError(
+                "shift_weights shifts nothing, so its outcome is the victim; give strength, noise or epochs"
+            )
         net = stolen_copy(victim)
         for layer in _shifted_layers(net):
             weight = layer.weight.data
