@@ -262,12 +262,13 @@ def flattened(value, place=""):
             yield from flattened(each, f"{place}/{key}")
 
 
-@pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("name", contents())
+# Types without a storage class torch writes in the old format too, and cannot read there itself.
+READ = [(name, zipped) for name in contents() for zipped in (True, False) if zipped or "storage class" not in name]
+
+
+@pytest.mark.parametrize(("name", "zipped"), READ)
 def test_what_people_have_is_read_as_torch_reads_it(tmp_path, name, zipped):
     path = tmp_path / "x.pt"
-    if name == "types without a storage class" and not zipped:
-        pytest.skip("torch writes such a file and cannot read it")
     torch.save(contents()[name], path, _use_new_zipfile_serialization=zipped)
     expected = dict(flattened(torch.load(path, weights_only=True)))
     found = dict(flattened(read_archive(path)))

@@ -26,10 +26,12 @@ class _Nets(Catalog["nn.Module"]):
             made = super().make(expression, **supplied)
         except UsageError:
             raise
-        except (TypeError, AttributeError, NotImplementedError) as error:
+        except (TypeError, AttributeError, NotImplementedError) as error:  # how Python says that a class does not fit
+            from whorl.storage import one_line
+
             raise UsageError(
-                f"{expression} can't be built ({error}). A net of the catalog takes input_shape and classes and gives "
-                "them to whorl.nets.base.Classifier (or Regressor), defines embed and hidden_units, and calls its last "
+                f"{expression} can't be built ({one_line(error)}). A net of the catalog takes input_shape and classes and "
+                "gives them to whorl.nets.base.Classifier (or Regressor), defines embed and hidden_units, and calls its last "
                 "layer head; whorl.testing.check_net checks it"
             ) from error
         refuse_incomplete(made)
