@@ -30,9 +30,9 @@ class _Nets(Catalog["nn.Module"]):
             from whorl.storage import one_line
 
             raise UsageError(
-                f"{expression} can't be built ({one_line(error)}). A net of the catalog takes input_shape and classes and "
-                "gives them to whorl.nets.base.Classifier (or Regressor), defines embed and hidden_units, and calls its last "
-                "layer head; whorl.testing.check_net checks it"
+                f"{expression} can't be built ({one_line(error)}). A net of the catalog takes input_shape and classes "
+                "and gives them to whorl.nets.base.Classifier (or Regressor), defines embed and hidden_units, and "
+                "calls its last layer head; whorl.testing.check_net checks it"
             ) from error
         refuse_incomplete(made)
         return made
