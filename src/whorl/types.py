@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,6 +25,7 @@ __all__ = [
     "Grants",
     "Look",
     "Mark",
+    "Measured",
     "Null",
     "NullModel",
     "Origin",
@@ -192,11 +193,32 @@ class Null:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """Similarities of the null's models, in their order, and of the known copies, as one interface shows them."""
+
+    similarities: tuple[float, ...]
+    derived: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
 class Calibration:
-    """What is known about a fingerprint's error: its null, and the similarities of derived models by removal."""
+    """What is known about a fingerprint's error: its null, and the similarities of derived models by removal.
+
+    ``interfaces`` holds the same as it shows behind an interface that treats its answers, by treatment, as in
+    ``Rounded(decimals=3)``: a suspect that rounds is ranked among models that round.
+    """
 
     null: Null
     derived: Mapping[str, tuple[float, ...]] = field(default_factory=dict[str, tuple[float, ...]])
+    interfaces: Mapping[str, Measured] = field(default_factory=dict[str, Measured])
+
+    def through(self, treatment: str) -> Calibration | None:
+        """The calibration as an interface of this treatment shows it; None where that was not measured."""
+        if not treatment:
+            return self
+        if (measured := self.interfaces.get(treatment)) is None:
+            return None
+        return Calibration(replace(self.null, similarities=measured.similarities), measured.derived)
 
 
 @dataclass(frozen=True)
@@ -309,11 +331,12 @@ class Rule:
     """How a suspect is judged, fixed before the first query.
 
     ``alpha`` is the accepted chance of calling an independent model derived; ``budget`` the most queries to ask, None
-    for all.
+    for all; ``group`` the suspect's kind among those of the null, empty where it is not known.
     """
 
     alpha: float = 0.01
     budget: int | None = None
+    group: str = ""
 
 
 Decision = Literal["derived", "unrelated", "inconclusive"]
@@ -325,8 +348,10 @@ class Verdict:
 
     ``p_value`` is valid at any stopping time; it can't be below ``p_value_floor``, which the size of the null sets.
     ``error_bound`` bounds the chance that an independent model, exchangeable with the null, is called derived.
-    ``power`` gives per removal the share of calibration copies that the same test flags, with a 95 % interval.
-    ``grade`` says on what it rests (`Grade`).
+    ``power`` gives per removal the share of calibration copies that the same test flags, with a 95 % interval, and
+    ``missed_at_most``. ``grade`` says on what it rests (`Grade`). ``likeness`` holds how the suspect stands among the
+    null on neutral inputs, ``interface`` how it answers, ``record`` what makes the verdict one that others can check:
+    date, versions, digests of suspect, victim, fingerprint and calibration.
     """
 
     decision: Decision
@@ -343,6 +368,9 @@ class Verdict:
     suspect: str
     caveats: tuple[str, ...] = ()
     grade: Grade = "D"
+    likeness: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    interface: str = ""
+    record: Mapping[str, Any] = field(default_factory=dict[str, Any], compare=False)
 
 
 @dataclass(frozen=True)

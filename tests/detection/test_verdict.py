@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import binom
 
 from whorl.detection import Trial, measure_power, plan
+from whorl.detection.groups import in_group
+from whorl.detection.power import MOST_MISSED, copies_needed
 from whorl.errors import UsageError
 from whorl.metrics import clopper_pearson
 from whorl.types import Calibration, Null, NullModel
@@ -98,26 +102,71 @@ def test_exactly_enough_independents_need_certainty():
 
 
 def test_unrelated_names_what_it_would_have_caught():
-    calibrated = calibration(fine_tune=[0.9] * 8, extract=[0.05] * 8, prune=[0.9, 0.8], distil=[])
+    calibrated = calibration(fine_tune=[0.9] * 22, extract=[0.05] * 8, prune=[0.9, 0.8], distil=[])
     verdict = run(Trial(calibrated, size=100, alpha=0.05), answers(5))
     assert verdict.decision == "unrelated"
     assert verdict.p_value > 0.05
     assert verdict.power["fine_tune"] == {
-        "copies": 8,
-        "caught": 8,
+        "copies": 22,
+        "caught": 22,
         "power": 1,
-        "low": clopper_pearson(8, 8).low,
+        "low": clopper_pearson(22, 22).low,
         "high": 1,
+        "missed_at_most": pytest.approx(1 - (0.05 / 4) ** (1 / 22)),
     }
     assert verdict.power["extract"]["caught"] == 0
-    assert verdict.power["distil"] == {"copies": 0, "caught": 0, "power": 0, "low": 0, "high": 1}
-    assert "would have caught: fine_tune (8 of 8 copies)" in verdict.caveats
+    assert verdict.power["distil"]["missed_at_most"] == 1
+    caught = next(caveat for caveat in verdict.caveats if caveat.startswith("would have caught"))
+    assert "fine_tune (22 of 22 copies)" in caught
+    assert "at most 0.18 (95 % confidence" in caught
+    few = next(caveat for caveat in verdict.caveats if caveat.startswith("every copy was caught"))
+    assert "prune (2 of 2 copies)" in few
+    assert "20 distinct copies" in few
     unseen = next(caveat for caveat in verdict.caveats if caveat.startswith("could not have seen"))
-    assert all(name in unseen for name in ("extract (0 of 8", "prune (2 of 2", "distil (0 of 0", "any removal"))
+    assert all(name in unseen for name in ("extract (0 of 8", "distil (0 of 0", "any removal"))
+    assert "prune" not in unseen, "what was caught is not called unseen"
+
+
+def test_the_number_of_copies_that_a_verdict_asks_for_is_enough_and_no_more():
+    for removals in (1, 3, 8):
+        needed = copies_needed(removals)
+
+        def missed(copies, removals=removals):
+            known = {str(number): [0.9] * copies for number in range(removals)}
+            null_ = calibration().null.similarities
+            power = measure_power(known, null_, plan(null_, alpha=0.05), size=100, budget=100)
+            return power["0"]["missed_at_most"]
+
+        assert missed(needed) <= MOST_MISSED < missed(needed - 1)
+
+
+def test_power_is_not_blamed_where_too_few_independents_are_the_cause():
+    verdict = run(Trial(calibration(18), size=100, alpha=0.01), answers(3))
+    assert verdict.decision == "inconclusive"
+    assert "18 independent models" in verdict.caveats[0]
+
+
+def test_a_suspect_is_ranked_in_every_group_unless_its_own_is_known():
+    low, high = np.round(np.linspace(0, 0.1, 99), 3), np.round(np.linspace(0.5, 0.6, 99), 3)
+    models = tuple(NullModel(str(number), group="vgg" if number < 99 else "resnet") for number in range(198))
+    both = Calibration(Null("two kinds", models, (*low, *high)))
+    trial = Trial(both, size=100, alpha=0.05)
+    verdict = run(trial, answers(40))
+    assert verdict.decision != "derived", "a resnet may be as alike"
+    groups = {each["name"]: each for each in verdict.null["groups"]}
+    assert (groups["vgg"]["size"], groups["resnet"]["size"]) == (99, 99)
+    assert verdict.p_value == groups["resnet"]["p_value"] > 0.05
+    assert run(Trial(in_group(both, "vgg"), size=100, alpha=0.05), answers(40)).decision == "derived"
+    assert run(Trial(both, size=100, alpha=0.05), answers(95)).decision == "derived"
+    with pytest.raises(UsageError, match="'resnet', 'vgg'"):
+        in_group(both, "vit")
+    few = replace(both.null, models=models[:104], similarities=both.null.similarities[:104])
+    verdict = run(Trial(Calibration(few), size=100, alpha=0.05), answers(95))
+    assert "the group 'resnet' of the null holds 5 independent models" in verdict.caveats[0]
 
 
 def test_futility_stops_as_soon_as_even_a_run_of_matches_cannot_help():
-    trial = Trial(calibration(19, fine_tune=[0.9] * 8), size=100, alpha=0.05)  # more than 10 matches are needed
+    trial = Trial(calibration(19, fine_tune=[0.9] * 14), size=100, alpha=0.05)  # more than 10 matches are needed
     trial.update(np.zeros(89))
     assert not trial.settled
     trial.update([0.0])
@@ -128,12 +177,12 @@ def test_futility_stops_as_soon_as_even_a_run_of_matches_cannot_help():
 
 
 def test_without_power_a_low_similarity_says_little():
-    for copies in ({}, {"fine_tune": [0.9] * 5}, {"extract": [0.01] * 30}):  # five of five: lower bound .478
+    for copies in ({}, {"fine_tune": [0.9] * 13}, {"extract": [0.01] * 30}):
         verdict = run(Trial(calibration(**copies), size=100, alpha=0.05), answers(3))
         assert verdict.decision == "inconclusive"
-        assert "no removal is known to be caught" in verdict.caveats[0]
-    lenient = Trial(calibration(fine_tune=[0.9] * 5), size=100, alpha=0.05, min_power=0.4)
-    assert run(lenient, answers(3)).decision == "unrelated"
+        assert "low similarity says little" in verdict.caveats[0]
+        assert "14 copies" in verdict.caveats[0]
+    assert run(Trial(calibration(fine_tune=[0.9] * 14), size=100, alpha=0.05), answers(3)).decision == "unrelated"
 
 
 def test_without_calibration_everything_is_asked_and_nothing_decided():
@@ -141,7 +190,7 @@ def test_without_calibration_everything_is_asked_and_nothing_decided():
     verdict = run(trial, np.ones(100))
     assert (verdict.decision, verdict.similarity, verdict.p_value) == ("inconclusive", 1.0, 1.0)
     assert verdict.queries["spent"] == 100
-    assert verdict.null == {"pool": "", "size": 0, "siblings": 0, "quantiles": {}}
+    assert (verdict.null["size"], verdict.null["quantiles"], verdict.null["models"]) == (0, {}, [])
     assert "no independent model" in verdict.caveats[0]
     assert "at least 19" in verdict.caveats[0]
     assert "whorl calibrate" in verdict.caveats[0]
@@ -210,7 +259,7 @@ def test_power_on_a_budget_is_that_of_the_sequential_test():
 
 
 def test_a_scheme_without_per_query_evidence_ranks_the_whole():
-    calibrated = Calibration(null(np.linspace(-3, -2, 99)), {"fine_tune": (-0.5,) * 8})
+    calibrated = Calibration(null(np.linspace(-3, -2, 99)), {"fine_tune": (-0.5,) * 14})
     trial = Trial(calibrated, size=64, alpha=0.01, per_query=False)
     assert not trial.settled
     trial.observe(-1.0)
@@ -233,7 +282,6 @@ def test_siblings_are_told():
     [
         (lambda: Trial(None, size=10, alpha=0.05, budget=0), "at least one query"),
         (lambda: Trial(None, size=10, alpha=0.05, budget=5, per_query=False), "as a whole"),
-        (lambda: Trial(None, size=10, alpha=0.05, min_power=0), "min_power"),
         (lambda: Trial(Calibration(null([-1.0])), size=10, alpha=0.05), "calibrate again"),
         (lambda: Trial(None, size=10, alpha=0.05, budget=2).update([1, 1, 1]), "3 queries were asked on a budget of 2"),
         (lambda: Trial(None, size=10, alpha=0.05).observe(0.5), "per_query=False"),

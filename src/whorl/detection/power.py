@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -12,7 +13,10 @@ from whorl.detection.population import Plan
 from whorl.detection.sequential import SequentialMean
 from whorl.metrics import Scores, as_scores, clopper_pearson
 
-__all__ = ["measure_power", "queries_for_a_copy"]
+__all__ = ["MOST_MISSED", "copies_needed", "measure_power", "queries_for_a_copy"]
+
+MOST_MISSED: Final = 0.2  # a removal counts as excluded where a copy of it is missed at most so often
+CONFIDENCE: Final = 0.95  # of the bounds of all removals together
 
 ORDERS: Final = 200  # simulated random orders for each similarity
 RELIABLY: Final = 0.95  # a copy counts as caught when at least this share of the orders catches it
@@ -23,6 +27,9 @@ def measure_power(
 ) -> dict[str, dict[str, float]]:
     """Share of copies that the very test of ``plan`` flags, for each removal, with an exact 95 % interval.
 
+    ``missed_at_most`` bounds the chance that a copy of the removal is missed: exact upper bounds, which hold for all
+    removals together with 95 % confidence (Clopper-Pearson, Bonferroni).
+
     With every query asked the answer is exact: a similarity above the threshold. With a smaller budget chance decides
     which queries are asked, so a copy is caught when it is flagged in 95 % of 200 simulated orders of a list of 0 and
     1 with its similarity as mean. The simulation is seeded: the same calibration has the same power.
@@ -32,7 +39,15 @@ def measure_power(
         null: ``[N]``, the similarities that ``plan`` was made from.
     """
     flags = _exactly(plan) if budget >= size or not plan.sufficient else _in_most_orders(null, plan, size, budget)
-    return {removal: _share([flags(similarity) for similarity in copies]) for removal, copies in derived.items()}
+    return {
+        removal: _share([flags(similarity) for similarity in copies], len(derived))
+        for removal, copies in derived.items()
+    }
+
+
+def copies_needed(removals: int) -> int:
+    """Fewest copies of each removal that bound the chance of a miss by `MOST_MISSED` when all of them are caught."""
+    return math.ceil(math.log((1 - CONFIDENCE) / removals) / math.log(1 - MOST_MISSED))
 
 
 def queries_for_a_copy(null: ArrayLike, plan: Plan, *, size: int) -> int | None:
@@ -45,11 +60,19 @@ def queries_for_a_copy(null: ArrayLike, plan: Plan, *, size: int) -> int | None:
     return None
 
 
-def _share(flagged: Sequence[bool]) -> dict[str, float]:
+def _share(flagged: Sequence[bool], removals: int) -> dict[str, float]:
     copies, caught = len(flagged), sum(flagged)
     interval = clopper_pearson(caught, copies)
-    power = caught / copies if copies else 0.0
-    return {"copies": copies, "caught": caught, "power": power, "low": interval.low, "high": interval.high}
+    # One-sided: a two-sided interval of twice the error has this bound.
+    missed = clopper_pearson(copies - caught, copies, 1 - 2 * (1 - CONFIDENCE) / removals).high
+    return {
+        "copies": copies,
+        "caught": caught,
+        "power": caught / copies if copies else 0.0,
+        "low": interval.low,
+        "high": interval.high,
+        "missed_at_most": missed,
+    }
 
 
 def _exactly(plan: Plan) -> Callable[[float], bool]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from whorl.detection.population import plan
-from whorl.detection.power import measure_power, queries_for_a_copy
+from whorl.detection.caveats import always, degraded, described, explained, limits, standing, too_few_copies
+from whorl.detection.exchangeability import Likeness
+from whorl.detection.groups import Groups
+from whorl.detection.power import MOST_MISSED, measure_power, queries_for_a_copy
 from whorl.detection.sequential import SequentialMean
 from whorl.errors import UsageError
 from whorl.metrics import Scores, as_scores
@@ -39,7 +40,8 @@ class Trial:
         alpha: the error rate asked for.
         per_query: similarities come query by query, in [0, 1] (`update`); otherwise once for the whole (`observe`).
         budget: most queries to ask; all of them by default.
-        min_power: a removal counts as excluded only if the 95 % lower bound of the power against it is at least this.
+        likeness: whether the suspect answers neutral probes as the models of ``calibration`` do; None where nobody
+            looked. The suspect is ranked in every group of the null (`whorl.detection.groups`).
     """
 
     def __init__(
@@ -50,23 +52,22 @@ class Trial:
         alpha: float,
         per_query: bool = True,
         budget: int | None = None,
-        min_power: float = 0.5,
+        likeness: Likeness | None = None,
     ) -> None:
         self.calibration = calibration or UNCALIBRATED
         self.size = size
         self.budget = size if budget is None else min(budget, size)
         self.per_query = per_query
-        self.min_power = min_power
+        self.likeness = likeness
         if self.budget < 1:
             raise UsageError(f"a verification asks at least one query; the budget is {budget} of {size}")
         if not per_query and self.budget < size:
             raise UsageError(f"this scheme compares all {size} queries as a whole; a budget of {budget} is too small")
-        if not 0 < min_power <= 1:
-            raise UsageError(f"min_power lies in (0, 1]; this is {min_power}")
-        self._null = as_scores(self.calibration.null.similarities, "null similarities", least=0)
+        self.groups = Groups(self.calibration.null, alpha=alpha, sampling_error=None if per_query else 0.0)
+        self._null = self.groups.all
         if per_query and len(self._null) and not (self._null.min() >= 0 and self._null.max() <= 1):
             raise UsageError("per-query similarities have means in [0, 1]; the null reaches beyond: calibrate again")
-        self.plan = plan(self._null, alpha=alpha, sampling_error=None if per_query else 0.0)
+        self.plan = self.groups.plan
         self._mean = SequentialMean(size, self.plan.sampling_error, levels=_levels(self._null))
         self._observed: float | None = None
         self.feasible = self.plan.sufficient and (not per_query or self._would_refute(self.budget))
@@ -101,12 +102,12 @@ class Trial:
     @property
     def p_value(self) -> float:
         """Chance bound of evidence this strong from an independent model; valid at any time, 1 before any evidence."""
-        return self.plan.p_value(self._as_alike)
+        return max(self.groups.p_values(self._as_alike).values())
 
     @property
     def derived(self) -> bool:
         """Whether independence is refuted at alpha."""
-        return self._as_alike < self.plan.rank
+        return self.groups.exceeded(self._as_alike)
 
     @property
     def futile(self) -> bool:
@@ -130,9 +131,8 @@ class Trial:
         """
         similarity = self.similarity
         power = measure_power(self.calibration.derived, self._null, self.plan, size=self.size, budget=self.budget)
-        seen = [removal for removal, measured in power.items() if measured["low"] >= self.min_power]
-        decision, reasons = self._decide(seen)
-        limits = () if decision == "derived" else _limits(power, seen)
+        decision, reasons = self._decide(power)
+        told = () if decision == "derived" else limits(power)
         return Verdict(
             decision=decision,
             similarity=similarity,
@@ -140,7 +140,7 @@ class Trial:
             p_value_floor=self.plan.p_value_floor,
             alpha=self.plan.alpha,
             error_bound=self.plan.error_bound,
-            null=_describe(self.calibration.null, self._null),
+            null=described(self.calibration.null, self.groups, self.groups.p_values(self._as_alike)),
             queries={
                 "spent": self.asked,
                 "budget": self.budget,
@@ -151,15 +151,15 @@ class Trial:
             scheme=scheme,
             fingerprint=fingerprint,
             suspect=suspect,
-            caveats=(*reasons, *limits, *_always(self.calibration.null)),
+            caveats=(*reasons, *standing(self.likeness, decision), *told, *always(self.calibration.null)),
+            likeness=self.likeness.document() if self.likeness else {},
         )
 
-    @property
-    def _as_alike(self) -> int:
-        """How many independents the suspect is not shown to exceed."""
+    def _as_alike(self, null: Scores) -> int:
+        """How many of these independents the suspect is not shown to exceed."""
         if self.per_query:
-            return int((self._null > self._mean.highest_refuted).sum())
-        return len(self._null) if self._observed is None else int((self._null >= self._observed).sum())
+            return int((null > self._mean.highest_refuted).sum())
+        return len(null) if self._observed is None else int((null >= self._observed).sum())
 
     def _would_refute(self, matches: int) -> bool:
         """Whether the threshold would fall if the next ``matches`` queries all matched."""
@@ -167,10 +167,10 @@ class Trial:
         hopeful.update(np.ones(matches))
         return hopeful.highest_refuted >= self.plan.threshold
 
-    def _decide(self, seen: list[str]) -> tuple[Decision, tuple[str, ...]]:
+    def _decide(self, power: Mapping[str, Mapping[str, float]]) -> tuple[Decision, tuple[str, ...]]:
         """The decision and, unless it is derived, why it is not more than that."""
         if self.derived:
-            return "derived", ()
+            return ("inconclusive", (explained(self.likeness),)) if self._explained else ("derived", ())
         if not self.plan.sufficient:
             return "inconclusive", (self._too_few(),)
         if not self.settled:
@@ -184,18 +184,29 @@ class Trial:
                 f"the similarity lies above that of independent models ({self.plan.threshold:.3g}), but "
                 f"{self.budget} of {self.size} queries are too few to be sure; give a larger budget",
             )
-        if not seen:
-            return "inconclusive", (
-                f"no removal is known to be caught with a power of {self.min_power:g} or more, so a low similarity "
-                "says little; give at least 6 derived models of a removal to whorl calibrate",
-            )
+        if self.likeness is not None and self.likeness.degraded:
+            return "inconclusive", (degraded(self.likeness),)
+        if all(measured["missed_at_most"] > MOST_MISSED for measured in power.values()):
+            return "inconclusive", (too_few_copies(power),)
         return "unrelated", ("unrelated only as far as the removals go that the test would have caught",)
 
-    def _too_few(self) -> str:
-        have = f"{self.plan.independents} independent models" if self.plan.independents else "no independent model"
+    @property
+    def _explained(self) -> bool:
+        """Whether a stranger that stands among the null as the suspect does may be as alike as the suspect is."""
+        null = self.calibration.null.similarities
         return (
-            f"the null holds {have}; to call a model derived at alpha {self.plan.alpha:g} "
-            f"at least {self.plan.needed} are needed: type whorl calibrate"
+            self.likeness is not None
+            and self.likeness.above
+            and self.likeness.explains(self.similarity, null, self.plan.alpha)
+        )
+
+    def _too_few(self) -> str:
+        name, of = self.groups.smallest
+        have = f"{of.independents} independent models" if of.independents else "no independent model"
+        where = f"the group {name!r} of the null" if len(self.groups.plans) > 1 else "the null"
+        return (
+            f"{where} holds {have}; to call a model derived at alpha {self.plan.alpha:g} "
+            f"at least {of.needed} are needed: type whorl calibrate"
         )
 
     def _infeasible(self) -> str:
@@ -207,45 +218,3 @@ class Trial:
 
 def _levels(null: Scores) -> Scores | None:
     return null if len(null) else None
-
-
-def _describe(null: Null, similarities: Scores) -> Mapping[str, Any]:
-    points = {"min": 0.0, "median": 0.5, "q90": 0.9, "q99": 0.99, "max": 1.0}
-    quantiles = np.quantile(similarities, list(points.values()), method="inverted_cdf") if len(similarities) else ()
-    return {
-        "pool": null.pool,
-        "size": len(null),
-        "siblings": null.siblings,
-        "quantiles": {name: float(value) for name, value in zip(points, quantiles, strict=False)},
-    }
-
-
-def _limits(power: Mapping[str, Mapping[str, float]], seen: list[str]) -> tuple[str, ...]:
-    """What the test would have caught, and what it could not have seen."""
-
-    def listed(removals: list[str]) -> str:
-        counts = ((name, power[name]) for name in removals)
-        return "; ".join(f"{name} ({of['caught']} of {of['copies']} copies)" for name, of in counts)
-
-    unseen = [removal for removal in power if removal not in seen]
-    caught = (f"would have caught: {listed(seen)}",) if seen else ()
-    missed = f"{listed(unseen)}; " if unseen else ""
-    return (*caught, f"could not have seen: {missed}any removal that the calibration does not hold")
-
-
-def _always(null: Null) -> tuple[str, ...]:
-    """What no verdict may leave out."""
-    common = "a verdict of derived means that two models share behaviour beyond chance, not who copied whom"
-    if not len(null):
-        return (common,)
-    pool = (
-        f"the error rate holds for suspects like those of the null: {null.pool or 'undescribed'} ({len(null)} models)"
-    )
-    kin = (
-        f"{null.siblings} of the null share a public ancestor with the victim; for such models alone the error rate "
-        "may be higher"
-        if null.siblings
-        else "no model of the null shares a public ancestor with the victim: one that was made from the same public "
-        "pre-trained model may be called derived"
-    )
-    return common, pool, kin

@@ -1,0 +1,99 @@
+"""What can be seen on neutral inputs: that a suspect, or the victim, is no model like those of the null."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from whorl.detection import Trial
+from whorl.detection.exchangeability import CAVEAT, clusters, likeness
+from whorl.errors import UsageError
+from whorl.metrics import clopper_pearson
+from whorl.types import Calibration, Null, NullModel
+
+PROBES, CLASSES, NULL = 180, 10, 99
+
+
+def models(generator, known, rights):
+    """Labels of models that are right with the given chances, on some probes more than on others."""
+    ease = generator.beta(4, 2, size=len(known))
+    rows = []
+    for right in rights:
+        hit = generator.random(len(known)) < right + (1 - right) * (ease - 0.5)
+        rows.append(np.where(hit, known, generator.integers(0, CLASSES, len(known))))
+    return np.array(rows)
+
+
+def draw(seed, suspect=0.8, victim=0.8, null=0.8, spread=0.02):
+    generator = np.random.default_rng(seed)
+    known = generator.integers(0, CLASSES, PROBES)
+    rights = generator.normal([suspect, victim, *[null] * NULL], spread)
+    labels = models(generator, known, rights)
+    return likeness(labels[0], labels[2:], labels[1], known)
+
+
+def test_a_suspect_like_the_null_is_warned_of_no_more_often_than_said():
+    found = [draw(seed) for seed in range(300)]
+    for name in ("above", "victim_above", "below"):
+        count = sum(getattr(each, name) for each in found)
+        assert clopper_pearson(count, len(found)).low <= CAVEAT
+        assert count, "a test that can't fire shows nothing"
+    assert clopper_pearson(sum(each.degraded for each in found), len(found)).low <= 0.02
+
+
+def test_suspects_and_victims_that_are_better_than_the_null_show():
+    assert np.mean([draw(seed, suspect=0.95).above for seed in range(40)]) > 0.9
+    assert np.mean([draw(seed, victim=0.95).victim_above for seed in range(40)]) > 0.9
+    worse = [draw(seed, suspect=0.5) for seed in range(40)]
+    assert np.mean([each.below and each.degraded and not each.above for each in worse]) > 0.9
+
+
+def test_figures_are_those_of_the_models():
+    known = np.array([0, 1, 2, -1])
+    null = np.array([[0, 1, 2, 3], [0, 1, 0, 3], [1, 1, 2, 2]])
+    found = likeness(np.array([0, 1, 2, 3]), null, np.array([0, 0, 0, 3]), known)
+    assert found.accuracy == 1
+    assert found.of_null["accuracy"] == pytest.approx((2 / 3, 2 / 3, 1))
+    assert found.of_victim["accuracy"] == pytest.approx(1 / 3)
+    assert found.agreement == pytest.approx((1 + 0.75 + 0.5) / 3)
+    without = likeness(np.array([0, 1, 2, 3]), null, np.array([0, 0, 0, 3]), np.full(4, -1))
+    assert without.accuracy is None
+    assert without.worse == 1
+    with pytest.raises(UsageError, match="two models"):
+        likeness(null[0], null[:1], null[1], known)
+
+
+def trial(seed, standing_explains):
+    """A suspect that is better than the null, and as alike as that explains or as a copy is."""
+    found = draw(seed, suspect=0.97)
+    noise = np.random.default_rng(seed).normal(0, 0.005, NULL)
+    null = np.clip(0.2 + 0.02 * found.standings + noise, 0, 1)
+    names = tuple(NullModel(str(number)) for number in range(NULL))
+    calibration = Calibration(Null("weak models", names, tuple(null)), {"fine_tune": (1.0,) * 14})
+    made = Trial(calibration, size=100, alpha=0.05, per_query=False, likeness=found)
+    made.observe(0.2 + 0.02 * found.standing if standing_explains else 0.95)
+    return made
+
+
+def test_what_standing_explains_is_not_called_derived_and_a_copy_is():
+    names = {"scheme": "random", "fingerprint": "a.fp", "suspect": "b.onnx"}
+    stranger, copy = trial(3, True), trial(3, False)
+    assert stranger.derived, "its similarity is above that of the null"
+    verdict = stranger.verdict(**names)
+    assert verdict.decision == "inconclusive"
+    assert "stranger of that standing may be as alike" in verdict.caveats[0]
+    verdict = copy.verdict(**names)
+    assert verdict.decision == "derived"
+    assert any("more often right, or agrees more" in caveat for caveat in verdict.caveats)
+    assert verdict.likeness["p_more"] <= CAVEAT
+
+
+def test_families_of_tunes_count_once():
+    generator = np.random.default_rng(0)
+    families = generator.dirichlet(np.ones(CLASSES), size=(20, 60))
+    tuned = np.concatenate([0.95 * families + 0.05 * generator.dirichlet(np.ones(CLASSES), (20, 60)) for _ in "abc"])
+    assert len(clusters(tuned)) == 20
+    assert {len(group) for group in clusters(tuned)} == {3}
+    assert len(clusters(families)) == 20
+    labels = families.argmax(2)
+    assert len(clusters(np.concatenate([labels, labels[:5]]))) == 20
