@@ -15,8 +15,9 @@ from whorl.oracles.torch import TorchOracle
 from whorl.oracles.wrappers import LabelsOnly
 from whorl.removals import REMOVALS
 from whorl.schemes import SCHEMES
+from whorl.schemes.asking import asking_order
 from whorl.schemes.opening import read_fingerprint
-from whorl.schemes.session import Session, asking_order
+from whorl.schemes.session import Session
 from whorl.testing import tiny_data, tiny_net, tiny_victim
 from whorl.testing.unchanged import chance_unchanged
 from whorl.types import Access, Evidence, NullModel, Representation, Rule
@@ -51,7 +52,7 @@ def fingerprint(bare):
         bare,
         {f"stranger {seed}": stranger(seed) for seed in range(100, 121)},
         pool="21 perceptrons on other digits",
-        derived={tuned: [copy(tuned, seed, "calibration") for seed in range(6)]},
+        derived={tuned: [copy(tuned, seed, "calibration") for seed in range(14)]},
     )
 
 
@@ -125,10 +126,10 @@ def test_the_size_of_rounds_changes_what_is_spent_and_nothing_else(fingerprint, 
         asked.block = block
         found = SCHEME.verify(fingerprint, asked, alpha=ALPHA)
         assert found.queries["spent"] == asked.queries_spent >= found.queries["needed"]
-        return dataclasses.replace(found, queries={**found.queries, **spending})
+        return dataclasses.replace(found, queries={**found.queries, **spending}, interface="")
 
     _, measured = Session(SCHEME, fingerprint, suspect, Rule(alpha=ALPHA)).measure()
-    measured = dataclasses.replace(measured, queries={**measured.queries, **spending})
+    measured = dataclasses.replace(measured, queries={**measured.queries, **spending}, interface="")
     assert measured == verdict(1) == verdict(7) == verdict(None) == verdict(1000)
 
 

@@ -31,6 +31,7 @@ from whorl.types import (
     Grade,
     Look,
     Mark,
+    Measured,
     Null,
     NullModel,
     Origin,
@@ -88,6 +89,11 @@ class _NullModel(Document):
     group: Text
 
 
+class _Measured(Document):
+    similarities: Annotated[tuple[Finite, ...], Field(max_length=100_000)]
+    derived: Annotated[dict[Name, tuple[Finite, ...]], Field(max_length=10_000)]
+
+
 class _Calibration(Document):
     fingerprint: Digest
     pool: Text
@@ -96,6 +102,7 @@ class _Calibration(Document):
     models: Annotated[tuple[_NullModel, ...], Field(max_length=100_000)]
     siblings: Count
     derived: Annotated[dict[Name, tuple[Finite, ...]], Field(max_length=10_000)]
+    interfaces: Annotated[dict[Name, _Measured], Field(max_length=100)] = Field(default_factory=dict)
     tensors: Tensors
 
 
@@ -241,16 +248,26 @@ def _calibration_section(fingerprint: Fingerprint, identity: str) -> tuple[dict[
     tensors = {"null/similarities": torch.tensor(null.similarities, dtype=torch.float64)}
     if null.probes is not None:
         tensors["null/probes"] = null.probes
-    return {
+    section = {
         "fingerprint": identity,
         "pool": null.pool,
         "origin": null.origin,
         "grade": null.grade,
         "models": [asdict(model) for model in null.models],
         "siblings": null.siblings,
-        "derived": {removal: list(values) for removal, values in calibration.derived.items()},
+        "derived": _listed(calibration.derived),
         "tensors": _digests(tensors),
-    }, tensors
+    }
+    if calibration.interfaces:  # what is absent where nothing was measured leaves older documents as they are
+        section["interfaces"] = {
+            treatment: {"similarities": list(measured.similarities), "derived": _listed(measured.derived)}
+            for treatment, measured in calibration.interfaces.items()
+        }
+    return section, tensors
+
+
+def _listed(derived: Mapping[str, tuple[float, ...]]) -> dict[str, list[float]]:
+    return {removal: list(values) for removal, values in derived.items()}
 
 
 def _digests(tensors: Mapping[str, Tensor]) -> dict[str, str]:
@@ -348,4 +365,7 @@ def _calibration(
         asked = _answers(tensors, "null/probes", (count, len(probes.inputs)))
     models = tuple(NullModel(**model.model_dump()) for model in document.models)
     null = Null(document.pool, models, similarities, document.siblings, document.origin, asked)
-    return Calibration(null, document.derived)
+    if unequal := [name for name, of in document.interfaces.items() if len(of.similarities) != count]:
+        raise ValueError(f"its null has {count} models, and through {unequal[0]!r} another number")
+    interfaces = {name: Measured(of.similarities, of.derived) for name, of in document.interfaces.items()}
+    return Calibration(null, document.derived, interfaces)

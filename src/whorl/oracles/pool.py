@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 from whorl.errors import UsageError
 from whorl.oracles.base import Oracle
-from whorl.oracles.torch import TorchOracle
-from whorl.storage import digest_tensors
-from whorl.types import Access
+from whorl.oracles.wrappers import digests_of
 
 __all__ = ["Pool"]
 
@@ -34,12 +32,7 @@ class Pool:
     @property
     def digests(self) -> tuple[str, ...]:
         """Digests by which a model of this pool is known again, as given and of its weights."""
-        found: set[str] = set()
-        for model in (*self.copies, *self.independent):
-            found.add(model.digest)
-            if isinstance(model, TorchOracle) and model.access is Access.WEIGHTS:
-                found.add(digest_tensors(model.module.state_dict()))
-        return tuple(sorted(found))
+        return tuple(sorted(set[str]().union(*map(digests_of, (*self.copies, *self.independent)))))
 
     def require(self, derived: int, independent: int, scheme: str) -> None:
         """Raise `UsageError` unless the pool holds at least so many models of each kind."""

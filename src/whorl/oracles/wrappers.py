@@ -14,9 +14,21 @@ from torch import Tensor
 
 from whorl.errors import BudgetExhausted, UsageError
 from whorl.oracles.base import Chunk, Oracle, require
+from whorl.oracles.torch import TorchOracle
+from whorl.storage import digest_tensors
 from whorl.types import Access
 
-__all__ = ["Budgeted", "LabelsOnly", "Noisy", "Rounded", "Temperature", "TopK", "Wrapper"]
+__all__ = [
+    "Budgeted",
+    "LabelsOnly",
+    "Noisy",
+    "Probabilities",
+    "Rounded",
+    "Temperature",
+    "TopK",
+    "Wrapper",
+    "digests_of",
+]
 
 _TINY = torch.finfo(torch.float32).tiny  # stands for a probability of 0 where a logarithm or a quotient follows
 
@@ -49,6 +61,15 @@ class Wrapper(Oracle):
         self.treatment = " -> ".join(part for part in changes if part)
 
 
+def digests_of(oracle: Oracle) -> tuple[str, ...]:
+    """Digests by which a model is known again: of its weights, where they can be seen, and the one it was given."""
+    while isinstance(oracle, Wrapper):
+        oracle = oracle.inner
+    seen = isinstance(oracle, TorchOracle) and oracle.access is Access.WEIGHTS
+    weights = [digest_tensors(oracle.module.state_dict())] if seen else []
+    return tuple(dict.fromkeys(each for each in (*weights, oracle.digest) if each))
+
+
 class LabelsOnly(Wrapper):
     """Only the predicted class."""
 
@@ -60,7 +81,7 @@ class LabelsOnly(Wrapper):
             yield positions, answers if self.inner.access is Access.LABELS else answers.argmax(1)
 
 
-class _Probabilities(Wrapper):
+class Probabilities(Wrapper):
     """A treatment of class probabilities; logits of the inner oracle go through a softmax first."""
 
     needs = Access.PROBABILITIES
@@ -77,7 +98,7 @@ class _Probabilities(Wrapper):
             yield positions, self._treat(_as_probabilities(self.inner, answers))
 
 
-class TopK(_Probabilities):
+class TopK(Probabilities):
     """The k largest probabilities; the others are 0.
 
     The rest is not scaled up, because APIs that list their best classes give those classes' own probabilities: a row
@@ -95,7 +116,7 @@ class TopK(_Probabilities):
         return torch.zeros_like(probabilities).scatter(1, kept, probabilities.gather(1, kept))
 
 
-class Rounded(_Probabilities):
+class Rounded(Probabilities):
     """Probabilities rounded to ``decimals`` places, not scaled back to a sum of 1."""
 
     def __init__(self, inner: Oracle, decimals: int) -> None:
@@ -108,7 +129,7 @@ class Rounded(_Probabilities):
         return probabilities.round(decimals=self.decimals)
 
 
-class Temperature(_Probabilities):
+class Temperature(Probabilities):
     """Softmax of logits / ``temperature``: above 1 softer, below 1 sharper. The predicted class stays.
 
     From probabilities p this is p^(1/temperature), scaled to a sum of 1, which is the same thing.
@@ -124,7 +145,7 @@ class Temperature(_Probabilities):
         return (probabilities.clamp_min(_TINY).log() / self.temperature).softmax(1)
 
 
-class Noisy(_Probabilities):
+class Noisy(Probabilities):
     """Probabilities plus Gaussian noise of standard deviation ``scale``, cut at 0 and scaled to a sum of 1.
 
     The noise of a call is drawn before the first answer arrives, so it does not depend on the order of arrival.

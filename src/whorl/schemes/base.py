@@ -20,14 +20,15 @@ from whorl.data.base import Dataset
 from whorl.errors import AccessRefused, UsageError
 from whorl.expressions import Call
 from whorl.layouts import check_layouts
-from whorl.oracles.base import Oracle, interface_of
+from whorl.oracles.base import Oracle
 from whorl.oracles.pool import Pool
 from whorl.queries.base import PooledSampler, Sampler
 from whorl.representations.base import Comparer, Representer
-from whorl.schemes.session import Session, admit, compare, represent, typed
+from whorl.schemes.asking import admit, compare, represent, typed
+from whorl.schemes.calibration import calibrated
+from whorl.schemes.session import Session
 from whorl.spaces import Pictures
 from whorl.types import (
-    Calibration,
     Evidence,
     Fingerprint,
     Grants,
@@ -177,8 +178,9 @@ class Scheme(Sampler, Representer, Comparer, ABC):
         *,
         pool: str,
         siblings: int = 0,
-        derived: Mapping[str, Sequence[Oracle]] | None = None,
+        derived: Mapping[str, Sequence[Oracle | float]] | None = None,
         about: Mapping[str, NullModel] | None = None,
+        interfaces: Sequence[str] = (),
         progress: Callable[[], None] = lambda: None,
     ) -> Fingerprint:
         """The fingerprint with its null, and with the similarities of known copies by removal.
@@ -189,34 +191,27 @@ class Scheme(Sampler, Representer, Comparer, ABC):
             independents: models trained without the victim, by name; none may be under test later.
             pool: who they are, in words; the verdict quotes it.
             siblings: how many of them share a public ancestor with the victim.
-            derived: removal to copies of the victim that went through it.
+            derived: removal to copies of the victim that went through it, of which those of equal weights count once,
+                and to similarities of copies of other victims, each to a fingerprint of its own victim.
             about: what is known of the independent models by name (recipe, accuracy, group); digest and interface are
-                taken from the models themselves.
+                taken from the models themselves, and accuracies from the fingerprint's control pictures.
+            interfaces: treatments of answers to measure through, as in ``Rounded(decimals=3)``, beside the usual ones
+                (`whorl.oracles.interface.USUAL`).
             progress: called after each model.
+
+        Raises:
+            UsageError: a model is given twice, is the victim, or is a shadow model of the fingerprint.
         """
-        if not independents:
-            raise UsageError("calibration needs independent models; give some, or a recipe to train them from")
-
-        def measure(oracle: Oracle) -> float:
-            value = self.observe(fingerprint, oracle).similarity
-            progress()
-            return value
-
-        known = about or {}
-        models = tuple(
-            dataclasses.replace(
-                known.get(name, NullModel(name)), name=name, digest=oracle.digest, interface=interface_of(oracle)
-            )
-            for name, oracle in independents.items()
+        return calibrated(
+            self,
+            fingerprint,
+            independents,
+            words=Null(pool=pool, models=(), similarities=(), siblings=siblings),
+            derived=derived or {},
+            about=about or {},
+            interfaces=interfaces,
+            progress=progress,
         )
-        null = Null(
-            pool=pool,
-            models=models,
-            similarities=tuple(measure(oracle) for oracle in independents.values()),
-            siblings=siblings,
-        )
-        power = {removal: tuple(measure(oracle) for oracle in copies) for removal, copies in (derived or {}).items()}
-        return dataclasses.replace(fingerprint, calibration=Calibration(null, power), format=2)
 
     @final
     def verify(
@@ -226,6 +221,7 @@ class Scheme(Sampler, Representer, Comparer, ABC):
         *,
         alpha: float = 0.01,
         budget: int | None = None,
+        group: str = "",
         progress: Callable[[int], None] = lambda _: None,
     ) -> Verdict:
         """Ask the suspect, in random order and no longer than needed, and decide.
@@ -233,10 +229,11 @@ class Scheme(Sampler, Representer, Comparer, ABC):
         Parameters:
             alpha: accepted chance of calling an independent model derived.
             budget: most queries to ask; all of the fingerprint by default. A scheme that compares the set as a
-                whole (``per_query`` is false) asks all or nothing.
+                whole (``per_query`` is false) asks all or nothing. Neutral probes come beside it.
+            group: the suspect's kind among the groups of the null, where it is known.
             progress: called with the number of queries asked in each round.
         """
-        return Session(self, fingerprint, suspect, Rule(alpha=alpha, budget=budget)).verify(progress)
+        return Session(self, fingerprint, suspect, Rule(alpha=alpha, budget=budget, group=group)).verify(progress)
 
 
 def _nothing(scheme: Scheme, victim: Oracle) -> Dataset:

@@ -7,23 +7,29 @@ however many queries an oracle takes in a round.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
 
-import torch
 from torch import Tensor
 
+from whorl.detection.exchangeability import Likeness, clusters, likeness
+from whorl.detection.groups import in_group
 from whorl.detection.verdict import Trial
-from whorl.errors import AccessRefused, UsageError
-from whorl.fingerprints.second import identity
-from whorl.oracles.base import Oracle
-from whorl.types import Evidence, Fingerprint, Queries, Representation, Rule, Verdict, grants, told
+from whorl.errors import UsageError
+from whorl.fingerprints.second import calibration_identity, identity
+from whorl.oracles.base import Oracle, interface_of
+from whorl.oracles.wrappers import digests_of
+from whorl.schemes.asking import admit, asking_order, compare, represent
+from whorl.schemes.calibration import labels_of, same_answers, sees_probabilities
+from whorl.schemes.controls import examine
+from whorl.types import Calibration, Evidence, Fingerprint, Rule, Verdict
 
 if TYPE_CHECKING:
     from whorl.schemes.base import Scheme
 
-__all__ = ["Session", "admit", "asking_order", "compare", "represent", "typed"]
+__all__ = ["Session"]
 
 FIRST, LARGEST = (
     8,
@@ -42,7 +48,7 @@ class Session:
         scheme: the fingerprint's.
         fingerprint: with its null, without which nothing can be called derived.
         suspect: refused before the first query where it grants too little, or takes other inputs.
-        rule: alpha and budget, fixed from here on.
+        rule: alpha, budget and the suspect's group, fixed from here on.
 
     Raises:
         AccessRefused, UsageError: the suspect cannot be asked, or the rule cannot be kept.
@@ -50,13 +56,51 @@ class Session:
 
     def __init__(self, scheme: Scheme, fingerprint: Fingerprint, suspect: Oracle, rule: Rule) -> None:
         admit(scheme, fingerprint, suspect)
+        _refuse_known(fingerprint, suspect)
         self.scheme, self.fingerprint, self.suspect, self.rule = scheme, fingerprint, suspect, rule
         size = len(fingerprint.queries)
         self.limit = size if rule.budget is None else min(rule.budget, size)
-        self.trial = Trial(
-            fingerprint.calibration, size=size, alpha=rule.alpha, per_query=scheme.per_query, budget=rule.budget
+        self.calibration = fingerprint.calibration
+        if self.calibration and rule.group:
+            self.calibration = in_group(self.calibration, rule.group)
+        self.sent = self.probed = 0
+        self.interface = interface_of(suspect)
+        self.trial = self._tried(self.calibration, None)  # a rule that can't be kept is refused before any query
+
+    def _tried(self, calibration: Calibration | None, beside: Likeness | None) -> Trial:
+        return Trial(
+            calibration,
+            size=len(self.fingerprint.queries),
+            alpha=self.rule.alpha,
+            per_query=self.scheme.per_query,
+            budget=self.rule.budget,
+            likeness=beside,
         )
-        self.sent = 0
+
+    def _examine(self) -> None:
+        """Ask the neutral probes: how the suspect answers, and whether it is a model like those of the null."""
+        if (examined := examine(self.fingerprint, self.suspect)) is None:
+            return
+        self.probed = len(examined.labels)
+        _refuse_known(self.fingerprint, self.suspect, examined.answers)
+        self.suspect = examined.oracle
+        self.interface = interface_of(self.suspect)
+        if examined.treatment and examined.treatment not in self.interface:
+            self.interface += f" -> {examined.treatment}"
+        calibration, null = self.calibration, self.calibration and self.calibration.null
+        if calibration and examined.treatment and sees_probabilities(self.scheme):
+            if (shown := calibration.through(examined.treatment)) is None:
+                raise UsageError(
+                    f"{self.suspect.name} treats its answers ({examined.treatment}), and the null was not measured "
+                    "through such an interface, so a rank among its models would say nothing. Type: whorl calibrate "
+                    f"... --interface '{examined.treatment}'"
+                )
+            calibration = shown
+        beside = None
+        if null is not None and null.probes is not None and len(null) > 1 and (probes := self.fingerprint.probes):
+            answers = (examined.labels, labels_of(null.probes), labels_of(probes.victim), probes.labels)
+            beside = likeness(*(each.numpy() for each in answers))
+        self.trial = self._tried(calibration, beside)
 
     def verify(self, progress: Callable[[int], None] = lambda _: None) -> Verdict:
         """Ask in rounds, no longer than needed, and decide.
@@ -64,6 +108,7 @@ class Session:
         ``progress`` is called with the number of queries of each round. What a round answers beyond the moment at
         which the test was settled is not used, so the size of rounds changes what is spent and nothing else.
         """
+        self._examine()
         if not self.scheme.per_query:
             return self._whole(progress)[1]
         order = asking_order(self.fingerprint)[: self.limit]
@@ -77,6 +122,7 @@ class Session:
 
     def measure(self) -> tuple[Evidence, Verdict]:
         """Ask everything: the evidence of the whole fingerprint, and the verdict that `verify` would have given."""
+        self._examine()
         if not self.scheme.per_query:
             return self._whole(lambda _: None)
         evidence = self._asked(slice(None), lambda _: None)
@@ -117,63 +163,66 @@ class Session:
             "needed": verdict.queries["spent"],
             "stopped_early": self.sent < self.limit,
             "inputs_each": fingerprint.inputs_each,
+            "probes": self.probed,
         }
-        caveats = (OLD_FORMAT, *verdict.caveats) if fingerprint.format == 1 else verdict.caveats
-        return dataclasses.replace(verdict, queries=queries, caveats=caveats, grade=null.grade if null else "D")
-
-
-def admit(scheme: Scheme, fingerprint: Fingerprint, oracle: Oracle) -> None:
-    """Raise `AccessRefused` or `UsageError`, before the first query, where the oracle cannot be asked."""
-    needed = grants(scheme.needs_suspect)
-    if not needed <= oracle.grants:
-        raise AccessRefused(
-            f"{scheme.name} needs {told(needed)} of the suspect; {oracle.name} grants {told(oracle.grants)}. "
-            f"Schemes that work here: whorl schemes --suspect-access {typed(oracle)}"
-        )
-    known = not scheme.any_classes and fingerprint.classes
-    wanted = (fingerprint.space, fingerprint.classes, fingerprint.task) if known else (fingerprint.space,)
-    if (oracle.space, oracle.classes, oracle.task)[: len(wanted)] != wanted:
-        raise UsageError(
-            f"the fingerprint asks {fingerprint.space} of {fingerprint.classes} classes ({fingerprint.task}); "
-            f"{oracle.name} takes {oracle.space} of {oracle.classes} ({oracle.task})"
-        )
-    if oracle.digest in fingerprint.pool:
-        raise UsageError(
-            f"{oracle.name} is one of the shadow models that this fingerprint learned from; whatever the "
-            "similarity, it would show nothing"
+        caveats = (*self._origin(), *verdict.caveats)
+        return dataclasses.replace(
+            verdict,
+            queries=queries,
+            caveats=caveats,
+            grade=null.grade if null else "D",
+            interface=self.interface,
+            record=self._record(),
         )
 
-
-def represent(scheme: Scheme, oracle: Oracle, queries: Queries) -> Representation:
-    """What a scheme makes of an oracle's answers. Raises `UsageError` where an old file lacks what it reads."""
-    try:
-        return scheme.represent(oracle, queries)
-    except KeyError as error:
-        raise UsageError(f"the fingerprint lacks {error}, which {scheme.name} reads; extract it anew") from None
-
-
-def compare(scheme: Scheme, reference: Representation, observed: Representation) -> Evidence:
-    """How alike two representations are. Raises `UsageError` where they differ in shape."""
-    if not scheme.any_classes and reference.values.shape != observed.values.shape:
-        raise UsageError(
-            f"{scheme.name} represents this suspect as {list(observed.values.shape)}, and the fingerprint's victim as "
-            f"{list(reference.values.shape)}: the two cannot be compared"
+    def _origin(self) -> tuple[str, ...]:
+        """Who chose the null, first of all caveats, and what is known against it."""
+        if (calibration := self.calibration) is None:
+            return (OLD_FORMAT,) if self.fingerprint.format == 1 else ()
+        null = calibration.null
+        told = [OLD_FORMAT] if self.fingerprint.format == 1 else []
+        told.append(
+            {
+                "owner": "the null was chosen by whoever made this fingerprint: the error rate rests on their word "
+                "that its models were made without the victim (grade D)",
+                "judge": "the null was chosen by the judge (grade C)",
+                "design": "the null is given by the design of the test (grade B)",
+            }[null.origin]
         )
-    return scheme.similarity(reference, observed)
+        if self.rule.group:
+            told.append(f"the suspect was ranked in the group {self.rule.group!r}, on the word of whoever asked")
+        if null.probes is not None and (groups := clusters(null.probes.numpy())) and len(groups) < len(null):
+            told.append(
+                f"the {len(null)} models of the null answer so much alike in places that they count as {len(groups)} "
+                f"(the largest {len(groups[0])} are one): the error rate is that of a null of {len(groups)}"
+            )
+        return tuple(told)
+
+    def _record(self) -> dict[str, Any]:
+        fingerprint = self.fingerprint
+        return {
+            "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "victim": fingerprint.victim,
+            "suspect": next(iter(digests_of(self.suspect)), ""),
+            "fingerprint": identity(fingerprint),
+            "calibration": calibration_identity(fingerprint) or "",
+            "versions": {package: version(package) for package in ("whorl", "torch", "numpy")},
+            "made_with": dict(fingerprint.versions),
+            "seed": fingerprint.seed,
+            "data": fingerprint.data,
+            "rule": {"alpha": self.rule.alpha, "budget": self.rule.budget, "group": self.rule.group},
+        }
 
 
-def asking_order(fingerprint: Fingerprint) -> Tensor:
-    """The order ``[n]`` in which any suspect is asked, fixed by the fingerprint's id, which holds its nonce.
-
-    It was drawn before there was a suspect, so neither the suspect's name nor its address can choose it; and it is
-    the same when an interrupted verification resumes.
-    """
-    seed = hashlib.sha256(f"order {identity(fingerprint)}".encode()).digest()[:8]
-    generator = torch.Generator().manual_seed(int.from_bytes(seed, "little") >> 1)
-    return torch.randperm(len(fingerprint.queries), generator=generator)
-
-
-def typed(oracle: Oracle) -> str:
-    """An oracle's grants as an option of the command line."""
-    name = told(oracle.grants)
-    return name.lower() if " and " not in name else ",".join(sorted(oracle.grants))
+def _refuse_known(fingerprint: Fingerprint, suspect: Oracle, answers: Tensor | None = None) -> None:
+    """Raise `UsageError` where the suspect is a model of the null, by its weights or by its very answers."""
+    if (calibration := fingerprint.calibration) is None:
+        return
+    digests, null = set(digests_of(suspect)), calibration.null
+    for place, model in enumerate(null.models):
+        same = null.probes is not None and answers is not None and same_answers(answers, null.probes[place])
+        if same or model.digest in digests:
+            raise UsageError(
+                f"{suspect.name} is {model.name} of the null, {'by its answers' if same else 'by its weights'}: what "
+                "calibrated the test can't be under test. Calibrate without it"
+            )

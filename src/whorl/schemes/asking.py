@@ -1,0 +1,77 @@
+"""How a suspect is asked: whether it may be, in which order, and what is made of its answers."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from whorl.errors import AccessRefused, UsageError
+from whorl.fingerprints.second import identity
+from whorl.oracles.base import Oracle
+from whorl.oracles.wrappers import digests_of
+from whorl.types import Evidence, Fingerprint, Queries, Representation, grants, told
+
+if TYPE_CHECKING:
+    from whorl.schemes.base import Scheme
+
+__all__ = ["admit", "asking_order", "compare", "represent", "typed"]
+
+
+def admit(scheme: Scheme, fingerprint: Fingerprint, oracle: Oracle) -> None:
+    """Raise `AccessRefused` or `UsageError`, before the first query, where the oracle cannot be asked."""
+    needed = grants(scheme.needs_suspect)
+    if not needed <= oracle.grants:
+        raise AccessRefused(
+            f"{scheme.name} needs {told(needed)} of the suspect; {oracle.name} grants {told(oracle.grants)}. "
+            f"Schemes that work here: whorl schemes --suspect-access {typed(oracle)}"
+        )
+    known = not scheme.any_classes and fingerprint.classes
+    wanted = (fingerprint.space, fingerprint.classes, fingerprint.task) if known else (fingerprint.space,)
+    if (oracle.space, oracle.classes, oracle.task)[: len(wanted)] != wanted:
+        raise UsageError(
+            f"the fingerprint asks {fingerprint.space} of {fingerprint.classes} classes ({fingerprint.task}); "
+            f"{oracle.name} takes {oracle.space} of {oracle.classes} ({oracle.task})"
+        )
+    if set(digests_of(oracle)) & set(fingerprint.pool):
+        raise UsageError(
+            f"{oracle.name} is one of the shadow models that this fingerprint learned from; whatever the "
+            "similarity, it would show nothing"
+        )
+
+
+def represent(scheme: Scheme, oracle: Oracle, queries: Queries) -> Representation:
+    """What a scheme makes of an oracle's answers. Raises `UsageError` where an old file lacks what it reads."""
+    try:
+        return scheme.represent(oracle, queries)
+    except KeyError as error:
+        raise UsageError(f"the fingerprint lacks {error}, which {scheme.name} reads; extract it anew") from None
+
+
+def compare(scheme: Scheme, reference: Representation, observed: Representation) -> Evidence:
+    """How alike two representations are. Raises `UsageError` where they differ in shape."""
+    if not scheme.any_classes and reference.values.shape != observed.values.shape:
+        raise UsageError(
+            f"{scheme.name} represents this suspect as {list(observed.values.shape)}, and the fingerprint's victim as "
+            f"{list(reference.values.shape)}: the two cannot be compared"
+        )
+    return scheme.similarity(reference, observed)
+
+
+def asking_order(fingerprint: Fingerprint) -> Tensor:
+    """The order ``[n]`` in which any suspect is asked, fixed by the fingerprint's id, which holds its nonce.
+
+    It was drawn before there was a suspect, so neither the suspect's name nor its address can choose it; and it is
+    the same when an interrupted verification resumes.
+    """
+    seed = hashlib.sha256(f"order {identity(fingerprint)}".encode()).digest()[:8]
+    generator = torch.Generator().manual_seed(int.from_bytes(seed, "little") >> 1)
+    return torch.randperm(len(fingerprint.queries), generator=generator)
+
+
+def typed(oracle: Oracle) -> str:
+    """An oracle's grants as an option of the command line."""
+    name = told(oracle.grants)
+    return name.lower() if " and " not in name else ",".join(sorted(oracle.grants))

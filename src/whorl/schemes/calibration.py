@@ -1,0 +1,232 @@
+"""The null of a fingerprint: who may be in it, how alike its models are, and how they answer neutral probes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whorl.data.base import Dataset
+from whorl.errors import UsageError
+from whorl.oracles.base import Oracle, interface_of
+from whorl.oracles.interface import USUAL, Remembered, treated
+from whorl.oracles.wrappers import digests_of
+from whorl.schemes.asking import admit, compare, represent
+from whorl.storage import digest_tensors
+from whorl.types import Access, Calibration, Fingerprint, Measured, Null, NullModel, Probes, grants
+
+if TYPE_CHECKING:
+    from whorl.schemes.base import Scheme
+
+__all__ = ["calibrated", "labels_of", "probes_of", "raw_answers", "same_answers", "sees_probabilities"]
+
+MOST_CLASSES: Final = 1000  # of more, labels are kept
+SAME: Final = 1e-4  # probabilities that differ less come from one model, saved or run in another way
+TELLING: Final = 5  # answers that are not all but certain, from which that can be seen
+
+
+def calibrated(
+    scheme: Scheme,
+    fingerprint: Fingerprint,
+    independents: Mapping[str, Oracle],
+    *,
+    words: Null,
+    derived: Mapping[str, Sequence[Oracle | float]],
+    about: Mapping[str, NullModel],
+    interfaces: Sequence[str],
+    progress: Callable[[], None],
+) -> Fingerprint:
+    """The fingerprint with its null, of which ``words`` says all but the models; see `whorl.schemes.base.Scheme`."""
+    if not independents:
+        raise UsageError("calibration needs independent models; give some, or a recipe to train them from")
+    _refuse_repeated(fingerprint, independents)
+    copies = {removal: _distinct(given, fingerprint) for removal, given in derived.items()}
+    everyone = [*independents.values(), *(oracle for oracles in copies.values() for oracle in oracles)]
+    treatments = _interfaces(scheme, everyone, interfaces)
+    null, asked = _measure(scheme, fingerprint, list(independents.values()), treatments, progress)
+    known = {
+        removal: _measure(scheme, fingerprint, oracles, treatments, progress)[0] for removal, oracles in copies.items()
+    }
+    elsewhere = {
+        removal: tuple(each for each in given if isinstance(each, float)) for removal, given in derived.items()
+    }
+    models = tuple(
+        dataclasses.replace(
+            about.get(name, NullModel(name)),
+            name=name,
+            digest=next(iter(digests_of(oracle)), ""),
+            interface=interface_of(oracle),
+        )
+        for name, oracle in independents.items()
+    )
+    probes = _probes(fingerprint, asked)
+    _refuse_alike(fingerprint, models, probes)
+    whole = dataclasses.replace(
+        words, models=_with_accuracy(models, probes, fingerprint), similarities=null[""], probes=probes
+    )
+    shown = {
+        treatment: Measured(null[treatment], {removal: values[treatment] for removal, values in known.items()})
+        for treatment in treatments
+    }
+    power = {removal: (*values[""], *elsewhere[removal]) for removal, values in known.items()}
+    return dataclasses.replace(fingerprint, calibration=Calibration(whole, power, shown), format=2)
+
+
+def sees_probabilities(scheme: Scheme) -> bool:
+    """Whether a scheme looks at numbers that an interface may treat, and at nothing that no interface gives."""
+    needed = grants(scheme.needs_suspect)
+    return grants(Access.LABELS) < needed <= grants(Access.LOGITS)
+
+
+def _interfaces(scheme: Scheme, oracles: Sequence[Oracle], wanted: Sequence[str]) -> tuple[str, ...]:
+    """Treatments to measure through: those wanted, and the usual ones where a scheme sees probabilities."""
+    if not sees_probabilities(scheme) or any(oracle.task != "classification" for oracle in oracles):
+        return ()
+    if wanted:
+        for treatment in wanted:
+            treated(oracles[0], treatment)  # a wrong one is refused before anything is asked
+    classes = min(oracle.classes for oracle in oracles)
+    needed = scheme.needs_suspect
+    usual = USUAL if grants(needed) <= grants(Access.PROBABILITIES) else ()
+    fitting = [each for each in usual if not each.startswith("TopK") or int(each[7:-1]) < classes]
+    return tuple(dict.fromkeys((*fitting, *wanted)))
+
+
+def probes_of(victim: Oracle, controls: Dataset) -> Probes | None:
+    """Control pictures with the victim's answers; None of a victim without classes.
+
+    Raises:
+        UsageError: the pictures do not fit the victim.
+    """
+    if victim.task != "classification" or controls.labels.is_floating_point():
+        return None
+    inputs = controls.inputs()
+    return Probes(inputs, controls.labels, raw_answers(victim, inputs))
+
+
+def raw_answers(oracle: Oracle, inputs: Tensor) -> Tensor:
+    """What is kept of a model's answers to probes: probabilities ``[p, k]`` float32 where it gives them, else labels.
+
+    Labels ``[p]`` int64 also where there are more than 1,000 classes.
+    """
+    if oracle.access >= Access.PROBABILITIES and oracle.classes <= MOST_CLASSES:
+        return oracle.probabilities(inputs).detach().cpu().float()
+    return oracle.labels(inputs).detach().cpu()
+
+
+def labels_of(answers: Tensor) -> Tensor:
+    """Labels ``[..., p]`` of answers that are kept as labels or as probabilities ``[..., p, k]``."""
+    return answers.argmax(-1) if answers.is_floating_point() else answers
+
+
+def same_answers(one: Tensor, other: Tensor) -> bool:
+    """Whether two rows of answers ``[p, k]`` to the same probes can only come from one and the same model."""
+    if one.shape != other.shape or not one.is_floating_point() or not other.is_floating_point():
+        return False  # accurate models have the same labels on easy pictures
+    telling = (one.max(-1).values < 0.999).sum()
+    return int(telling) >= TELLING and bool(((one - other).abs() < SAME).all())
+
+
+def _measure(
+    scheme: Scheme,
+    fingerprint: Fingerprint,
+    oracles: Sequence[Oracle],
+    treatments: Sequence[str],
+    progress: Callable[[], None],
+) -> tuple[dict[str, tuple[float, ...]], list[Tensor]]:
+    """Similarities by treatment, one for each oracle, and their answers to the probes."""
+    found: dict[str, list[float]] = {treatment: [] for treatment in ("", *treatments)}
+    answers: list[Tensor] = []
+    for oracle in oracles:
+        admit(scheme, fingerprint, oracle)
+        kept = Remembered(oracle) if treatments else oracle
+        for treatment, values in found.items():
+            values.append(_similarity(scheme, fingerprint, treated(kept, treatment)))
+        if fingerprint.probes is not None:
+            answers.append(raw_answers(oracle, fingerprint.probes.inputs))
+        progress()
+    return {treatment: tuple(values) for treatment, values in found.items()}, answers
+
+
+def _similarity(scheme: Scheme, fingerprint: Fingerprint, oracle: Oracle) -> float:
+    observed = represent(scheme, oracle, fingerprint.queries)
+    return compare(scheme, fingerprint.reference, observed).similarity
+
+
+def _distinct(copies: Sequence[Oracle | float], fingerprint: Fingerprint) -> list[Oracle]:
+    """The models among copies, each once: what a removal without chance makes twice is one copy."""
+    found: dict[str, Oracle] = {}
+    for number, copy in enumerate(copies):
+        if isinstance(copy, Oracle):
+            found.setdefault(_sameness(copy, fingerprint) or str(number), copy)
+    return list(found.values())
+
+
+def _sameness(copy: Oracle, fingerprint: Fingerprint) -> str:
+    """Equal for copies that are one: the digest of the weights, or of answers where those are treated."""
+    if not copy.treatment:
+        return next(iter(digests_of(copy)), "")
+    if fingerprint.probes is None or copy.classes != fingerprint.classes:
+        return ""
+    return digest_tensors({"answers": raw_answers(copy, fingerprint.probes.inputs)})
+
+
+def _refuse_repeated(fingerprint: Fingerprint, independents: Mapping[str, Oracle]) -> None:
+    seen: dict[str, str] = {}
+    for name, oracle in independents.items():
+        digests = digests_of(oracle)
+        if fingerprint.victim in digests:
+            raise UsageError(f"{name} is the fingerprint's own victim; a null holds models made without it")
+        if set(digests) & set(fingerprint.pool):
+            raise UsageError(f"{name} is a shadow model that this fingerprint learned from; leave it out of the null")
+        if twice := next((seen[digest] for digest in digests if digest in seen), None):
+            raise UsageError(
+                f"{name} and {twice} are one and the same model; each counts once, so give it once (a null is as large "
+                "as the number of models that were trained apart)"
+            )
+        seen |= dict.fromkeys(digests, name)
+
+
+def _refuse_alike(fingerprint: Fingerprint, models: Sequence[NullModel], probes: Tensor | None) -> None:
+    """One model in two formats has two digests and the same answers."""
+    if probes is None or fingerprint.probes is None:
+        return
+    for place, answers in enumerate(probes):
+        if same_answers(answers, fingerprint.probes.victim):
+            raise UsageError(
+                f"{models[place].name} answers every probe as the fingerprint's victim does, to {SAME:g}: it is the "
+                "victim in another form; a null holds models made without it"
+            )
+        for earlier in range(place):
+            if same_answers(answers, probes[earlier]):
+                raise UsageError(
+                    f"{models[place].name} and {models[earlier].name} answer every probe alike, to {SAME:g}: they are "
+                    "one model in two forms, so give it once"
+                )
+
+
+def _probes(fingerprint: Fingerprint, answers: Sequence[Tensor]) -> Tensor | None:
+    """``[N, p, k]`` probabilities where all models gave them, else labels ``[N, p]``."""
+    if fingerprint.probes is None or not answers:
+        return None
+    if all(each.is_floating_point() and each.shape == answers[0].shape for each in answers):
+        return torch.stack(list(answers))
+    return torch.stack([labels_of(each) for each in answers])
+
+
+def _with_accuracy(
+    models: Sequence[NullModel], probes: Tensor | None, fingerprint: Fingerprint
+) -> tuple[NullModel, ...]:
+    """Accuracies on the control pictures, which is what suspects are held against."""
+    if probes is None or fingerprint.probes is None or not bool((fingerprint.probes.labels >= 0).any()):
+        return tuple(models)
+    known = fingerprint.probes.labels
+    right = (labels_of(probes) == known)[:, known >= 0].double().mean(1)
+    return tuple(
+        dataclasses.replace(model, accuracy=float(np.round(float(share), 9)))
+        for model, share in zip(models, right, strict=True)
+    )

@@ -1,0 +1,101 @@
+"""Before a suspect is judged: does it know the control pictures, in which order of classes, through what interface?
+
+A wrong description makes a copy look like a stranger. So neutral probes, many of known class, are asked first; a
+suspect that is no better than chance on them, or right under another order of the classes, is not judged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import binom
+from torch import Tensor
+
+from whorl.errors import UsageError
+from whorl.oracles.base import Oracle
+from whorl.oracles.interface import Softmaxed, are_probabilities, treatment_of
+from whorl.schemes.calibration import labels_of
+from whorl.types import Access, Fingerprint
+
+__all__ = ["Examined", "examine"]
+
+CHANCE = 0.01  # error of calling a model that guesses better than chance
+ENOUGH = 5  # controls for each class, below which an order of the classes would fit by chance
+REORDERED = 0.1  # share of the controls that another order of the classes must win
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A suspect that may be judged.
+
+    ``oracle`` is the suspect under its right name: what it called logits are probabilities where ``answers`` show that.
+    ``treatment`` is how its probabilities were treated.
+
+    Shape:
+        answers: as the suspect gave them, ``[p]`` labels or ``[p, k]``. labels: ``[p]``.
+    """
+
+    oracle: Oracle
+    treatment: str
+    answers: Tensor
+    labels: Tensor
+
+
+def examine(fingerprint: Fingerprint, suspect: Oracle) -> Examined | None:
+    """Ask the fingerprint's probes. None where it has none, or the suspect has no classes.
+
+    Raises:
+        UsageError: the answers are those of a model that is described wrongly, or of one that does another task.
+    """
+    probes = fingerprint.probes
+    if probes is None or suspect.task != "classification" or suspect.classes != fingerprint.classes:
+        return None
+    answers = suspect.answers(probes.inputs).detach().cpu()
+    labels = answers if suspect.access is Access.LABELS else answers.argmax(1)
+    treatment = ""
+    if suspect.access is Access.PROBABILITIES:
+        treatment = treatment_of(answers)
+    elif suspect.access is Access.LOGITS and are_probabilities(answers):
+        suspect, treatment = Softmaxed(suspect), treatment_of(answers)
+    _check(suspect, labels, probes.labels, labels_of(probes.victim), fingerprint.class_names)
+    return Examined(suspect, treatment, answers, labels)
+
+
+def _check(suspect: Oracle, labels: Tensor, known: Tensor, victim: Tensor, names: tuple[str, ...]) -> None:
+    control = known >= 0
+    count, classes = int(control.sum()), suspect.classes
+    if not count:
+        return
+    right = int((labels == known)[control].sum())
+    own = int((victim == known)[control].sum())
+    if not _better_than_chance(own, count, classes):
+        return  # the controls tell nothing of any model
+    order, fitting = _best_order(labels[control].numpy(), known[control].numpy(), classes)
+    if count >= ENOUGH * classes and fitting - right >= REORDERED * count and fitting >= 0.8 * own:
+        moved = ", ".join(f"{given} means {meant}" for given, meant in enumerate(order) if given != meant)
+        called = f" Your classes are {', '.join(names)}." if names and classes <= 20 else ""
+        raise UsageError(
+            f"{suspect.name} answers {right} of {count} control pictures rightly, and {fitting} if its labels are "
+            f"reordered ({moved}). Its classes seem to come in another order than yours; say in which: --set "
+            f"class_names=[...].{called}"
+        )
+    if not _better_than_chance(right, count, classes):
+        raise UsageError(
+            f"{suspect.name} answers {right} of {count} control pictures rightly, no better than chance (your model: "
+            f"{own}). Either it does another task, or it is described wrongly, and then nothing can be said of it: "
+            "check --set range=[0,255], mean and std, layout, channels, output, and the order of class_names"
+        )
+
+
+def _better_than_chance(right: int, count: int, classes: int) -> bool:
+    return float(binom.sf(right - 1, count, 1 / max(classes, 2))) <= CHANCE
+
+
+def _best_order(labels: np.ndarray, known: np.ndarray, classes: int) -> tuple[list[int], int]:
+    """The meaning of each label under which most answers are right, and how many those are."""
+    table = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(table, (labels, known), 1)
+    given, meant = linear_sum_assignment(table, maximize=True)
+    return meant.tolist(), int(table[given, meant].sum())
