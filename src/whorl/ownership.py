@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from whorl.data import SOURCES, Dataset
+from whorl.data.base import join
 from whorl.detection.combination import combine, share_of_alpha
 from whorl.errors import UsageError
 from whorl.expressions import parse
@@ -24,17 +25,31 @@ from whorl.oracles.base import Oracle
 from whorl.oracles.opening import open_oracle
 from whorl.oracles.pool import Pool
 from whorl.oracles.recorded import Recorded
+from whorl.oracles.wrappers import digests_of
 from whorl.removals import REMOVALS
 from whorl.removals.base import opened
 from whorl.schemes import SCHEMES, Scheme
+from whorl.schemes.calibration import probes_of
 from whorl.schemes.opening import read_fingerprint
 from whorl.types import Combination, Fingerprint, NullModel, Verdict
 from whorl.zoo.cache import Zoo, default_cache
 from whorl.zoo.recipe import Recipe, parse_recipe
 
-__all__ = ["calibrate", "copies", "extract", "opened_for", "shadows", "strangers", "verify", "verify_all"]
+__all__ = [
+    "calibrate",
+    "copies",
+    "extract",
+    "opened_for",
+    "power_elsewhere",
+    "shadows",
+    "strangers",
+    "verify",
+    "verify_all",
+]
 
 SHADOW_SEED: Final = 500_000
+POWER_SEED: Final = 900_000  # of other victims on which removals without chance are measured
+HELD_OUT, OWN = 60, 120  # control pictures
 
 
 def extract(
@@ -67,7 +82,27 @@ def extract(
     oracle = open_oracle(victim, **options)
     pictures = SOURCES.make(data).load(part or chosen.part) if isinstance(data, str) else data
     made = chosen.extract(oracle, pictures, budget=budget, seed=seed, pool=pool)
-    return replace(made, provenance={**_origins(scheme), **(provenance or {})})
+    neutral = _neutral(data, seed)
+    probes = probes_of(oracle, neutral) if neutral is not None and neutral.outputs == oracle.classes else None
+    return replace(made, probes=probes, provenance={**_origins(scheme), **(provenance or {})})
+
+
+def _neutral(data: Dataset | str | None, seed: int) -> Dataset | None:
+    """Control pictures: of a source held-out ones and twice as many of the victim's own, of a data set any.
+
+    A null of models that learned from fewer of the victim's pictures, or for less long, shows on those first.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def some(pictures: Dataset, count: int) -> Dataset:
+        return pictures.subset(torch.randperm(len(pictures), generator=generator)[:count])
+
+    if data is None:
+        return None
+    if isinstance(data, Dataset):
+        return some(data, HELD_OUT + OWN)
+    source = SOURCES.make(data)
+    return join(some(source.load("test"), HELD_OUT), some(source.load("victim"), OWN))
 
 
 def _origins(scheme: Scheme | str) -> dict[str, str]:
@@ -88,6 +123,7 @@ def calibrate(
     siblings: int = 0,
     derived: Mapping[str, Sequence[Any]] | None = None,
     about: Mapping[str, NullModel] | None = None,
+    interfaces: Sequence[str] = (),
     progress: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> Fingerprint:
@@ -97,8 +133,11 @@ def calibrate(
         independents: name to model; trained without the victim, and none of them ever under test.
         pool: who they are, in words; every verdict quotes it.
         siblings: how many of them share a public ancestor with the victim.
-        derived: removal to known copies of the victim, which measure power.
+        derived: removal to known copies of the victim, which measure power; a number counts as the similarity of a
+            copy that was measured elsewhere (`power_elsewhere`).
         about: what is known of the independent models by name: recipe or words, accuracy, group.
+        interfaces: treatments of answers to measure through, as in ``TopK(k=5) -> Rounded(decimals=4)``, beside the
+            usual ones.
         options: as in `extract`, for all models.
     """
     known = _fingerprint(fingerprint)
@@ -108,9 +147,11 @@ def calibrate(
         pool=pool,
         siblings=siblings,
         derived={
-            name: [opened_for(known, model, **options) for model in models] for name, models in (derived or {}).items()
+            name: [each if isinstance(each, float) else opened_for(known, each, **options) for each in models]
+            for name, models in (derived or {}).items()
         },
         about=about,
+        interfaces=interfaces,
         progress=progress,
     )
 
@@ -121,6 +162,7 @@ def verify(
     *,
     alpha: float = 0.01,
     budget: int | None = None,
+    group: str = "",
     record: Path | str | None = None,
     cache: Path | None = None,
     progress: Callable[[int], None] = lambda _: None,
@@ -132,7 +174,9 @@ def verify(
         suspect: a module, estimator, file, address or oracle. What a bare file or an address does not say of its
             inputs and classes is taken from the fingerprint.
         alpha: accepted chance of calling an independent model derived.
-        budget: most queries; all of the fingerprint by default.
+        budget: most queries; all of the fingerprint by default. Neutral probes come beside them.
+        group: the suspect's kind among the groups of the null, where it is known; without it the suspect has to stand
+            out in every group.
         record: a file that keeps answers, so that nothing is asked twice and an interrupted verification goes on; for
             an address one in ``cache`` by default.
         cache: folder for what is kept; `whorl.zoo.cache.default_cache` by default.
@@ -140,7 +184,9 @@ def verify(
     """
     known = _fingerprint(fingerprint)
     with _asked(known, suspect, record, cache, options) as oracle:
-        return SCHEMES.make(known.scheme).verify(known, oracle, alpha=alpha, budget=budget, progress=progress)
+        return SCHEMES.make(known.scheme).verify(
+            known, oracle, alpha=alpha, budget=budget, group=group, progress=progress
+        )
 
 
 def verify_all(
@@ -228,12 +274,15 @@ def copies(
     removals: Sequence[str],
     *,
     data: Dataset | str,
-    count: int = 6,
+    count: int = 20,
     first_seed: int = 0,
     progress: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> dict[str, list[Oracle]]:
-    """``count`` copies of the victim per removal, with seeds from ``first_seed`` on, to measure power."""
+    """``count`` copies of the victim per removal, with seeds from ``first_seed`` on, to measure power.
+
+    A removal without chance makes one copy whatever the seed; it is made twice, to see that, and given once.
+    """
     oracle = open_oracle(victim, **options)
     pictures = SOURCES.make(data).load("calibration") if isinstance(data, str) else data
     found: dict[str, list[Oracle]] = {}
@@ -243,6 +292,62 @@ def copies(
         for seed in range(first_seed, first_seed + count):
             made = removal(oracle, pictures, generator=torch.Generator().manual_seed(seed))
             found[expression].append(opened(made, oracle, name=expression))
+            progress()
+            if seed == first_seed + 1 and _one_and_the_same(found[expression]):
+                found[expression].pop()
+                break
+    return found
+
+
+def _one_and_the_same(models: Sequence[Oracle]) -> bool:
+    # What treats answers keeps the victim's weights, and may still draw noise for each answer.
+    return all(not each.treatment for each in models) and len({digests_of(each)[:1] for each in models}) == 1
+
+
+def power_elsewhere(
+    fingerprint: Fingerprint,
+    recipe: str,
+    removals: Sequence[str],
+    *,
+    count: int = 20,
+    folder: Path | None = None,
+    workers: int = 0,
+    progress: Callable[[], None] = lambda: None,
+) -> dict[str, list[float]]:
+    """Similarities of copies of ``count`` other victims of one recipe, each to a fingerprint of its own.
+
+    For removals without chance, of which one victim has one copy: by removal, as `calibrate` takes them.
+
+    Parameters:
+        fingerprint: its scheme, data, seed and number of queries are used for the others.
+        recipe: how the victim was trained; the others have seeds from `POWER_SEED` on.
+
+    Raises:
+        UsageError: the scheme learns from shadow models, or the fingerprint does not name its data.
+    """
+    scheme = SCHEMES.make(fingerprint.scheme)
+    if scheme.needs_pool or not fingerprint.data:
+        reason = "learns from shadow models" if scheme.needs_pool else "was given pictures without an expression"
+        raise UsageError(
+            f"other victims of a recipe need a fingerprint each, made from its data alone, and {scheme.name} {reason}"
+        )
+    source = SOURCES.make(fingerprint.data)
+    victims = strangers(
+        recipe, count, folder=folder, first_seed=POWER_SEED, workers=workers, progress=lambda _: progress()
+    )
+    found: dict[str, list[float]] = {removal: [] for removal in removals}
+    for number, victim in enumerate(victims.values()):
+        own = scheme.extract(
+            victim,
+            source.load(scheme.part),
+            budget=len(fingerprint.queries),
+            seed=fingerprint.seed + 1 + number,
+        )
+        for removal in removals:
+            made = REMOVALS.make(removal)(
+                victim, source.load("calibration"), generator=torch.Generator().manual_seed(number)
+            )
+            found[removal].append(scheme.observe(own, opened(made, victim, name=removal)).similarity)
             progress()
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +11,10 @@ from whorl.cli.console import bar, counter, guarded, model_options, print_json, 
 from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode, TrustHost
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from whorl.oracles.base import Oracle
+    from whorl.types import Fingerprint
 
 __all__ = ["calibrate"]
 
@@ -25,9 +28,13 @@ def calibrate(
         list[str] | None, typer.Option(help="A model trained without the victim, or a folder of them. Repeatable.")
     ] = None,
     train: Annotated[
-        str | None, typer.Option(help="Recipe to train independent models from, as in 'train(resnet8, digits, ...)'.")
+        list[str] | None,
+        typer.Option(
+            help="Recipe to train independent models from, as in 'train(resnet8, digits)': your model's own recipe and "
+            "pictures, with other seeds. Repeatable: each architecture is a group of its own."
+        ),
     ] = None,
-    count: Annotated[int, typer.Option(help="How many to train, with seeds from 1000 on.")] = 99,
+    count: Annotated[int, typer.Option(help="How many to train of each recipe, with seeds from 1000 on.")] = 99,
     derived: Annotated[
         list[str] | None, typer.Option(help="REMOVAL=MODEL: a known copy of the victim, to measure power. Repeatable.")
     ] = None,
@@ -35,9 +42,22 @@ def calibrate(
     removal: Annotated[
         list[str] | None, typer.Option(help="A removal to make copies with, as in 'fine_tune(all)'. Repeatable.")
     ] = None,
-    copies: Annotated[int, typer.Option(help="Copies per --removal.")] = 6,
+    copies: Annotated[
+        int,
+        typer.Option(
+            help="Copies per --removal. A removal without chance has one copy; with --train it is measured on so many "
+            "other victims of the first recipe, each against its own fingerprint."
+        ),
+    ] = 20,
     data: Annotated[str | None, typer.Option(help="Pictures for --removal (their calibration part).")] = None,
     pool: Annotated[str, typer.Option(help="Who the independent models are, in words; verdicts quote it.")] = "",
+    interface: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="How suspects treat their answers, as in 'TopK(k=5) -> Rounded(decimals=4)', beside the usual ways. "
+            "Repeatable."
+        ),
+    ] = None,
     siblings: Annotated[int, typer.Option(help="How many of them share a public ancestor with the victim.")] = 0,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write. [in place]")] = None,
     architecture: Architecture = None,
@@ -53,9 +73,10 @@ def calibrate(
 ) -> None:
     """Give a fingerprint its null: the similarities of independent models, and of known copies.
 
-    At alpha .01 a verdict of derived needs 99 independent models, at .05 it needs 19.
+    At alpha .01 a verdict of derived needs 99 independent models, at .05 it needs 19. The error rate holds for
+    strangers like them, so train them as your model was trained, on the same pictures, with other seeds.
 
-    Example: whorl calibrate mine.fp --train 'train(resnet8(width=8), digits, part=calibration)' --count 99
+    Example: whorl calibrate mine.fp --train 'train(resnet8(width=8), digits)' --count 99
     """
     from whorl import ownership
     from whorl.errors import UsageError
@@ -70,31 +91,35 @@ def calibrate(
         return ownership.opened_for(known, model, trust_code=trust_code, trust_hosts=trust_host or (), **options)
 
     models = {path: opened(path) for given in independent or [] for path in _models(given)}
-    if not models and train is None:
+    if not models and not train:
         raise UsageError(
             "calibration needs independent models: give --independent MODEL (repeatable) or --train RECIPE"
         )
     if removal and not (victim and data):
         raise UsageError("--removal makes copies of your model: give --victim MODEL and --data PICTURES too")
     with bar(quiet) as show:
-        trained = {}
-        if train is not None:
+        trained: dict[str, Oracle] = {}
+        for recipe in train or []:
             done = counter(show, "training", count)
-            trained = ownership.strangers(train, count, folder=cache, workers=jobs, progress=lambda _: done())
-        power: dict[str, list[Oracle]] = {}
+            trained |= ownership.strangers(
+                recipe, count, folder=cache, workers=jobs, progress=lambda _, done=done: done()
+            )
+        power: dict[str, list[Any]] = {}
         for name, path in (_pair(given) for given in derived or []):
             power.setdefault(name, []).append(opened(path))
         if removal and victim and data:
             made = counter(show, "copies", copies * len(removal))
-            power |= ownership.copies(opened(victim), removal, data=data, count=copies, progress=made)
+            own = ownership.copies(opened(victim), removal, data=data, count=copies, progress=made)
+            power |= _elsewhere(known, own, train or [], copies, {"folder": cache, "workers": jobs}, show)
         total = len(models) + len(trained) + sum(map(len, power.values()))
         calibrated = ownership.calibrate(
             known,
             models | trained,
-            pool=pool or _describe(list(models), train, count),
+            pool="; ".join(filter(None, (pool, _describe(list(models), train or [], count)))),
             siblings=siblings,
             derived=power,
             about={recipe: Zoo(cache).stranger(parse_recipe(recipe)) for recipe in trained},
+            interfaces=interface or (),
             progress=counter(show, "asking", total),
         )
     target = output or fingerprint
@@ -115,6 +140,31 @@ def calibrate(
         say(f"smallest alpha that it allows: {document['smallest_alpha']:.4f}")
 
 
+def _elsewhere(
+    known: Fingerprint,
+    power: dict[str, list[Any]],
+    train: list[str],
+    copies: int,
+    settings: dict[str, Any],
+    show: Callable[[str, int, int], None],
+) -> dict[str, list[Any]]:
+    """Copies of other victims, for removals that make one and the same copy of one victim whatever the seed."""
+    from whorl import ownership
+
+    alone = [name for name, made in power.items() if len(made) < copies]
+    if not alone:
+        return power
+    if not train:
+        say(
+            f"{' and '.join(alone)}: one copy whatever the seed. Give --train RECIPE too, and copies of other victims "
+            "of that recipe are measured"
+        )
+        return power
+    step = counter(show, "other victims", copies * (1 + len(alone)))
+    found = ownership.power_elsewhere(known, train[0], alone, count=copies, progress=step, **settings)
+    return power | {name: [*power[name], *found[name]] for name in alone}
+
+
 def _models(given: str) -> list[str]:
     path = Path(given)
     if path.is_dir() and not (path / "model.toml").is_file():
@@ -131,7 +181,7 @@ def _pair(given: str) -> tuple[str, str]:
     return name, path
 
 
-def _describe(models: list[str], train: str | None, count: int) -> str:
+def _describe(models: list[str], train: list[str], count: int) -> str:
     parts = [f"{len(models)} models given by the owner"] if models else []
-    parts += [f"{count} models of {train}"] if train else []
+    parts += [f"{count} models of {recipe}" for recipe in train]
     return " and ".join(parts)

@@ -36,6 +36,9 @@ def verify(
     suspect: Annotated[str, typer.Argument(help="The suspect: a file, a folder with model.toml, or an address.")],
     alpha: Annotated[float, typer.Option(help="Accepted chance of calling an independent model derived.")] = 0.01,
     budget: Annotated[int | None, typer.Option(help="Most queries to ask. [all of the fingerprint]")] = None,
+    group: Annotated[
+        str, typer.Option(help="The suspect's kind, where you know it: one of the null's groups. [every group counts]")
+    ] = "",
     access: Annotated[str | None, typer.Option(help="Use no more than this access, as in labels.")] = None,
     record: Annotated[
         Path | None, typer.Option(help="Keep answers here, so that nothing is asked twice. [cache, for addresses]")
@@ -75,7 +78,7 @@ def verify(
             show("queries", asked, min(budget or size, size))
 
         if len(known) == 1:
-            rule = {"alpha": alpha, "budget": budget}
+            rule = {"alpha": alpha, "budget": budget, "group": group}
             verdict = ownership.verify(known[0], oracle, **rule, record=record, cache=cache, progress=progress)
         else:
             _refuse_budget(budget)
