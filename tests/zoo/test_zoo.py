@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,6 +139,15 @@ def test_a_damaged_card_is_one_clear_line(zoo, tmp_path):
             with pytest.raises(InvalidFile) as caught:
                 read()
             assert "\n" not in str(caught.value)
+
+
+def test_a_model_with_other_weights_than_its_card_states_is_not_opened(zoo, tmp_path):
+    shutil.copytree(zoo.folder, tmp_path / "zoo")
+    shared = Zoo(tmp_path)
+    assert shared.oracle(VICTIM).digest
+    shutil.copy(shared.path(TUNED), shared.path(VICTIM))
+    with pytest.raises(InvalidFile, match="other weights than its card states"):
+        shared.oracle(VICTIM)
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):

@@ -112,7 +112,7 @@ def treatment_of(answers: Tensor) -> str:
     counts = (values > 0).sum(1)
     k = int(counts.max())
     # Rounding takes small probabilities away too; only a cut takes away more than rounding can.
-    missing = (1 - values.sum(1) > step * answers.shape[1])[counts == k]
+    missing = (1 - values.sum(1) > 0.5 * step * answers.shape[1] + 1e-6)[counts == k]
     steps = [f"TopK(k={k})"] if k < answers.shape[1] and bool(missing.any()) else []
     return " -> ".join([*steps, *([f"Rounded(decimals={decimals})"] if decimals else [])])
 

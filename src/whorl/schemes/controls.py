@@ -17,7 +17,7 @@ from whorl.errors import UsageError
 from whorl.oracles.base import Oracle
 from whorl.oracles.interface import Softmaxed, are_probabilities, treatment_of
 from whorl.schemes.calibration import labels_of
-from whorl.types import Access, Fingerprint
+from whorl.types import Access, Fingerprint, Grants, grants, told
 
 __all__ = ["Examined", "examine"]
 
@@ -34,7 +34,7 @@ class Examined:
     ``treatment`` is how its probabilities were treated.
 
     Shape:
-        answers: as the suspect gave them, ``[p]`` labels or ``[p, k]``. labels: ``[p]``.
+        answers: probabilities ``[p, k]`` where the suspect gives them or logits, else labels ``[p]``. labels: ``[p]``.
     """
 
     oracle: Oracle
@@ -43,8 +43,10 @@ class Examined:
     labels: Tensor
 
 
-def examine(fingerprint: Fingerprint, suspect: Oracle) -> Examined | None:
+def examine(fingerprint: Fingerprint, suspect: Oracle, needed: Grants) -> Examined | None:
     """Ask the fingerprint's probes. None where it has none, or the suspect has no classes.
+
+    ``needed`` is what will be asked of the suspect later.
 
     Raises:
         UsageError: the answers are those of a model that is described wrongly, or of one that does another task.
@@ -57,8 +59,16 @@ def examine(fingerprint: Fingerprint, suspect: Oracle) -> Examined | None:
     treatment = ""
     if suspect.access is Access.PROBABILITIES:
         treatment = treatment_of(answers)
-    elif suspect.access is Access.LOGITS and are_probabilities(answers):
-        suspect, treatment = Softmaxed(suspect), treatment_of(answers)
+    elif suspect.access >= Access.LOGITS:
+        if not are_probabilities(answers):
+            answers = answers.softmax(1)
+        elif needed <= grants(Access.PROBABILITIES):
+            suspect, treatment = Softmaxed(suspect), treatment_of(answers)
+        else:
+            raise UsageError(
+                f"{suspect.name} gives probabilities where logits are said, and what is needed is {told(needed)}; "
+                "where its last layer is a softmax, give the model without it"
+            )
     _check(suspect, labels, probes.labels, labels_of(probes.victim), fingerprint.class_names)
     return Examined(suspect, treatment, answers, labels)
 

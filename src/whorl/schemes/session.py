@@ -24,7 +24,7 @@ from whorl.oracles.wrappers import digests_of
 from whorl.schemes.asking import admit, asking_order, compare, represent
 from whorl.schemes.calibration import labels_of, same_answers, sees_probabilities
 from whorl.schemes.controls import examine
-from whorl.types import Calibration, Evidence, Fingerprint, Rule, Verdict
+from whorl.types import Calibration, Evidence, Fingerprint, Rule, Verdict, grants
 
 if TYPE_CHECKING:
     from whorl.schemes.base import Scheme
@@ -79,7 +79,7 @@ class Session:
 
     def _examine(self) -> None:
         """Ask the neutral probes: how the suspect answers, and whether it is a model like those of the null."""
-        if (examined := examine(self.fingerprint, self.suspect)) is None:
+        if (examined := examine(self.fingerprint, self.suspect, grants(self.scheme.needs_suspect))) is None:
             return
         self.probed = len(examined.labels)
         _refuse_known(self.fingerprint, self.suspect, examined.answers)

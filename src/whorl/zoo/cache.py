@@ -27,9 +27,10 @@ from whorl.nets.files import read_model, write_model
 from whorl.nets.training import Schedule, build, determination, dimensions, fit, task_of
 from whorl.oracles.base import Oracle
 from whorl.oracles.torch import TorchOracle
+from whorl.oracles.wrappers import digests_of
 from whorl.removals import REMOVALS
 from whorl.revisions import changed_since, digest_of, revisions_of
-from whorl.storage import read_json, replacing, write_json
+from whorl.storage import digest_file, digest_tensors, read_json, replacing, write_json
 from whorl.types import NullModel
 from whorl.zoo.code import code_of_model
 from whorl.zoo.pretrained import Pretrained, load_pretrained
@@ -49,7 +50,8 @@ class Card(BaseModel):
     ``agreement`` and ``victim_accuracy`` are None where the victim has other classes. ``damaged`` marks a removed model
     whose accuracy is more than 0.05 below its victim's. ``queries`` were asked of the victim by the last step, which
     took ``seconds``. A ``served`` model has no weights of its own: its last step treats questions or answers.
-    ``revisions`` are those of the code that made it, as in `revisions_of`; None on cards that do not say.
+    ``revisions`` are those of the code that made it, as in `revisions_of`; None on cards that do not say. ``weights``
+    is the SHA-256 of the model's tensors, or of its file where it has none; a model that has others is not opened.
     """
 
     recipe: str
@@ -67,6 +69,7 @@ class Card(BaseModel):
     queries: int = 0
     served: bool = False
     revisions: dict[str, str] | None = None
+    weights: str = ""
 
     @property
     def older(self) -> str:
@@ -135,12 +138,22 @@ class Zoo:
             data = recipe.source.load("test")
             estimator = read_skops(self.path(recipe))
             shape, classes = data.input_shape, len(data.classes)
+            self._check(recipe, digest_file(self.path(recipe)))
             return SklearnOracle(estimator, input_shape=shape, classes=classes, name=name, digest=recipe.digest)
         net, header = read_model(self.path(recipe))
+        self._check(recipe, digest_tensors(net.state_dict()))
         shape, classes = header.input_shape, header.classes
         net.to(self.device)
         task = task_of(header.architecture)
         return TorchOracle(net, input_shape=shape, classes=classes, name=name, digest=recipe.digest, task=task)
+
+    def _check(self, recipe: Recipe, digest: str) -> None:
+        # A cache may be shared: what lies under a recipe's name has to be what was made under it.
+        if recipe in self and (stated := self.card(recipe).weights) and stated != digest:
+            raise InvalidFile(
+                f"{self.path(recipe)} holds other weights than its card states; build it anew: whorl zoo build "
+                f"'{recipe}' --fresh"
+            )
 
     def missing(self, recipes: Iterable[Recipe]) -> dict[str, Recipe]:
         """Digest to recipe of what has to be built for these, ancestors included."""
@@ -284,7 +297,8 @@ def _fit_estimator(zoo: Zoo, recipe: Recipe) -> None:
 
 def _write_card(zoo: Zoo, recipe: Recipe, served: Oracle | None, *, queries: int, seconds: float) -> None:
     inputs, wanted = _examination(zoo, recipe)
-    answers = _answers(served or zoo._open(recipe, str(recipe)), inputs)
+    model = served or zoo._open(recipe, str(recipe))
+    answers = _answers(model, inputs)
     accuracy = _alike(answers, wanted)
     agreement: float | None = 1.0
     victim_accuracy: float | None = accuracy
@@ -310,8 +324,13 @@ def _write_card(zoo: Zoo, recipe: Recipe, served: Oracle | None, *, queries: int
         queries=queries,
         served=served is not None,
         revisions=revisions_of(code_of_model(recipe)),
+        weights="" if served else _weights(zoo, recipe, model),
     )
     write_json(zoo.card_path(recipe), card.model_dump())
+
+
+def _weights(zoo: Zoo, recipe: Recipe, model: Oracle) -> str:
+    return digests_of(model)[0] if isinstance(model, TorchOracle) else digest_file(zoo.path(recipe))
 
 
 def _same_answers(recipe: Recipe, victim: Oracle) -> bool:
