@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -25,31 +25,43 @@ GRANTS: dict[Output, Access] = {
 class InputConvention:
     """From float32 NCHW pictures in [0, 1] to what a model was trained on. Normalisation belongs to the model.
 
-    Pictures are first stretched to ``range``; then ``mean`` is subtracted and ``std`` divides, per channel and in units
-    of ``range``; then axes are put in the order of ``layout``.
+    Pictures are first stretched to ``range``; then ``mean`` is subtracted and ``std`` divides, per channel in the order
+    of the pictures (red first) and in units of ``range``; then the channels are put in the order of ``channels``, and
+    the axes in that of ``layout``. A ``range`` of None is [0, 1] unless the model itself says otherwise.
     """
 
-    range: tuple[float, float] = (0.0, 1.0)
+    range: tuple[float, float] | None = None
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    channels: Literal["RGB", "BGR"] = "RGB"
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """What black and white are to the model."""
+        return self.range or (0.0, 1.0)
 
     def adapter(self, input_shape: tuple[int, int, int]) -> nn.Module:
         """A module that maps pictures ``[n, c, h, w]`` in [0, 1] to the model's own input; differentiable.
 
         Raises:
-            UsageError: mean or std do not fit the channels, std is not positive, or the range is empty.
+            UsageError: mean, std or BGR do not fit the channels, std is not positive, or the range is empty.
         """
         for key, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (0, input_shape[0]):
                 raise UsageError(f"input.{key} has {len(values)} numbers; the model has {input_shape[0]} channels")
         if any(value <= 0 for value in self.std):
             raise UsageError(f"input.std must be above 0; it is {list(self.std)}")
-        if not self.range[0] < self.range[1]:
-            raise UsageError(f"input.range must be [low, high] with low < high; it is {list(self.range)}")
+        if not self.bounds[0] < self.bounds[1]:
+            raise UsageError(f"input.range must be [low, high] with low < high; it is {list(self.bounds)}")
         if self.layout not in ("NCHW", "NHWC"):
             raise UsageError(f"input.layout must be NCHW or NHWC; it is {self.layout!r}")
-        return nn.Identity() if self == InputConvention() else _Adapter(self)
+        if self.channels not in ("RGB", "BGR"):
+            raise UsageError(f"input.channels must be RGB or BGR; it is {self.channels!r}")
+        if self.channels == "BGR" and input_shape[0] != 3:
+            raise UsageError(f"input.channels BGR needs pictures of 3 channels; these have {input_shape[0]}")
+        plain = replace(self, range=None) == InputConvention() and self.bounds == (0, 1)
+        return nn.Identity() if plain else _Adapter(self)
 
 
 class _Adapter(nn.Module):
@@ -58,16 +70,18 @@ class _Adapter(nn.Module):
 
     def __init__(self, convention: InputConvention) -> None:
         super().__init__()
-        low, high = convention.range
+        low, high = convention.bounds
         mean = torch.tensor(convention.mean or (0.0,), dtype=torch.float64)
         std = torch.tensor(convention.std or (1.0,), dtype=torch.float64)
         # One affine map of the picture, worked out in float64: two roundings fewer, and half of the memory traffic.
         self.register_buffer("scale", ((high - low) / std).float().view(-1, 1, 1))
         self.register_buffer("shift", ((low - mean) / std).float().view(-1, 1, 1))
         self.last = convention.layout == "NHWC"
+        self.swapped = convention.channels == "BGR"
 
     def forward(self, inputs: Tensor) -> Tensor:
         adapted = inputs * self.scale + self.shift
+        adapted = adapted.flip(1) if self.swapped else adapted
         return adapted.permute(0, 2, 3, 1) if self.last else adapted
 
 

@@ -7,6 +7,8 @@
     architecture = "resnet20"         # torch only; a name of whorl's, timm:NAME, or module:callable
     classes = 10
     output = "logits"                 # what the model itself gives: logits, probabilities or labels
+    output_name = "logits"            # onnx only; which of several outputs is the answer
+    first_label = 0                   # number of the first class where labels are given; 1 for 1..classes
     access = "labels"                 # grant no more than this
 
     [input]
@@ -15,6 +17,7 @@
     layout = "NCHW"
     mean = [0.49, 0.48, 0.45]         # in units of range
     std = [0.2, 0.2, 0.2]
+    channels = "RGB"                  # or BGR; mean and std are red first either way
 
 An endpoint has ``kind = "http"``, ``url`` and a table ``[http]`` with the fields of `whorl.oracles.http.HttpSettings`.
 """
@@ -50,15 +53,16 @@ class InputDescription(_Table):
     """The pictures that a model takes; ``shape`` is (channels, height, width) whatever the layout."""
 
     shape: tuple[Side, Side, Side] | None = None
-    range: tuple[Number, Number] = (0.0, 1.0)
+    range: tuple[Number, Number] | None = None
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     mean: Annotated[tuple[Number, ...], Field(max_length=16_384)] = ()
     std: Annotated[tuple[Number, ...], Field(max_length=16_384)] = ()
+    channels: Literal["RGB", "BGR"] = "RGB"
 
     @property
     def convention(self) -> InputConvention:
         """How pictures in [0, 1] become the model's input."""
-        return InputConvention(self.range, self.layout, self.mean, self.std)
+        return InputConvention(self.range, self.layout, self.mean, self.std, self.channels)
 
 
 class ModelDescription(_Table):
@@ -72,6 +76,8 @@ class ModelDescription(_Table):
     class_names: Annotated[tuple[Text, ...], Field(max_length=10**6)] = ()
     input: InputDescription = InputDescription()
     output: Output | None = None
+    output_name: Text | None = None
+    first_label: Annotated[int, Field(ge=0, le=10**6)] = 0
     access: Literal["labels", "probabilities", "logits", "features", "gradients", "weights"] | None = None
     http: dict[str, Any] = {}
 
@@ -83,8 +89,14 @@ class ModelDescription(_Table):
             raise ValueError(f'kind "{self.kind}" needs path, and neither url nor a table [http]')
         if self.kind != "torch" and self.architecture is not None:
             raise ValueError(f'architecture is for kind "torch"; this is "{self.kind}"')
+        if self.kind != "onnx" and self.output_name is not None:
+            raise ValueError(f'output_name is for kind "onnx", and for an endpoint in [http]; this is "{self.kind}"')
+        if self.kind not in ("onnx", "http") and self.first_label:
+            raise ValueError(f'first_label is for kinds "onnx" and "http"; this is "{self.kind}"')
         if self.kind != "torch" and self.classes == 1:
             raise ValueError("classes: the number should be greater than or equal to 2")
+        if len(set(self.class_names)) < len(self.class_names):
+            raise ValueError("class_names names a class twice")
         if self.class_names and self.classes not in (None, len(self.class_names)):
             raise ValueError(f"classes is {self.classes}, and class_names lists {len(self.class_names)}")
         return self

@@ -86,7 +86,7 @@ class HttpOracle(Oracle):
         self._protocol.body(torch.zeros(1, *input_shape))  # settings that cannot work show before the first query
         self._batch = min(settings.batch, self._protocol.most or settings.batch)
         meaning = settings.model_dump(include=_MEANING)
-        meaning |= {"access": access.name, "convention": str(convention), "names": class_names, "shape": input_shape}
+        meaning |= {"access": access.name, "convention": _told(convention), "names": class_names, "shape": input_shape}
         super().__init__(
             access=access,
             input_shape=input_shape,
@@ -292,6 +292,13 @@ def _protocol(
     if inputs != InputFormat():
         raise UsageError("Hugging Face takes PNG pictures; leave out range, layout, mean, std and flat")
     return HuggingFace(model, outputs)
+
+
+def _told(convention: InputConvention) -> str:
+    """The convention in words that stay, so that answers which were recorded before a field came are still found."""
+    fields = {"range": convention.bounds, "layout": convention.layout, "mean": convention.mean, "std": convention.std}
+    fields |= {"channels": convention.channels} if convention.channels != "RGB" else {}
+    return f"InputConvention({', '.join(f'{key}={value!r}' for key, value in fields.items())})"
 
 
 def _key(settings: HttpSettings) -> str:

@@ -1,13 +1,16 @@
 """ONNX graphs as oracles, run by onnxruntime on the CPU.
 
 A graph may be hostile. Before onnxruntime sees it, it is parsed as plain data and refused if it refers to other files,
-calls operators that are not onnxruntime's own, holds loops (which may never end), or is too large.
+calls operators that are not onnxruntime's own, holds loops (which may never end), or is too large. What the graph says
+of its answer and of its pictures is read from its nodes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,113 +21,195 @@ from torch import Tensor
 from whorl.errors import InvalidFile, MissingExtra, OracleError, UsageError
 from whorl.oracles.base import Chunk, Oracle
 from whorl.oracles.convention import GRANTS, InputConvention, Output, lower
+from whorl.oracles.graph_answers import Made, made_by
+from whorl.oracles.graph_choice import Answer, choose
+from whorl.oracles.graph_inputs import input_top
+from whorl.oracles.graph_limits import refuse_danger
 from whorl.storage import check_size, one_line
 from whorl.types import Access
 
 __all__ = ["OnnxOracle"]
 
 MAX_BYTES: Final = (2 << 30) - 1  # protobuf's own limit
-MAX_NODES: Final = 100_000
-# "" and ai.onnx are the same. com.microsoft holds onnxruntime's built-in operators, which quantised models use.
-DOMAINS: Final = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
-LOOPS: Final = frozenset({"Loop", "Scan"})
-DTYPES: Final[dict[str, type[np.generic]]] = {
+SLACK: Final = 1e-4  # how far outside [0, 1] a probability may be rounded
+FLOATS: Final[dict[str, type[np.generic]]] = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
     "tensor(float16)": np.float16,
-    "tensor(uint8)": np.uint8,
 }
+WHOLE: Final[dict[str, type[np.generic]]] = {
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(uint16)": np.uint16,
+    "tensor(int16)": np.int16,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+}
+DTYPES: Final = FLOATS | WHOLE
 
 
 class OnnxOracle(Oracle):
     """An ONNX classifier with one picture input and a batch that is free or fixed.
 
+    Pictures have 4 axes, or 3 where they have one channel, or are rows of numbers. Answers are rows of one number a
+    class, one number for two classes, or labels. Axes of size 1 beside them are dropped.
+
     Parameters:
         path: the ``.onnx`` file, with its weights inside.
         input_shape: (channels, height, width); needed where the graph leaves it open.
         classes: needed where the graph leaves it open.
-        output: what the graph's answer means. The first output of a fitting type and rank is read.
+        output: what the graph's answer means; by default what its nodes say, and logits where they say nothing.
+        output_name: which output is the answer; needed where several could be.
+        first_label: number of the first class where the answer is labels.
         access: lowers what is granted; by default what ``output`` allows.
+        convention: how the model wants its pictures. A range of None is taken from the graph's type and first nodes.
         batch: inputs per pass where the graph leaves the batch free.
 
     Raises:
         MissingExtra: onnxruntime is not installed.
         InvalidFile: the file is not ONNX, or not safe to run.
-        UsageError: the description does not fit the graph.
+        UsageError: the description does not fit the graph, or the graph leaves a question open.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 each is a field of `ModelDescription`
         self,
         path: str | Path,
         *,
         input_shape: tuple[int, int, int] | None = None,
         classes: int | None = None,
-        output: Output = "logits",
+        output: Output | None = None,
+        output_name: str | None = None,
+        first_label: int = 0,
         access: Access | None = None,
         convention: InputConvention = InputConvention(),  # noqa: B008 a frozen value
         batch: int = 256,
     ) -> None:
         self._path = Path(path)
-        self._session, digest = _session(self._path)
-        layout = convention.layout
-        self._input = _only_input(self._session, self._path)
-        self._output_name, found_classes = _chosen_output(self._session, output, self._path)
+        opened = _opened(self._path)
+        self._session, self._input = opened.session, opened.input
+        self._layout = layout = convention.layout
+        self._answer = choose(
+            self._session.get_outputs(),
+            opened.made,
+            output=output,
+            output_name=output_name,
+            classes=classes,
+            path=path,
+        )
         shape = input_shape or _static_shape(self._input, layout, self._path)
-        classes = classes or found_classes
-        if classes is None:
+        _require_fit(self._input, shape, layout, self._path)
+        if self._answer.classes is None:
             raise UsageError(f"{path} does not say how many classes it has; give classes=")
         super().__init__(
-            access=min(access or Access.WEIGHTS, GRANTS[output]),
+            access=min(access or Access.WEIGHTS, GRANTS[self._answer.output]),
             input_shape=shape,
-            classes=classes,
+            classes=self._answer.classes,
             name=self._path.name,
-            digest=digest,
+            digest=opened.digest,
         )
-        self._adapt = convention.adapter(shape)
-        self._output: Output = output
+        self._adapt = _ranged(convention, self._input.type, opened.top, self._path).adapter(shape)
+        self.first_label = first_label
         fixed = self._input.shape[0]
         self._fixed = fixed if isinstance(fixed, int) and fixed > 0 else None
         self._batch = self._fixed or batch
-        _require_fit(self._input, shape, layout, self._path)
 
     def _stream(self, inputs: Tensor) -> Iterator[Chunk]:
         for start in range(0, len(inputs), self._batch):
             chunk = inputs[start : start + self._batch]
-            yield torch.arange(start, start + len(chunk)), lower(self._ask(chunk), self._output, self.access)
+            yield torch.arange(start, start + len(chunk)), lower(self._ask(chunk), self._answer.output, self.access)
 
     def _ask(self, chunk: Tensor) -> Tensor:
-        """The graph's raw answers; a batch that is fixed is filled up with black pictures."""
+        """The graph's answers in whorl's form; a batch that is fixed is filled up with black pictures."""
         missing = (self._fixed or len(chunk)) - len(chunk)
         full = torch.cat([chunk, chunk.new_zeros(missing, *chunk.shape[1:])]) if missing else chunk
         with torch.inference_mode():
-            adapted = self._adapt(full.float()).contiguous().numpy()
+            adapted = self._adapt(full.float())
+        given = self._shaped(adapted).contiguous().numpy()
         dtype = DTYPES[self._input.type]
-        if dtype is np.uint8:
-            adapted = adapted.round().clip(0, 255)
+        if self._input.type in WHOLE:
+            limits = np.iinfo(dtype)  # pyright: ignore[reportArgumentType, reportCallIssue]
+            given = given.round().clip(limits.min, limits.max)
         try:
-            answers = np.asarray(self._session.run([self._output_name], {self._input.name: adapted.astype(dtype)})[0])
+            answers = np.asarray(self._session.run([self._answer.name], {self._input.name: given.astype(dtype)})[0])
         except Exception as error:  # onnxruntime raises classes of its own that share no base
             raise OracleError(f"{self.name} can't be run: {one_line(error)}") from None
-        if answers.dtype.kind not in "fiu" or len(answers) != len(full):
-            raise OracleError(f"{self.name} gave {answers.dtype} {list(answers.shape)} for {len(full)} queries")
-        kept = answers[: len(chunk)]
-        return torch.from_numpy(kept.astype(np.int64 if self._output == "labels" else np.float32))
+        shape = list(answers.shape)
+        if len(shape) == 3 and shape[0] == 1 and shape[1] == len(full):
+            answers = answers[0]  # an axis before the batch
+        if answers.dtype.kind not in "fiub" or answers.shape[:1] != (len(full),):
+            raise OracleError(f"{self.name} gave {answers.dtype} {shape} for {len(full)} queries")
+        kept = answers.reshape(len(full), *(size for size in answers.shape[1:] if size != 1))[: len(chunk)]
+        return _labels(kept, self) if self._answer.output == "labels" else _rows(kept, self._answer, self)
+
+    def _shaped(self, adapted: Tensor) -> Tensor:
+        rank = len(self._input.shape)
+        if rank == 2:
+            return adapted.flatten(1)
+        return adapted if rank == 4 else adapted.squeeze(1 if self._layout == "NCHW" else 3)
 
 
-def _session(path: Path) -> tuple[Any, str]:
-    """The session, and the SHA-256 of the bytes that it was made from."""
+def _labels(answers: np.ndarray, oracle: OnnxOracle) -> Tensor:
+    """Labels ``[n]`` from numbers, or from rows ``[n, classes]`` that mark one class each."""
+    if answers.ndim == 2:
+        top = answers == answers.max(1, keepdims=True)
+        if answers.shape[1] != oracle.classes or not (top.sum(1) == 1).all():
+            raise OracleError(f"{oracle.name} gave rows that do not mark one of {oracle.classes} classes each")
+        return torch.from_numpy(answers.argmax(1))
+    if answers.ndim != 1 or not (answers == np.round(answers)).all():
+        raise OracleError(f"{oracle.name} gave {answers.dtype} {list(answers.shape)} where whole numbers are needed")
+    labels = answers.astype(np.int64) - oracle.first_label
+    if oracle.first_label == 0 and labels.min(initial=1) > 0 and labels.max(initial=0) == oracle.classes:
+        raise OracleError(
+            f"{oracle.name} gave a label outside 0..{oracle.classes - 1}: {oracle.classes}. "
+            "If its labels begin at 1, set first_label=1"
+        )
+    return torch.from_numpy(labels)
+
+
+def _rows(answers: np.ndarray, answer: Answer, oracle: OnnxOracle) -> Tensor:
+    """Rows ``[n, classes]``; a column of one number a query stands for the second of two classes."""
+    rows = torch.from_numpy(answers.astype(np.float32))
+    column = rows.ndim == 1 and oracle.classes == 2
+    if column and answer.kind == "logs":
+        rows = rows.exp()
+        rows = torch.stack([(1 - rows).clamp_min(torch.finfo(rows.dtype).tiny), rows], 1).log()
+    elif column:
+        rows = torch.stack([torch.zeros_like(rows) if answer.output == "logits" else 1 - rows, rows], 1)
+    if answer.output == "probabilities" and oracle.access is not Access.LABELS:
+        outside = (rows < -SLACK) | (rows > 1 + SLACK)
+        if bool(outside.any()):
+            raise OracleError(
+                f"{oracle.name} gave {float(rows[outside][0]):g} for a probability. Export it without what follows "
+                "its softmax, or say what it gives: output=logits, or output_name"
+            )
+    return rows
+
+
+@dataclass(frozen=True)
+class _Opened:
+    session: Any
+    digest: str  # SHA-256 of the bytes that the session was made from
+    input: Any
+    made: list[Made]
+    top: float | None
+
+
+def _opened(path: Path) -> _Opened:
     try:
-        import onnx
+        import onnx.inliner
         import onnxruntime
     except ImportError:
         raise MissingExtra(f"reading {path.name}", "onnx") from None
     check_size(path, MAX_BYTES)
     data = path.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
     try:
-        graph = onnx.load_model_from_string(data)
+        model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's DecodeError is not importable in every version
         raise InvalidFile(f"{path} is not an ONNX file: {one_line(error)}") from None
-    _refuse_danger(graph, path)
+    refuse_danger(model, path)
+    if _without_maps(model):
+        data = model.SerializeToString()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
@@ -132,75 +217,77 @@ def _session(path: Path) -> tuple[Any, str]:
     try:
         # From the bytes that were checked, not from the path, which may have changed since.
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        # Functions of the file are written out, so that what they do is read and not what they are called.
+        graph = onnx.inliner.inline_local_functions(model).graph if model.functions else model.graph
     except Exception as error:  # as above
         raise InvalidFile(f"{path} is refused by onnxruntime: {one_line(error)}") from None
-    return session, hashlib.sha256(data).hexdigest()
+    given = _only_input(session, path)
+    made = made_by(graph, [given.name], [item.name for item in session.get_outputs()])
+    return _Opened(session, digest, given, made, input_top(graph, given.name))
 
 
-def _refuse_danger(graph: Any, path: Path) -> None:
-    """Walk every message of the file, subgraphs and functions included."""
-    functions = {(function.domain, function.name) for function in graph.functions}
-    waiting: list[Any] = [graph]
-    nodes = 0
-    while waiting:
-        message = waiting.pop()
-        kind = message.DESCRIPTOR.name
-        if kind == "TensorProto" and (message.external_data or message.data_location):
-            raise InvalidFile(
-                f"{path} keeps weights in another file ({one_line(ValueError(message.name), 60)}), which is not read. "
-                "Save it as one file: torch.onnx.export(..., external_data=False) or onnx.save(model, path)"
-            )
-        if kind == "NodeProto":
-            nodes += 1
-            _refuse_operator(message, functions, path)
-        if nodes > MAX_NODES:
-            raise InvalidFile(f"{path} has more than {MAX_NODES:,} nodes, which is more than is run")
-        for field, value in message.ListFields():
-            if field.message_type is not None:
-                waiting.extend([value] if hasattr(value, "DESCRIPTOR") else value)
+def _without_maps(model: Any) -> bool:
+    """Give a list of maps, which scikit-learn's converters end in, as the rows that it was made from."""
+    changed = False
+    outputs = {output.name: output for output in model.graph.output}
+    for node in model.graph.node:
+        if node.op_type == "ZipMap" and node.domain == "ai.onnx.ml" and len(node.output) == 1:
+            node.op_type, node.domain, changed = "Identity", "", True
+            node.ClearField("attribute")
+            if output := outputs.get(node.output[0]):
+                output.type.Clear()
+                output.type.tensor_type.elem_type = 1  # TensorProto.FLOAT, the only type that ZipMap takes
+    return changed
 
 
-def _refuse_operator(node: Any, functions: set[tuple[str, str]], path: Path) -> None:
-    if node.domain not in DOMAINS and (node.domain, node.op_type) not in functions:
-        name = one_line(ValueError(f"{node.domain}:{node.op_type}"), 100)
-        raise InvalidFile(f"{path} needs the custom operator {name}, whose code would have to be loaded")
-    if node.op_type in LOOPS:
-        raise InvalidFile(f"{path} holds the operator {node.op_type}, a loop that may never end; it is not run")
+def _ranged(convention: InputConvention, kind: str, top: float | None, path: Path) -> InputConvention:
+    """The convention with the range that the graph's input needs."""
+    low, high = convention.bounds
+    if convention.range is not None or ((convention.mean or convention.std) and kind in FLOATS and top in (None, 1)):
+        if kind in WHOLE and high - low <= 2:
+            raise UsageError(f"{path} takes {kind}, which cannot hold {low:g}..{high:g}; set range, as in [0, 255]")
+        return convention
+    if top == 255 or (top is None and kind == "tensor(uint8)"):
+        found = (-128.0, 127.0) if kind == "tensor(int8)" else (0.0, 255.0)
+    elif kind in FLOATS and top in (None, 1):
+        return convention
+    else:
+        begins = "" if top is None else f", whose first nodes suit pictures up to {top:g}"
+        raise UsageError(f"{path} takes {kind}{begins}; say what black and white are to it: range=[low, high]")
+    if convention.mean or convention.std:
+        raise UsageError(f"{path} takes pictures in 0..255, and mean and std are in units of range; set range")
+    return replace(convention, range=found)
 
 
 def _only_input(session: Any, path: Path) -> Any:
     inputs = session.get_inputs()
-    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in DTYPES:
+    if len(inputs) != 1 or len(inputs[0].shape) not in (2, 3, 4) or inputs[0].type not in DTYPES:
         found = ", ".join(f"{one_line(ValueError(item.name), 60)} {item.type} {item.shape}" for item in inputs)
-        raise UsageError(f"{path} takes {found or 'nothing'}; one input of pictures with 4 axes is needed")
+        raise UsageError(f"{path} takes {found or 'nothing'}; one input of pictures with 2, 3 or 4 axes is needed")
     return inputs[0]
 
 
-def _chosen_output(session: Any, output: Output, path: Path) -> tuple[str, int | None]:
-    """Name and, where the graph says it, number of classes of the first output that can be what it is said to be."""
-    if output not in GRANTS:
-        raise UsageError(f"output must be one of {', '.join(GRANTS)}; it is {output!r}")
-    kinds, rank = ("int",), (1, 2)
-    if output != "labels":
-        kinds, rank = ("float", "double"), (2,)
-    for item in session.get_outputs():
-        if item.type.removeprefix("tensor(").startswith(kinds) and len(item.shape) in rank:
-            last = item.shape[-1]
-            return item.name, last if output != "labels" and isinstance(last, int) else None
-    found = ", ".join(f"{item.type} {item.shape}" for item in session.get_outputs())
-    raise UsageError(f"{path} gives {found}, none of which can be {output}; give output=")
-
-
 def _static_shape(given: Any, layout: str, path: Path) -> tuple[int, int, int]:
-    axes = given.shape[1:] if layout == "NCHW" else [given.shape[3], *given.shape[1:3]]
-    if not all(isinstance(axis, int) and axis > 0 for axis in axes):
+    axes = given.shape[1:]
+    if len(axes) == 3 and layout == "NHWC":
+        axes = [axes[2], *axes[:2]]
+    if len(axes) == 2:
+        axes = [1, *axes]
+    if len(axes) == 1 or not all(isinstance(axis, int) and axis > 0 for axis in axes):
         raise UsageError(f"{path} leaves its input open: {given.shape}; give input_shape=(channels, height, width)")
     return axes[0], axes[1], axes[2]
 
 
 def _require_fit(given: Any, shape: tuple[int, int, int], layout: str, path: Path) -> None:
     expected = shape if layout == "NCHW" else (*shape[1:], shape[0])
-    if any(isinstance(axis, int) and axis != wanted for axis, wanted in zip(given.shape[1:], expected, strict=True)):
+    if len(given.shape) == 2:
+        expected = (math.prod(shape),)
+    elif len(given.shape) == 3:
+        expected = shape[1:] if shape[0] == 1 else expected
+    axes = given.shape[1:]
+    if len(axes) != len(expected) or any(
+        isinstance(axis, int) and axis != wanted for axis, wanted in zip(axes, expected, strict=True)
+    ):
         raise UsageError(
             f"{path} takes {given.shape}, and input shape {list(shape)} with layout {layout} gives {list(expected)}; "
             "mend input_shape (channels, height, width) or layout (NCHW, NHWC)"

@@ -29,7 +29,7 @@ __all__ = ["open_oracle"]
 
 DESCRIPTION: Final = "model.toml"
 KINDS: Final = {".onnx": "onnx", ".skops": "skops"} | dict.fromkeys(WEIGHT_SUFFIXES, "torch")
-INPUT_OPTIONS: Final = {"input_shape": "shape"} | {key: key for key in ("range", "layout", "mean", "std")}
+INPUT_OPTIONS: Final = {"input_shape": "shape"} | {key: key for key in ("range", "layout", "mean", "std", "channels")}
 
 
 def open_oracle(
@@ -52,7 +52,7 @@ def open_oracle(
             ``key_env`` begins with ``WHORL_``, or is given by the caller as ``key_env=``.
         access: grant no more than this. What the model itself grants is never raised.
         options: the fields of ``model.toml``, which they override: architecture, classes, class_names, output,
-            input_shape, range, layout, mean, std, and for an address the fields of
+            output_name, first_label, input_shape, range, layout, mean, std, channels, and for an address the fields of
             `whorl.oracles.http.HttpSettings`.
 
     Raises:
@@ -168,7 +168,7 @@ def _described(base: Mapping[str, Any], options: Mapping[str, Any]) -> ModelDesc
     for key, value in options.items():
         if key in INPUT_OPTIONS:
             pictures[INPUT_OPTIONS[key]] = value
-        elif key in fields:
+        elif key in fields and not (values["kind"] == "http" and key in HttpSettings.model_fields.keys() - {"url"}):
             values[key] = value
         elif values["kind"] == "http":
             http[key] = value
@@ -252,7 +252,9 @@ def _onnx(path: Path, description: ModelDescription, cap: Access) -> OnnxOracle:
         path,
         input_shape=description.input.shape,
         classes=description.class_count,
-        output=description.output or "logits",
+        output=description.output,
+        output_name=description.output_name,
+        first_label=description.first_label,
         access=cap,
         convention=description.input.convention,
     )

@@ -118,7 +118,7 @@ class OpenInference(Protocol):
         values = self.inputs.encode(inputs)
         datatype = self.datatype or "FP32"
         if "INT" in datatype:
-            if self.inputs.convention.range == (0, 1):
+            if self.inputs.convention.bounds == (0, 1):
                 raise UsageError(f"the model takes {datatype}, which cannot hold 0..1; set input.range to [0, 255]")
             values = values.round().long()
         elif not datatype.startswith(("FP", "BF")):
