@@ -66,6 +66,8 @@ class Oracle(ABC):
         self.task: Task = task
         self.treatment = ""
         """How the answers differ from the model's own, where wrappers stand around it."""
+        self.class_names: tuple[str, ...] = ()
+        """The model's own names of its classes, in its order, where its description says them."""
         self.queries_spent = 0
 
     @property

@@ -81,7 +81,7 @@ def _lowered(oracle: Oracle, cap: Access | None) -> Oracle:
         return oracle
     if isinstance(oracle, TorchOracle) and cap > Access.LOGITS and oracle.access is Access.WEIGHTS:
         shape, classes = oracle.input_shape, oracle.classes
-        return TorchOracle(
+        lowered = TorchOracle(
             oracle.module,
             input_shape=shape,
             classes=classes,
@@ -90,6 +90,8 @@ def _lowered(oracle: Oracle, cap: Access | None) -> Oracle:
             digest=oracle.digest,
             task=oracle.task,
         )
+        lowered.class_names = oracle.class_names
+        return lowered
     return LabelsOnly(oracle) if cap is Access.LABELS else _Capped(oracle, cap)
 
 
@@ -120,8 +122,8 @@ def _from_object(target: Any, cap: Access | None, options: Mapping[str, Any]) ->
     if description.architecture is not None:
         raise UsageError(f"architecture is for files of weights; {type(target).__name__} is a module already")
     if isinstance(target, nn.Module):
-        return _torch(target, description, cap, digest_tensors(target.state_dict()))
-    return _sklearn(target, description, digest="")
+        return _named(_torch(target, description, cap, digest_tensors(target.state_dict())), description)
+    return _named(_sklearn(target, description, digest=""), description)
 
 
 def _from_text(
@@ -129,7 +131,8 @@ def _from_text(
 ) -> Oracle:
     path = Path(target)
     if target.startswith(("http://", "https://")):
-        return _http(_described({"kind": "http", "url": target}, options))
+        description = _described({"kind": "http", "url": target}, options)
+        return _named(_http(description), description)
     if CODE.fullmatch(target) and not path.exists():
         made = call_code(target, trust_code=trust_code, **options)
         return made if isinstance(made, Oracle) else _from_object(made, cap, options)
@@ -140,11 +143,18 @@ def _from_text(
         description = _described(read, options)
         if description.kind == "http":
             check_consent(path, _settings(description), named=options.keys(), trust_hosts=trust_hosts)
-        return _from_description(description, trust_code, cap)
+        return _named(_from_description(description, trust_code, cap), description)
     kind = KINDS.get(path.suffix, options.get("kind"))
     if kind is None:
         raise UsageError(f"{target} is not known to be a model. {_known()}")
-    return _from_description(_described({"kind": kind, "path": target}, options), trust_code, cap)
+    description = _described({"kind": kind, "path": target}, options)
+    return _named(_from_description(description, trust_code, cap), description)
+
+
+def _named(oracle: Oracle, description: ModelDescription) -> Oracle:
+    """The oracle with the names of its classes."""
+    oracle.class_names = description.class_names
+    return oracle
 
 
 def _from_description(description: ModelDescription, trust_code: bool, cap: Access | None) -> Oracle:

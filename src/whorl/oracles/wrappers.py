@@ -57,6 +57,7 @@ class Wrapper(Oracle):
             task=inner.task,
         )
         self.inner = inner
+        self.class_names = inner.class_names
         changes = (inner.treatment, change)
         self.treatment = " -> ".join(part for part in changes if part)
 
