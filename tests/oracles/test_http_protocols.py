@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ INPUTS = (pictures(6) * 255).round() / 255  # what a PNG can hold
 PLAIN = InputFormat()
 LEVELS = {"labels": Access.LABELS, "probabilities": Access.PROBABILITIES, "logits": Access.LOGITS}
 LABELS, PROBABILITIES, LOGITS = (AnswerFormat(access, CLASSES) for access in LEVELS.values())
+ROWS = [[1.0, 2, 3, 4], [5, 6, 7, 8]]
 BODY = '{"pictures": {{ images | tojson }}, "model": "{{ model }}"}'
 
 
@@ -133,6 +135,81 @@ def v2(data, shape, **more):
 )
 def test_what_answers_mean(protocol, body, expected):
     assert protocol.answers(body, 2).tolist() == expected
+
+
+TOP = [{"label": "dog", "score": 0.6}, {"label": "bee", "score": 0.3}]
+NAMED = AnswerFormat(Access.PROBABILITIES, CLASSES, NAMES)
+TWO = AnswerFormat(Access.PROBABILITIES, 2)
+FROM_ONE = AnswerFormat(Access.LABELS, CLASSES, first_label=1)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "body", "expected"),
+    [
+        # The best classes with their scores, in the fields of several services.
+        (template(outputs=NAMED), json.dumps({"y": [TOP] * 2}), [[0, 0.3, 0, 0.6]] * 2),
+        (
+            template(outputs=PROBABILITIES),
+            '{"y": [[{"class": 2, "confidence": 0.5}], [{"index": 0, "probability": 1}]]}',
+            [[0, 0, 0.5, 0], [1, 0, 0, 0]],
+        ),
+        (template(outputs=replace(NAMED, access=Access.LABELS)), json.dumps({"y": [TOP, TOP[1]]}), [3, 1]),
+        # Triton's classification extension.
+        (
+            OpenInference("m", PLAIN, PROBABILITIES),
+            v2(["0.6:3:dog", "0.3:1:bee", "1:0", "1e-3:2:a:b"], [2, 2], datatype="BYTES"),
+            [[0, 0.3, 0, 0.6], [1, 0, 1e-3, 0]],
+        ),
+        (OpenInference("m", PLAIN, LABELS), v2(["-3.5:3:dog", "-7:0:ant"] * 2, [2, 2], datatype="BYTES"), [3, 3]),
+        (OpenInference("m", PLAIN, LABELS), v2(["0.6:3", "0.3:1"], [2, 1], datatype="BYTES"), [3, 1]),
+        (OpenInference("m", PLAIN, FROM_ONE), v2(["0.6:3", "0.3:1"], [2], datatype="BYTES"), [3, 1]),
+        # One column for two classes.
+        (OpenInference("m", PLAIN, TWO), v2([0.25, 1], [2, 1]), [[0.75, 0.25], [0, 1]]),
+        (OpenInference("m", PLAIN, TWO), v2([0.25, 1], [2]), [[0.75, 0.25], [0, 1]]),
+        (TensorFlowServing("m", PLAIN, TWO), '{"predictions": [[0.25], [1]]}', [[0.75, 0.25], [0, 1]]),
+        (TensorFlowServing("m", PLAIN, AnswerFormat(Access.LOGITS, 2)), '{"predictions": [-3, 2]}', [[0, -3], [0, 2]]),
+        # Axes of size 1.
+        (TensorFlowServing("m", PLAIN, LOGITS), '{"predictions": [[[[1]],[[2]],[[3]],[[4]]], [[5,6,7,8]]]}', ROWS),
+        # Labels from 1, as numbers.
+        (OpenInference("m", PLAIN, FROM_ONE), v2([1, 4], [2]), [0, 3]),
+        (OpenInference("m", PLAIN, FROM_ONE), v2(["LABEL_1", "LABEL_0"], [2]), [1, 0]),
+    ],
+)
+def test_habits_of_servers(protocol, body, expected):
+    body = body if isinstance(body, bytes) else body.encode()
+    assert_close(protocol.answers(body, 2).double(), torch.tensor(expected).double())
+
+
+@pytest.mark.parametrize(
+    ("protocol", "body", "complaint"),
+    [
+        (
+            OpenInference("m", PLAIN, LABELS),
+            v2([1, 4], [2]),
+            "outside 0..3. If its labels begin at 1, set first_label=1",
+        ),
+        (OpenInference("m", PLAIN, FROM_ONE), v2([1, 0], [2]), "the label 0 is outside 1..4"),
+        (OpenInference("m", PLAIN, LOGITS), v2(["0.6:3", "0.3:1"], [2, 1], datatype="BYTES"), "logits of 1 classes"),
+        (
+            OpenInference("m", PLAIN, PROBABILITIES),
+            v2(["1:3", "x"] * 2, [2, 2], datatype="BYTES"),
+            "a row has 2 numbers",
+        ),
+        (OpenInference("m", PLAIN, PROBABILITIES), v2(["1:3"] * 4, [2, 2], datatype="BYTES"), "listed twice"),
+        (OpenInference("m", PLAIN, PROBABILITIES), v2(["1:9"] * 4, [2, 2], datatype="BYTES"), "9 is outside"),
+        (OpenInference("m", PLAIN, PROBABILITIES), v2(["1:1"] * 10, [2, 5], datatype="BYTES"), "the shape [2, 5]"),
+        (template(outputs=NAMED), '{"y": [[{"label": "elk", "score": 1}]] }', "1 answers to 2"),
+        (template(outputs=NAMED), '{"y": [[{"label": "elk", "score": 1}], []]}', "'elk' is not among the 4"),
+        (template(outputs=NAMED), '{"y": [[{"label": "ant"}], []]}', "no 'score' but label"),
+        (template(outputs=LABELS), '{"y": [[{"label": 1, "score": null}], [1]]}', "null came where a number"),
+        (TensorFlowServing("m", PLAIN, TWO), '{"predictions": [[1.5], [1]]}', "is no probability"),
+        (TensorFlowServing("m", PLAIN, TWO), '{"predictions": [true, [1]]}', "a truth value came where a row"),
+    ],
+)
+def test_habits_that_no_server_has(protocol, body, complaint):
+    with pytest.raises(OracleError) as refusal:
+        protocol.answers(body if isinstance(body, bytes) else body.encode(), 2)
+    assert complaint in str(refusal.value)
 
 
 def test_classes_that_hugging_face_leaves_out_get_nothing():

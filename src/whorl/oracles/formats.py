@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NoReturn
 
 import torch
@@ -21,6 +22,11 @@ from whorl.types import Access
 
 __all__ = ["AnswerFormat", "InputFormat", "describe", "parse_json", "png", "shorten"]
 
+_AXES: Final = 4  # of size 1 around a row, as in [n, classes, 1, 1]
+_LABELS: Final = ("label", "class", "name", "index")
+_SCORES: Final = ("score", "probability", "confidence")
+# Triton's classification extension: score, index and, where the model has them, name.
+_TRITON: Final = re.compile(r"(-?\d{1,40}(?:\.\d{1,60})?(?:e[-+]?\d{1,3})?):(\d{1,9})(?::.*)?", re.I | re.S)
 _SLACK: Final = 1e-4  # how far outside [0, 1] a probability may be rounded
 
 
@@ -46,11 +52,17 @@ class InputFormat:
 
 @dataclass(frozen=True)
 class AnswerFormat:
-    """What a server answers with: labels, probabilities or logits (``access``), and its names of the classes."""
+    """What a server answers with: labels, probabilities or logits (``access``), and its names of the classes.
+
+    A row of scores is one number a class, one number for two classes, or a list of the best classes: objects with a
+    label and a score, or Triton's texts ``score:index:name``. Classes that it leaves out get the probability 0.
+    ``first_label`` is the number of the first class where labels are numbers.
+    """
 
     access: Access
     classes: int
     class_names: tuple[str, ...] = ()
+    first_label: int = 0
 
     def __post_init__(self) -> None:
         if self.access > Access.LOGITS:
@@ -67,8 +79,53 @@ class AnswerFormat:
         if len(values) != count:
             raise OracleError(f"there are {len(values)} answers to {count} queries")
         if self.access is Access.LABELS:
-            return torch.tensor([self.label(value) for value in values], dtype=torch.int64)
-        return self._rows(values)
+            return torch.tensor([self._best(value) for value in values], dtype=torch.int64)
+        return self._rows([self._row(_squeezed(value)) for value in values])
+
+    def listed(self, entries: list[tuple[object, object]]) -> list[Any]:
+        """A row of one number a class from pairs of a label and a score."""
+        if self.access > Access.PROBABILITIES and len(entries) < self.classes:
+            raise OracleError(f"logits of {len(entries)} classes are listed; {self.classes} are needed")
+        row: list[Any] = [0.0] * self.classes
+        seen: set[int] = set()
+        for name, score in entries:
+            label = self.label(name)
+            if label in seen:
+                raise OracleError(f"the class {shorten(name)!r} is listed twice")
+            seen.add(label)
+            row[label] = score
+        if not seen:
+            raise OracleError("the answer lists no class")
+        return row
+
+    def _best(self, value: object) -> int:
+        """The label that ``value`` is, or the best of those that it lists."""
+        entries = [] if value in self.class_names else self._entries(value if isinstance(value, list) else [value])
+        if not entries:
+            return self.label(value)
+        if wrong := [score for _, score in entries if type(score) not in (int, float)]:
+            raise OracleError(f"{describe(wrong[0])} came where a number is needed")
+        return self.label(max(entries, key=lambda entry: entry[1])[0])
+
+    def _entries(self, value: object) -> list[tuple[Any, Any]]:
+        """Labels and scores where ``value`` lists classes; empty where it is anything else."""
+        if not isinstance(value, list) or not value:
+            return []
+        if all(isinstance(each, dict) for each in value):
+            return [(_field(each, _LABELS), _field(each, _SCORES)) for each in value]
+        found = [_TRITON.fullmatch(each) if isinstance(each, str) else None for each in value]
+        # Triton counts from 0, whatever the model's own labels begin at.
+        texts = [(int(each[2]) + self.first_label, float(each[1])) for each in found if each]
+        return texts if len(texts) == len(value) else []
+
+    def _row(self, value: Any) -> Any:
+        if entries := self._entries(value):
+            return self.listed(entries)
+        if self.classes == 2 and isinstance(value, int | float) and not isinstance(value, bool):
+            value = [value]
+        if self.classes == 2 and isinstance(value, list) and len(value) == 1 and type(value[0]) in (int, float):
+            return [0.0 if self.access is Access.LOGITS else 1 - value[0], value[0]]
+        return value
 
     def label(self, value: object) -> int:
         """The class that a number or a name stands for."""
@@ -78,15 +135,18 @@ class AnswerFormat:
             raise OracleError("a row of scores came where a label is needed; declare probabilities or logits")
         if not isinstance(value, int | float) or isinstance(value, bool) or value != value // 1:
             raise OracleError(f"{describe(value)} came where a label is needed")
-        if not 0 <= value < self.classes:
-            raise OracleError(f"the label {shorten(value, 20)} is outside 0..{self.classes - 1}")
-        return int(value)
+        place = int(value) - self.first_label
+        if not 0 <= place < self.classes:
+            first, last = self.first_label, self.first_label + self.classes - 1
+            hint = ". If its labels begin at 1, set first_label=1" if (first, value) == (0, self.classes) else ""
+            raise OracleError(f"the label {shorten(value, 20)} is outside {first}..{last}{hint}")
+        return place
 
     def _named(self, name: str) -> int:
         if not self.class_names:
             digits = name.removeprefix("LABEL_")
             if name != digits and digits.isascii() and digits.isdigit() and len(digits) < 10:
-                return self.label(int(digits))
+                return replace(self, first_label=0).label(int(digits))
             raise OracleError(f"the class name {shorten(name)!r} is unknown; give the class names in order")
         if name not in self.class_names:
             raise OracleError(f"the class name {shorten(name)!r} is not among the {self.classes} given")
@@ -113,6 +173,28 @@ class AnswerFormat:
         if self.access is Access.PROBABILITIES and bool(outside.any()):
             raise OracleError(f"{rows[outside][0]:g} is no probability; if these are logits, declare logits")
         return rows
+
+
+def _squeezed(value: Any) -> Any:
+    """A row without axes of size 1 beside its own: ``[[[1, 2]]]`` and ``[[[1]], [[2]]]`` are ``[1, 2]``."""
+    for _ in range(_AXES):
+        if not (isinstance(value, list) and value and all(isinstance(each, list) for each in value)):
+            break
+        if len(value) == 1:
+            value = value[0]
+        elif all(len(each) == 1 for each in value):
+            value = [each[0] for each in value]
+        else:
+            break
+    return value
+
+
+def _field(entry: dict[str, Any], names: tuple[str, ...]) -> Any:
+    for name in names:
+        if name in entry:
+            return entry[name]
+    keys = ", ".join(shorten(key, 20) for key in list(entry)[:5]) or "nothing"
+    raise OracleError(f"an entry has no {names[0]!r} but {keys}")
 
 
 def parse_json(body: bytes | bytearray) -> Any:

@@ -143,15 +143,25 @@ class OpenInference(Protocol):
         shape, data = chosen[0].get("shape"), chosen[0].get("data")
         if not isinstance(shape, list) or any(type(size) is not int or size < 0 for size in shape):
             raise OracleError("an output has no shape")
-        width = 1 if self.outputs.access is Access.LABELS else self.outputs.classes
-        if not shape or shape[0] != count or [size for size in shape[1:] if size != 1] != [width] * (width > 1):
-            needed = [count] if width == 1 else [count, width]
-            raise OracleError(f"the answer has the shape {shorten(shape[:20])}; {needed} is needed")
+        width = self._width(chosen[0], count)
         data = _flattened(data, len(shape))
         if len(data) != count * width:
             raise OracleError(f"the answer has {len(data)} values; its shape says {count * width}")
         rows = [data[start : start + width] for start in range(0, len(data), width)]
-        return self.outputs.decode(data if self.outputs.access is Access.LABELS else rows, count)
+        plain = self.outputs.access is Access.LABELS and width == 1
+        return self.outputs.decode(data if plain else rows, count)
+
+    def _width(self, tensor: dict[str, Any], count: int) -> int:
+        """Values a picture, where they are one a class, one for two classes, or a list of the best classes."""
+        shape, labels, classes = tensor["shape"], self.outputs.access is Access.LABELS, self.outputs.classes
+        sizes = [size for size in shape[1:] if size != 1]
+        width = sizes[0] if len(sizes) == 1 else 1
+        lists = tensor.get("datatype") == "BYTES" and 1 <= width <= classes
+        fits = lists or width == (1 if labels else classes) or (width == 1 and classes == 2)
+        if not shape or shape[0] != count or len(sizes) > 1 or not fits:
+            needed = [count] if labels else [count, classes]
+            raise OracleError(f"the answer has the shape {shorten(shape[:20])}; {needed} is needed")
+        return width
 
 
 @dataclass(frozen=True)
@@ -211,16 +221,8 @@ class HuggingFace(Protocol):
     def _decode(self, document: Any, count: int) -> Tensor:
         if count != self.most:
             raise UsageError(f"Hugging Face image classification takes one picture a request, not {count}")
-        row: list[Any] = [0.0] * self.outputs.classes
-        listed: set[int] = set()
-        for entry in _dicts(document, "answer"):
-            label = self.outputs.label(_member(entry, "label"))
-            if label in listed:
-                raise OracleError(f"the class {shorten(entry['label'])!r} is listed twice")
-            listed.add(label)
-            row[label] = _member(entry, "score")
-        if not listed:
-            raise OracleError("the answer lists no class")
+        entries = [(_member(entry, "label"), _member(entry, "score")) for entry in _dicts(document, "answer")]
+        row = self.outputs.listed(entries)
         scores = replace(self.outputs, access=Access.PROBABILITIES).decode([row], 1)
         return scores.argmax(1) if self.outputs.access is Access.LABELS else scores
 
