@@ -186,6 +186,43 @@ class Handler(BaseHTTPRequestHandler):
     def broken(self, inputs, reply):
         self.send(500, b"<html>internal\r\n error</html>")
 
+    def impatient(self, inputs, reply):
+        self.send(408, b"")
+
+    def loading(self, inputs, reply):
+        self.send(503, b'{"error": "Model somebody/net is loading", "estimated_time": 0.6}')
+
+    def loading_for_long(self, inputs, reply):
+        self.send(503, b'{"error": "Model somebody/net is loading", "estimated_time": 1e5}')
+
+    def continued(self, inputs, reply):
+        """Interim responses without end, each well within the time-out."""
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            for _ in range(400):
+                self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                self.wfile.flush()
+                time.sleep(0.05)
+
+    def continued_once(self, inputs, reply):
+        self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.right(inputs, reply)
+
+    def dripping(self, inputs, reply):
+        """A head that never ends."""
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Header: ")
+            for _ in range(400):
+                self.wfile.write(b"x")
+                self.wfile.flush()
+                time.sleep(0.05)
+
+    def spelled(self, inputs, reply):
+        key = self.headers["authorization"].removeprefix("Bearer ")
+        echo = "".join(f"\\u{ord(letter):04x}" for letter in key)
+        self.send(403, f'{{"error": "no {echo} but {key[:8]} {base64.b64encode(key.encode()).decode()}"}}'.encode())
+
     def forbidden(self, inputs, reply):
         self.send(403, json.dumps({"error": f"bad key {self.headers['authorization']}"}).encode())
 

@@ -21,7 +21,7 @@ from whorl.types import Access
 INPUTS = pictures(40)
 FAST = {"batch": 4, "concurrency": 3, "timeout": 5.0, "max_wait": 0.02}
 
-PATIENCE = {"late": 1.0, "dribble": 1.0}
+PATIENCE = {"late": 1.0, "dribble": 1.0, "continued": 0.3, "dripping": 0.3}
 
 
 def keys(inputs):
@@ -61,7 +61,7 @@ def test_requests_are_on_their_way_together():
         assert server.most_running == 3
 
 
-@pytest.mark.parametrize("trouble", ["late", "dribble", "dropped", "dropped_at_once", "busy", "broken"])
+@pytest.mark.parametrize("trouble", ["late", "dribble", "dropped", "dropped_at_once", "busy", "broken", "impatient"])
 def test_passing_trouble_ends_in_the_right_answers(trouble):
     with HostileServer("right", trouble, "right", trouble, trouble, always="slow") as server:
         endpoint = oracle(server, timeout=PATIENCE.get(trouble, 10.0))
@@ -81,6 +81,9 @@ def test_passing_trouble_ends_in_the_right_answers(trouble):
         ("late", "did not answer within 1 s (asked 3 times)"),
         ("dribble", "did not finish its answer within 1 s (asked 3 times)"),
         ("busy", 'answers 429: {"error": "slow down"} (asked 3 times)'),
+        ("continued", "did not answer within 0.3 s (asked 3 times)"),
+        ("dripping", "did not answer within 0.3 s (asked 3 times)"),
+        ("loading_for_long", "answers 503: "),
         ("busy_for_a_day", "asks to wait 86400 s, longer than max_wait"),
         ("forbidden", "answers 403"),
         ("elsewhere", "redirects elsewhere (307), which is not followed"),
@@ -153,6 +156,25 @@ def test_an_endpoint_that_asks_to_wait_is_waited_for():
         assert_close(oracle(server, max_wait=5.0).logits(INPUTS[:4]), truth(INPUTS[:4]))
         (first, _), (second, _) = server.requests
         assert second - first >= 1.0
+
+
+def test_a_model_that_loads_is_waited_for_as_long_as_it_says():
+    with HostileServer("loading") as server:
+        assert_close(oracle(server, concurrency=1, max_wait=5.0).logits(INPUTS[:4]), truth(INPUTS[:4]))
+        (first, _), (second, _) = server.requests
+        assert second - first >= 0.6
+
+
+def test_an_interim_response_is_passed_over():
+    with HostileServer(always="continued_once") as server:
+        assert_close(oracle(server).logits(INPUTS), truth(INPUTS))
+
+
+def test_a_key_that_is_echoed_in_other_spellings_is_masked(monkeypatch):
+    monkeypatch.setenv("WHORL_TEST_KEY", "s3cret-value-9")
+    with HostileServer(always="spelled") as server, pytest.raises(OracleError, match="answers 403") as error:
+        oracle(server, key_env="WHORL_TEST_KEY").logits(INPUTS[:1])
+    assert str(error.value).endswith('{"error": "no *** but *** ***"}')
 
 
 def test_requests_keep_the_distance_that_the_rate_asks_for():

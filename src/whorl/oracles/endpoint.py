@@ -34,7 +34,7 @@ class HttpSettings(BaseModel):
         concurrency: requests on their way at the same time.
         rate: requests per second at most; None for no limit.
         timeout: seconds for a connection, for a silence, and for a whole body.
-        retries: further attempts after 429, 5xx, a lost connection or a time-out.
+        retries: further attempts after 408, 429, 5xx, a lost connection or a time-out.
         max_wait: seconds at most between two attempts; an endpoint that asks for more ends in an error.
         max_response_bytes: where the body of an answer is cut off.
         key_env: NAME of the environment variable that holds the API key, in capitals.

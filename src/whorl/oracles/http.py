@@ -29,6 +29,7 @@ from whorl.oracles.convention import InputConvention
 from whorl.oracles.endpoint import HttpSettings
 from whorl.oracles.formats import AnswerFormat, InputFormat, shorten
 from whorl.oracles.protocols import HuggingFace, OpenInference, Protocol, Template, TensorFlowServing
+from whorl.oracles.redaction import redacted
 from whorl.types import Access
 
 __all__ = ["HttpOracle", "HttpSettings"]
@@ -37,6 +38,7 @@ logging.getLogger("stamina").addHandler(logging.NullHandler())  # or each retry 
 
 # What decides which question a picture becomes and what its answer means: answers are replayed only where it agrees.
 _MEANING: Final = {"url", "protocol", "model", "output_name", "signature", "template", "answer", "flat"}
+_LONG: Final = 1e9  # seconds, beyond which a wait is no number to reckon with
 _COMPLAINT: Final = 2048  # bytes of an error page worth reading
 
 
@@ -61,6 +63,7 @@ class HttpOracle(Oracle):
     Parameters:
         access: what the endpoint answers with: LABELS, PROBABILITIES or LOGITS.
         convention: how the model wants its pictures.
+        first_label: number of the first class where labels are given as numbers.
         class_names: the endpoint's names of the classes in order; ``LABEL_0`` and so on where empty.
         budget: inputs that may be sent at most; the next one ends in `BudgetExhausted` before it is sent.
 
@@ -77,16 +80,19 @@ class HttpOracle(Oracle):
         classes: int,
         access: Access,
         convention: InputConvention | None = None,
+        first_label: int = 0,
         class_names: tuple[str, ...] = (),
         budget: int | None = None,
     ) -> None:
         convention = convention or InputConvention()
         self.settings = settings
-        self._protocol = _protocol(settings, InputFormat(convention, settings.flat), access, classes, class_names)
+        outputs = AnswerFormat(access, classes, class_names, first_label)
+        self._protocol = _protocol(settings, InputFormat(convention, settings.flat), outputs)
         self._protocol.body(torch.zeros(1, *input_shape))  # settings that cannot work show before the first query
         self._batch = min(settings.batch, self._protocol.most or settings.batch)
         meaning = settings.model_dump(include=_MEANING)
         meaning |= {"access": access.name, "convention": _told(convention), "names": class_names, "shape": input_shape}
+        meaning |= {"first_label": first_label} if first_label else {}
         super().__init__(
             access=access,
             input_shape=input_shape,
@@ -109,6 +115,12 @@ class HttpOracle(Oracle):
         self._client.close()
 
     def _stream(self, inputs: Tensor) -> Iterator[Chunk]:
+        try:
+            yield from self._asked(inputs)
+        except OracleError as error:  # the one kind of error that quotes the endpoint
+            raise OracleError(redacted(str(error), self._key)) from None
+
+    def _asked(self, inputs: Tensor) -> Iterator[Chunk]:
         affordable = inputs if self.budget is None else inputs[: max(0, self.budget - self.sent)]
         if len(affordable):
             self._describe()
@@ -167,7 +179,7 @@ class HttpOracle(Oracle):
         try:
             return read(*given)
         except OracleError as error:
-            raise OracleError(f"{_shown(url)}: {self._redacted(str(error))}") from None
+            raise OracleError(f"{_shown(url)}: {error}") from None
 
     def _exchange(
         self, method: str, url: str, body: bytes, count: int, stopped: threading.Event
@@ -221,7 +233,7 @@ class HttpOracle(Oracle):
                     return status, self._whole(response)
                 complaint = self._opening(response)
                 after = _seconds(response.headers.get("retry-after"))
-                if status != 429 and status < 500:
+                if status not in (408, 429) and status < 500:
                     if 300 <= status < 400:
                         raise OracleError(f"{_shown(url)} redirects elsewhere ({status}), which is not followed")
                     return status, complaint
@@ -233,6 +245,8 @@ class HttpOracle(Oracle):
             raise _Unavailable(f"did not answer within {self.settings.timeout:g} s") from None
         except httpx2.TransportError as error:
             raise _Unavailable(f"lost the connection ({type(error).__name__})") from None
+        if after is None and (estimate := _estimated(complaint)) is not None:
+            after = min(estimate, self.settings.max_wait)
         message = f"answers {status}{self._complaint(complaint)}"
         if after is not None and after > self.settings.max_wait:
             raise OracleError(
@@ -271,17 +285,11 @@ class HttpOracle(Oracle):
         return opening[:_COMPLAINT]
 
     def _complaint(self, body: bytes | bytearray) -> str:
-        text = self._redacted(shorten(body.decode(errors="replace"), 200))
+        text = shorten(body.decode(errors="replace"), 200)
         return f": {text}" if text else ""
 
-    def _redacted(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
 
-
-def _protocol(
-    settings: HttpSettings, inputs: InputFormat, access: Access, classes: int, class_names: tuple[str, ...]
-) -> Protocol:
-    outputs = AnswerFormat(access, classes, class_names)
+def _protocol(settings: HttpSettings, inputs: InputFormat, outputs: AnswerFormat) -> Protocol:
     model, output = settings.model, settings.output_name
     if settings.protocol == "v2":
         return OpenInference(model, inputs, outputs, settings.input_name, output, settings.datatype)
@@ -317,6 +325,8 @@ def _client(settings: HttpSettings, key: str) -> tuple[Any, Callable[[], Any]]:
     try:
         import httpx2
         import stamina
+
+        from whorl.oracles.connections import bound
     except ImportError:
         raise MissingExtra("HTTP endpoints", "http") from None
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
@@ -324,6 +334,7 @@ def _client(settings: HttpSettings, key: str) -> tuple[Any, Callable[[], Any]]:
         headers[settings.key_header] = f"{settings.key_scheme} {key}".strip()
     limits = httpx2.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency)
     client = httpx2.Client(headers=headers, timeout=settings.timeout, limits=limits, follow_redirects=False)
+    bound(client, 2 * settings.timeout)  # for a head and a body, each of which may take the time-out
 
     def pause(error: Exception) -> bool | float:
         return (True if error.wait is None else error.wait) if isinstance(error, _Unavailable) else False
@@ -353,6 +364,15 @@ def _seconds(retry_after: str | None) -> float | None:
         return None
     date = date if date.tzinfo else date.replace(tzinfo=UTC)
     return max(0.0, (date - datetime.now(UTC)).total_seconds())
+
+
+def _estimated(complaint: bytes) -> float | None:
+    """``estimated_time``, the seconds until a model of Hugging Face is loaded; a guess, so it is waited for in part."""
+    try:
+        seconds = json.loads(complaint)["estimated_time"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return float(seconds) if type(seconds) in (int, float) and 0 <= seconds < _LONG else None
 
 
 def _joined(url: str, path: str) -> str:

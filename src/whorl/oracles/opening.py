@@ -309,6 +309,7 @@ def _http(description: ModelDescription) -> Oracle:
         classes=classes,
         access=GRANTS[description.output],
         convention=description.input.convention,
+        first_label=description.first_label,
         class_names=description.class_names,
         budget=budget,
     )
