@@ -1,5 +1,6 @@
 """ONNX graphs answer as the net they came from, and dangerous ones never reach onnxruntime."""
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
-from onnx_graphs import graph, pooled, saved
+from onnx_graphs import graph, pooled, saved, written
 from torch import nn
 
 from whorl.errors import InvalidFile, MissingExtra, OracleError, UsageError
@@ -158,6 +159,27 @@ def test_a_graph_that_fails(tmp_path: Path) -> None:
 
 
 # Files
+
+
+def test_memory_has_a_bound(tmp_path: Path) -> None:
+    text = """g (float[n, 3, 2, 2] x) => (float[n, 3] y) <int64[1] size = {268435456}> {
+        m = ReduceMean <axes = [2, 3], keepdims = 0> (x)  r = Shape <start = 0, end = 1> (x)  s = Mul (r, size)
+        c = ConstantOfShape (s)  t = ReduceSum <keepdims = 0> (c)  y = Add (m, t) }"""
+    code = """
+import sys, torch
+from whorl.errors import OracleError
+from whorl.oracles import onnx
+onnx.memory_limit = lambda: 1 << 28
+for _ in range(2):
+    try:
+        print(onnx.OnnxOracle(sys.argv[1]).logits(torch.zeros(1, 3, 2, 2)))
+    except OracleError as error:
+        print(error)
+"""
+    run = [sys.executable, "-c", code, str(saved(written(text), tmp_path))]
+    first, second = subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert first == second
+    assert first.startswith("x.onnx can't be run")
 
 
 def test_what_is_not_onnx(tmp_path: Path) -> None:

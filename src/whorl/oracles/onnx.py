@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -210,10 +213,7 @@ def _opened(path: Path) -> _Opened:
     refuse_danger(model, path)
     if _without_maps(model):
         data = model.SerializeToString()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
+    options = _options(onnxruntime)
     try:
         # From the bytes that were checked, not from the path, which may have changed since.
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
@@ -224,6 +224,38 @@ def _opened(path: Path) -> _Opened:
     given = _only_input(session, path)
     made = made_by(graph, [given.name], [item.name for item in session.get_outputs()])
     return _Opened(session, digest, given, made, input_top(graph, given.name))
+
+
+def _options(onnxruntime: Any) -> Any:
+    _bound_memory()
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    return options
+
+
+@cache
+def _bound_memory() -> None:
+    """Give all sessions of this process one arena: a few nodes may ask for any amount, which no check can foresee."""
+    import onnxruntime
+
+    place = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    # Strategy 1 takes what is asked for, where the default doubles what it takes.
+    arena = onnxruntime.OrtArenaCfg({"max_mem": memory_limit(), "arena_extend_strategy": 1})
+    # Refused where the program that whorl runs in has registered one, which then holds for whorl too.
+    with suppress(Exception):
+        onnxruntime.create_and_register_allocator(place, arena)
+
+
+def memory_limit() -> int:
+    """Bytes that graphs may take for weights and intermediate tensors together: half of the machine's memory."""
+    if not hasattr(os, "sysconf"):
+        return 8 << 30
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def _without_maps(model: Any) -> bool:
