@@ -166,7 +166,7 @@ def test_labels_are_enough(own, name, decision):
     assert sum(server.asked.values()) == found["queries"]["spent"] <= QUERIES
 
 
-def test_a_verification_that_is_killed_goes_on_without_asking_anything_twice(own, folder):
+def test_a_verification_that_is_killed_goes_on_and_asks_only_sentinels_again(own, folder):
     strict = 0.001  # no verdict can be reached with so small a null, so every query is asked
     with ModelServer(own["stolen"].inner, SHAPE, stall_after=QUERIES // 2) as server:
         endpoint = ("--set", "model=m", "--set", "output=logits", "--set", "batch=5", "--set", "concurrency=1", *RANGE)
@@ -182,10 +182,14 @@ def test_a_verification_that_is_killed_goes_on_without_asking_anything_twice(own
         assert sum(before.values()) == QUERIES // 2
         server.stall_after = None
         found = verdict(server.url, *endpoint, alpha=strict)
-        assert not (server.asked - asked).keys() & before.keys()
-        assert len(server.answered) == sum(server.answered.values()) == QUERIES == found["queries"]["spent"]
-        assert verdict(server.url, *endpoint)["decision"] == "derived"
-        assert sum(server.answered.values()) == QUERIES  # from the recording
+        again = (server.asked - asked).keys() & before.keys()
+        assert len(again) == found["queries"]["sentinels"] == 8
+        assert found["queries"]["replayed"] == QUERIES // 2
+        assert len(server.answered) == QUERIES == found["queries"]["spent"]
+        assert sum(server.answered.values()) == QUERIES + 8
+        replayed = verdict(server.url, *endpoint, "--replay")
+        assert (replayed["decision"], replayed["queries"]["replayed"]) == ("derived", replayed["queries"]["spent"])
+        assert sum(server.answered.values()) == QUERIES + 8
     assert found["similarity"] == verdict("stolen.onnx", *RANGE, alpha=strict)["similarity"]
 
 

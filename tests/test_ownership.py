@@ -10,12 +10,13 @@ from torch import nn
 
 import whorl
 from whorl import ownership
-from whorl.errors import UsageError
+from whorl.errors import BudgetExhausted, OracleError, UsageError
 from whorl.schemes import SCHEMES
 from whorl.testing import tiny_data, tiny_net, tiny_victim
 
 ALPHA, MLP, QUERIES = 0.05, "mlp(width=32)", 40
 SCHEME = SCHEMES.make("ipguard(margin=2, learning_rate=0.01, iterations=300)")
+NOTHING_REPLAYED = {"replayed": 0, "oldest": None, "sentinels": 0}
 SERVED = {"model": "m", "output": "labels", "batch": 5, "concurrency": 1}
 
 
@@ -32,6 +33,14 @@ def plain():
     return nn.Sequential(tiny_victim(architecture=MLP).module)
 
 
+def interrupted(fingerprint, url, cache):
+    """A verification that would ask everything, stopped after ten queries by the budget of its endpoint."""
+    endless = dataclasses.replace(fingerprint, calibration=None)
+    endpoint = ownership.opened_for(endless, url, **SERVED, budget=10)
+    with pytest.raises(BudgetExhausted):
+        whorl.verify(endless, endpoint, alpha=ALPHA, cache=cache)
+
+
 def test_shape_and_classes_of_a_plain_module_come_from_the_fingerprint(fingerprint, plain):
     assert whorl.verify(fingerprint, plain, alpha=ALPHA).decision == "derived"
     wrong = {"input_shape": [1, 8, 8], "classes": 5}
@@ -41,27 +50,95 @@ def test_shape_and_classes_of_a_plain_module_come_from_the_fingerprint(fingerpri
     assert null.similarities == (1.0,)
 
 
-def test_an_address_needs_no_more_than_its_protocol_and_is_recorded(fingerprint, plain, tmp_path):
+def test_an_address_needs_only_its_protocol_and_is_asked_anew_after_a_verdict(fingerprint, plain, tmp_path):
     with ModelServer(plain, (1, 8, 8), labels=True) as server:
         first = whorl.verify(fingerprint, server.url, alpha=ALPHA, cache=tmp_path, **SERVED)
         asked = sum(server.asked.values())
         again = whorl.verify(fingerprint, server.url, alpha=ALPHA, cache=tmp_path, **SERVED)
     assert first == again
     assert first.decision == "derived"
-    assert asked == first.queries["spent"] == sum(server.asked.values()), "what is recorded is not asked twice"
+    assert 2 * asked == 2 * first.queries["spent"] == sum(server.asked.values())
+    assert {name: first.queries[name] for name in ("replayed", "oldest", "sentinels")} == NOTHING_REPLAYED
     assert len(list((tmp_path / "answers").iterdir())) >= 1
 
 
-def test_what_a_file_recorded_is_not_asked_again(fingerprint, plain, tmp_path):
+def test_a_replay_asks_only_what_the_record_lacks_and_says_how_old_it_is(fingerprint, plain, tmp_path, monkeypatch):
     with ModelServer(plain, (1, 8, 8), labels=True) as server:
         record = tmp_path / "new" / "answers.sqlite"
-        whorl.verify(fingerprint, server.url, alpha=ALPHA, record=record, cache=tmp_path, **SERVED)
+        with monkeypatch.context() as clock:
+            clock.setattr("whorl.oracles.record._now", lambda: "2024-02-29T12:00:00Z")
+            first = whorl.verify(fingerprint, server.url, alpha=ALPHA, record=record, cache=tmp_path, **SERVED)
         asked = sum(server.asked.values())
+        again = whorl.verify(fingerprint, server.url, alpha=ALPHA, record=record, replay=True, **SERVED)
+        assert sum(server.asked.values()) == asked
         other = dataclasses.replace(fingerprint, calibration=None)  # settles nothing, so it asks everything
-        whorl.verify(other, server.url, alpha=ALPHA, record=record, **SERVED)
+        whole = whorl.verify(other, server.url, alpha=ALPHA, record=record, replay=True, **SERVED)
     assert record.is_file()
     assert not (tmp_path / "answers").exists()
-    assert asked < sum(server.asked.values()) == QUERIES
+    assert again.queries == {**first.queries, "replayed": asked, "oldest": "2024-02-29T12:00:00Z"}
+    told = f"{asked} of {asked} answers were replayed from a record; the oldest is of 2024-02-29T12:00:00Z, and none"
+    assert any(caveat.startswith(told) for caveat in again.caveats)
+    assert dataclasses.replace(again, queries=first.queries, caveats=first.caveats) == first
+    assert asked < len(server.asked) == QUERIES == sum(server.asked.values()) - whole.queries["sentinels"]
+    assert any(f"and {whole.queries['sentinels']} were asked again and agreed" in caveat for caveat in whole.caveats)
+
+
+def test_after_a_verdict_a_model_that_was_swapped_is_judged_by_its_own_answers(fingerprint, plain, tmp_path):
+    with ModelServer(plain, (1, 8, 8), labels=True) as server:
+        assert whorl.verify(fingerprint, server.url, alpha=ALPHA, cache=tmp_path, **SERVED).decision == "derived"
+        server.module = tiny_net(seed=300, architecture=MLP)
+        swapped = whorl.verify(fingerprint, server.url, alpha=ALPHA, cache=tmp_path, **SERVED)
+    assert swapped.decision != "derived"
+    assert swapped.queries["replayed"] == 0
+
+
+def test_a_model_that_was_swapped_during_an_interruption_stops_it_before_a_verdict(fingerprint, plain, tmp_path):
+    with ModelServer(plain, (1, 8, 8), labels=True) as server:
+        interrupted(fingerprint, server.url, tmp_path)
+        before, server.module = sum(server.asked.values()), tiny_net(seed=300, architecture=MLP)
+        for _ in range(2):
+            with pytest.raises(OracleError, match=r"\d of 5 answers asked again differ .* Nothing was decided"):
+                whorl.verify(fingerprint, server.url, alpha=ALPHA, cache=tmp_path, **SERVED)
+        assert sum(server.asked.values()) - before == 2 * 5
+        fresh = whorl.verify(fingerprint, server.url, alpha=ALPHA, record=tmp_path / "fresh", **SERVED)
+    assert fresh.queries["replayed"] == 0
+
+
+def test_an_interruption_costs_sentinels_and_the_verdict_says_so(fingerprint, plain, tmp_path):
+    with ModelServer(plain, (1, 8, 8), labels=True) as server:
+        interrupted(fingerprint, server.url, tmp_path)
+        endless = dataclasses.replace(fingerprint, calibration=None)
+        verdict = whorl.verify(endless, server.url, alpha=ALPHA, cache=tmp_path, **SERVED)
+    assert (verdict.queries["replayed"], verdict.queries["sentinels"]) == (10, 8)
+    assert len(server.asked) == verdict.queries["spent"] == QUERIES == sum(server.asked.values()) - 8
+    assert f"10 of {QUERIES} answers were replayed" in verdict.caveats[-1]
+
+
+def test_fingerprints_that_are_verified_together_share_a_session(fingerprint, plain, tmp_path):
+    other = ownership.calibrate(
+        SCHEME.extract(tiny_victim(architecture=MLP), tiny_data("victim"), budget=QUERIES, seed=1),
+        {str(seed): tiny_net(seed=seed, part="calibration", architecture=MLP) for seed in range(100, 121)},
+        pool="the same",
+    )
+    known = [dataclasses.replace(each, calibration=None) for each in (fingerprint, other)]
+    with ModelServer(plain, (1, 8, 8), labels=True) as server:
+        with pytest.raises(BudgetExhausted):
+            whorl.verify_all(known, server.url, cache=tmp_path, **SERVED, budget=QUERIES + 10)
+        both = whorl.verify_all(known[::-1], server.url, cache=tmp_path, **SERVED)
+        asked = sum(server.asked.values())
+        again = whorl.verify_all(known, server.url, cache=tmp_path, replay=True, **SERVED)
+        assert sum(server.asked.values()) == asked == len(server.asked) + 8
+    some, everything = (verdict.queries["replayed"] for verdict in both.verdicts)
+    assert 10 <= some < everything == QUERIES  # some pictures are in both
+    assert [verdict.queries["replayed"] for verdict in again.verdicts] == [QUERIES, QUERIES]
+
+
+def test_a_model_at_hand_has_nothing_to_replay(fingerprint, plain, tmp_path):
+    with pytest.raises(UsageError, match="are not recorded, so none can be replayed; leave out --replay"):
+        whorl.verify(fingerprint, plain, cache=tmp_path, replay=True)
+    with pytest.raises(UsageError, match="no finished session"):
+        whorl.verify(fingerprint, tiny_victim(architecture=MLP), record=tmp_path / "no" / "answers", replay=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_at_hand_leaves_no_record(fingerprint, plain, tmp_path):

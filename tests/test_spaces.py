@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -110,10 +111,12 @@ def test_from_extraction_through_a_file_to_a_verdict(calibrated, tmp_path):
 def test_answers_are_recorded_by_the_input_s_own_bytes(calibrated, tmp_path):
     words = calibrated.queries.inputs
     first, again = Reader(0), Reader(0)
-    answers = Recorded(first, tmp_path / "answers").answers(words)
-    replay = Recorded(again, tmp_path / "answers")
+    with closing(Recorded(first, tmp_path / "answers")) as recorded:
+        answers = recorded.answers(words)
+        recorded.finish()
+    replay = Recorded(again, tmp_path / "answers", replay=True)
     assert replay.answers(words).equal(answers)
-    assert (first.queries_spent, again.queries_spent, replay.replayed) == (60, 0, 60)
+    assert (first.queries_spent, again.queries_spent, replay.replayed.given.total()) == (60, 0, 60)
 
 
 def test_what_is_no_word_is_refused(calibrated, tmp_path):

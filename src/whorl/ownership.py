@@ -31,7 +31,7 @@ from whorl.removals.base import opened
 from whorl.schemes import SCHEMES, Scheme
 from whorl.schemes.calibration import probes_of
 from whorl.schemes.opening import read_fingerprint
-from whorl.types import Combination, Fingerprint, NullModel, Verdict
+from whorl.types import Combination, Fingerprint, NullModel, Rule, Verdict
 from whorl.zoo.cache import Zoo, default_cache
 from whorl.zoo.recipe import Recipe, parse_recipe
 
@@ -164,6 +164,7 @@ def verify(
     budget: int | None = None,
     group: str = "",
     record: Path | str | None = None,
+    replay: bool = False,
     cache: Path | None = None,
     progress: Callable[[int], None] = lambda _: None,
     **options: Any,
@@ -177,13 +178,15 @@ def verify(
         budget: most queries; all of the fingerprint by default. Neutral probes come beside them.
         group: the suspect's kind among the groups of the null, where it is known; without it the suspect has to stand
             out in every group.
-        record: a file that keeps answers, so that nothing is asked twice and an interrupted verification goes on; for
-            an address one in ``cache`` by default.
+        record: a file that keeps answers, so that an interrupted verification goes on without asking twice; for an
+            address one in ``cache`` by default. One that has led to a verdict is asked anew next time.
+        replay: take the answers that this fingerprint's last finished verification left in the record.
         cache: folder for what is kept; `whorl.zoo.cache.default_cache` by default.
         options: as in `extract`, ``access`` and ``trust_code`` of `whorl.oracles.opening.open_oracle` among them.
     """
     known = _fingerprint(fingerprint)
-    with _asked(known, suspect, record, cache, options) as oracle:
+    rule = Rule(alpha, budget, group)
+    with _asked([known], suspect, rule, options, record=record, replay=replay, cache=cache) as oracle:
         return SCHEMES.make(known.scheme).verify(
             known, oracle, alpha=alpha, budget=budget, group=group, progress=progress
         )
@@ -195,6 +198,7 @@ def verify_all(
     *,
     alpha: float = 0.01,
     record: Path | str | None = None,
+    replay: bool = False,
     cache: Path | None = None,
     progress: Callable[[int], None] = lambda _: None,
     **options: Any,
@@ -212,7 +216,7 @@ def verify_all(
     if len({identity(each) for each in known}) < len(known):
         raise UsageError("one fingerprint is given twice; each counts once")
     each = share_of_alpha(alpha, len(known))
-    with _asked(known[0], suspect, record, cache, options) as oracle:
+    with _asked(known, suspect, Rule(alpha), options, record=record, replay=replay, cache=cache) as oracle:
         verdicts = [SCHEMES.make(one.scheme).verify(one, oracle, alpha=each, progress=progress) for one in known]
     return combine(verdicts, alpha=alpha)
 
@@ -233,19 +237,31 @@ def opened_for(fingerprint: Fingerprint, model: Any, /, **options: Any) -> Oracl
 
 @contextmanager
 def _asked(
-    fingerprint: Fingerprint, suspect: Any, record: Path | str | None, cache: Path | None, options: Mapping[str, Any]
+    fingerprints: Sequence[Fingerprint],
+    suspect: Any,
+    rule: Rule,
+    options: Mapping[str, Any],
+    *,
+    record: Path | str | None,
+    replay: bool,
+    cache: Path | None,
 ) -> Iterator[Oracle]:
     """The suspect, opened; its answers recorded where that was asked for, or where they may cost something."""
-    oracle = opened_for(fingerprint, suspect, **options)
+    oracle = opened_for(fingerprints[0], suspect, **options)
     if record is None and oracle.block is not None and oracle.digest:
         record = (cache or default_cache()) / "answers" / f"{oracle.digest[:20]}-{oracle.access.name.lower()}.sqlite"
     if record is None:
+        if replay:
+            raise UsageError(f"answers of {oracle.name} are not recorded, so none can be replayed; leave out --replay")
         yield oracle
         return
-    Path(record).parent.mkdir(parents=True, exist_ok=True)
-    recorded = Recorded(oracle, record)
+    if not replay:
+        Path(record).parent.mkdir(parents=True, exist_ok=True)
+    purpose = " ".join(sorted(identity(each) for each in fingerprints))
+    recorded = Recorded(oracle, record, purpose=purpose, rule=str(rule), replay=replay)
     try:
         yield recorded
+        recorded.finish()  # only here, where there is a verdict: what ends in an error or by a signal is gone on with
     finally:
         recorded.close()
 

@@ -127,14 +127,21 @@ def test_bare_weights_need_only_their_architecture(whorl, case, tmp_path):
     assert "give architecture=" in whorl(*arguments).stderr
 
 
-def test_an_address_is_recorded_and_never_asked_twice(whorl, case):
+def test_an_address_is_asked_anew_once_there_is_a_verdict_and_replayed_where_asked(whorl, case):
     net, header = read_model(case.stolen)
     with ModelServer(net, header.input_shape, labels=True) as server:
         arguments = ("verify", case.calibrated, server.url, "--set", "model=m", "--set", "output=labels", "--json")
         first, second = document(whorl(*arguments, "--alpha", "0.05")), document(whorl(*arguments, "--alpha", "0.05"))
         assert first == second
         assert first["decision"] == "derived"
-        assert sum(server.asked.values()) == first["queries"]["spent"] == len(server.asked) < case.queries
+        spent = first["queries"]["spent"]
+        assert sum(server.asked.values()) == 2 * spent == 2 * len(server.asked) < 2 * case.queries
+        again = document(whorl(*arguments, "--alpha", "0.05", "--replay"))
+        assert again["queries"]["replayed"] == spent
+        told = whorl(*arguments[:-1], "--alpha", "0.05", "--replay")
+        assert f"replayed {spent} answers, the oldest of {again['queries']['oldest']}" in " ".join(told.stdout.split())
+        assert f"{spent} of {spent} answers were replayed" in " ".join(told.stderr.split())
+        assert sum(server.asked.values()) == 2 * spent
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import threading
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -119,8 +121,21 @@ def test_recorded(tmp_path):
 
 
 def test_recorded_replay_keeps_contract(tmp_path):
-    """Most of these answers come from the file that an earlier oracle wrote."""
-    check_oracle(lambda access: Recorded(tiny_victim(access), tmp_path / f"{access.name}.sqlite"))
+    """Most of these answers come from a file that an earlier oracle wrote, each from a copy, as a file has one user."""
+    names, made = itertools.count(), []
+    inputs = torch.rand(10, *SHAPE, generator=torch.Generator().manual_seed(0))
+
+    def make(access):
+        source, copy = tmp_path / f"{access.name}.sqlite", tmp_path / f"{next(names)}.sqlite"
+        if not source.exists():
+            with closing(Recorded(tiny_victim(access), source)) as first:
+                first.answers(inputs)
+        shutil.copy(source, copy)
+        made.append(Recorded(tiny_victim(access), copy))
+        return made[-1]
+
+    check_oracle(make)
+    assert {oracle.replayed.given.total() for oracle in made} >= {10}
 
 
 class Linear(Oracle):

@@ -1,5 +1,6 @@
 import shutil
 import sqlite3
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ import torch
 from linear_oracle import LinearOracle, pictures
 
 from whorl.errors import InvalidFile, OracleError, UsageError, WhorlError
-from whorl.oracles.recorded import Recorded
+from whorl.oracles.recorded import SENTINELS, Recorded
 from whorl.oracles.wrappers import Budgeted, LabelsOnly, Rounded
 from whorl.types import Access
 
@@ -22,16 +23,150 @@ def path(tmp_path):
 
 @pytest.mark.parametrize("access", LEVELS)
 def test_what_was_answered_is_replayed_bit_by_bit(path, access):
-    first = Recorded(LinearOracle(access), path)
-    answers = first.answers(INPUTS[:6])
-    first.close()
+    with closing(Recorded(LinearOracle(access), path)) as first:
+        answers = first.answers(INPUTS[:6])
+        first.finish()
     inner = LinearOracle(access)
-    again = Recorded(inner, path)
+    again = Recorded(inner, path, replay=True)
+    assert torch.equal(again.answers(INPUTS[:6]), answers)
+    assert (inner.asked, again.replayed.sentinels) == ([], 0)
     assert torch.equal(again.answers(INPUTS)[:6], answers)
-    assert torch.equal(again.answers(INPUTS), again.answers(INPUTS))
     assert again.answers(INPUTS).dtype == answers.dtype
-    assert torch.equal(torch.stack(inner.asked).flatten(1).sort(0).values, INPUTS[6:].flatten(1).sort(0).values)
-    assert (inner.queries_spent, again.replayed, again.queries_spent) == (4, 36, 40)
+    assert set(map(key, inner.asked[:6])) == set(map(key, INPUTS[:6])), "sentinels, before anything new is asked"
+    assert sorted(map(key, inner.asked[6:])) == sorted(map(key, INPUTS[6:]))
+    assert (inner.queries_spent, again.queries_spent) == (10, 26)
+    assert (again.replayed.given.total(), again.replayed.sentinels) == (18, 6)
+
+
+def test_an_unfinished_session_goes_on_and_a_finished_one_is_asked_anew(path):
+    asked = []
+    for finished in (False, False, True, False):
+        inner = LinearOracle()
+        with closing(Recorded(inner, path, purpose="a", rule="strict")) as oracle:
+            assert torch.equal(oracle.answers(INPUTS), LinearOracle().answers(INPUTS))
+            if finished:
+                oracle.finish()
+        asked.append((len(inner.asked), oracle.replayed.given.total(), oracle.replayed.sentinels))
+    assert asked == [(10, 0, 0), (8, 10, 8), (8, 10, 8), (10, 0, 0)]
+
+
+@pytest.mark.parametrize("other", [{"purpose": "b", "rule": "strict"}, {"purpose": "a", "rule": "lax"}])
+def test_only_the_same_verification_goes_on(path, other):
+    with closing(Recorded(LinearOracle(), path, purpose="a", rule="strict")) as oracle:
+        oracle.answers(INPUTS)
+    inner = LinearOracle()
+    with closing(Recorded(inner, path, **other)) as oracle:
+        oracle.answers(INPUTS)
+    assert (len(inner.asked), oracle.replayed.given.total()) == (10, 0)
+
+
+def test_the_latest_finished_session_of_the_same_purpose_is_replayed(path):
+    for purpose, scale in (("a", 1.0), ("a", 2.0), ("b", 3.0)):
+        with closing(Recorded(LinearOracle(scale=scale), path, purpose=purpose, rule="strict")) as oracle:
+            oracle.answers(INPUTS)
+            oracle.finish()
+    inner = LinearOracle()
+    replay = Recorded(inner, path, purpose="a", rule="lax", replay=True)
+    assert torch.equal(replay.answers(INPUTS), LinearOracle(scale=2.0).answers(INPUTS))
+    assert inner.asked == []
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_there_has_to_be_something_to_replay(path, made):
+    if made:
+        recorded(path)  # and unfinished
+    with pytest.raises(UsageError, match="no finished session of this kind to replay; leave out --replay"):
+        Recorded(LinearOracle(), path, replay=True)
+    assert path.exists() is made
+
+
+@pytest.mark.parametrize("access", LEVELS)
+@pytest.mark.parametrize("replay", [False, True])
+def test_a_model_that_was_swapped_stops_before_its_answers_are_mixed(path, access, replay):
+    with closing(Recorded(LinearOracle(access), path)) as oracle:
+        oracle.answers(INPUTS[:8])
+        if replay:
+            oracle.finish()
+    stranger = LinearOracle(access, scale=-1.0)
+    told = "leave out --replay" if replay else "give another file"
+    swapped = Recorded(stranger, path, replay=replay)
+    with pytest.raises(
+        OracleError, match=rf"8 of 8 answers asked again differ .* or one that .*; to begin anew, {told}"
+    ):
+        swapped.answers(INPUTS)
+    assert len(stranger.asked) == 8, "the two that are missing are not asked"
+    with pytest.raises(OracleError, match="differ"):
+        swapped.answers(INPUTS)
+
+
+def test_a_swap_shows_when_only_one_answer_moved(path):
+    with closing(Recorded(LinearOracle(), path)) as oracle:
+        oracle.answers(INPUTS[:8])
+    inner = LinearOracle()
+    stream = inner._stream
+
+    def shifted(inputs):
+        for positions, answers in stream(inputs):
+            yield positions, answers + (inputs == INPUTS[3]).flatten(1).all(1)[:, None][positions]
+
+    inner._stream = shifted
+    with pytest.raises(OracleError, match="1 of 8 answers asked again differ"):
+        Recorded(inner, path).answers(INPUTS)
+
+
+def test_the_noise_of_a_served_model_is_no_swap(path):
+    with closing(Recorded(LinearOracle(), path)) as oracle:
+        oracle.answers(INPUTS)
+    oracle = Recorded(LinearOracle(scale=1.005), path)
+    assert torch.equal(oracle.answers(INPUTS), LinearOracle().answers(INPUTS))
+
+
+def test_sentinels_are_drawn_by_the_name_of_the_session(path):
+    many = pictures(100)
+
+    def sentinels():
+        inner = LinearOracle()
+        with closing(Recorded(inner, path)) as oracle:
+            oracle.answers(many)
+            oracle.answers(many)
+        return list(map(key, inner.asked))
+
+    with closing(Recorded(LinearOracle(), path)) as oracle:
+        oracle.answers(many)
+    first = sentinels()
+    assert first == sentinels()
+    assert len(set(first)) == SENTINELS
+    assert set(first) != set(map(key, many[:SENTINELS]))
+
+
+def test_a_call_that_replays_too_little_leaves_sentinels_to_the_next(path):
+    with closing(Recorded(LinearOracle(), path)) as oracle:
+        oracle.answers(INPUTS)
+    inner = LinearOracle()
+    oracle = Recorded(inner, path)
+    for part in INPUTS.split(3):
+        oracle.answers(part)
+    assert (len(inner.asked), oracle.replayed.sentinels) == (8, 8)
+
+
+def test_a_replay_that_has_asked_checks_what_it_replays_afterwards(path):
+    with closing(Recorded(LinearOracle(), path)) as oracle:
+        oracle.answers(INPUTS[:4])
+        oracle.finish()
+    oracle = Recorded(LinearOracle(scale=-1.0), path, replay=True)
+    oracle.answers(INPUTS[4:])  # nothing old to compare with
+    with pytest.raises(OracleError, match="4 of 4 answers asked again differ"):
+        oracle.answers(INPUTS[:4])
+
+
+def test_a_replay_says_how_old_its_answers_are(path, monkeypatch):
+    for part, now in ((INPUTS[:5], "2024-02-29T00:00:00Z"), (INPUTS[5:], "2025-01-01T00:00:00Z")):
+        monkeypatch.setattr("whorl.oracles.record._now", lambda now=now: now)
+        with closing(Recorded(LinearOracle(), path)) as oracle:
+            oracle.answers(part)
+    outer = LabelsOnly(Recorded(LinearOracle(), path))
+    outer.answers(INPUTS[torch.tensor([9, 0, 9])])
+    assert outer.replayed.given == {"2024-02-29T00:00:00Z": 1, "2025-01-01T00:00:00Z": 2}
 
 
 def test_duplicates_in_one_call_are_asked_once(path):
@@ -39,15 +174,18 @@ def test_duplicates_in_one_call_are_asked_once(path):
     outer = Recorded(inner, path)
     order = torch.tensor([3, 0, 3, 1, 1, 3])
     assert torch.equal(outer.answers(INPUTS[order]), LinearOracle().answers(INPUTS)[order])
-    assert (len(inner.asked), outer.replayed, outer.queries_spent) == (3, 3, 6)
+    assert (len(inner.asked), outer.replayed.given.total(), outer.queries_spent) == (3, 0, 6)
 
 
 def test_answers_before_a_failure_are_kept(path):
+    failing = Recorded(LinearOracle(fail_after=2), path)
     with pytest.raises(OracleError, match="linear is down"):
-        Recorded(LinearOracle(fail_after=2), path).answers(INPUTS)
+        failing.answers(INPUTS)
+    failing.close()
     inner = LinearOracle()
-    assert torch.equal(Recorded(inner, path).answers(INPUTS), LinearOracle().answers(INPUTS))
-    assert len(inner.asked) == 4
+    oracle = Recorded(inner, path)
+    assert torch.equal(oracle.answers(INPUTS), LinearOracle().answers(INPUTS))
+    assert len(inner.asked) == 4 + oracle.replayed.sentinels
 
 
 def test_each_chunk_is_on_disk_before_the_caller_sees_it(path):
@@ -57,8 +195,9 @@ def test_each_chunk_is_on_disk_before_the_caller_sees_it(path):
     for suffix in ("", "-wal"):
         shutil.copy(f"{path}{suffix}", f"{copy}{suffix}")  # what a process killed here leaves behind
     inner = LinearOracle()
-    Recorded(inner, copy).answers(INPUTS)
-    assert len(inner.asked) == 8
+    again = Recorded(inner, copy)
+    again.answers(INPUTS)
+    assert (len(inner.asked), again.replayed.sentinels) == (8 + 2, 2)
 
 
 def test_only_what_is_really_asked_is_paid_for(path):
@@ -137,7 +276,7 @@ def test_a_changed_answer_is_refused(path, statement):
 )
 def test_a_sealed_answer_that_cannot_be_one_is_refused(path, access, value, complaint):
     oracle = Recorded(LinearOracle(access), path)
-    oracle._write(list(oracle._keys(INPUTS[:1])), torch.from_numpy(value.reshape(1, -1)))
+    oracle._record.write(dict.fromkeys(oracle._keys(INPUTS[:1]), value.tobytes()))
     with pytest.raises(InvalidFile, match=complaint):
         oracle.answers(INPUTS)
 
@@ -185,6 +324,10 @@ def recorded(path):
     oracle = Recorded(LinearOracle(), path)
     oracle.answers(INPUTS)
     oracle.close()
+
+
+def key(picture):
+    return picture.numpy().tobytes()
 
 
 def change(path, statement):

@@ -41,8 +41,11 @@ def verify(
     ] = "",
     access: Annotated[str | None, typer.Option(help="Use no more than this access, as in labels.")] = None,
     record: Annotated[
-        Path | None, typer.Option(help="Keep answers here, so that nothing is asked twice. [cache, for addresses]")
+        Path | None, typer.Option(help="Keep answers here, to go on where it was stopped. [cache, for addresses]")
     ] = None,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Take the recorded answers of the last finished verification.")
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="Also write the verdict as an HTML page.")] = None,
     fail_on: Annotated[FailOn | None, typer.Option(help="Exit with 3 on derived, with 4 on inconclusive.")] = None,
     architecture: Architecture = None,
@@ -69,6 +72,7 @@ def verify(
     options |= model_options(architecture, classes, shape, settings)
     oracle = ownership.opened_for(known[0], suspect, **options)
     size = sum(len(each.queries) for each in known)
+    kept = {"record": record, "replay": replay, "cache": cache}
     with bar(quiet) as show:
         asked = 0
 
@@ -79,10 +83,10 @@ def verify(
 
         if len(known) == 1:
             rule = {"alpha": alpha, "budget": budget, "group": group}
-            verdict = ownership.verify(known[0], oracle, **rule, record=record, cache=cache, progress=progress)
+            verdict = ownership.verify(known[0], oracle, progress=progress, **rule, **kept)
         else:
             _refuse_budget(budget)
-            verdict = ownership.verify_all(known, oracle, alpha=alpha, record=record, cache=cache, progress=progress)
+            verdict = ownership.verify_all(known, oracle, alpha=alpha, progress=progress, **kept)
     document = dataclasses.asdict(verdict)
     if as_json:
         print_json(document)
@@ -115,7 +119,7 @@ def _show_all(document: dict[str, Any], quiet: bool) -> None:
         highlight=False,
     )
     table = Table(box=None, pad_edge=False)
-    for name in ("scheme", "verdict", "similarity", "p-value", "adjusted", "null", "queries"):
+    for name in ("scheme", "verdict", "similarity", "p-value", "adjusted", "null", "queries", "replayed"):
         table.add_column(name, justify="left" if name in ("scheme", "verdict") else "right")
     for verdict, adjusted in zip(document["verdicts"], document["adjusted"], strict=True):
         table.add_row(
@@ -126,6 +130,7 @@ def _show_all(document: dict[str, Any], quiet: bool) -> None:
             f"{adjusted:.4f}",
             str(verdict["null"]["size"]),
             f"{verdict['queries']['spent']} of {verdict['queries']['budget']}",
+            str(verdict["queries"]["replayed"]),
         )
     out.print(table, highlight=False)
     _caveats(document, quiet)
@@ -154,6 +159,9 @@ def _show(document: dict[str, Any], quiet: bool) -> None:
         spread = ", ".join(f"{name} {value:.3f}" for name, value in null["quantiles"].items())
         table.add_row("null", escape(f"{null['size']} models: {spread}"))
     table.add_row("queries", f"{queries['spent']} of {queries['budget']}{early}")
+    if queries["replayed"]:
+        again = f", {queries['sentinels']} asked again" if queries["sentinels"] else ""
+        table.add_row("replayed", f"{queries['replayed']} answers, the oldest of {queries['oldest']}{again}")
     for removal, power in document["power"].items():
         bounds = f"[{power['low']:.2f}, {power['high']:.2f}]"
         table.add_row("power", escape(f"{removal}: {power['caught']} of {power['copies']} {bounds}"))

@@ -7,7 +7,9 @@ class checks inputs and answers, counts every input asked, and derives the lower
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, cast, final
 
 import torch
@@ -17,11 +19,23 @@ from whorl.errors import AccessRefused, OracleError, UsageError
 from whorl.spaces import InputSpace, Pictures
 from whorl.types import Access, Grants, Task, grants, told
 
-__all__ = ["Chunk", "Oracle", "interface_of", "require"]
+__all__ = ["Chunk", "Oracle", "Replays", "interface_of", "require"]
 
 LEAST = 1e-12  # an interface that rounds gives probabilities of zero
 
 Chunk = tuple[Tensor, Tensor]  # positions [m] int64 among the inputs asked, and their answers [m, ...]
+
+
+@dataclass
+class Replays:
+    """What a record answered in a model's place.
+
+    ``given`` counts replayed answers by the UTC time at which the model gave them, as in 2026-11-28T12:00:00Z;
+    ``sentinels`` counts recorded answers that were asked again, and were found alike.
+    """
+
+    given: Counter[str] = field(default_factory=Counter[str])
+    sentinels: int = 0
 
 
 class Oracle(ABC):
@@ -69,6 +83,7 @@ class Oracle(ABC):
         self.class_names: tuple[str, ...] = ()
         """The model's own names of its classes, in its order, where its description says them."""
         self.queries_spent = 0
+        self.replayed = Replays()
 
     @property
     def grants(self) -> Grants:

@@ -1,16 +1,13 @@
-"""Answers kept on disk, so that nothing that was paid for is asked twice.
+"""Answers kept on disk, so that what an interrupted verification paid for is not asked twice.
 
-One SQLite file per model and access. Every chunk of answers is committed as it arrives, before the caller sees it: a
-process that is killed loses only what was still on its way. The file may come from somebody else, so its layout, its
-owner and every answer are checked on reading; it holds numbers only.
+An address says nothing of the model behind it. So answers belong to a session (`whorl.oracles.record`), a finished
+session is used again only on demand, and before old answers and new ones are mixed some of the old are asked again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -18,41 +15,56 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whorl.errors import InvalidFile, OracleError, UsageError
+from whorl.errors import OracleError, UsageError
 from whorl.oracles.base import Chunk, Oracle
+from whorl.oracles.record import Record
 from whorl.oracles.wrappers import Wrapper
 from whorl.types import Access
 
-__all__ = ["Recorded"]
+__all__ = ["SENTINELS", "Recorded"]
 
-_APPLICATION: Final = 0x77686F72  # "whor", SQLite's mark of the program that a file belongs to
-_TABLES: Final = {
-    "meta": "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-    "answers": ("CREATE TABLE answers (key BLOB PRIMARY KEY, answer BLOB NOT NULL, seal BLOB NOT NULL) WITHOUT ROWID"),
-}
-_LOOKUP: Final = 500  # keys per SELECT; SQLite's oldest limit on parameters is 999
-_WAIT: Final = 30.0  # seconds to wait for another process that writes to the same file
+SENTINELS: Final = 8
+"""Recorded answers that are asked again, at most, before others are taken for the same model's."""
+
+TOLERANCE: Final = 0.01
+"""How far a real-valued answer may move between two runs, as a share of the largest recorded one that is asked again.
+
+A served model computes in whatever batches and precision its host chooses; bfloat16 rounds by up to 1/256 a step.
+"""
 
 
 class Recorded(Wrapper):
-    """Replays answers from ``path`` and asks ``inner`` only about inputs that it has never answered there.
+    """Replays what was answered in the same session of the file ``path``, and asks ``inner`` about the rest.
 
     An answer is found by the SHA-256 of the model's digest, its treatment by wrappers, its access and the input's
     float32 bytes. Inputs that occur twice in one call are asked once. ``inner.queries_spent`` counts what was really
-    asked, ``replayed`` what was not, ``queries_spent`` both.
+    asked, sentinels included, ``replayed`` what was answered before this oracle was made, ``queries_spent`` every
+    answer that was given.
+
+    An unfinished session is gone on with. Before the first of its answers is given, up to `SENTINELS` of them, drawn
+    by the session's name, are asked again: labels must be equal, other answers within `TOLERANCE`. With ``replay`` the
+    same is done before the first new question, if there is any.
+
+    Parameters:
+        purpose: what is asked for, such as the id of a fingerprint; only sessions of this purpose are looked at.
+        rule: how the answers are judged; an unfinished session goes on under its own rule only.
+        replay: take the answers of the latest finished session of this purpose, and ask only what it lacks.
 
     Raises:
-        UsageError: the file cannot be made at ``path``, or ``inner`` has no digest to know it by.
-        InvalidFile: the file is no such store, belongs to another model or access, or is damaged.
-        OracleError: the file cannot be written (disk full, locked by another process for half a minute).
+        UsageError: the file cannot be made at ``path``, ``inner`` has no digest to know it by, or there is no finished
+            session to replay.
+        InvalidFile: the file is no such record, is of an earlier layout, of another model or access, or is damaged.
+        OracleError: another process holds the file, it cannot be written, or (when asked) an answer that was asked
+            again differs from the recorded one.
     """
 
-    def __init__(self, inner: Oracle, path: Path | str) -> None:
+    def __init__(
+        self, inner: Oracle, path: Path | str, *, purpose: str = "", rule: str = "", replay: bool = False
+    ) -> None:
         if not inner.digest:
             raise UsageError(f"{inner.name} has no digest, so its answers cannot be told from another model's")
         super().__init__(inner, access=min(inner.access, Access.LOGITS))
         self.path = Path(path)
-        self.replayed = 0
         owner = {
             "access": self.access.name,
             "classes": str(inner.classes),
@@ -61,126 +73,102 @@ class Recorded(Wrapper):
             "treatment": self.treatment,
         }
         self._salt = hashlib.sha256("\0".join(owner.values()).encode()).digest()
-        self._connection = self._open(owner)
+        self._replay = replay
+        if replay and not self.path.is_file():  # or the file would be made in vain
+            raise self._nothing_finished()
+        self._record = Record(self.path, owner, longest=8 * self.classes)
+        try:
+            if not replay:
+                self._record.resume(purpose, rule)
+            elif not self._record.reopen(purpose):
+                raise self._nothing_finished()
+        except BaseException:
+            self._record.close()
+            raise
+        self._asked: set[bytes] = set()  # since this oracle was made, so no replay
+        self._generator = torch.Generator().manual_seed(int(self._record.session[:15], 16))
+        self._drawn: set[bytes] = set()
+        self._due: list[tuple[Tensor, Tensor]] = []  # inputs to ask again, each with its recorded answer
+
+    def finish(self) -> None:
+        """Say that the session has led to what it was for: from now on it is asked anew unless ``replay`` is set."""
+        self._record.finish()
 
     def close(self) -> None:
-        """Close the file. Everything that arrived is on disk already."""
-        self._connection.close()
+        """Close the file and let other processes have it. Everything that arrived is on disk already."""
+        self._record.close()
 
     def _stream(self, inputs: Tensor) -> Iterator[Chunk]:
         places: dict[bytes, list[int]] = {}
         for position, key in enumerate(self._keys(inputs)):
             places.setdefault(key, []).append(position)
-        known = self._read(list(places))
-        if known:
-            self.replayed += sum(len(places[key]) for key in known)
-            yield _spread([places[key] for key in known], torch.stack(list(known.values())))
+        found = self._record.read(list(places))
+        known = {key: self._decode(answer) for key, (answer, _) in found.items()}
+        old = sorted(known.keys() - self._asked)
+        drawn = self._draw([key for key in old if key not in self._drawn])
+        self._due += [(inputs[places[key][0]], known[key]) for key in drawn]
         unknown = [key for key in places if key not in known]
+        if self._due and (unknown or self._asked or not self._replay):
+            self._compare()
+        if known:
+            for key in old:
+                self.replayed.given[found[key][1]] += len(places[key])
+            yield _spread([places[key] for key in known], torch.stack(list(known.values())))
         if not unknown:
             return
         first = torch.tensor([places[key][0] for key in unknown])
         for positions, answers in self.inner.stream(inputs[first]):
             keys = [unknown[position] for position in positions.tolist()]
-            self._write(keys, answers)
-            self.replayed += sum(len(places[key]) - 1 for key in keys)
+            self._record.write(dict(zip(keys, self._encode(answers), strict=True)))
+            self._asked.update(keys)
             yield _spread([places[key] for key in keys], answers)
+
+    def _draw(self, keys: list[bytes]) -> list[bytes]:
+        chosen = torch.randperm(len(keys), generator=self._generator)[: SENTINELS - len(self._drawn)]
+        drawn = [keys[position] for position in chosen.tolist()]
+        self._drawn.update(drawn)
+        return drawn
+
+    def _compare(self) -> None:
+        """Ask the sentinels that are due, in one round, and stop where the model is not the recorded one."""
+        inputs, recorded = (torch.stack(each) for each in zip(*self._due, strict=True))
+        answers = self.inner.answers(inputs)
+        self.replayed.sentinels += len(inputs)
+        if self.access is Access.LABELS:
+            differs = answers != recorded
+        else:
+            differs = ((answers - recorded).abs() > TOLERANCE * recorded.abs().max()).any(1)
+        if differs.any():
+            anew = "leave out --replay" if self._replay else "give another file (--record FILE)"
+            raise OracleError(
+                f"{int(differs.sum())} of {len(inputs)} answers asked again differ from those in {self.path}: "
+                f"{self.name} is another model by now, or one that does not answer alike twice. Nothing was decided; "
+                f"to begin anew, {anew}"
+            )
+        self._due = []
 
     def _keys(self, inputs: Tensor) -> Iterator[bytes]:
         for encoded in self.space.encode(inputs):
             yield hashlib.sha256(self._salt + encoded).digest()
 
-    def _read(self, keys: list[bytes]) -> dict[bytes, Tensor]:
-        known: dict[bytes, Tensor] = {}
-        with self._translated():
-            for start in range(0, len(keys), _LOOKUP):
-                part = keys[start : start + _LOOKUP]
-                marks = ", ".join("?" * len(part))
-                rows = self._connection.execute(
-                    f"SELECT key, answer, seal FROM answers WHERE key IN ({marks})",  # question marks only
-                    part,
-                )
-                known.update({key: self._decode(key, answer, seal) for key, answer, seal in rows})
-        return known
-
-    def _write(self, keys: list[bytes], answers: Tensor) -> None:
+    def _encode(self, answers: Tensor) -> list[bytes]:
         kind = np.dtype("<i8") if self.access is Access.LABELS else np.dtype("<f4")
-        blobs = [row.tobytes() for row in answers.detach().cpu().numpy().astype(kind, copy=False)]
-        with self._translated(), self._connection:
-            self._connection.executemany(
-                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?)",
-                [(key, blob, _seal(key, blob)) for key, blob in zip(keys, blobs, strict=True)],
-            )
+        return [row.tobytes() for row in answers.detach().cpu().numpy().astype(kind, copy=False)]
 
-    def _decode(self, key: bytes, answer: object, seal: object) -> Tensor:
+    def _decode(self, answer: bytes) -> Tensor:
         labels = self.access is Access.LABELS
         size = 8 if labels else 4 * self.classes
-        if not isinstance(answer, bytes) or len(answer) != size or seal != _seal(key, answer):
-            raise self._damaged(f"an answer is not the {size} bytes that were recorded")
+        if len(answer) != size:
+            raise self._record.damaged(f"an answer is not the {size} bytes that were recorded")
         value = torch.from_numpy(np.frombuffer(answer, "<i8" if labels else "<f4").copy())
         if labels and not 0 <= int(value) < self.classes:
-            raise self._damaged(f"a label is {int(value)}, outside 0..{self.classes - 1}")
+            raise self._record.damaged(f"a label is {int(value)}, outside 0..{self.classes - 1}")
         if not labels and not bool(value.isfinite().all()):
-            raise self._damaged("an answer is NaN or infinite")
+            raise self._record.damaged("an answer is NaN or infinite")
         return value[0] if labels else value
 
-    def _damaged(self, reason: str) -> InvalidFile:
-        return InvalidFile(f"{self.path} is damaged or holds no recorded answers ({reason}); give another file")
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:  # the disk or another process, not what the file says
-            raise OracleError(f"the answers of {self.name} can't be kept in {self.path}: {error}") from None
-        except (sqlite3.Error, OverflowError, UnicodeError) as error:
-            raise self._damaged(str(error)) from None
-
-    def _open(self, owner: Mapping[str, str]) -> sqlite3.Connection:
-        try:
-            connection = sqlite3.connect(self.path, timeout=_WAIT, check_same_thread=False)
-        except sqlite3.OperationalError:
-            raise UsageError(f"{self.path} can't be opened; give a file in an existing, writable folder") from None
-        try:
-            with self._translated():
-                # The file may be hostile: bound the size of a value, and let nothing in its schema call a function.
-                connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 65536 + 8 * self.classes)
-                connection.execute("PRAGMA trusted_schema = OFF")
-                if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-                    _create(connection, owner)
-                self._identify(connection, owner)
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = FULL")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _identify(self, connection: sqlite3.Connection, owner: Mapping[str, str]) -> None:
-        tables = connection.execute("SELECT name, sql FROM sqlite_master").fetchall()
-        if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION or dict(tables) != _TABLES:
-            raise InvalidFile(f"{self.path} holds no recorded answers; give another file")
-        found = dict(connection.execute("SELECT name, value FROM meta LIMIT 100"))
-        for name, value in owner.items():
-            if found.get(name) != value:
-                raise InvalidFile(
-                    f"{self.path} was recorded for another {name} ({str(found.get(name, ''))[:80]!r}, "
-                    f"not {value[:80]!r}); give another file"
-                )
-
-
-def _create(connection: sqlite3.Connection, owner: Mapping[str, str]) -> None:
-    with connection:
-        connection.execute("BEGIN IMMEDIATE")
-        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            return  # another process was quicker
-        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-        for statement in _TABLES.values():
-            connection.execute(statement)
-        connection.executemany("INSERT INTO meta VALUES (?, ?)", list(owner.items()))
-
-
-def _seal(key: bytes, answer: bytes) -> bytes:
-    return hashlib.blake2b(key + answer, digest_size=8).digest()  # finds damage; it is no signature
+    def _nothing_finished(self) -> UsageError:
+        return UsageError(f"{self.path} holds no finished session of this kind to replay; leave out --replay")
 
 
 def _spread(places: list[list[int]], answers: Tensor) -> Chunk:

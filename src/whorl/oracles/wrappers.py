@@ -58,6 +58,7 @@ class Wrapper(Oracle):
         )
         self.inner = inner
         self.class_names = inner.class_names
+        self.replayed = inner.replayed  # one account, wherever in the row of wrappers a record stands
         changes = (inner.treatment, change)
         self.treatment = " -> ".join(part for part in changes if part)
 

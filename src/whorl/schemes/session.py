@@ -7,7 +7,8 @@ however many queries an oracle takes in a round.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
@@ -76,6 +77,7 @@ class Session:
             budget=self.rule.budget,
             likeness=beside,
         )
+        self._before = (suspect.queries_spent, Counter(suspect.replayed.given))
 
     def _examine(self) -> None:
         """Ask the neutral probes: how the suspect answers, and whether it is a model like those of the null."""
@@ -164,8 +166,11 @@ class Session:
             "stopped_early": self.sent < self.limit,
             "inputs_each": fingerprint.inputs_each,
             "probes": self.probed,
+            **self._replayed(),
         }
         caveats = (*self._origin(), *verdict.caveats)
+        if queries["replayed"]:
+            caveats = (*caveats, _of_replays(queries, self.suspect.queries_spent - self._before[0]))
         return dataclasses.replace(
             verdict,
             queries=queries,
@@ -174,6 +179,15 @@ class Session:
             interface=self.interface,
             record=self._record(),
         )
+
+    def _replayed(self) -> dict[str, Any]:
+        """Answers that a record gave here, the time of the oldest, and recorded answers that were asked again.
+
+        The last are those of the whole record, as several fingerprints share them.
+        """
+        given = self.suspect.replayed.given - self._before[1]
+        sentinels = self.suspect.replayed.sentinels
+        return {"replayed": given.total(), "oldest": min(given, default=None), "sentinels": sentinels}
 
     def _origin(self) -> tuple[str, ...]:
         """Who chose the null, first of all caveats, and what is known against it."""
@@ -212,6 +226,14 @@ class Session:
             "data": fingerprint.data,
             "rule": {"alpha": self.rule.alpha, "budget": self.rule.budget, "group": self.rule.group},
         }
+
+
+def _of_replays(queries: Mapping[str, Any], answers: int) -> str:
+    again = f"{queries['sentinels']} were asked again and agreed" if queries["sentinels"] else "none was asked again"
+    return (
+        f"{queries['replayed']} of {answers} answers were replayed from a record; the oldest is of "
+        f"{queries['oldest']}, and {again}"
+    )
 
 
 def _refuse_known(fingerprint: Fingerprint, suspect: Oracle, answers: Tensor | None = None) -> None:
