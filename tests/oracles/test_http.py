@@ -360,6 +360,16 @@ def test_a_killed_client_asks_only_the_rest(tmp_path):
         assert sum(server.answered.values()) == len(INPUTS) + recorded.replayed.sentinels
 
 
+def test_no_more_is_sent_before_what_came_has_been_taken():
+    """Answers that wait for a slow disk would be lost by a kill, however few requests are on their way."""
+    with HostileServer(always="right") as server:
+        stream = oracle(server, batch=4, concurrency=3).stream(INPUTS)
+        next(stream)
+        time.sleep(0.3)  # for whatever would be sent meanwhile
+        assert len(server.asked) <= 12
+        assert sum(len(positions) for positions, _ in stream) == len(INPUTS) - 4
+
+
 def test_a_failed_run_resumes_where_it_stopped(tmp_path):
     path = tmp_path / "answers.sqlite"
     with HostileServer(*["slow"] * 6, always="broken") as server:

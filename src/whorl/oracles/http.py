@@ -14,9 +14,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -126,13 +127,9 @@ class HttpOracle(Oracle):
             self._describe()
         failure: WhorlError | None = None
         stopped = threading.Event()
-        futures: dict[Future[Tensor], Tensor] = {}
         pool = ThreadPoolExecutor(self.settings.concurrency, thread_name_prefix="whorl-http")
         try:
-            for start in range(0, len(affordable), self._batch):
-                part = affordable[start : start + self._batch]
-                futures[pool.submit(self._ask, part, stopped)] = torch.arange(start, start + len(part))
-            for future in as_completed(futures):
+            for positions, future in self._requests(pool, affordable, stopped):
                 try:
                     answers = future.result()
                 except _NotAsked:
@@ -141,7 +138,7 @@ class HttpOracle(Oracle):
                     # What is on its way may be answered and billed, so it is waited for; nothing new is sent.
                     failure = failure or error
                     continue
-                yield futures[future], answers
+                yield positions, answers
         finally:
             stopped.set()
             pool.shutdown(wait=True, cancel_futures=True)
@@ -149,6 +146,23 @@ class HttpOracle(Oracle):
             raise failure
         if len(affordable) < len(inputs):
             raise self._exhausted()
+
+    def _requests(
+        self, pool: ThreadPoolExecutor, inputs: Tensor, stopped: threading.Event
+    ) -> Iterator[tuple[Tensor, Future[Tensor]]]:
+        """Each request when it has ended, with the positions of its inputs.
+
+        The next is sent when the caller comes for more, and so has kept what came: a kill costs one block at most.
+        """
+        parts = (torch.arange(len(inputs))[start:][: self._batch] for start in range(0, len(inputs), self._batch))
+        pending: dict[Future[Tensor], Tensor] = {}
+        while True:
+            for positions in islice(parts, self.settings.concurrency - len(pending)):
+                pending[pool.submit(self._ask, inputs[positions], stopped)] = positions
+            if not pending:
+                return
+            for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                yield pending.pop(future), future
 
     def _describe(self) -> None:
         """Ask a v2 server once for the names of its tensors; a server that has no description is taken as it is."""
