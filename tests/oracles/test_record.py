@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -66,9 +65,11 @@ def test_a_second_process_is_refused_until_the_first_ends_however_it_ends(path):
     with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
         told = rf"in use by process {holder.pid} since 2\d{{3}}-\d\d-\d\dT\d\d:\d\d:\d\dZ; wait for it to end, or give"
-        with pytest.raises(OracleError, match=told):
-            opened(path)
-        holder.send_signal(signal.SIGKILL)
+        try:
+            with pytest.raises(OracleError, match=told):
+                opened(path)
+        finally:
+            holder.kill()
     assert read(path).keys() == {KEY}, "what was kept before the kill"
 
 
