@@ -1,7 +1,7 @@
 """A model behind an HTTP endpoint, asked politely and as rarely as possible.
 
 Every answer is handed on as soon as it arrives, and a failure hands on first what has already been answered, so that
-under a `Recorded` oracle nothing that was paid for is asked twice. The endpoint is taken for hostile: its bodies are
+under a `Recorded` oracle a kill costs what was on its way and no more. The endpoint is taken for hostile: bodies are
 cut off at a limit, its redirects are not followed, and a key never leaves for another host or into a message.
 """
 
