@@ -156,7 +156,7 @@ def calibrate(
     )
 
 
-def verify(
+def verify(  # noqa: PLR0913 each is an option of `whorl verify`
     fingerprint: Fingerprint | str | Path,
     suspect: Any,
     *,

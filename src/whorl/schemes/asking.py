@@ -11,13 +11,14 @@ from torch import Tensor
 from whorl.errors import AccessRefused, UsageError
 from whorl.fingerprints.second import identity
 from whorl.oracles.base import Oracle
+from whorl.oracles.reordered import in_order_of
 from whorl.oracles.wrappers import digests_of
 from whorl.types import Evidence, Fingerprint, Queries, Representation, grants, told
 
 if TYPE_CHECKING:
     from whorl.schemes.base import Scheme
 
-__all__ = ["admit", "asking_order", "compare", "represent", "typed"]
+__all__ = ["admit", "asking_order", "compare", "ordered", "represent", "typed"]
 
 
 def admit(scheme: Scheme, fingerprint: Fingerprint, oracle: Oracle) -> None:
@@ -40,6 +41,21 @@ def admit(scheme: Scheme, fingerprint: Fingerprint, oracle: Oracle) -> None:
             f"{oracle.name} is one of the shadow models that this fingerprint learned from; whatever the "
             "similarity, it would show nothing"
         )
+
+
+def ordered(scheme: Scheme, fingerprint: Fingerprint, oracle: Oracle) -> Oracle:
+    """The oracle with its classes in the fingerprint's order, where both name them.
+
+    Raises:
+        UsageError: the names are not the same, or the scheme looks inside the model, where no order can be changed.
+    """
+    put = in_order_of(oracle, fingerprint.class_names)
+    if put is not oracle and not grants(scheme.needs_suspect) <= put.grants:
+        raise UsageError(
+            f"{oracle.name} has its classes in another order than the fingerprint, and {scheme.name} needs "
+            f"{told(scheme.needs_suspect)}, which can't be put into another order from outside"
+        )
+    return put
 
 
 def represent(scheme: Scheme, oracle: Oracle, queries: Queries) -> Representation:

@@ -15,7 +15,7 @@ from whorl.errors import UsageError
 from whorl.oracles.base import Oracle, interface_of
 from whorl.oracles.interface import USUAL, Remembered, treated
 from whorl.oracles.wrappers import digests_of
-from whorl.schemes.asking import admit, compare, represent
+from whorl.schemes.asking import admit, compare, ordered, represent
 from whorl.storage import digest_tensors
 from whorl.types import Access, Calibration, Fingerprint, Measured, Null, NullModel, Probes, grants
 
@@ -141,8 +141,9 @@ def _measure(
     """Similarities by treatment, one for each oracle, and their answers to the probes."""
     found: dict[str, list[float]] = {treatment: [] for treatment in ("", *treatments)}
     answers: list[Tensor] = []
-    for oracle in oracles:
-        admit(scheme, fingerprint, oracle)
+    for given in oracles:
+        admit(scheme, fingerprint, given)
+        oracle = ordered(scheme, fingerprint, given)
         kept = Remembered(oracle) if treatments else oracle
         for treatment, values in found.items():
             values.append(_similarity(scheme, fingerprint, treated(kept, treatment)))

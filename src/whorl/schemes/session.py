@@ -22,7 +22,7 @@ from whorl.errors import UsageError
 from whorl.fingerprints.second import calibration_identity, identity
 from whorl.oracles.base import Oracle, interface_of
 from whorl.oracles.wrappers import digests_of
-from whorl.schemes.asking import admit, asking_order, compare, represent
+from whorl.schemes.asking import admit, asking_order, compare, ordered, represent
 from whorl.schemes.calibration import labels_of, same_answers, sees_probabilities
 from whorl.schemes.controls import examine
 from whorl.types import Calibration, Evidence, Fingerprint, Rule, Verdict, grants
@@ -58,6 +58,7 @@ class Session:
     def __init__(self, scheme: Scheme, fingerprint: Fingerprint, suspect: Oracle, rule: Rule) -> None:
         admit(scheme, fingerprint, suspect)
         _refuse_known(fingerprint, suspect)
+        suspect = ordered(scheme, fingerprint, suspect)
         self.scheme, self.fingerprint, self.suspect, self.rule = scheme, fingerprint, suspect, rule
         size = len(fingerprint.queries)
         self.limit = size if rule.budget is None else min(rule.budget, size)
@@ -66,6 +67,7 @@ class Session:
             self.calibration = in_group(self.calibration, rule.group)
         self.sent = self.probed = 0
         self.interface = interface_of(suspect)
+        self._before = (suspect.queries_spent, Counter(suspect.replayed.given))
         self.trial = self._tried(self.calibration, None)  # a rule that can't be kept is refused before any query
 
     def _tried(self, calibration: Calibration | None, beside: Likeness | None) -> Trial:
@@ -77,7 +79,6 @@ class Session:
             budget=self.rule.budget,
             likeness=beside,
         )
-        self._before = (suspect.queries_spent, Counter(suspect.replayed.given))
 
     def _examine(self) -> None:
         """Ask the neutral probes: how the suspect answers, and whether it is a model like those of the null."""
