@@ -8,13 +8,17 @@ Fenced blocks of a file run in order in one temporary folder. What a fence's inf
 - ``python``: runs in one namespace for the whole file, which sees the same environment as the commands do.
 - ``toml`` (or ``python``) with the first line ``# file: NAME``: is written to NAME. The entry points of a
   ``pyproject.toml`` are installed for the commands that follow, as pip would install them.
-- ``text``: is for reading only. There is no other info string.
+- ``text``: takes too long, or what a reader here has not. There is no other info string.
+
+A command of whorl's in a ``text`` block or in the help of a verb is not run, but everything in it is read as the verb
+reads it: its options, and the expressions that they hold.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -23,6 +27,15 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import typer
+
+from whorl.cli.app import app
+from whorl.data import SOURCES
+from whorl.nets import NETS
+from whorl.removals import REMOVALS
+from whorl.schemes import SCHEMES
+from whorl.suites.suite import SUITES
+from whorl.zoo.recipe import parse_recipe
 
 ROOT = Path(__file__).parents[1]
 FILES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")] + sorted(ROOT.glob("docs/**/*.md"))
@@ -192,6 +205,86 @@ def test_what_a_document_says_works(path, reader):
 def test_links_lead_somewhere(path):
     text = FENCE.sub("", path.read_text(encoding="utf-8"))
     assert [link for link in LINK.findall(text) if not (path.parent / link).exists()] == []
+
+
+READERS = {
+    "data": SOURCES.bind,
+    "scheme": lambda text: text == "auto" or SCHEMES.bind(text),
+    "removal": REMOVALS.bind,
+    "shadow_removal": REMOVALS.bind,
+    "train": parse_recipe,
+    "shadow": parse_recipe,
+    "recipe": parse_recipe,
+    "recipes": parse_recipe,
+    "suite": SUITES.__getitem__,
+}
+"""What reads the values of a parameter of that name, without running anything."""
+QUOTED = re.compile(r"'([^']*\([^']*)'")
+
+
+def verbs(command=None, path=("whorl",)):
+    """The words and the command of every verb, nested ones too."""
+    command = command or typer.main.get_command(app)
+    inner = getattr(command, "commands", {})
+    if not inner:
+        yield path, command
+    for name, each in inner.items():
+        yield from verbs(each, (*path, name))
+
+
+def read_command(line):
+    """Parse a line as a shell and the verb do. Raises what they say of a mistake."""
+    words = shlex.split(line)
+    while "=" in words[0]:
+        variable, _, value = words.pop(0).partition("=")
+        assert variable.startswith("WHORL_")
+        SOURCES.bind(value)
+    place, command = next(each for each in verbs() if each[0] == tuple(words[: len(each[0])]))
+    context = command.make_context(place[-1], words[len(place) :])
+    for name, value in context.params.items():
+        for text in value if isinstance(value, (list, tuple)) else [value]:
+            if text is not None and name in READERS:
+                READERS[name](text)
+
+
+def unrun_commands():
+    for path in FILES:
+        for block in blocks_of(path.read_text(encoding="utf-8")):
+            for line in block.body.splitlines() if block.info == "text" else ():
+                if re.match(r"(WHORL_\w+=\S+ )?whorl ", line):
+                    yield pytest.param(line, id=f"{path.name}: {line}"[:60])
+    for _, command in verbs():
+        for text in (command.help or "").split("\n\n"):
+            if "whorl " in text:
+                line = "whorl " + " ".join(text.split()).partition("whorl ")[2]
+                yield pytest.param(line, id=f"help: {line}"[:60])
+
+
+@pytest.mark.parametrize("line", list(unrun_commands()))
+def test_a_command_that_is_not_run_can_be_read(line):
+    read_command(line)
+
+
+@pytest.mark.parametrize("verb", [" ".join(place) for place, _ in verbs()])
+def test_the_expressions_in_the_help_of_options_can_be_read(verb):
+    command = {" ".join(place): each for place, each in verbs()}[verb]
+    for parameter in command.params:
+        for text in QUOTED.findall(getattr(parameter, "help", None) or ""):
+            READERS.get(parameter.name, READERS["scheme"] if "scheme" in parameter.name else NETS.bind)(text)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("whorl extract mine.safetensors --data 'folder(./my pictures)' -o mine.fp", "quotes around"),
+        ("whorl extract mine.safetensors --data pictures -o mine.fp", "no such name among the data"),
+        ("whorl calibrate mine.fp --train 'train(resnet8, digits, ...)'", "expected a name"),
+        ("whorl calibrate mine.fp --trian 'train(resnet8, digits)'", "No such option"),
+    ],
+)
+def test_a_command_that_cannot_be_read_is_noticed(line, message):
+    with pytest.raises(Exception, match=message):
+        read_command(line)
 
 
 def fenced(info, *lines):

@@ -66,10 +66,27 @@ def test_what_is_printed_parses_to_the_same(chain: Chain) -> None:
         ("f([1, [a, b]], [])", Call("f", ((1, ("a", "b")), ()))),
         ("f(g(1), g)", Call("f", (Call("g", (1,)), "g"))),
         ("  f ( x = 1 ,) ", Call("f", (), (("x", 1),))),
+        ("f(./a, ../b.c, /d, ~/e, x=g/h-i)", Call("f", ("./a", "../b.c", "/d", "~/e"), (("x", "g/h-i"),))),
+        ("f(., .., ~, .5, [./a, .b/c])", Call("f", (".", "..", "~", 0.5, ("./a", ".b/c")))),
+        (r"f(C:\new\a, C:/new, .\b, \\c\d)", Call("f", (r"C:\new\a", "C:/new", r".\b", r"\\c\d"))),
+        (r'f("C:\new\my pictures\", 1)', Call("f", ("C:\\new\\my pictures\\", 1))),
+        (r"f('..\new', 'a\test', '\\c\d\n')", Call("f", (r"..\new", r"a\test", r"\\c\d\n"))),
+        (r'f("C:\\new", "say \"a\\b\"\n")', Call("f", (r"C:\new", 'say "a\\b"\n'))),
     ],
 )
 def test_examples(text: str, expected: Call) -> None:
     assert kinds(parse(text)) == kinds(expected)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@given(st.text(alphabet="aB:\\~./ \"'\n\u00fc", max_size=12))
+def test_what_looks_like_a_path_is_printed_so_that_it_is_read_back(text: str) -> None:
+    call = Call("f", (text, 1))
+    assert parse(str(call)) == call
+
+
+def test_a_path_is_printed_in_quotes_as_before() -> None:
+    assert str(parse("f(./a)")) == str(parse('f("./a")')) == 'f("./a")'
 
 
 def test_chains() -> None:
@@ -91,6 +108,8 @@ def test_chains() -> None:
         ("a(x=1, 2)", "after the first key=value"),
         ("a(x=1, x=2)", "'x' only once"),
         ("a(1/0)", "denominator other than 0"),
+        ("./a", r"folder\(PATH\)"),
+        ("a(./b c)", "quotes around a text"),
         ("a($)", "expected a name, number or string"),
         ("a('b)", "expected a name, number or string"),
         ('a("\\q")', "cannot read the string"),

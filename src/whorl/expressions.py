@@ -8,10 +8,12 @@ Grammar::
     chain   = call { "->" call }
     call    = name [ "(" [ argument { "," argument } ] ")" ]
     argument= [ key "=" ] value
-    value   = number | fraction | string | "true" | "false" | "none" | call | "[" value { "," value } "]"
+    value   = number | fraction | string | path | "true" | "false" | "none" | call | "[" value { "," value } "]"
 
 Names may hold letters, digits and ``_ . + -``. A bare name among the values is a string, so ``a(b)`` and
-``a("b")`` mean the same and print the same.
+``a("b")`` mean the same and print the same. So is a bare path (``./x``, ``../x``, ``/x``, ``~/x``, ``C:\\x``, ``x/y``),
+which prints in quotes. In quotes a backslash escapes as in JSON, but in what begins as a Windows path does
+(``"C:\\new"``), where it stands for itself; `show` doubles every backslash, which is read back either way.
 """
 
 from __future__ import annotations
@@ -31,18 +33,24 @@ __all__ = ["Call", "Chain", "Value", "parse", "parse_chain", "show"]
 MAX_LENGTH = 4096  # recipes are lines a person reads; anything longer is an accident or an attack
 MAX_DEPTH = 16
 
+# What begins a Windows path in quotes: some folder or a drive before one backslash, or a server and its share.
+_WINDOWS = r"""(?:[\w.~+\ /-]+:?\\(?![\\"'])|\\\\[^\\"']+\\(?![\\"']))"""
 _TOKEN = re.compile(
-    r"""\s*(?:
+    rf"""\s*(?:
       (?P<arrow>->)
     | (?P<fraction>-?\d+\s*/\s*\d+)
     | (?P<number>-?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?)
+    | (?P<quoted_path>"{_WINDOWS}[^"]*"|'{_WINDOWS}[^']*')
     | (?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
+    | (?P<path>(?:(?:[A-Za-z]:|\\|\.?[^\W\d][\w.+-]*)?[\\/]|(?:~[\w.-]*|\.\.?)(?:[\\/]|(?![^\s,)\]])))
+               (?:(?!->)[^\s,()\[\]="'])*)
     | (?P<name>[A-Za-z_][\w.+]*(?:-[\w.+]+)*)
     | (?P<mark>[()\[\],=])
     )""",
     re.VERBOSE,
 )
 _NAME = re.compile(r"[A-Za-z_][\w.+]*(?:-[\w.+]+)*")
+_BEGINS_AS_PATH = re.compile(f'"{_WINDOWS}')
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "none": None}
 
 
@@ -96,7 +104,7 @@ def show(value: Value) -> str:
         return {True: "true", False: "false", None: "none"}[value]
     if isinstance(value, str):
         bare = _NAME.fullmatch(value) and value not in _WORDS
-        return value if bare else json.dumps(value, ensure_ascii=False)
+        return value if bare else _quote(value)
     if isinstance(value, Fraction):
         return f"{value.numerator}/{value.denominator}"
     if isinstance(value, float) and not math.isfinite(value):
@@ -149,7 +157,8 @@ class _Parser:
         return Chain(tuple(steps))
 
     def call(self, depth: int) -> Call:
-        name = self._take("name", "a name")
+        as_folder = ", as paths belong in one: folder(PATH)" if self._peek()[0] == "path" else ""
+        name = self._take("name", f"a name{as_folder}")
         if self._peek()[1] != "(":
             return Call(name)
         self.at += 1
@@ -167,7 +176,7 @@ class _Parser:
             else:
                 kwargs[key] = value
             if self._peek()[1] != ")":
-                self._take(",", "',' or ')'")
+                self._take(",", "',' or ')', and quotes around a text that is no single word or path")
         self.at += 1
         return Call(name, tuple(args), tuple(kwargs.items()))
 
@@ -198,8 +207,8 @@ class _Parser:
             return Fraction(above, below)
         if kind == "number":
             return float(text) if any(mark in text for mark in ".eE") else int(text)
-        if kind == "string":
-            return _unquote(text)
+        if kind in ("string", "path", "quoted_path"):
+            return _unquote(text) if kind == "string" else text[1:-1] if kind == "quoted_path" else text
         self._fail(position, "a value")
 
     def _sequence(self, depth: int) -> tuple[Value, ...]:
@@ -211,6 +220,16 @@ class _Parser:
                 self._take(",", "',' or ']'")
         self.at += 1
         return tuple(items)
+
+
+def _quote(text: str) -> str:
+    quoted = json.dumps(text, ensure_ascii=False)
+    if not _BEGINS_AS_PATH.match(quoted):
+        return quoted
+    # An escape in it would be read as part of a Windows path, unless the first character is written as an escape too.
+    units = text[0].encode("utf-16-be").hex()
+    first = "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+    return f'"{first}{json.dumps(text[1:], ensure_ascii=False)[1:]}'
 
 
 def _unquote(text: str) -> str:

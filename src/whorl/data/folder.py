@@ -37,7 +37,7 @@ class Folder(Source):
     seed: Seed = 0
 
     def _load(self, part: str) -> Dataset:
-        root = Path(self.path)
+        root = Path(os.path.expanduser(self.path))
         if not root.is_dir():
             raise UsageError(f"no such folder: {self.path!r}. Give one that holds a sub-folder of pictures a class.")
         images, labels, classes = _read(root.resolve(), self.size)

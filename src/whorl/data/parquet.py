@@ -106,8 +106,8 @@ class Parquet(Source):
     seed: Seed = 0
 
     def _tables(self) -> Tables:
-        test = (self.test,) if self.test else ()
-        return Tables((self.train,), test, self.image, self.label, self.size, self.limit)
+        train, test = (tuple(map(os.path.expanduser, filter(None, (path,)))) for path in (self.train, self.test))
+        return Tables(train, test, self.image, self.label, self.size, self.limit)
 
     def _load(self, part: str) -> Dataset:
         expression = str(Call("parquet", kwargs=tuple(vars(self).items())))
@@ -128,7 +128,7 @@ class Cifar10(Source):
     seed: Seed = 0
 
     def _load(self, part: str) -> Dataset:
-        folder = self.path or os.environ.get("WHORL_CIFAR10", "")
+        folder = os.path.expanduser(self.path or os.environ.get("WHORL_CIFAR10", ""))
         if not folder:
             raise UsageError(
                 'cifar10 needs the folder of its parquet files: give cifar10(path="FOLDER") or set WHORL_CIFAR10=FOLDER'
