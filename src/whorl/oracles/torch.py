@@ -48,6 +48,7 @@ class TorchOracle(Oracle):
         super().__init__(access=access, input_shape=input_shape, classes=classes, name=name, digest=digest, task=task)
         self._module = module
         self._batch = batch
+        self._layout = torch.channels_last  # the fastest, until a module turns out not to take it
 
     @property
     def device(self) -> torch.device:
@@ -63,7 +64,12 @@ class TorchOracle(Oracle):
     def differentiable(self) -> Callable[[Tensor], Tensor]:
         """Inputs to logits with input gradients only, on a frozen copy; refused below `Access.GRADIENTS`."""
         require(self, Access.GRADIENTS, "the gradient of the victim")
-        return frozen(self._module)
+        copied = frozen(self._module)
+        with torch.no_grad():
+            if _refuses_layout(lambda: copied(torch.zeros(1, *self.input_shape, device=self.device))):
+                copied.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue] as below
+                copied.register_forward_pre_hook(lambda _, arguments: tuple(each.contiguous() for each in arguments))
+        return copied
 
     @property
     def layers(self) -> dict[str, int]:
@@ -82,7 +88,7 @@ class TorchOracle(Oracle):
         found: list[Tensor] = []
         with evaluating(self._module), torch.inference_mode():
             for chunk in inputs.split(self._batch):
-                found.append(reach(chunk.to(self.device, memory_format=torch.channels_last)).float().cpu())
+                found.append(self._answer(reach, chunk).float().cpu())
                 self.queries_spent += len(chunk)
         return torch.cat(found)
 
@@ -96,11 +102,30 @@ class TorchOracle(Oracle):
         for start in range(0, len(inputs), self._batch):
             chunk = inputs[start : start + self._batch]
             with evaluating(self._module), torch.inference_mode():
-                logits = self._module(chunk.to(self.device, memory_format=torch.channels_last)).float().cpu()
+                logits = self._answer(self._module, chunk).float().cpu()
             answers = logits.argmax(1) if self.access is Access.LABELS else logits
             if self.access is Access.PROBABILITIES:
                 answers = logits.softmax(1)
             yield torch.arange(start, start + len(chunk)), answers
+
+    def _answer(self, function: Callable[[Tensor], Tensor], chunk: Tensor) -> Tensor:
+        """What a function of the module gives for a chunk."""
+        found: list[Tensor] = []
+        if _refuses_layout(lambda: found.append(function(chunk.to(self.device, memory_format=self._layout)))):
+            self._layout = torch.contiguous_format
+            return function(chunk.to(self.device, memory_format=self._layout))
+        return found[0]
+
+
+def _refuses_layout(ask: Callable[[], object]) -> bool:
+    """Whether a module flattens by ``view`` what channels last has laid out in another order."""
+    try:
+        ask()
+    except RuntimeError as error:
+        if "view size is not compatible" not in str(error):
+            raise
+        return True
+    return False
 
 
 def frozen(module: nn.Module) -> nn.Module:
