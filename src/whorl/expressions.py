@@ -10,10 +10,11 @@ Grammar::
     argument= [ key "=" ] value
     value   = number | fraction | string | path | "true" | "false" | "none" | call | "[" value { "," value } "]"
 
-Names may hold letters, digits and ``_ . + -``. A bare name among the values is a string, so ``a(b)`` and
-``a("b")`` mean the same and print the same. So is a bare path (``./x``, ``../x``, ``/x``, ``~/x``, ``C:\\x``, ``x/y``),
-which prints in quotes. In quotes a backslash escapes as in JSON, but in what begins as a Windows path does
-(``"C:\\new"``), where it stands for itself; `show` doubles every backslash, which is read back either way.
+Names may hold letters, digits and ``_ . + -``, and that of code is ``module:callable``. A bare name among the values
+is a string, so ``a(b)`` and ``a("b")`` mean the same and print the same. So is a bare path (``./x``, ``../x``, ``/x``,
+``~/x``, ``C:\\x``, ``x/y``), which prints in quotes. In quotes a backslash escapes as in JSON, but in what begins as a
+Windows path does (``"C:\\new"``), where it stands for itself; `show` doubles every backslash, which is read back either
+way.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import NoReturn
 
 from whorl.errors import UsageError
 
-__all__ = ["Call", "Chain", "Value", "parse", "parse_chain", "show"]
+__all__ = ["CODE", "Call", "Chain", "Value", "parse", "parse_chain", "show"]
 
 MAX_LENGTH = 4096  # recipes are lines a person reads; anything longer is an accident or an attack
 MAX_DEPTH = 16
@@ -44,11 +45,12 @@ _TOKEN = re.compile(
     | (?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
     | (?P<path>(?:(?:[A-Za-z]:|\\|\.?[^\W\d][\w.+-]*)?[\\/]|(?:~[\w.-]*|\.\.?)(?:[\\/]|(?![^\s,)\]])))
                (?:(?!->)[^\s,()\[\]="'])*)
-    | (?P<name>[A-Za-z_][\w.+]*(?:-[\w.+]+)*)
+    | (?P<name>[A-Za-z_][\w.]*:[A-Za-z_]\w*|[A-Za-z_][\w.+]*(?:-[\w.+]+)*)
     | (?P<mark>[()\[\],=])
     )""",
     re.VERBOSE,
 )
+CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # module:callable
 _NAME = re.compile(r"[A-Za-z_][\w.+]*(?:-[\w.+]+)*")
 _BEGINS_AS_PATH = re.compile(f'"{_WINDOWS}')
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "none": None}

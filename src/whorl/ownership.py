@@ -273,10 +273,14 @@ def strangers(
     folder: Path | None = None,
     first_seed: int = 1000,
     workers: int = 0,
+    trust_code: bool = False,
     progress: Callable[[Recipe], None] = lambda _: None,
 ) -> dict[str, Oracle]:
-    """Train ``count`` independent models from one recipe with seeds from ``first_seed`` on."""
-    base = parse_recipe(recipe)
+    """Train ``count`` independent models from one recipe with seeds from ``first_seed`` on.
+
+    ``trust_code`` allows an architecture ``module:callable``, as in ``train(my_nets:make, digits)``, to run.
+    """
+    base = parse_recipe(recipe, trust_code=trust_code)
     if base.parent is not None:
         raise UsageError(f"independent models are trained from nothing; this recipe removes: {recipe}")
     recipes = [base.with_seed(first_seed + number) for number in range(count)]
@@ -385,7 +389,13 @@ def shadows(
     Their seeds, from `SHADOW_SEED` on, are not those of `strangers` and `copies`, so that no model serves twice.
     """
     independent = strangers(
-        recipe, count, folder=folder, first_seed=SHADOW_SEED, workers=workers, progress=lambda _: progress()
+        recipe,
+        count,
+        folder=folder,
+        first_seed=SHADOW_SEED,
+        workers=workers,
+        trust_code=options.get("trust_code", False),
+        progress=lambda _: progress(),
     )
     made = copies(victim, removals, data=data, count=count, first_seed=SHADOW_SEED, progress=progress, **options)
     families: dict[str, list[Oracle]] = {}

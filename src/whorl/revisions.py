@@ -12,8 +12,8 @@ others; the files that only say what a room holds are followed and don't count t
 revision count for nothing: a module that is split in two keeps its results.
 
 A plug-in declares nothing. Its revision is the tree of its module, those of the modules of its own package that it
-imports, the version of its distribution, and the attribute ``revision`` of its class where it has one (for what the
-source doesn't show, such as weights that it downloads).
+imports (of its own folder, where no distribution installed it), the version of its distribution, and the attribute
+``revision`` of its class where it has one (for what the source doesn't show, such as weights that it downloads).
 """
 
 from __future__ import annotations
@@ -202,7 +202,8 @@ def _imports(module: str) -> frozenset[str]:
         body = [each for each in body if isinstance(each, (ast.Import, ast.ImportFrom))]
     _gather(ast.Module(body, []), package, found)
     own = module.partition(".")[0]
-    return frozenset(name for name in found if name != module and (_makes_results(name) or _is_of(name, own)))
+    known = (name for name in found if name != module)
+    return frozenset(n for n in known if _makes_results(n) or _is_of(n, own) or _is_beside(n, own))
 
 
 def _gather(node: ast.AST, package: str, found: set[str]) -> None:
@@ -245,6 +246,15 @@ def _is_list(module: str) -> bool:
 def _is_of(name: str, own: str) -> bool:
     """Whether a module is of a plug-in's own package."""
     return own != OURS and name.partition(".")[0] == own and _file(name) is not None
+
+
+def _is_beside(name: str, own: str) -> bool:
+    """Whether a module lies in the folder of somebody's own one, and no distribution installed that."""
+    places = [_file(each) for each in (name, name.partition(".")[0], own)]
+    if own == OURS or None in places or _distribution(own):
+        return False
+    _, one, two = (path.parent.parent if path.name == "__init__.py" else path.parent for path in places if path)
+    return one == two
 
 
 def _makes_results(module: str) -> bool:

@@ -23,7 +23,7 @@ def test_a_module_that_flattens_by_view_answers_and_gives_gradients_and_activati
         module = Flattening(channels).eval()
         oracle = TorchOracle(module, input_shape=(channels, 8, 8), classes=3)
         inputs = torch.rand(5, channels, 8, 8)
-        assert torch.allclose(oracle.scores(inputs), module(inputs), atol=1e-5)
+        assert torch.allclose(oracle.logits(inputs), module(inputs), atol=1e-5)
         assert oracle.activations(inputs, "body").shape == (5, 4)
         channels_last = inputs.contiguous(memory_format=torch.channels_last).requires_grad_()
         answers = oracle.differentiable()(channels_last)

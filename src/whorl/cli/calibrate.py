@@ -30,8 +30,9 @@ def calibrate(
     train: Annotated[
         list[str] | None,
         typer.Option(
-            help="Recipe to train independent models from, as in 'train(resnet8, digits)': your model's own recipe and "
-            "pictures, with other seeds. Repeatable: each architecture is a group of its own."
+            help="Recipe to train independent models from: your model's own, on the same pictures, as in "
+            "'train(resnet8, digits)', or with --trust-code 'train(my_nets:make, folder(./pictures))'. Seeds differ. "
+            "Repeatable: each architecture is a group."
         ),
     ] = None,
     count: Annotated[int, typer.Option(help="How many to train of each recipe, with seeds from 1000 on.")] = 99,
@@ -102,7 +103,7 @@ def calibrate(
         for recipe in train or []:
             done = counter(show, "training", count)
             trained |= ownership.strangers(
-                recipe, count, folder=cache, workers=jobs, progress=lambda _, done=done: done()
+                recipe, count, folder=cache, workers=jobs, trust_code=trust_code, progress=lambda _, done=done: done()
             )
         power: dict[str, list[Any]] = {}
         for name, path in (_pair(given) for given in derived or []):

@@ -83,7 +83,15 @@ def extract(
         with bar(quiet) as show:
             step = counter(show, "shadow models", shadows * (1 + len(removals)))
             pool = ownership.shadows(
-                oracle, shadow, removals, data=data, count=shadows, folder=cache, workers=jobs, progress=step
+                oracle,
+                shadow,
+                removals,
+                data=data,
+                count=shadows,
+                folder=cache,
+                workers=jobs,
+                progress=step,
+                trust_code=trust_code,
             )
     with nullcontext() if quiet else chatter.status(f"extracting {budget} queries"):
         fingerprint = ownership.extract(

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from whorl.errors import InvalidFile, UsageError
+from whorl.expressions import parse
 from whorl.nets import NETS
 from whorl.nets.training import task_of
 from whorl.storage import one_line, read_tensors, write_tensors
@@ -62,9 +63,10 @@ def read_model(path: Path) -> tuple[nn.Module, ModelHeader]:
     tensors, metadata = read_tensors(path)
     header = read_header(metadata, path)
     try:
-        with torch.device("meta"):
+        own = parse(header.architecture).name in NETS.admitted
+        with torch.random.fork_rng(devices=[]), torch.device("cpu" if own else "meta"):
             net = NETS.make(header.architecture, input_shape=header.input_shape, classes=header.classes)
-        net.load_state_dict(tensors, assign=True)
+        net.load_state_dict(tensors, assign=not own)
         if header.classes < 2 and task_of(header.architecture) == "classification":
             raise UsageError(f"{header.architecture} of one class")
     except UsageError as error:

@@ -79,11 +79,15 @@ def dimensions(architecture: str, dataset: Dataset) -> tuple[tuple[int, int, int
 def build(architecture: str, input_shape: tuple[int, int, int], classes: int, generator: torch.Generator) -> nn.Module:
     """A freshly initialised net of the catalog, on the CPU. The global random state is not touched.
 
+    Code that was admitted to the catalog draws weights itself, as its layers may be of any kind.
     Raises `UsageError` where it is no `Net`, or has weights of a kind that `initialise` does not draw.
     """
     from whorl.nets import NETS
     from whorl.nets.base import DRAWN, Net, initialise, refuse_huge
+    from whorl.nets.own import draw
 
+    if parse(architecture).name in NETS.admitted:
+        return draw(lambda: NETS.make(architecture, input_shape=input_shape, classes=classes), generator, architecture)
     refuse_huge(architecture, input_shape=input_shape, classes=classes)
     with torch.random.fork_rng(devices=[]):  # a constructor draws weights that are drawn anew below
         net = NETS.make(architecture, input_shape=input_shape, classes=classes)

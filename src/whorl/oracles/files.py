@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
 import re
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Final
@@ -20,6 +17,7 @@ from whorl.errors import InvalidFile, UsageError
 from whorl.expressions import parse
 from whorl.nets import NETS
 from whorl.nets.base import refuse_huge
+from whorl.nets.own import current_folder
 from whorl.nets.timm import make_timm
 from whorl.oracles.archives import read_archive
 from whorl.storage import check_size, one_line, read_tensors
@@ -172,7 +170,7 @@ def call_code(text: str, *, trust_code: bool, **offered: Any) -> Any:
     place, _, expression = text.partition(":")
     call = parse(expression)
     try:
-        with _current_folder():
+        with current_folder():
             function: Any = importlib.import_module(place)
             for attribute in call.name.split("."):
                 function = getattr(function, attribute)
@@ -181,13 +179,3 @@ def call_code(text: str, *, trust_code: bool, **offered: Any) -> Any:
         return function(*call.args, **keywords)
     except Exception as error:  # trusted code may fail in any way
         raise UsageError(f"{text} failed: {type(error).__name__}: {one_line(error)}") from error
-
-
-@contextmanager
-def _current_folder() -> Iterator[None]:
-    folder = os.getcwd()
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)

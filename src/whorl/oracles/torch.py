@@ -68,7 +68,10 @@ class TorchOracle(Oracle):
         with torch.no_grad():
             if _refuses_layout(lambda: copied(torch.zeros(1, *self.input_shape, device=self.device))):
                 copied.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue] as below
-                copied.register_forward_pre_hook(lambda _, arguments: tuple(each.contiguous() for each in arguments))
+                plain = torch.contiguous_format
+                copied.register_forward_pre_hook(
+                    lambda _, given: tuple(each.clone(memory_format=plain) for each in given)
+                )
         return copied
 
     @property
@@ -115,6 +118,11 @@ class TorchOracle(Oracle):
             self._layout = torch.contiguous_format
             return function(chunk.to(self.device, memory_format=self._layout))
         return found[0]
+
+
+def _contiguous(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Cloned, as contiguous() leaves the strides of a single channel."""
+    return tuple(each.clone(memory_format=torch.contiguous_format) for each in arguments)
 
 
 def _refuses_layout(ask: Callable[[], object]) -> bool:

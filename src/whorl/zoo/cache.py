@@ -182,7 +182,7 @@ class Zoo:
         tasks = {
             digest: Task(
                 _build_one,
-                (str(recipe), str(self.folder.parent), self.device),
+                (str(recipe), str(self.folder.parent), self.device, NETS.admitted),
                 (recipe.parent.digest,) if recipe.parent else (),
                 name=str(recipe),
                 gpus=gpus_of(self.device),
@@ -205,8 +205,10 @@ def _read_card(path: Path) -> Card:
         raise InvalidFile(f"{path} is not a sound card ({place}); delete it to build its model anew") from None
 
 
-def _build_one(text: str, folder: str, device: str) -> None:
-    """Build one recipe whose parent is there (runs in a worker)."""
+def _build_one(text: str, folder: str, device: str, admitted: tuple[str, ...] = ()) -> None:
+    """Build one recipe whose parent is there (runs in a worker, which may run the code that its parent may)."""
+    for name in admitted:
+        NETS.admit(name)
     zoo, recipe = Zoo(Path(folder), device=device), parse_recipe(text)
     started = time.perf_counter()
     outcome: nn.Module | Oracle | None = None
@@ -249,12 +251,17 @@ def _train(train: Train, recipe: Recipe, device: str) -> nn.Module:
         shift=train.shift,
         flip=train.flip,
     )
-    fit(net, data, schedule, generator=generator)
+    with torch.random.fork_rng(devices=[]):  # dropout draws from the global state, which is to say the seed's
+        torch.default_generator.manual_seed(train.seed)
+        fit(net, data, schedule, generator=generator)
     return net
 
 
 def _training_data(train: Train, recipe: Recipe) -> Dataset:
     data = recipe.source.load(train.part)
+    if data.labels.ndim == 1 and len(data.classes) < 2:
+        held = ", ".join(data.classes) or "none"
+        raise UsageError(f"{recipe.data} has one class ({held}); a classifier needs two or more to learn from")
     if train.share == 1:
         return data
     generator = torch.Generator().manual_seed(1_000_003 + train.seed)

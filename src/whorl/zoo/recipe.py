@@ -18,8 +18,8 @@ from whorl.catalog import Catalog
 from whorl.data import SOURCES, Source
 from whorl.data.base import Part
 from whorl.errors import UsageError
-from whorl.expressions import Call, Chain, Value, parse, parse_chain
-from whorl.nets import ESTIMATORS
+from whorl.expressions import CODE, Call, Chain, Value, parse, parse_chain
+from whorl.nets import ESTIMATORS, NETS
 from whorl.nets.training import task_of
 from whorl.removals import REMOVALS, Removal
 from whorl.settings import Count, Named, Positive, Seed, Whole, checked, named, settings_of
@@ -107,9 +107,20 @@ class Recipe(Chained):
         return parse_recipe(f"{self} -> {removal}")
 
 
-def parse_recipe(text: str) -> Recipe:
-    """Read a recipe and bind every default. Raises `UsageError` naming the mistake."""
+def parse_recipe(text: str, *, trust_code: bool = False) -> Recipe:
+    """Read a recipe and bind every default. Raises `UsageError` naming the mistake.
+
+    ``trust_code`` admits an architecture ``module:callable``, which runs that module; a recipe that was read so once
+    is read by this process without asking.
+    """
     first, *rest = parse_chain(text).steps
+    architecture = (*first.args, dict(first.kwargs).get("architecture"))[0]
+    code = architecture.name if isinstance(architecture, Call) else str(architecture)
+    if CODE.fullmatch(code):
+        if trust_code:
+            NETS.admit(code)
+        if rest:
+            raise UsageError(f"removals change nets of whorl's own catalog; {code} is none: {text!r}")
     steps = [_bind_first(first)]
     if rest and parse(str(dict(steps[0].kwargs)["architecture"])).name in ESTIMATORS:
         raise UsageError(f"removals change nets; {steps[0].name} here fits an estimator: {text!r}")

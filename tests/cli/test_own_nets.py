@@ -1,0 +1,76 @@
+"""A person with an architecture and pictures of her own, from the command line alone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from whorl.nets import NETS
+
+CODE = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.ReLU())
+        self.head = nn.Linear(4 * 36, classes)
+
+    def forward(self, inputs):
+        return self.head(self.body(inputs).view(len(inputs), -1))
+"""
+DATA = "folder(./my-pictures, size=8)"
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("her_nets.py").write_text(CODE)
+    draw = np.random.default_rng(0)
+    for label, name in enumerate(("ant", "bee")):
+        folder = Path("my-pictures", name)
+        folder.mkdir(parents=True)
+        for number in range(40):
+            noise = draw.integers(100 * label, 100 * label + 120, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(folder / f"{number}.png")
+    yield tmp_path
+    NETS._admitted.clear()
+    sys.modules.pop("her_nets", None)
+
+
+def test_extract_calibrate_and_verify(place, whorl):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        sys.path.insert(0, str(place))
+        import her_nets  # pyright: ignore[reportMissingImports]
+
+        sys.path.remove(str(place))
+        torch.save(her_nets.Net(2).state_dict(), "mine.pt")
+    model = ["--architecture", "her_nets:Net", "--classes", 2, "--shape", "3,8,8", "--trust-code"]
+    scheme = ["--scheme", "ipguard(learning_rate=0.01)", "--budget", 20]
+    done = whorl("extract", "mine.pt", *model, "--data", DATA, *scheme, "-o", "mine.fp")
+    assert done.exit_code == 0, done.stderr
+    recipe = f"train(her_nets:Net, {DATA}, epochs=2, batch=10)"
+    calibrate = ["calibrate", "mine.fp", "--train", recipe, "--count", 4, "--jobs", 1]
+    refused = whorl(*calibrate)
+    assert (refused.exit_code, "--trust-code" in refused.stderr) == (2, True)
+    done = whorl(*calibrate, "--trust-code")
+    assert done.exit_code == 0, done.stderr
+    assert "null of 4 models" in done.stdout
+    done = whorl("verify", "mine.fp", "mine.pt", *model, "--alpha", 0.2)
+    assert "DERIVED" in done.stdout, done.stderr
+
+
+def test_a_folder_of_one_class_is_refused_for_training(place, whorl):
+    for picture in Path("my-pictures", "bee").iterdir():
+        picture.unlink()
+    Path("my-pictures", "bee").rmdir()
+    done = whorl("zoo", "build", "train(mlp, folder(my-pictures/, size=16))", "--jobs", 1)
+    assert done.exit_code == 2
+    assert "one class" in done.stderr
+    assert "ant" in done.stderr
