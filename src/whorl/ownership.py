@@ -228,7 +228,7 @@ def opened_for(fingerprint: Fingerprint, model: Any, /, **options: Any) -> Oracl
     """
     if isinstance(model, str | Path):
         described = (".toml", ".skops") if "architecture" in options else (".toml", ".skops", ".safetensors")
-        bare = Path(model).suffix not in described and not Path(model).is_dir()
+        bare = Path(model).suffix.lower() not in described and not Path(model).is_dir()
     else:
         bare = isinstance(model, nn.Module) and not isinstance(model, Net)
     known = {"input_shape": list(fingerprint.space.shape), "classes": fingerprint.classes} if bare else {}

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from pathlib import Path
 
 import pytest
+import torch
 
+from whorl.nets.files import read_model
 from whorl.schemes.opening import read_fingerprint
 
 DATA = "digits(size=8)"
@@ -85,6 +89,31 @@ def test_calibrate_takes_a_folder_of_independents(whorl, case, tmp_path):
         read_fingerprint(case.calibrated).calibration.null.similarities
     )
     assert max(calibrated.calibration.null.similarities) == document["null"]["max"]
+
+
+def test_calibrate_finds_models_below_a_folder_and_says_what_it_skipped(whorl, case, tmp_path):
+    folder, (one, two) = tmp_path / "theirs", sorted(case.independents.iterdir())[:2]
+    for place in (folder / "a", folder / "b" / "c"):
+        place.mkdir(parents=True)
+    shutil.copy(one, folder / "b" / "c" / "ONE.SAFETENSORS")
+    net, header = read_model(two)
+    torch.save(net.state_dict(), folder / "a" / "weights.bin")
+    (folder / "a" / "model.toml").write_text(
+        f'kind = "torch"\npath = "weights.bin"\narchitecture = "{header.architecture}"\nclasses = {header.classes}\n'
+        f"[input]\nshape = {list(header.input_shape)}\n"
+    )
+    (folder / "torn.PT").write_bytes(b"PK")
+    (folder / "notes.txt").write_text("none")
+    done = whorl("calibrate", case.raw, "--independent", folder, "-o", tmp_path / "new.fp", "--json")
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["null"]["size"] == 2
+    assert {Path(path).name for path in told["skipped"]} == {"torn.PT", "notes.txt"}
+    assert "no model by its suffix" in done.stderr
+    assert "torn.PT holds weights without their architecture" in done.stderr
+    (tmp_path / "empty").mkdir()
+    done = whorl("calibrate", case.raw, "--independent", tmp_path / "empty")
+    assert (done.exit_code, "holds no model" in done.stderr) == (2, True)
 
 
 def test_calibrate_trains_independents_and_makes_copies(whorl, case, tmp_path):

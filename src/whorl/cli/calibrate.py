@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from whorl.cli.console import bar, counter, guarded, model_options, print_json, say
 from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode, TrustHost
+from whorl.errors import UsageError, WhorlError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,14 +20,17 @@ if TYPE_CHECKING:
 
 __all__ = ["calibrate"]
 
-SUFFIXES = {".safetensors", ".pt", ".pth", ".onnx", ".skops", ".toml"}
+SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".onnx", ".skops", ".toml"}
+DESCRIPTION = "model.toml"
+MOST = 100_000  # files that a folder of models is searched for
 
 
 @guarded
 def calibrate(
     fingerprint: Annotated[Path, typer.Argument(help="A fingerprint made by whorl extract.")],
     independent: Annotated[
-        list[str] | None, typer.Option(help="A model trained without the victim, or a folder of them. Repeatable.")
+        list[str] | None,
+        typer.Option(help="A model trained without the victim, or a folder of them, sub-folders too. Repeatable."),
     ] = None,
     train: Annotated[
         list[str] | None,
@@ -80,7 +85,6 @@ def calibrate(
     Example: whorl calibrate mine.fp --train 'train(resnet8(width=8), digits)' --count 99
     """
     from whorl import ownership
-    from whorl.errors import UsageError
     from whorl.fingerprints.files import write_fingerprint
     from whorl.schemes.opening import read_fingerprint
     from whorl.zoo.cache import Zoo
@@ -91,7 +95,9 @@ def calibrate(
     def opened(model: str) -> Oracle:
         return ownership.opened_for(known, model, trust_code=trust_code, trust_hosts=trust_host or (), **options)
 
-    models = {path: opened(path) for given in independent or [] for path in _models(given)}
+    models, skipped = _independents(independent or [], opened)
+    for path, reason in () if quiet else skipped.items():
+        say(f"skipped: {path}: {reason}")
     if not models and not train:
         raise UsageError(
             "calibration needs independent models: give --independent MODEL (repeatable) or --train RECIPE"
@@ -131,6 +137,7 @@ def calibrate(
         "fingerprint": str(target),
         "null": {"pool": null.pool, "size": len(null), "siblings": null.siblings, "max": max(null.similarities)},
         "smallest_alpha": 1 / (len(null) + 1),
+        "skipped": skipped,
         "derived": {name: list(values) for name, values in calibrated.calibration.derived.items()},
     }
     if as_json:
@@ -166,16 +173,55 @@ def _elsewhere(
     return power | {name: [*power[name], *found[name]] for name in alone}
 
 
-def _models(given: str) -> list[str]:
-    path = Path(given)
-    if path.is_dir() and not (path / "model.toml").is_file():
-        return sorted(str(file) for file in path.iterdir() if file.suffix in SUFFIXES)
-    return [given]
+def _independents(given: list[str], opened: Callable[[str], Oracle]) -> tuple[dict[str, Oracle], dict[str, str]]:
+    """The models by path, and why files in folders of them were left out."""
+    models: dict[str, Oracle] = {}
+    skipped: dict[str, str] = {}
+    for each in given:
+        several = _is_collection(Path(each))
+        models |= _opened_in(Path(each), opened, skipped) if several else {each: opened(each)}
+    return models, skipped
+
+
+def _is_collection(path: Path) -> bool:
+    return path.is_dir() and not (path / DESCRIPTION).is_file()
+
+
+def _opened_in(folder: Path, opened: Callable[[str], Oracle], skipped: dict[str, str]) -> dict[str, Oracle]:
+    """The models below a folder by path; what is none, or cannot be opened, goes to ``skipped`` with the reason."""
+    found: dict[str, Oracle] = {}
+    for path in _candidates(folder):
+        if path.name.startswith("."):
+            skipped[str(path)] = "its name begins with a dot"
+        elif path.is_file() and path.suffix.lower() not in SUFFIXES:
+            skipped[str(path)] = f"no model by its suffix ({', '.join(sorted(SUFFIXES))})"
+        else:
+            try:
+                found[str(path)] = opened(str(path))
+            except WhorlError as error:
+                skipped[str(path)] = str(error)
+    if not found:
+        why = "".join(f"; {path}: {reason}" for path, reason in list(skipped.items())[:1])
+        raise UsageError(f"{folder} holds no model that can be opened{why}")
+    return found
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """The files below a folder, sorted; a folder with a model.toml stands for its files. Links are not followed."""
+    found: list[Path] = []
+    for place, folders, files in os.walk(folder):
+        if DESCRIPTION in files:
+            folders.clear()
+            found.append(Path(place))
+            continue
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in files]
+        if len(found) > MOST:
+            raise UsageError(f"{folder} holds more than {MOST:,} files; give a folder of models alone")
+    return sorted(found)
 
 
 def _pair(given: str) -> tuple[str, str]:
-    from whorl.errors import UsageError
-
     name, mark, path = given.partition("=")
     if not mark:
         raise UsageError(f"--derived takes REMOVAL=MODEL, as in fine-tune=copy.safetensors; this is {given!r}")

@@ -87,7 +87,9 @@ def build(architecture: str, input_shape: tuple[int, int, int], classes: int, ge
     from whorl.nets.own import draw
 
     if parse(architecture).name in NETS.admitted:
-        return draw(lambda: NETS.make(architecture, input_shape=input_shape, classes=classes), generator, architecture)
+        return draw(
+            lambda: NETS.make_own(architecture, input_shape=input_shape, classes=classes), generator, architecture
+        )
     refuse_huge(architecture, input_shape=input_shape, classes=classes)
     with torch.random.fork_rng(devices=[]):  # a constructor draws weights that are drawn anew below
         net = NETS.make(architecture, input_shape=input_shape, classes=classes)

@@ -43,9 +43,9 @@ def read_weights(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, T
         InvalidFile: damaged, too large, or pickled code, which is never run.
     """
     path = Path(path)
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         return read_tensors(path, max_bytes=max_bytes)[0]
-    if path.suffix not in WEIGHT_SUFFIXES:
+    if path.suffix.lower() not in WEIGHT_SUFFIXES:
         raise UsageError(f"{path} is not known to hold weights; the suffixes are {', '.join(WEIGHT_SUFFIXES)}")
     return _owned(map_weights(path, max_bytes=max_bytes), path, max_bytes)
 

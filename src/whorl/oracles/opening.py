@@ -138,13 +138,13 @@ def _from_text(
         return made if isinstance(made, Oracle) else _from_object(made, cap, options)
     if path.is_dir():
         path = path / DESCRIPTION
-    if path.suffix == ".toml":
+    if path.suffix.lower() == ".toml":
         read = read_description(path).model_dump(mode="json", exclude_unset=True)
         description = _described(read, options)
         if description.kind == "http":
             check_consent(path, _settings(description), named=options.keys(), trust_hosts=trust_hosts)
         return _named(_from_description(description, trust_code, cap), description)
-    kind = KINDS.get(path.suffix, options.get("kind"))
+    kind = KINDS.get(path.suffix.lower(), options.get("kind"))
     if kind is None:
         raise UsageError(f"{target} is not known to be a model. {_known()}")
     description = _described({"kind": kind, "path": target}, options)
@@ -201,7 +201,7 @@ def _shape(description: ModelDescription) -> tuple[tuple[int, int, int], int]:
 
 
 def _weights(path: Path, description: ModelDescription, trust_code: bool, cap: Access) -> Oracle:
-    if description.architecture is None and path.suffix == ".safetensors" and KEY in read_metadata(path):
+    if description.architecture is None and path.suffix.lower() == ".safetensors" and KEY in read_metadata(path):
         module, header = read_model(path)
         own = {"input_shape": header.input_shape, "classes": header.classes}
         given = {"input_shape": description.input.shape, "classes": description.class_count}
