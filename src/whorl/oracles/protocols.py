@@ -22,6 +22,7 @@ from torch import Tensor
 
 from whorl.errors import MissingExtra, OracleError, UsageError
 from whorl.oracles.formats import AnswerFormat, InputFormat, describe, parse_json, png, shorten
+from whorl.oracles.templates import bounded_environment, filled, refuse_growth
 from whorl.types import Access
 
 __all__ = ["HuggingFace", "OpenInference", "Protocol", "Template", "TensorFlowServing"]
@@ -231,7 +232,7 @@ class HuggingFace(Protocol):
 class Template(Protocol):
     """Any other JSON API: a jinja2 template for the request, a JMESPath expression for the answer.
 
-    The template runs in jinja2's sandbox and may use ``inputs`` (nested lists), ``images`` (base64 PNGs) and ``model``.
+    The template runs in a bounded sandbox (`whorl.oracles.templates`) and may use ``inputs`` (nested lists), ``images`` (base64 PNGs) and ``model``.
     The expression gives a list of labels or of rows, one a picture, as in ``results[].scores``.
 
     Raises:
@@ -250,16 +251,16 @@ class Template(Protocol):
 
     @cached_property
     def _compiled(self) -> Any:
-        from jinja2 import StrictUndefined, TemplateError, meta
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
+        from jinja2 import TemplateError, meta
 
-        environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
+        environment = bounded_environment()
         try:
-            names = meta.find_undeclared_variables(environment.parse(self.template))
-            if unknown := names - {"inputs", "images", "model"} - set(environment.globals):
+            tree = environment.parse(self.template)
+            refuse_growth(tree)  # first, as what follows compiles the template
+            if unknown := meta.find_undeclared_variables(tree) - {"inputs", "images", "model"}:
                 raise UsageError(f"the template uses {', '.join(sorted(unknown))}; it may use inputs, images and model")
             return environment.from_string(self.template)
-        except TemplateError as error:
+        except (TemplateError, RecursionError) as error:
             raise UsageError(f"the template cannot be read: {shorten(error)}") from None
 
     @cached_property
@@ -280,7 +281,7 @@ class Template(Protocol):
         images = [base64.b64encode(png(row)).decode() for row in inputs] if "images" in self.template else []
         values = self.inputs.encode(inputs).tolist() if "inputs" in self.template else []
         try:
-            text = self._compiled.render(inputs=values, images=images, model=self.model)
+            text = filled(self._compiled, inputs=values, images=images, model=self.model)
             json.loads(text)
         except (TemplateError, TypeError, ArithmeticError, LookupError, RecursionError) as error:
             raise UsageError(f"the template cannot be filled in: {shorten(error)}") from None
