@@ -13,13 +13,15 @@ from whorl.storage import replacing
 __all__ = ["write_table"]
 
 SUFFIXES: Final = (".csv", ".parquet", ".json")
+FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def write_table(result: Result, path: Path, *, models: bool = False) -> None:
     """Write one row for each cell, or for each model, with the suite's name in every row.
 
     Parameters:
-        path: ends in .csv (UTF-8; nothing stands for None), .parquet, or .json, which holds the whole result.
+        path: ends in .csv (UTF-8; nothing stands for None, and ' before a text that a spreadsheet would compute),
+            .parquet, or .json, which holds the whole result.
 
     Raises:
         UsageError: another suffix; models are asked for and the result holds none.
@@ -45,7 +47,12 @@ def _write_csv(rows: list[dict[str, Any]], fields: list[str], path: Path) -> Non
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fields, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({key: _inert(value) for key, value in row.items()} for row in rows)
+
+
+def _inert(value: Any) -> Any:
+    """A spreadsheet runs a text that begins as a formula does; a quotation mark before it says that it is text."""
+    return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(FORMULAS) else value
 
 
 def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:

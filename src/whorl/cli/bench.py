@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from whorl.cli import board
-from whorl.cli.console import bar, checked_device, guarded, out, print_json, say
+from whorl.cli.console import bar, checked_device, guarded, line, out, print_json, say
 from whorl.cli.options import Cache, Cluster, Device, Fresh, Jobs, Json, Quiet
 
 __all__ = ["app"]
@@ -27,7 +27,7 @@ def listing(as_json: Json = False) -> None:
         print_json(suites)
         return
     for suite in suites:
-        typer.echo(f"{suite['name']}  {suite['about']}")
+        line(f"{suite['name']}  {suite['about']}")
 
 
 @app.command("run")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from whorl.cli.console import guarded, out, print_json, say
+from whorl.cli.console import guarded, line, out, print_json, say
 from whorl.cli.options import Json
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def site(
     named = _named(results) if results else _committed()
     index, *pages = write_site(named, output)
     say(f"{len(pages) + 1} pages of {len(named)} results")
-    typer.echo(str(index))
+    line(str(index))
 
 
 @guarded
@@ -60,11 +60,11 @@ def validate(
         print_json({"file": result.name, "suite": suite, "problems": problems, "older": older})
     else:
         for problem in problems:
-            typer.echo(problem)
+            line(problem)
         if read and not problems:
-            typer.echo(f"sound: {suite}, {len(read.columns)} schemes, {len(read.cells) + len(read.refusals)} cells")
+            line(f"sound: {suite}, {len(read.columns)} schemes, {len(read.cells) + len(read.refusals)} cells")
         if read and older:
-            typer.echo(note(older, read.command or f"whorl bench run {suite}"))
+            line(note(older, read.command or f"whorl bench run {suite}"))
     if problems:
         sys.exit(1)
 
@@ -114,7 +114,7 @@ def export(
     from whorl.bench.result import read_result
 
     write_table(read_result(result), output, models=models)
-    typer.echo(str(output))
+    line(str(output))
 
 
 def _named(paths: list[Path]) -> dict[str, Result]:

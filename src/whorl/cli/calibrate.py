@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from whorl.cli.console import bar, counter, guarded, model_options, print_json, say
+from whorl.cli.console import bar, counter, guarded, line, model_options, print_json, say
 from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode, TrustHost
 from whorl.errors import UsageError, WhorlError
 
@@ -143,7 +143,7 @@ def calibrate(
     if as_json:
         print_json(document)
         return
-    typer.echo(f"{target}  null of {len(null)} models, largest similarity {max(null.similarities):.3f}")
+    line(f"{target}  null of {len(null)} models, largest similarity {max(null.similarities):.3f}")
     if not quiet:
         say(f"smallest alpha that it allows: {document['smallest_alpha']:.4f}")
 

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from whorl.cli.console import bar, chatter, guarded, out, print_json, say
+from whorl.cli.console import bar, chatter, foreign, guarded, out, print_json, say
 from whorl.cli.options import Json, Quiet
 from whorl.errors import UsageError
 
@@ -109,7 +108,7 @@ def _show(told: dict[str, Any], quiet: bool) -> None:
     decision = told["decision"]
     kind = "exact" if told["exact"] else "not exact: rests on an approximation"
     out.print(f"[{COLOURS[decision]}]{decision.upper()}[/]  {WORDS[decision]}", highlight=False)
-    out.print(f"p-value {_p(told)} ({kind}), alpha {told['alpha']:g}; {told['axes']}", highlight=False)
+    out.print(f"p-value {_p(told)} ({kind}), alpha {told['alpha']:g}; {foreign(told['axes'])}", highlight=False)
     if told["tests"]:
         out.print(_tests(told["tests"]), highlight=False)
     if told["layers"]:
@@ -121,7 +120,7 @@ def _show(told: dict[str, Any], quiet: bool) -> None:
             f"attention, turned onto each other: {likeness['aligned']:.2f} alike (1 is equal){beside}", highlight=False
         )
     for each in told["operations"]:
-        out.print(f"{each['name']}: {escape(each['told'])}", highlight=False)
+        out.print(f"{foreign(each['name'])}: {foreign(each['told'])}", highlight=False)
     if told["operations"]:
         words = RELATIONS.get((told["relation"], told["direction"]), "who came first cannot be told")
         point = "" if told["branch"] is None else f" (branch point {told['branch']:.2f}; 0 is A, 1 is B)"
@@ -131,7 +130,7 @@ def _show(told: dict[str, Any], quiet: bool) -> None:
     out.print(f"{told['bytes_read'] / 1e6:,.1f} MB read in {told['seconds']:.1f} s", highlight=False)
     if not quiet:
         for caveat in told["caveats"]:
-            chatter.print(f"[dim]·[/] {escape(caveat)}", highlight=False)
+            chatter.print(f"[dim]·[/] {foreign(caveat)}", highlight=False)
 
 
 def _show_mixture(told: dict[str, Any], quiet: bool) -> None:
@@ -140,21 +139,21 @@ def _show_mixture(told: dict[str, Any], quiet: bool) -> None:
     for name in ("candidate", "coefficient", "by chance"):
         table.add_column(name, justify="left" if name == "candidate" else "right")
     for each in told["coefficients"]:
-        table.add_row(escape(each["name"]), f"{each['value']:.3f}", f"± {each['null']:.2g}")
+        table.add_row(foreign(each["name"]), f"{each['value']:.3f}", f"± {each['null']:.2g}")
     out.print(table, highlight=False)
-    out.print(f"these leave {told['unexplained']:.1%} of {escape(since)} unexplained", highlight=False)
+    out.print(f"these leave {told['unexplained']:.1%} of {foreign(since)} unexplained", highlight=False)
     if told["overlaps"]:
         table = Table(box=None, pad_edge=False)
         for name in ("changes of", "and of", "cosine", "by chance", "equal signs"):
             table.add_column(name, justify="left" if name in ("changes of", "and of") else "right")
         for each in told["overlaps"]:
-            names = (escape(each["first"]), escape(each["second"]))
+            names = (foreign(each["first"]), foreign(each["second"]))
             chance = f"± {each['cosine_null']:.2g}"
             table.add_row(*names, f"{each['cosine']:.3f}", chance, f"{each['equal_signs']:.1%}")
         out.print(table, highlight=False)
     if not quiet:
         for caveat in told["caveats"]:
-            chatter.print(f"[dim]·[/] {escape(caveat)}", highlight=False)
+            chatter.print(f"[dim]·[/] {foreign(caveat)}", highlight=False)
 
 
 def _tests(tests: list[dict[str, Any]]) -> Table:
@@ -163,10 +162,10 @@ def _tests(tests: list[dict[str, Any]]) -> Table:
         table.add_column(name, justify="right" if name == "p-value" else "left")
     for each in tests:
         table.add_row(
-            each["name"],
+            foreign(each["name"]),
             _p(each),
             "yes" if each["exact"] else "no" if each["decides"] else "no, not counted",
-            each["result"],
+            foreign(each["result"]),
         )
     return table
 
@@ -174,7 +173,7 @@ def _tests(tests: list[dict[str, Any]]) -> Table:
 def _place(each: dict[str, Any]) -> str:
     name = each["name"] or ("embedding" if each["layer"] < 0 else str(each["layer"]))
     other = "" if each["paired"] == each["layer"] else f"→{each['paired']}"
-    return f"{name}{other} {'[red]●[/]' if each['related'] else '○'}"
+    return f"{foreign(name)}{other} {'[red]●[/]' if each['related'] else '○'}"
 
 
 def _p(each: dict[str, Any]) -> str:

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
 from rich.markup import escape
+from rich.segment import Segment
 
 from whorl.errors import UsageError, WhorlError
+from whorl.printable import printable
 
 if TYPE_CHECKING:
     from whorl.types import Grants
@@ -26,8 +28,10 @@ __all__ = [
     "checked_device",
     "counter",
     "end_workers_on_interrupt",
+    "foreign",
     "grants_of",
     "guarded",
+    "line",
     "model_options",
     "out",
     "print_json",
@@ -37,8 +41,27 @@ __all__ = [
 
 INTERRUPTED = 130
 
+
+class _Cleaned:
+    """A renderable whose text cannot steer the terminal; rich's own controls stay."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self.inner, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+class _Cleaning(RenderHook):
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Cleaned(each) for each in renderables]
+
+
 out = Console(soft_wrap=True)
 chatter = Console(stderr=True, soft_wrap=True)
+for each in (out, chatter):  # the last place that all text passes
+    each.push_render_hook(_Cleaning())
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -99,18 +122,29 @@ def workers_ended(patience: float = 5.0) -> bool:
     return not any(thread.is_alive() for thread in serving)
 
 
+def foreign(text: str) -> str:
+    """Text of a file or of another person within a line of markup: on one line, with nothing that styles or steers."""
+    return escape(printable(" ".join(text.split())))
+
+
 def say(text: str) -> None:
     """One line of chatter on stderr, as it is."""
-    chatter.print(text, markup=False, highlight=False)
+    chatter.print(printable(" ".join(text.split("\n"))), markup=False, highlight=False)
+
+
+def line(text: str) -> None:
+    """One line of the result on stdout, as it is."""
+    out.print(printable(" ".join(text.split("\n"))), markup=False, highlight=False)
 
 
 def _complain(text: str) -> None:
-    chatter.print(f"[bold red]error:[/] {escape(text)}", highlight=False)
+    chatter.print(f"[bold red]error:[/] {foreign(text)}", highlight=False)
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on stdout and nothing else."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    """One JSON document on stdout and nothing else; what a terminal would obey is written as an escape."""
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    sys.stdout.write("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text) + "\n")
 
 
 @contextmanager

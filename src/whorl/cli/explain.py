@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from whorl.cli.console import chatter, guarded, model_options, out, print_json
+from whorl.cli.console import chatter, foreign, guarded, model_options, out, print_json
 from whorl.cli.options import Architecture, Classes, Json, Quiet, Set, Shape, TrustCode, TrustHost
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ def _show(found: Explanation) -> None:
         for name in ("of differences", "of rows there", "rule"):
             table.add_column(name, justify="left" if name == "rule" else "right", overflow="fold")
         for rule in document["rules"][:SHOWN]:
-            table.add_row(_percent(rule["recall"]), _percent(rule["precision"]), escape(rule["rule"]))
+            table.add_row(_percent(rule["recall"]), _percent(rule["precision"]), foreign(rule["rule"]))
         out.print(table, highlight=False)
     out.print(
         f"\n[bold]What changed[/]  score {document['change']:.2f}; the rules say what each model says on "
@@ -119,7 +118,7 @@ def _show(found: Explanation) -> None:
     for name in ("", "class", "before", "after"):
         table.add_column(name, overflow="fold")
     for change in document["changes"]:
-        table.add_row(*(escape(change[key] or "") for key in ("kind", "class", "before", "after")))
+        table.add_row(*(foreign(change[key] or "") for key in ("kind", "class", "before", "after")))
     out.print(table, highlight=False)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from whorl.cli.console import bar, chatter, counter, grants_of, guarded, model_options, print_json, say
+from whorl.cli.console import bar, chatter, counter, grants_of, guarded, line, model_options, print_json, say
 from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode, TrustHost
 
 __all__ = ["extract"]
@@ -111,7 +111,7 @@ def extract(
     if as_json:
         print_json(document)
         return
-    typer.echo(f"{output}  {document['bytes']:,} bytes  {document['queries']} queries  id {document['id']}")
+    line(f"{output}  {document['bytes']:,} bytes  {document['queries']} queries  id {document['id']}")
     if not quiet:
         facts = [f"{key} {_shown(value)}" for key, value in document["notes"].items()]
         say("; ".join([f"{fingerprint.seconds:.1f} s", *facts]))

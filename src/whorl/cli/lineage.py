@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.markup import escape
 
-from whorl.cli.console import bar, chatter, guarded, out, print_json, say
+from whorl.cli.console import bar, chatter, foreign, guarded, out, print_json, say
 from whorl.cli.options import Cache, Json, Quiet
 from whorl.errors import UsageError
 
@@ -68,7 +67,7 @@ def lineage(
         for name, why in found.skipped.items():
             say(f"not read: {name}: {why}")
         for caveat in CAVEATS:
-            chatter.print(f"[dim]·[/] {escape(caveat)}", highlight=False)
+            chatter.print(f"[dim]·[/] {foreign(caveat)}", highlight=False)
 
 
 def _write(found: Lineage, path: Path) -> None:
@@ -99,7 +98,7 @@ def _show(found: Lineage) -> None:
             out.print(branches[name], highlight=False, soft_wrap=False)  # a tree that is not wrapped is cut off
         for root in family.roots:
             if len(root.possible) > 1:
-                out.print(f"[dim]root {escape(root.name)}: {root.why} ({escape(', '.join(root.possible))})[/]")
+                out.print(f"[dim]root {foreign(root.name)}: {root.why} ({foreign(', '.join(root.possible))})[/]")
     for one, two in found.parts:
         out.print(f"share a part: {one}, {two}", markup=False, highlight=False)
     told = f"{len(found.members)} nets, {found.pairs} pairs ({found.compared} compared now), alpha {found.alpha:g}"
@@ -117,16 +116,15 @@ def _grow(branches: dict[str, Tree], name: str, family: Family, copies: dict[str
 
 
 def _name(name: str, copies: dict[str, tuple[str, ...]]) -> str:
-    same = f" [dim]= {escape(', '.join(copies[name]))}[/]" if copies[name] else ""
-    return f"[bold]{escape(name)}[/]{same}"
+    same = f" [dim]= {foreign(', '.join(copies[name]))}[/]" if copies[name] else ""
+    return f"[bold]{foreign(name)}[/]{same}"
 
 
 def _step(edge: Edge) -> str:
     share = "" if edge.share is None else f"{edge.share:.0%} of a merge, "
     if edge.ancestor is not None:
-        share = (
-            f"{edge.share:.0%} of its change since {escape(edge.ancestor)} merged, {edge.unexplained:.0%} unexplained, "
-        )
-    happened = escape(", ".join(each.partition(":")[0] for each in edge.evidence if not each.startswith("branch")))
+        since = foreign(edge.ancestor)
+        share = f"{edge.share:.0%} of its change since {since} merged, {edge.unexplained:.0%} unexplained, "
+    happened = foreign(", ".join(each.partition(":")[0] for each in edge.evidence if not each.startswith("branch")))
     mark = "" if edge.directed else " [yellow](direction undetermined)[/]"
     return f"[dim]{share}distance {edge.distance:.3f}[/] {happened}{mark}"

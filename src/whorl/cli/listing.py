@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from whorl.cli.console import grants_of, guarded, out, print_json
+from whorl.cli.console import foreign, grants_of, guarded, out, print_json
 from whorl.cli.options import Json
 from whorl.types import told
 
@@ -56,9 +55,9 @@ def schemes(
         print_json([_plain(dataclasses.asdict(each)) for each in able])
         return
     for each in able:
-        out.print(f"[bold]{each.name}[/]  [dim]{escape(_line(each))}[/]", highlight=False)
+        out.print(f"[bold]{each.name}[/]  [dim]{foreign(_line(each))}[/]", highlight=False)
         for text in (each.idea, f"Blind to {each.blind}.", each.paper):
-            out.print(f"    {escape(text)}", highlight=False)
+            out.print(f"    {foreign(text)}", highlight=False)
 
 
 @guarded
@@ -84,7 +83,7 @@ def _show_grid(as_json: bool) -> None:
         print_json([dataclasses.asdict(each) for each in every])
         return
     for each in every:
-        out.print(f"{each.name}  [dim]{escape(each.refusal or 'works')}[/]", highlight=False)
+        out.print(f"{each.name}  [dim]{foreign(each.refusal or 'works')}[/]", highlight=False)
 
 
 def _show_card(shown: Card) -> None:
@@ -93,7 +92,7 @@ def _show_card(shown: Card) -> None:
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for word, text in _facts(shown).items():
-        table.add_row(word, escape(text))
+        table.add_row(word, foreign(text))
     out.print(table, highlight=False)
 
 

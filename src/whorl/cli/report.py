@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from whorl.cli.console import guarded
+from whorl.cli.console import guarded, line
 from whorl.cli.options import Cache
 
 __all__ = ["report"]
@@ -27,4 +27,4 @@ def report(
     page = bench_page(read_result(result), fingerprints=(cache or default_cache()) / "fingerprints")
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(page, encoding="utf-8")
-    typer.echo(str(output))
+    line(str(output))

@@ -13,6 +13,7 @@ from whorl.bench.grid_result import ALL, GridResult
 from whorl.bench.quality import MEASURES, Quality
 from whorl.bench.result import Model, Result
 from whorl.bench.standings import Standing
+from whorl.cli.console import foreign
 from whorl.metrics import ClusterEstimate
 
 __all__ = ["field_tables", "grid_table", "quality_table"]
@@ -45,17 +46,17 @@ def grid_table(result: GridResult, best: int = 30) -> Iterator[RenderableType]:
     rows.sort(key=lambda figure: (-figure.tpr, -figure.auc, figure.combination))
     by_point = {(each.combination, each.budget, each.group): each for each in result.figures}
     title = f"{result.suite}: {result.about}; {len(result.victims)} victims, {result.seeds} seeds"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=foreign(title), title_justify="left", box=None, pad_edge=False)
     table.add_column("queries+representation+similarity")
     names = [f"TPR @{budget}" for budget in result.budgets] + [f"AUC @{largest}", *result.groups]
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(foreign(name), justify="right")
     for row in rows[:best]:
         points = [(row.combination, budget, ALL) for budget in result.budgets]
         groups = [(row.combination, largest, group) for group in result.groups]
         rates = [f"{by_point[point].tpr:.2f}" for point in points]
         each = [f"{by_point[point].tpr:.2f}" if point in by_point else "-" for point in groups]
-        table.add_row(row.combination, *rates, f"{row.auc:.3f}", *each)
+        table.add_row(foreign(row.combination), *rates, f"{row.auc:.3f}", *each)
     yield table
     yield Text(
         f"{len(rows)} combinations, {result.costs.cells:,} cells; TPR at a false-positive rate of at most .05 against "
@@ -66,28 +67,36 @@ def grid_table(result: GridResult, best: int = 30) -> Iterator[RenderableType]:
 
 def quality_table(quality: Quality) -> Table:
     """The four measures by group, and their overlap between copies and independent models."""
-    table = Table(title=f"{quality.suite}: quality", title_justify="left", box=None, pad_edge=False)
+    table = Table(title=foreign(f"{quality.suite}: quality"), title_justify="left", box=None, pad_edge=False)
     names = ("group", "to the victim", "pairs", "accuracy gap", "Hamming", "on errors", "output l2")
     for name in names:
-        table.add_column(name, justify="left" if name in names[:2] else "right")
+        table.add_column(foreign(name), justify="left" if name in names[:2] else "right")
     for row in quality.groups:
         values = ["-" if value is None else f"{value:.3f}" for value in (getattr(row, name) for name in MEASURES)]
-        table.add_row(row.group, row.kind, str(row.pairs), *values)
+        table.add_row(foreign(row.group), foreign(row.kind), str(row.pairs), *values)
     overlaps = (quality.overlaps[name] for name in MEASURES)
     table.add_row("overlap", "1 is hardest", "", *("-" if each is None else f"{each:.2f}" for each in overlaps))
     return table
 
 
 def _quality(title: str, rows: list[Standing]) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=foreign(title), title_justify="left", box=None, pad_edge=False)
     families = list(dict.fromkeys(family for row in rows for family in row.families))
     for name in ("scheme", "suspect", "AUC", "TPR", "ARUC", *families, "accused"):
-        table.add_column(name, justify="left" if name in ("scheme", "suspect") else "right")
+        table.add_column(foreign(name), justify="left" if name in ("scheme", "suspect") else "right")
     for row in rows:
         cells = [_family(row, family) for family in families]
         accused = f"{row.accused.hits}/{row.accused.count}"
         aruc = "-" if row.aruc is None else f"{row.aruc.value:.2f}"
-        table.add_row(row.name, row.suspect_access, _estimate(row.auc), _estimate(row.tpr), aruc, *cells, accused)
+        table.add_row(
+            foreign(row.name),
+            foreign(row.suspect_access),
+            _estimate(row.auc),
+            _estimate(row.tpr),
+            aruc,
+            *cells,
+            accused,
+        )
     return table
 
 
@@ -104,11 +113,11 @@ def _costs(rows: list[Standing]) -> Table:
         "refused",
     )
     for name in names:
-        table.add_column(name, justify="left" if name in ("scheme", "victim") else "right")
+        table.add_column(foreign(name), justify="left" if name in ("scheme", "victim") else "right")
     for row in rows:
         table.add_row(
-            row.name,
-            row.victim_access + (" + shadows" if row.seen else ""),
+            foreign(row.name),
+            foreign(row.victim_access) + (" + shadows" if row.seen else ""),
             f"{row.inputs:,}",
             "-" if row.needed is None else f"{row.needed:g}",
             f"{row.extraction_seconds:.1f}",
@@ -123,7 +132,7 @@ def _thieves(result: Result) -> Table:
     """What asking the victim bought: the means over victims of each kind of extraction."""
     table = Table(box=None, pad_edge=False)
     for name in ("extraction", "accuracy", "fidelity", "queries", "kept its accuracy"):
-        table.add_column(name, justify="left" if name == "extraction" else "right")
+        table.add_column(foreign(name), justify="left" if name == "extraction" else "right")
     thieves: dict[str, list[Model]] = {}
     for model in result.models:
         if model.queries and model.role != "victim":
@@ -131,7 +140,7 @@ def _thieves(result: Result) -> Table:
     for label, models in thieves.items():
         known = [model.agreement for model in models if model.agreement is not None]
         table.add_row(
-            label,
+            foreign(label),
             f"{mean(model.accuracy for model in models):.3f}",
             f"{mean(known):.3f}" if known else "-",
             f"{mean(model.queries for model in models):,.0f}",

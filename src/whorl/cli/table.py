@@ -11,7 +11,9 @@ from rich.text import Text
 
 from whorl.bench.result import Result
 from whorl.bench.summary import Column, Range, Share, Summary
+from whorl.cli.console import foreign
 from whorl.metrics import ClusterEstimate
+from whorl.printable import printable
 
 __all__ = ["suite_table"]
 
@@ -20,18 +22,18 @@ def suite_table(result: Result, summary: Summary) -> Iterator[RenderableType]:
     """The table, its legend, and the sweep over k."""
     victims = len(result.victims)
     title = f"{result.suite}: {result.about}; {victims} victim{'s' if victims > 1 else ''}"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=foreign(title), title_justify="left", box=None, pad_edge=False)
     table.add_column("suspect")
     accuracies = _accuracies(result)
     if result.paper_accuracy:
         table.add_column("accuracy", justify="right")
     for column in summary.columns:
-        table.add_column(column.name, justify="right")
+        table.add_column(foreign(column.name), justify="right")
     if result.paper_accuracy:
         table.add_row("victim", *accuracies["victim"])
     beyond = {cell.group for cell in result.cells if cell.kind == "beyond"}
     for row in result.rows:
-        label = Text(row + (" *" if row in beyond else ""))
+        label = Text(printable(row) + (" *" if row in beyond else ""))
         cells = [
             _with_paper(_mean(column.rows[row]), result.paper.get(row, {}).get(column.name))
             for column in summary.columns
@@ -43,7 +45,7 @@ def suite_table(result: Result, summary: Summary) -> Iterator[RenderableType]:
             _with_paper(_spread(column.groups[group]), result.paper.get(group, {}).get(column.name))
             for column in summary.columns
         ]
-        table.add_row(f"independent: {group}", *accuracies[group], *cells)
+        table.add_row(foreign(f"independent: {group}"), *accuracies[group], *cells)
     table.add_section()
     seconds = result.paper.get("extraction seconds", {})
     for label, cells in _footer(summary.columns, seconds).items():
@@ -87,7 +89,7 @@ def _footer(columns: list[Column], seconds: dict[str, str]) -> dict[str, list[Te
 
 
 def _with_paper(own: str, paper: str | None) -> Text:
-    return Text(own) + Text(f" ({paper})", style="dim") if paper else Text(own)
+    return Text(own) + Text(f" ({printable(paper)})", style="dim") if paper else Text(own)
 
 
 def _mean(of: Range) -> str:

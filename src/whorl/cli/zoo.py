@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from whorl.cli.console import bar, checked_device, guarded, out, print_json
+from whorl.cli.console import bar, checked_device, foreign, guarded, line, out, print_json
 from whorl.cli.options import Cache, Cluster, Device, Fresh, Jobs, Json, Quiet
 
 __all__ = ["app"]
@@ -54,7 +53,7 @@ def build(
         print_json(cards)
         return
     for card in cards:
-        typer.echo(f"{card['digest']}  accuracy {card['accuracy']:.3f}  agreement {_share(card['agreement'])}")
+        line(f"{card['digest']}  accuracy {card['accuracy']:.3f}  agreement {_share(card['agreement'])}")
 
 
 @app.command("list")
@@ -70,7 +69,7 @@ def listing(cache: Cache = None, as_json: Json = False) -> None:
     table = Table("digest", "accuracy", "agreement", "recipe", box=None, pad_edge=False)
     for card in cards:
         marks = f"{' damaged' if card.damaged else ''}{' older code' if card.older else ''}"
-        table.add_row(card.digest, f"{card.accuracy:.3f}{marks}", _share(card.agreement), escape(card.recipe))
+        table.add_row(foreign(card.digest), f"{card.accuracy:.3f}{marks}", _share(card.agreement), foreign(card.recipe))
     out.print(table, highlight=False)
 
 
@@ -99,7 +98,7 @@ def export(
     zoo.card(wanted)
     output.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(zoo.path(wanted), output)
-    typer.echo(str(output))
+    line(str(output))
 
 
 def _share(value: float | None) -> str:

@@ -48,12 +48,18 @@ DTYPES: Final = {
 }
 # Tensors that are told from code, although none of them is read.
 OTHER_TENSORS: Final = {
-    "_rebuild_sparse_tensor",
-    "_rebuild_qtensor",
-    "_rebuild_nested_tensor",
-    "_rebuild_meta_tensor_no_storage",
-    "_rebuild_wrapper_subclass",
+    "torch._utils._rebuild_sparse_tensor": "a sparse tensor",
+    "torch._utils._rebuild_sparse_csr_tensor": "a sparse tensor",
+    "torch._utils._rebuild_qtensor": "a quantised tensor",
+    "torch._utils._rebuild_nested_tensor": "a nested tensor",
+    "torch._utils._rebuild_meta_tensor_no_storage": "a tensor without values (of the meta device)",
+    "torch._utils._rebuild_wrapper_subclass": "a tensor of a class of its own",
+    "torch._utils._rebuild_device_tensor_from_numpy": "a tensor of another device",
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor": "a tensor of another device",
 }
+
+
+QUANTISED: Final = {f"torch.{kind}Storage" for kind in ("QInt8", "QUInt8", "QInt32", "QUInt4x2", "QUInt2x4")}
 
 
 class _Typed:
@@ -169,6 +175,11 @@ class _Walk:
 
     def storage(self, _: object) -> None:
         kind, of, *more = self.stack.pop()
+        if isinstance(of, _Name) and of.path in QUANTISED:
+            raise ValueError(
+                "it holds a quantised tensor; dense ones are needed: save the model as it was before, or export it to "
+                "ONNX"
+            )
         if kind not in ("storage", b"storage") or not isinstance(of, _Name) or of.dtype is None:
             raise UnpicklingError("a persistent object that is no storage")
         key, _location, count, *view = more
@@ -185,8 +196,8 @@ class _Walk:
             raise UnpicklingError("a call of what is no function")
         make = CALLS.get(function.path)
         if make is None:
-            if function.path.startswith("torch._utils.") and function.name in OTHER_TENSORS:
-                raise ValueError("it holds sparse, quantised or empty tensors; dense ones are needed")
+            if function.path in OTHER_TENSORS:
+                raise ValueError(f"it holds {OTHER_TENSORS[function.path]}; dense ones are needed")
             raise UnpicklingError(f"a call of {function.path}")
         # One list may be handed to many calls, and each would copy it.
         self._charge(sum(len(each) for each in arguments if isinstance(each, list | dict | str | tuple)))

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from whorl.bench.result import Result
 from whorl.bench.standings import standings
 from whorl.metrics import Interval
+from whorl.printable import printable
 from whorl.report import words
 from whorl.report.figures import aruc_by_k, curve_figure, match_figure
 from whorl.report.gaps import untested
@@ -115,12 +116,18 @@ def render(template: str, **values: object) -> str:
     return _environment().get_template(template).render(**values)
 
 
+def _printable(value: object) -> object:
+    """What a template shows, without marks of direction and the like, by which a name could rewrite its line."""
+    return type(value)(printable(value)) if isinstance(value, str) else value
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("whorl.report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_printable,
         trim_blocks=True,
         lstrip_blocks=True,
     )
