@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import shlex
 import signal
 import sys
@@ -36,10 +37,17 @@ __all__ = [
     "out",
     "print_json",
     "say",
+    "typed",
     "workers_ended",
 ]
 
 INTERRUPTED = 130
+OPTIONS = {"architecture": "--architecture", "classes": "--classes", "input_shape": "--shape"}
+FIELDS = ("output", "access", "class_names", "mean", "std", "range", "layout", "kind", "key_env", "url")
+KEYWORD = re.compile(
+    rf"(?<![\w.(-])(?P<key>{'|'.join((*OPTIONS, *FIELDS))})=(?P<value>'[^']*'|\([a-z, ]*\))?(?![\w\[])"
+)
+IN_PYTHON = re.compile(r" \((?:in Python [^()]*|trust_code=True)\)")
 
 
 class _Cleaned:
@@ -75,7 +83,7 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
         try:
             return verb(*args, **kwargs)
         except WhorlError as error:
-            _complain(str(error))
+            _complain(typed(str(error)))
             sys.exit(error.exit_code)
         except BrokenPipeError:
             raise  # whoever read stdout has seen enough; that is no mistake
@@ -139,6 +147,27 @@ def line(text: str) -> None:
 
 def _complain(text: str) -> None:
     chatter.print(f"[bold red]error:[/] {foreign(text)}", highlight=False)
+
+
+def typed(message: str) -> str:
+    """A message of the library, which names what Python takes (``classes=``), with the options that are typed here."""
+    message = IN_PYTHON.sub("", message)
+    parts: list[str] = []
+    end = depth = 0
+    for found in KEYWORD.finditer(message):
+        depth += message.count("(", end, found.start()) - message.count(")", end, found.start())
+        option = "" if depth else _option(found["key"], found["value"] or "")
+        parts += [message[end : found.start()], option or found[0]]
+        end = found.end()
+    return "".join(parts) + message[end:]
+
+
+def _option(key: str, value: str) -> str:
+    value = "C,H,W" if key == "input_shape" and value.startswith("(") else value
+    if key in OPTIONS:
+        return f"{OPTIONS[key]} {value}".rstrip()
+    value = value.strip("'")
+    return f"--set {key}={value or '...'}"
 
 
 def print_json(document: Any) -> None:

@@ -228,7 +228,7 @@ def _torch(
     shape, classes = _shape(description)
     adapter = description.input.convention.adapter(shape)
     if description.output == "labels":
-        raise UsageError("a PyTorch model gives logits or probabilities; to grant labels only, set access='labels'")
+        raise UsageError("a PyTorch model gives logits or probabilities; to grant labels only, give access='labels'")
     task = module.task if isinstance(module, Net) else "classification"
     if task == "classification" and classes < 2:
         raise UsageError(f"{name or type(module).__name__} is a classifier; it has 2 classes or more, not {classes}")

@@ -232,7 +232,8 @@ class HuggingFace(Protocol):
 class Template(Protocol):
     """Any other JSON API: a jinja2 template for the request, a JMESPath expression for the answer.
 
-    The template runs in a bounded sandbox (`whorl.oracles.templates`) and may use ``inputs`` (nested lists), ``images`` (base64 PNGs) and ``model``.
+    The template runs in a bounded sandbox (`whorl.oracles.templates`) and may use ``inputs`` (nested lists), ``images``
+    (base64 PNGs) and ``model``.
     The expression gives a list of labels or of rows, one a picture, as in ``results[].scores``.
 
     Raises:

@@ -23,7 +23,8 @@ MAX_CHARACTERS: Final = 1 << 28  # of one request
 def bounded_environment() -> Any:
     """A sandbox without calls, whose operators work on numbers and whose filters are few."""
     from jinja2 import StrictUndefined
-    from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+    from jinja2.exceptions import SecurityError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Bounded(ImmutableSandboxedEnvironment):
         intercepted_binops = frozenset(ImmutableSandboxedEnvironment.default_binop_table)
