@@ -20,6 +20,7 @@ from whorl.nets.base import refuse_huge
 from whorl.nets.own import current_folder
 from whorl.nets.timm import make_timm
 from whorl.oracles.archives import read_archive
+from whorl.oracles.foreign import told_format
 from whorl.storage import check_size, one_line, read_tensors
 
 __all__ = ["CODE", "WEIGHT_SUFFIXES", "call_code", "load_architecture", "load_weights", "map_weights", "read_weights"]
@@ -62,6 +63,8 @@ def map_weights(path: Path, *, max_bytes: int) -> Mapping[str, Tensor]:
         InvalidFile: damaged, too large, or pickled code, which is never run.
     """
     check_size(path, max_bytes)
+    if told := told_format(path):
+        raise InvalidFile(f"{path} is {told}")
     try:
         content = read_archive(path)
     except UnpicklingError as error:

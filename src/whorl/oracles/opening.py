@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from whorl.errors import UsageError
+from whorl.errors import InvalidFile, UsageError
 from whorl.nets.base import Net, refuse_incomplete
 from whorl.nets.files import KEY, read_model
 from whorl.oracles.base import Chunk, Oracle
@@ -18,6 +18,7 @@ from whorl.oracles.convention import GRANTS
 from whorl.oracles.description import ModelDescription, describe, read_description
 from whorl.oracles.endpoint import HttpSettings
 from whorl.oracles.files import CODE, WEIGHT_SUFFIXES, call_code, load_architecture, load_weights, read_weights
+from whorl.oracles.foreign import told_format
 from whorl.oracles.onnx import OnnxOracle
 from whorl.oracles.sklearn import SklearnOracle, read_skops
 from whorl.oracles.torch import TorchOracle
@@ -144,6 +145,8 @@ def _from_text(
         if description.kind == "http":
             check_consent(path, _settings(description), named=options.keys(), trust_hosts=trust_hosts)
         return _named(_from_description(description, trust_code, cap), description)
+    if path.is_file() and (told := told_format(path)):
+        raise InvalidFile(f"{path} is {told}")
     kind = KINDS.get(path.suffix.lower(), options.get("kind"))
     if kind is None:
         raise UsageError(f"{target} is not known to be a model. {_known()}")

@@ -1,0 +1,49 @@
+"""Models of formats that whorl does not read are named, with the way to export them."""
+
+from __future__ import annotations
+
+import zipfile
+
+import pytest
+import torch
+from torch import nn
+
+from whorl.errors import InvalidFile
+from whorl.oracles.files import read_weights
+from whorl.oracles.opening import open_oracle
+
+
+def script(path):
+    torch.jit.save(torch.jit.script(nn.Linear(2, 2)), path)
+
+
+def exported(path):
+    torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),)), path)
+
+
+def keras(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("metadata.json", "config.json", "model.weights.h5"):
+            archive.writestr(name, "{}")
+
+
+WRITERS = {
+    "net.pt": (script, "TorchScript"),
+    "net.pt2": (exported, r"torch\.export"),
+    "net.keras": (keras, "Keras"),
+    "net.h5": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(20)), "HDF5"),
+    "net.tflite": (lambda path: path.write_bytes(b"\x1c\0\0\0TFL3" + bytes(20)), "TensorFlow Lite"),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_foreign_format_is_named_with_the_way_to_export_it(name, tmp_path):
+    write, said = WRITERS[name]
+    write(tmp_path / name)
+    for path in (tmp_path / name, (tmp_path / name).rename(tmp_path / "other.pt")):
+        if path.exists():
+            with pytest.raises(InvalidFile, match=rf"is .*{said}.*(export|ONNX)") as caught:
+                open_oracle(path)
+            assert "\n" not in str(caught.value)
+    with pytest.raises(InvalidFile, match=said):
+        read_weights(tmp_path / "other.pt")
