@@ -17,7 +17,10 @@ EXTRAS = {
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "http": ("httpx2", "stamina", "jmespath"),
     "parquet": ("pyarrow",),
-    "hub": ("huggingface-hub", "pyarrow"),
+    "hub": ("huggingface-hub", "pyarrow", "timm"),
+    "ray": ("ray",),
+    "gguf": ("gguf",),
+    "language": ("transformers",),
 }
 
 

@@ -1,0 +1,31 @@
+"""What `whorl doctor` looks for, and a terminal without signs beyond ASCII."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import requires
+
+from whorl.cli.doctor import EXTRAS
+
+
+def test_doctor_knows_every_extra_and_its_packages():
+    wanted: dict[str, set[str]] = {}
+    for requirement in requires("whorl") or []:
+        if found := re.match(r"([\w.-]+).*extra == ['\"](\w+)['\"]", requirement):
+            wanted.setdefault(found[2], set()).add(found[1])
+    wanted.pop("all")
+    assert {extra: set(packages) for extra, packages in EXTRAS.items()} == wanted
+
+
+def test_the_c_locale_ends_no_verb():
+    environment = os.environ | {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    script = (
+        "from whorl.cli import app, console\n"
+        "app.app = lambda: (console.out.print(chr(183), chr(8594), chr(8230)), console.say(chr(9679)))\napp.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "u2192" in done.stdout
