@@ -124,7 +124,7 @@ def test_bare_weights_need_only_their_architecture(whorl, case, tmp_path):
     save_file(net.state_dict(), tmp_path / "bare.safetensors")
     arguments = ("verify", case.calibrated, tmp_path / "bare.safetensors", "--alpha", "0.05", "--json")
     assert document(whorl(*arguments, "--architecture", "mlp(width=32)"))["decision"] == "derived"
-    assert "give architecture=" in whorl(*arguments).stderr
+    assert "give --architecture" in whorl(*arguments).stderr
 
 
 def test_an_address_is_asked_anew_once_there_is_a_verdict_and_replayed_where_asked(whorl, case):
