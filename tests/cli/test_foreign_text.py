@@ -34,7 +34,8 @@ def sound(text):
 
 
 def test_what_steers_a_terminal_is_replaced_and_the_rest_stays():
-    assert printable("Größe, 模型, e\u0301, 🙂\n\t\u00a0x") == "Größe, 模型, e\u0301, 🙂\n\t x"
+    assert printable("Größe, 模型, e\u0301, 🙂\n\t\u00a0x") == "Größe, 模型, e\u0301, 🙂\n\t\u00a0x"
+    assert printable("a\u2028\u2029\x85b") == "a\ufffd\ufffd\ufffdb"
     assert printable("a\x1b[1mb\u202ec\u200bd\x00") == "a\ufffd[1mb\ufffdc\ufffdd\ufffd"
 
 
