@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from whorl.fingerprints.files import write_fingerprint
     from whorl.nets import NETS
     from whorl.oracles.opening import open_oracle
-    from whorl.ownership import calibrate, extract, shadows, verify, verify_all
+    from whorl.ownership import calibrate, extract, verify, verify_all
+    from whorl.populations import shadows
     from whorl.removals import REMOVALS
     from whorl.schemes import SCHEMES
     from whorl.schemes.opening import read_fingerprint
@@ -60,7 +61,7 @@ _FACE = {
     "read_fingerprint": "whorl.schemes.opening:read_fingerprint",
     "REMOVALS": "whorl.removals:REMOVALS",
     "SCHEMES": "whorl.schemes:SCHEMES",
-    "shadows": "whorl.ownership:shadows",
+    "shadows": "whorl.populations:shadows",
     "verify": "whorl.ownership:verify",
     "verify_all": "whorl.ownership:verify_all",
     "write_fingerprint": "whorl.fingerprints.files:write_fingerprint",

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import whorl
-from whorl import ownership
+from whorl import ownership, populations
 from whorl.errors import UsageError
 from whorl.fingerprints.files import write_fingerprint
 from whorl.nets.training import Schedule, fit
@@ -40,7 +40,7 @@ def made(scheme, **options):
     victim = tiny_victim(architecture=MLP)
     bare = whorl.extract(victim, data=DATA, scheme=scheme, budget=QUERIES)
     null = {f"twin {seed}": net(seed) for seed in range(100, 121)}
-    known = ownership.copies(victim, [TUNED], data=DATA, count=14)
+    known = populations.copies(victim, [TUNED], data=DATA, count=14)
     return ownership.calibrate(bare, null, pool="21 twins", derived=known, **options)
 
 
@@ -148,7 +148,7 @@ def test_a_weak_null_is_told_and_strangers_are_not_accused_without_a_word(bare):
 
 def test_what_makes_one_copy_counts_once(bare):
     victim = tiny_victim(architecture=MLP)
-    found = ownership.copies(victim, ["quantise(int8)", TUNED], data=DATA, count=4)
+    found = populations.copies(victim, ["quantise(int8)", TUNED], data=DATA, count=4)
     assert [len(models) for models in found.values()] == [1, 4]
     again = {"quantise(int8)": found["quantise(int8)"] * 6}
     known = ownership.calibrate(bare, {"a": net(100), "b": net(101)}, pool="two", derived=again)
@@ -158,7 +158,7 @@ def test_what_makes_one_copy_counts_once(bare):
 def test_a_removal_without_chance_is_measured_on_other_victims(tmp_path):
     bare = whorl.extract(tiny_victim(architecture=MLP), data=DATA, scheme="random", budget=20)
     recipe = "train(mlp(width=32), digits(size=8), epochs=3)"
-    found = ownership.power_elsewhere(bare, recipe, ["quantise(int8)"], count=3, folder=tmp_path, workers=1)
+    found = populations.power_elsewhere(bare, recipe, ["quantise(int8)"], count=3, folder=tmp_path, workers=1)
     assert len(found["quantise(int8)"]) == 3
     assert all(similarity > 0.9 for similarity in found["quantise(int8)"])
     known = ownership.calibrate(bare, {"a": net(100), "b": net(101)}, pool="two", derived=found)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from whorl import ownership, revisions
+from whorl import populations, revisions
 from whorl.errors import InvalidFile, UsageError
 from whorl.expressions import parse
 from whorl.nets import NETS
@@ -97,8 +97,8 @@ def test_code_runs_with_consent_only(mine, tmp_path):
 @pytest.mark.parametrize("architecture", ["attentive", "flat(width=6)", "flat(4)"])
 def test_strangers_of_any_layers_differ_by_seed_alone(mine, tmp_path, architecture):
     recipe = f"train({mine}:{architecture}, {DATA})"
-    found = ownership.strangers(recipe, 2, folder=tmp_path / "one", workers=1, trust_code=True)
-    again = ownership.strangers(recipe, 1, folder=tmp_path / "two", workers=1, trust_code=True)
+    found = populations.strangers(recipe, 2, folder=tmp_path / "one", workers=1, trust_code=True)
+    again = populations.strangers(recipe, 1, folder=tmp_path / "two", workers=1, trust_code=True)
     inputs = torch.rand(20, 1, 8, 8)
     first, second = (oracle.logits(inputs) for oracle in found.values())
     assert not torch.allclose(first, second)
@@ -123,7 +123,7 @@ def test_changed_code_is_another_model(mine, tmp_path):
 def test_a_model_file_that_names_code_does_not_run_it(mine, tmp_path):
     (path,) = [
         Zoo(tmp_path / "zoo").path(parse_recipe(recipe))
-        for recipe in ownership.strangers(f"train({mine}:flat, {DATA})", 1, folder=tmp_path / "zoo", trust_code=True)
+        for recipe in populations.strangers(f"train({mine}:flat, {DATA})", 1, folder=tmp_path / "zoo", trust_code=True)
     ]
     assert read_model(path)[1].architecture == "mine:flat"
     NETS._admitted.clear()
@@ -143,7 +143,7 @@ def test_a_model_file_that_names_code_does_not_run_it(mine, tmp_path):
 )
 def test_code_that_makes_no_such_net_ends_in_one_line(mine, tmp_path, architecture, message):
     with pytest.raises(UsageError, match=message) as caught:
-        ownership.strangers(f"train({mine}:{architecture}, {DATA})", 1, folder=tmp_path, trust_code=True)
+        populations.strangers(f"train({mine}:{architecture}, {DATA})", 1, folder=tmp_path, trust_code=True)
     assert "\n" not in str(caught.value)
 
 

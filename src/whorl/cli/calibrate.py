@@ -84,7 +84,7 @@ def calibrate(
 
     Example: whorl calibrate mine.fp --train 'train(resnet8(width=8), digits)' --count 99
     """
-    from whorl import ownership
+    from whorl import ownership, populations
     from whorl.fingerprints.files import write_fingerprint
     from whorl.schemes.opening import read_fingerprint
     from whorl.zoo.cache import Zoo
@@ -108,7 +108,7 @@ def calibrate(
         trained: dict[str, Oracle] = {}
         for recipe in train or []:
             done = counter(show, "training", count)
-            trained |= ownership.strangers(
+            trained |= populations.strangers(
                 recipe, count, folder=cache, workers=jobs, trust_code=trust_code, progress=lambda _, done=done: done()
             )
         power: dict[str, list[Any]] = {}
@@ -116,8 +116,10 @@ def calibrate(
             power.setdefault(name, []).append(opened(path))
         if removal and victim and data:
             made = counter(show, "copies", copies * len(removal))
-            own = ownership.copies(opened(victim), removal, data=data, count=copies, progress=made)
-            power |= _elsewhere(known, own, train or [], copies, {"folder": cache, "workers": jobs}, show)
+            own = populations.copies(opened(victim), removal, data=data, count=copies, progress=made)
+            power |= _elsewhere(
+                known, own, train or [], copies, {"folder": cache, "workers": jobs, "trust_code": trust_code}, show
+            )
         total = len(models) + len(trained) + sum(map(len, power.values()))
         calibrated = ownership.calibrate(
             known,
@@ -157,7 +159,6 @@ def _elsewhere(
     show: Callable[[str, int, int], None],
 ) -> dict[str, list[Any]]:
     """Copies of other victims, for removals that make one and the same copy of one victim whatever the seed."""
-    from whorl import ownership
 
     alone = [name for name, made in power.items() if len(made) < copies]
     if not alone:
@@ -168,8 +169,10 @@ def _elsewhere(
             "of that recipe are measured"
         )
         return power
+    from whorl import populations
+
     step = counter(show, "other victims", copies * (1 + len(alone)))
-    found = ownership.power_elsewhere(known, train[0], alone, count=copies, progress=step, **settings)
+    found = populations.power_elsewhere(known, train[0], alone, count=copies, progress=step, **settings)
     return power | {name: [*power[name], *found[name]] for name in alone}
 
 

@@ -59,7 +59,7 @@ def extract(
     A scheme that learns from shadow models: whorl extract mine.safetensors --data digits --scheme metav
     --shadow 'train(resnet8, digits)' --shadow-removal 'fine_tune(all)' --shadow-removal quantise -o mine.fp
     """
-    from whorl import ownership
+    from whorl import ownership, populations
     from whorl.errors import UsageError
     from whorl.fingerprints.files import write_fingerprint
     from whorl.fingerprints.second import identity
@@ -82,7 +82,7 @@ def extract(
         removals = shadow_removal or list(SHADOW_REMOVALS)
         with bar(quiet) as show:
             step = counter(show, "shadow models", shadows * (1 + len(removals)))
-            pool = ownership.shadows(
+            pool = populations.shadows(
                 oracle,
                 shadow,
                 removals,

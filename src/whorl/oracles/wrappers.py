@@ -67,9 +67,10 @@ def digests_of(oracle: Oracle) -> tuple[str, ...]:
     """Digests by which a model is known again: of its weights, where they can be seen, and the one it was given."""
     while isinstance(oracle, Wrapper):
         oracle = oracle.inner
-    seen = isinstance(oracle, TorchOracle) and oracle.access is Access.WEIGHTS
-    weights = [digest_tensors(oracle.module.state_dict())] if seen else []
-    return tuple(dict.fromkeys(each for each in (*weights, oracle.digest) if each))
+    found = [oracle.digest]
+    if isinstance(oracle, TorchOracle) and oracle.access is Access.WEIGHTS:
+        found.insert(0, digest_tensors(oracle.module.state_dict()))
+    return tuple(dict.fromkeys(filter(None, found)))
 
 
 class LabelsOnly(Wrapper):

@@ -1,0 +1,175 @@
+"""Models to measure a test by: strangers, known copies of the victim, other victims, and shadow models to learn from.
+
+Each kind has seeds of its own, so that no model serves twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from whorl.data import SOURCES, Dataset
+from whorl.errors import UsageError
+from whorl.oracles.base import Oracle
+from whorl.oracles.opening import open_oracle
+from whorl.oracles.pool import Pool
+from whorl.oracles.wrappers import digests_of
+from whorl.removals import REMOVALS
+from whorl.removals.base import opened
+from whorl.schemes import SCHEMES
+from whorl.types import Fingerprint
+from whorl.zoo.cache import Zoo
+from whorl.zoo.recipe import Recipe, parse_recipe
+
+__all__ = ["copies", "power_elsewhere", "shadows", "strangers"]
+
+SHADOW_SEED: Final = 500_000
+POWER_SEED: Final = 900_000  # of other victims on which removals without chance are measured
+
+
+def strangers(
+    recipe: str,
+    count: int,
+    *,
+    folder: Path | None = None,
+    first_seed: int = 1000,
+    workers: int = 0,
+    trust_code: bool = False,
+    progress: Callable[[Recipe], None] = lambda _: None,
+) -> dict[str, Oracle]:
+    """Train ``count`` independent models from one recipe with seeds from ``first_seed`` on.
+
+    ``trust_code`` allows an architecture ``module:callable``, as in ``train(my_nets:make, digits)``, to run.
+    """
+    base = parse_recipe(recipe, trust_code=trust_code)
+    if base.parent is not None:
+        raise UsageError(f"independent models are trained from nothing; this recipe removes: {recipe}")
+    recipes = [base.with_seed(first_seed + number) for number in range(count)]
+    zoo = Zoo(folder)
+    zoo.build(recipes, workers=workers, progress=progress)
+    return {str(each): zoo.oracle(each) for each in recipes}
+
+
+def copies(
+    victim: Any,
+    removals: Sequence[str],
+    *,
+    data: Dataset | str,
+    count: int = 20,
+    first_seed: int = 0,
+    progress: Callable[[], None] = lambda: None,
+    **options: Any,
+) -> dict[str, list[Oracle]]:
+    """``count`` copies of the victim per removal, with seeds from ``first_seed`` on, to measure power.
+
+    A removal without chance makes one copy whatever the seed; it is made twice, to see that, and given once.
+    """
+    oracle = open_oracle(victim, **options)
+    pictures = SOURCES.make(data).load("calibration") if isinstance(data, str) else data
+    found: dict[str, list[Oracle]] = {}
+    for expression in removals:
+        removal = REMOVALS.make(expression)
+        found[expression] = []
+        for seed in range(first_seed, first_seed + count):
+            made = removal(oracle, pictures, generator=torch.Generator().manual_seed(seed))
+            found[expression].append(opened(made, oracle, name=expression))
+            progress()
+            if seed == first_seed + 1 and _one_and_the_same(found[expression]):
+                found[expression].pop()
+                break
+    return found
+
+
+def _one_and_the_same(models: Sequence[Oracle]) -> bool:
+    # What treats answers keeps the victim's weights, and may still draw noise for each answer.
+    return all(not each.treatment for each in models) and len({digests_of(each)[:1] for each in models}) == 1
+
+
+def power_elsewhere(
+    fingerprint: Fingerprint,
+    recipe: str,
+    removals: Sequence[str],
+    *,
+    count: int = 20,
+    folder: Path | None = None,
+    workers: int = 0,
+    trust_code: bool = False,
+    progress: Callable[[], None] = lambda: None,
+) -> dict[str, list[float]]:
+    """Similarities of copies of ``count`` other victims of one recipe, each to a fingerprint of its own.
+
+    For removals without chance, of which one victim has one copy: by removal, as `calibrate` takes them.
+
+    Parameters:
+        fingerprint: its scheme, data, seed and number of queries are used for the others.
+        recipe: how the victim was trained; the others have seeds from `POWER_SEED` on.
+
+    Raises:
+        UsageError: the scheme learns from shadow models, or the fingerprint does not name its data.
+    """
+    scheme = SCHEMES.make(fingerprint.scheme)
+    if scheme.needs_pool or not fingerprint.data:
+        reason = "learns from shadow models" if scheme.needs_pool else "was given pictures without an expression"
+        raise UsageError(
+            f"other victims of a recipe need a fingerprint each, made from its data alone, and {scheme.name} {reason}"
+        )
+    source = SOURCES.make(fingerprint.data)
+    victims = strangers(
+        recipe,
+        count,
+        folder=folder,
+        first_seed=POWER_SEED,
+        workers=workers,
+        trust_code=trust_code,
+        progress=lambda _: progress(),
+    )
+    found: dict[str, list[float]] = {removal: [] for removal in removals}
+    for number, victim in enumerate(victims.values()):
+        own = scheme.extract(
+            victim,
+            source.load(scheme.part),
+            budget=len(fingerprint.queries),
+            seed=fingerprint.seed + 1 + number,
+        )
+        for removal in removals:
+            made = REMOVALS.make(removal)(
+                victim, source.load("calibration"), generator=torch.Generator().manual_seed(number)
+            )
+            found[removal].append(scheme.observe(own, opened(made, victim, name=removal)).similarity)
+            progress()
+    return found
+
+
+def shadows(
+    victim: Any,
+    recipe: str,
+    removals: Sequence[str],
+    *,
+    data: Dataset | str,
+    count: int = 6,
+    folder: Path | None = None,
+    workers: int = 0,
+    progress: Callable[[], None] = lambda: None,
+    **options: Any,
+) -> Pool:
+    """A pool to learn from: ``count`` independent models of ``recipe`` and ``count`` copies per removal.
+
+    Their seeds, from `SHADOW_SEED` on, are not those of `strangers` and `copies`, so that no model serves twice.
+    """
+    independent = strangers(
+        recipe,
+        count,
+        folder=folder,
+        first_seed=SHADOW_SEED,
+        workers=workers,
+        trust_code=options.get("trust_code", False),
+        progress=lambda _: progress(),
+    )
+    made = copies(victim, removals, data=data, count=count, first_seed=SHADOW_SEED, progress=progress, **options)
+    families: dict[str, list[Oracle]] = {}
+    for expression, models in made.items():
+        families.setdefault(type(REMOVALS.make(expression)).family, []).extend(models)
+    return Pool(families, list(independent.values()))
