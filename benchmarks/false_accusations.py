@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -32,24 +33,44 @@ COLUMNS = {"ipguard": ("ipguard(learning_rate=0.01, patience=25)", 100), "akh": 
 HIDDEN, BATCH, STEPS, RATE = 32, 32, 250, 0.2
 
 
-def train_stack(count: int, data: Dataset, generator: torch.Generator) -> list[MLP]:
+@dataclass(frozen=True)
+class Training:
+    """How perceptrons are trained: hidden units, steps, peak rate, share of the pictures, share of wrong labels."""
+
+    width: int = HIDDEN
+    steps: int = STEPS
+    rate: float = RATE
+    share: float = 0.5
+    noise: float = 0.0
+
+
+USUAL = Training()
+
+
+def train_stack(count: int, data: Dataset, generator: torch.Generator, how: Training = USUAL) -> list[MLP]:
     """``count`` perceptrons of one population, trained at once by SGD with momentum."""
     inputs, classes = data.inputs().flatten(1), len(data.classes)
     mean, std = inputs.mean(), inputs.std()
     normal = (inputs - mean) / std
-    shapes = [(count, normal.shape[1], HIDDEN), (count, 1, HIDDEN), (count, HIDDEN, classes), (count, 1, classes)]
-    scales = [(2 / normal.shape[1]) ** 0.5, 0.0, (2 / HIDDEN) ** 0.5, 0.0]
-    drawn = zip(shapes, scales, strict=True)
+    shapes = [(count, normal.shape[1], how.width), (count, 1, how.width), (count, how.width, classes)]
+    scales = [(2 / normal.shape[1]) ** 0.5, 0.0, (2 / how.width) ** 0.5, 0.0]
+    drawn = zip([*shapes, (count, 1, classes)], scales, strict=True)
     weights = [(torch.randn(shape, generator=generator) * scale).requires_grad_() for shape, scale in drawn]
-    own = torch.stack([torch.randperm(len(data), generator=generator)[: len(data) // 2] for _ in range(count)])
-    optimizer = torch.optim.SGD(weights, lr=RATE, momentum=0.9)
-    for step in range(STEPS):
+    size = int(len(data) * how.share)
+    own = torch.stack([torch.randperm(len(data), generator=generator)[:size] for _ in range(count)])
+    labels = data.labels.expand(count, -1)
+    if how.noise:
+        wrong = torch.rand(labels.shape, generator=generator) < how.noise
+        labels = torch.where(wrong, torch.randint(classes, labels.shape, generator=generator), labels)
+    optimizer = torch.optim.SGD(weights, lr=how.rate, momentum=0.9)
+    for step in range(how.steps):
         for group in optimizer.param_groups:
-            group["lr"] = RATE * (1 - step / STEPS)
+            group["lr"] = how.rate * (1 - step / how.steps)
         chosen = own.gather(1, torch.randint(own.shape[1], (count, BATCH), generator=generator))
         logits = _forward(normal[chosen], weights)
         # Summed over nets, averaged over each net's own batch: every net sees exactly its own gradient.
-        loss = cross_entropy(logits.flatten(0, 1), data.labels[chosen].flatten(), reduction="sum") / BATCH
+        wanted = labels.gather(1, chosen)
+        loss = cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="sum") / BATCH
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -62,8 +83,8 @@ def _forward(inputs: Tensor, weights: list[Tensor]) -> Tensor:
 
 
 def _module(data: Dataset, mean: Tensor, std: Tensor, weights: list[Tensor]) -> MLP:
-    net = MLP(data.input_shape, len(data.classes), width=HIDDEN)
     first, offset, second, bias = weights
+    net = MLP(data.input_shape, len(data.classes), width=first.shape[1])
     layer = net.layers[0]
     layer.load_state_dict({"weight": first.T.contiguous(), "bias": offset[0]})
     net.head.load_state_dict({"weight": second.T.contiguous(), "bias": bias[0]})

@@ -80,3 +80,11 @@ def test_an_index_is_below_the_size_that_it_names():
         check(Layout("n", "int64", 0, "k"), torch.tensor([0, 1, 2, 5]))
     with pytest.raises(ValueError, match="'it' spans"):
         check(Layout("n", "int64", 0, "units"), torch.tensor([0, 1, 2, 3]), other=(Layout("units"), torch.zeros(3)))
+
+
+def test_a_product_is_checked_whatever_comes_first():
+    """A file holds its tensors by name, so what a product is made of may come after it."""
+    axes = Layout("looks clusters")
+    check(Layout("2*clusters"), torch.zeros(6), other=(axes, torch.zeros(2, 3)))
+    with pytest.raises(ValueError, match="'it'"):
+        check(Layout("2*clusters"), torch.zeros(7), other=(axes, torch.zeros(2, 3)))

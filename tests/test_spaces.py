@@ -95,7 +95,7 @@ def _plugged_in(monkeypatch):
 def calibrated():
     made = ownership.extract(Reader(0), data=None, scheme="spelling", budget=60)
     strangers = {str(seed): Reader(seed) for seed in range(1, 21)}
-    copies = {"noise": [Reader(0, changed=0.01 * number) for number in range(1, 7)]}
+    copies = {"noise": [Reader(0, changed=0.01 * number) for number in range(1, 15)]}
     return ownership.calibrate(made, strangers, pool="20 readers", derived=copies)
 
 

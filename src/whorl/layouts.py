@@ -56,7 +56,8 @@ def check_layouts(tensors: Mapping[str, tuple[Layout, Tensor]], *, space: InputS
         sizes: sizes of axes that are known: ``n``, ``k``, and the scheme's whole settings.
     """
     known = dict(sizes)
-    for name, (layout, value) in tensors.items():
+    # A product can be checked when its factors are known, in whatever order a file holds its tensors.
+    for name, (layout, value) in sorted(tensors.items(), key=lambda item: _has_product(item[1][0])):
         if value.numel() > MOST_NUMBERS:
             raise ValueError(f"{name!r} holds {value.numel():,} numbers; at most {MOST_NUMBERS:,} are read")
         dtype = space.dtype if layout.kind == "input" else getattr(torch, layout.kind)
@@ -83,6 +84,10 @@ def _fits(layout: Layout, value: Tensor, space: InputSpace, known: dict[str, int
         return False
     pairs = zip(words, shape, strict=True)
     return all(size == (word if isinstance(word, int) else known.setdefault(word, size)) for word, size in pairs)
+
+
+def _has_product(layout: Layout) -> bool:
+    return any("*" in word for word in layout.axes.split() if word != "*input")
 
 
 def _size(word: str, known: Mapping[str, int]) -> str | int:

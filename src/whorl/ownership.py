@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from torch import nn
 from whorl.data import SOURCES, Dataset
 from whorl.data.base import join
 from whorl.detection.combination import combine, share_of_alpha
-from whorl.errors import UsageError
+from whorl.errors import InvalidFile, UsageError
 from whorl.expressions import parse
+from whorl.fingerprints.looks import add_look, read_looks
 from whorl.fingerprints.second import identity
 from whorl.nets.base import Net
 from whorl.oracles.base import Oracle
@@ -28,7 +29,8 @@ from whorl.oracles.recorded import Recorded
 from whorl.schemes import SCHEMES, Scheme
 from whorl.schemes.calibration import probes_of
 from whorl.schemes.opening import read_fingerprint
-from whorl.types import Combination, Fingerprint, NullModel, Rule, Verdict
+from whorl.storage import canonical_json
+from whorl.types import Combination, Fingerprint, Look, NullModel, Rule, Verdict
 from whorl.zoo.cache import default_cache
 
 __all__ = ["calibrate", "extract", "opened_for", "verify", "verify_all"]
@@ -169,11 +171,13 @@ def verify(  # noqa: PLR0913 each is an option of `whorl verify`
         options: as in `extract`, ``access`` and ``trust_code`` of `whorl.oracles.opening.open_oracle` among them.
     """
     known = _fingerprint(fingerprint)
+    earlier = _looks(fingerprint, known)
     rule = Rule(alpha, budget, group)
     with _asked([known], suspect, rule, options, record=record, replay=replay, cache=cache) as oracle:
-        return SCHEMES.make(known.scheme).verify(
+        verdict = SCHEMES.make(known.scheme).verify(
             known, oracle, alpha=alpha, budget=budget, group=group, progress=progress
         )
+    return _logged(fingerprint, known, verdict, earlier)
 
 
 def verify_all(
@@ -199,10 +203,39 @@ def verify_all(
         raise UsageError("these fingerprints are of different victims; verify the suspect against each victim alone")
     if len({identity(each) for each in known}) < len(known):
         raise UsageError("one fingerprint is given twice; each counts once")
+    earlier = [_looks(given, one) for given, one in zip(fingerprints, known, strict=True)]
     each = share_of_alpha(alpha, len(known))
     with _asked(known, suspect, Rule(alpha), options, record=record, replay=replay, cache=cache) as oracle:
         verdicts = [SCHEMES.make(one.scheme).verify(one, oracle, alpha=each, progress=progress) for one in known]
-    return combine(verdicts, alpha=alpha)
+    logged = map(_logged, fingerprints, known, verdicts, earlier)
+    return combine(list(logged), alpha=alpha)
+
+
+def _looks(given: Fingerprint | str | Path, known: Fingerprint) -> tuple[Look, ...]:
+    """What was tried before with a fingerprint file; nothing is known of one that is only in memory."""
+    return () if isinstance(given, Fingerprint) else read_looks(given, known)
+
+
+def _logged(
+    given: Fingerprint | str | Path, known: Fingerprint, verdict: Verdict, earlier: tuple[Look, ...]
+) -> Verdict:
+    """The verdict with what was tried before it, and an entry of its own in the log beside a fingerprint file."""
+    caveats = list(verdict.caveats)
+    if earlier:
+        same = sum(look.suspect.startswith(f"{verdict.suspect} ") for look in earlier)
+        caveats.append(
+            f"this fingerprint was held against a suspect {len(earlier)} times before, {same} times against this one; "
+            "alpha is the error rate of one look that was fixed beforehand, not of the best of several"
+        )
+    if not isinstance(given, Fingerprint):
+        rule = canonical_json(verdict.record["rule"] | {"seed": known.seed}).decode()
+        who = f"{verdict.suspect} {verdict.record['suspect']}"
+        try:
+            add_look(given, known, date=verdict.record["date"], suspect=who, rule=rule, decision=verdict.decision)
+        except InvalidFile as error:
+            caveats.append(str(error))
+    record = {**verdict.record, "looks": [asdict(look) for look in earlier[-100:]]}
+    return replace(verdict, caveats=tuple(caveats), record=record)
 
 
 def opened_for(fingerprint: Fingerprint, model: Any, /, **options: Any) -> Oracle:

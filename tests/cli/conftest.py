@@ -48,7 +48,7 @@ def case(tmp_path_factory):
     tune = REMOVALS.make("fine_tune(all, epochs=1)")
     stolen = tune(victim, tiny_data("attacker"), generator=torch.Generator().manual_seed(1))
     nets = {seed: tiny_net(seed=seed, part="calibration", architecture=NET) for seed in range(10, 29)}
-    copies = populations.copies(victim, ["fine_tune(all, epochs=1)"], data="digits(size=8)", count=6)
+    copies = populations.copies(victim, ["fine_tune(all, epochs=1)"], data="digits(size=8)", count=14)
     raw = ownership.extract(victim, data="digits(size=8)", scheme=SCHEME, budget=QUERIES)
     calibrated = ownership.calibrate(
         raw, {str(seed): net for seed, net in nets.items()}, pool="19 nets", derived=copies

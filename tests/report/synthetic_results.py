@@ -74,7 +74,7 @@ def make_result(*, victims=3, sweep=True, limit=0, rows=None, paper=True) -> Res
     )
 
 
-def make_fingerprint(*, independents=19, copies=6, seeds=True) -> Fingerprint:
+def make_fingerprint(*, independents=19, copies=20, seeds=True) -> Fingerprint:
     """Twelve colour queries of 8 x 8 with seeds, calibrated with a null from 0 to .18."""
     generator = torch.Generator().manual_seed(3)
     natural = torch.rand(12, 3, 8, 8, generator=generator)

@@ -60,7 +60,7 @@ def calibrate(
     interface: Annotated[
         list[str] | None,
         typer.Option(
-            help="How suspects treat their answers, as in 'TopK(k=5) -> Rounded(decimals=4)', beside the usual ways. "
+            help="How suspects treat their answers, as in 'TopK(k=10)', beside the usual ways; steps are joined by ->. "
             "Repeatable."
         ),
     ] = None,
@@ -171,8 +171,9 @@ def _elsewhere(
         return power
     from whorl import populations
 
-    step = counter(show, "other victims", copies * (1 + len(alone)))
-    found = populations.power_elsewhere(known, train[0], alone, count=copies, progress=step, **settings)
+    fewest = copies - min(len(power[name]) for name in alone)
+    step = counter(show, "other victims", fewest * (1 + len(alone)))
+    found = populations.power_elsewhere(known, train[0], alone, count=fewest, progress=step, **settings)
     return power | {name: [*power[name], *found[name]] for name in alone}
 
 

@@ -15,16 +15,25 @@ __all__ = ["report"]
 
 @guarded
 def report(
-    result: Annotated[Path, typer.Argument(help="A result written by whorl bench run.")],
+    result: Annotated[
+        Path, typer.Argument(help="A result of whorl bench run, or a verdict kept by whorl verify ... --json.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the page.")] = Path("report.html"),
     cache: Cache = None,
 ) -> None:
-    """Write a page with the table, curves, fingerprint pictures, and what was not tested."""
+    """Write a page: of a benchmark its table, curves, pictures and what was not tested; of a verdict all it rests on.
+
+    Example: whorl verify mine.fp suspect.onnx --json > verdict.json, then whorl report verdict.json
+    """
     from whorl.bench.result import read_result
     from whorl.report.pages import bench_page
+    from whorl.report.saved import read_verdict, verdict_in
     from whorl.zoo.cache import default_cache
 
-    page = bench_page(read_result(result), fingerprints=(cache or default_cache()) / "fingerprints")
+    if verdict_in(result):
+        page = read_verdict(result)
+    else:
+        page = bench_page(read_result(result), fingerprints=(cache or default_cache()) / "fingerprints")
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(page, encoding="utf-8")
     line(str(output))

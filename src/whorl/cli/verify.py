@@ -47,6 +47,9 @@ def verify(
         bool, typer.Option("--replay", help="Take the recorded answers of the last finished verification.")
     ] = False,
     report: Annotated[Path | None, typer.Option(help="Also write the verdict as an HTML page.")] = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Draw the first queries on the page; they are secret.")
+    ] = False,
     fail_on: Annotated[FailOn | None, typer.Option(help="Exit with 3 on derived, with 4 on inconclusive.")] = None,
     architecture: Architecture = None,
     classes: Classes = None,
@@ -83,10 +86,10 @@ def verify(
 
         if len(known) == 1:
             rule = {"alpha": alpha, "budget": budget, "group": group}
-            verdict = ownership.verify(known[0], oracle, progress=progress, **rule, **kept)
+            verdict = ownership.verify(fingerprints[0], oracle, progress=progress, **rule, **kept)
         else:
             _refuse_budget(budget)
-            verdict = ownership.verify_all(known, oracle, alpha=alpha, progress=progress, **kept)
+            verdict = ownership.verify_all(fingerprints, oracle, alpha=alpha, progress=progress, **kept)
     document = dataclasses.asdict(verdict)
     if as_json:
         print_json(document)
@@ -96,7 +99,7 @@ def verify(
         from whorl.report.pages import combination_page, verdict_page
 
         one = isinstance(verdict, Verdict)
-        page = verdict_page(verdict, fingerprint=known[0]) if one else combination_page(verdict)
+        page = verdict_page(verdict, fingerprint=known[0], pictures=pictures) if one else combination_page(verdict)
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(page, encoding="utf-8")
         if not quiet:
@@ -155,15 +158,37 @@ def _show(document: dict[str, Any], quiet: bool) -> None:
         "p-value", f"{document['p_value']:.4f}  (floor {document['p_value_floor']:.4f}, alpha {document['alpha']:g})"
     )
     table.add_row("error bound", f"{document['error_bound']:.4f}")
+    if likeness := document["likeness"]:
+        table.add_row("suspect", escape(_standing(likeness)))
+    if document["interface"]:
+        table.add_row("interface", escape(document["interface"]))
+    if len(null["groups"]) > 1:
+        for group in null["groups"]:
+            table.add_row(
+                "group", escape(f"{group['name'] or 'unnamed'}: {group['size']} models, p {group['p_value']:.4f}")
+            )
     if null["size"]:
         spread = ", ".join(f"{name} {value:.3f}" for name, value in null["quantiles"].items())
         table.add_row("null", escape(f"{null['size']} models: {spread}"))
-    table.add_row("queries", f"{queries['spent']} of {queries['budget']}{early}")
+    beside = f"; {queries['probes']} neutral probes beside them" if queries["probes"] else ""
+    table.add_row("queries", f"{queries['spent']} of {queries['budget']}{early}{beside}")
     if queries["replayed"]:
         again = f", {queries['sentinels']} asked again" if queries["sentinels"] else ""
         table.add_row("replayed", f"{queries['replayed']} answers, the oldest of {queries['oldest']}{again}")
     for removal, power in document["power"].items():
         bounds = f"[{power['low']:.2f}, {power['high']:.2f}]"
-        table.add_row("power", escape(f"{removal}: {power['caught']} of {power['copies']} {bounds}"))
+        missed = f", misses at most {power['missed_at_most']:.2f}" if decision == "unrelated" else ""
+        table.add_row("power", escape(f"{removal}: {power['caught']} of {power['copies']} {bounds}{missed}"))
     out.print(table, highlight=False)
     _caveats(document, quiet)
+
+
+def _standing(likeness: dict[str, Any]) -> str:
+    """Accuracy and agreement on neutral probes, beside the null's and the victim's."""
+    parts: list[str] = []
+    for name in ("accuracy", "agreement"):
+        if likeness[name] is not None:
+            low, _, high = likeness["of_null"][name]
+            own = likeness["of_victim"][name]
+            parts.append(f"{name} {likeness[name]:.3f} (null {low:.3f} to {high:.3f}, your model {own:.3f})")
+    return ", ".join(parts)

@@ -23,6 +23,8 @@ from whorl.types import Combination, Fingerprint, Verdict
 
 __all__ = ["bench_page", "combination_page", "render", "verdict_page"]
 
+WEAK: Final = 0.05  # a larger alpha is an error that nobody would stand up for
+
 SAYINGS: Final = {
     "derived": "The suspect answers like the fingerprinted model, more than an independent model would by chance.",
     "unrelated": "The suspect answers like an independent model; a copy made in one of the ways that this test is "
@@ -78,11 +80,12 @@ def _ends(interval: Interval) -> tuple[float, float]:
     return interval.low, interval.high
 
 
-def verdict_page(verdict: Verdict, *, fingerprint: Fingerprint | None = None) -> str:
+def verdict_page(verdict: Verdict, *, fingerprint: Fingerprint | None = None, pictures: bool = False) -> str:
     """The page of one verdict: decision, evidence, power, what it does not show, how to reproduce it.
 
     Parameters:
-        fingerprint: the fingerprint that was verified; adds the values of the null, known copies and pictures.
+        fingerprint: the fingerprint that was verified; adds the values of the null and of known copies.
+        pictures: draw its first queries too, which are secret.
 
     Raises:
         UsageError: the fingerprint is not the one of the verdict.
@@ -97,11 +100,12 @@ def verdict_page(verdict: Verdict, *, fingerprint: Fingerprint | None = None) ->
         "verdict.html.j2",
         verdict=verdict,
         saying=SAYINGS[verdict.decision],
+        weak=verdict.decision == "derived" and verdict.alpha > WEAK,
         threshold=threshold,
         figure=suspect_figure(verdict, calibration, threshold),
         copies=bool(calibration and calibration.derived),
         power=power,
-        pictures=gallery(fingerprint.queries) if fingerprint else None,
+        pictures=gallery(fingerprint.queries) if fingerprint and pictures else None,
         fingerprint=fingerprint,
     )
 

@@ -1,0 +1,154 @@
+"""How often is a stranger called derived by a null that was trained carelessly, and does the verdict say so?
+
+60 pools. In each a victim (a small perceptron on its own random half of the victim's pictures), its fingerprints by
+three schemes, strangers of the victim's own recipe and pictures, and known copies. Each cell is one null of 99 models
+that differs from that recipe in one thing. A stranger is wrongly accused when it is called derived; an accusation is
+unwarned where the verdict has no word on suspect or victim standing above the null. `before` is the same decision
+without the look at the standing, for strangers and for true copies (power). Errors are clustered by pool.
+
+Run: python benchmarks/careless.py [--pools 60] [-o benchmarks/results/careless.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from false_accusations import COLUMNS, Training, train_stack
+
+from whorl.bench.result import describe_machine
+from whorl.data import SOURCES, Dataset
+from whorl.data.base import join
+from whorl.oracles.base import Oracle
+from whorl.oracles.torch import TorchOracle
+from whorl.removals import REMOVALS
+from whorl.removals.base import opened
+from whorl.schemes import SCHEMES
+from whorl.schemes.calibration import probes_of
+from whorl.storage import write_json
+from whorl.types import Fingerprint, Verdict
+
+NULL, STRANGERS, ALPHA = 99, 16, 0.01
+FIRST = 5_000  # seeds of these pools; the levels of the check were chosen on pools 1,000 to 1,023
+CELLS: dict[str, tuple[str, Training]] = {
+    "same recipe": ("victim", Training()),
+    "other split": ("calibration", Training()),
+    "a fifth of the steps": ("victim", Training(steps=50)),
+    "a tenth of the steps": ("victim", Training(steps=25)),
+    "half the pictures": ("victim", Training(share=0.25)),
+    "label noise .1": ("victim", Training(noise=0.1)),
+    "width 8": ("victim", Training(width=8)),
+    "width 128": ("victim", Training(width=128)),
+    "rate/10": ("victim", Training(rate=0.02)),
+}
+COPIES = {"fine_tune(all)": 4, "retrain(all)": 4, "prune_weights(1/2)": 1, "quantise(int8)": 1}
+
+
+def oracles(nets: list[torch.nn.Module], data: Dataset, name: str) -> list[Oracle]:
+    """The nets as oracles."""
+    shape, classes = data.input_shape, len(data.classes)
+    return [TorchOracle(net, input_shape=shape, classes=classes, name=f"{name} {i}") for i, net in enumerate(nets)]
+
+
+def warned(verdict: Verdict) -> bool:
+    """Whether a caveat says that suspect or victim stands above the null."""
+    return any("models of the null do" in each or "models are unlike it" in each for each in verdict.caveats)
+
+
+def judged(fingerprint: Fingerprint, suspect: Oracle) -> dict[str, bool]:
+    """What was decided with the look at the standing and without it."""
+    scheme = SCHEMES.make(fingerprint.scheme)
+    verdict = scheme.verify(fingerprint, suspect, alpha=ALPHA)
+    blind = scheme.verify(dataclasses.replace(fingerprint, probes=None), suspect, alpha=ALPHA)
+    return {
+        "derived": verdict.decision == "derived",
+        "before": blind.decision == "derived",
+        "warned": warned(verdict),
+    }
+
+
+def pool(seed: int, parts: dict[str, Dataset]) -> dict[tuple[str, str, str], list[dict[str, bool]]]:
+    """What happens in one pool, by cell, scheme and kind of suspect."""
+    generator = torch.Generator().manual_seed(seed)
+    data = parts["victim"]
+    victim = oracles(list(train_stack(1, data, generator)), data, "victim")[0]
+    suspects = {"stranger": oracles(list(train_stack(STRANGERS, data, generator)), data, "stranger")}
+    for expression, count in COPIES.items():
+        removal = REMOVALS.make(expression)
+        made = [
+            removal(victim, parts["attacker"], generator=torch.Generator().manual_seed(seed + i)) for i in range(count)
+        ]
+        suspects[expression] = [opened(each, victim, name=expression) for each in made]
+    own = data.subset(torch.randperm(len(data), generator=generator)[:120])
+    controls = join(parts["test"].subset(torch.randperm(len(parts["test"]), generator=generator)[:60]), own)
+    bare = []
+    for expression, budget in COLUMNS.values():
+        scheme = SCHEMES.make(expression)
+        seeds = data if scheme.part == "victim" else parts["queries"]
+        made = scheme.extract(victim, seeds, budget=budget, seed=seed)
+        bare.append(dataclasses.replace(made, probes=probes_of(victim, controls)))
+    found: dict[tuple[str, str, str], list[dict[str, bool]]] = {}
+    for cell, (part, how) in CELLS.items():
+        nets = oracles(list(train_stack(NULL, parts[part], generator, how)), data, cell)
+        for column, fingerprint in zip(COLUMNS, bare, strict=True):
+            scheme = SCHEMES.make(fingerprint.scheme)
+            known = scheme.calibrate(fingerprint, {net.name: net for net in nets}, pool=cell)
+            for kind, models in suspects.items():
+                found[cell, column, kind] = [judged(known, model) for model in models]
+    return found
+
+
+def clustered(values: list[list[bool]]) -> dict[str, float]:
+    """Mean of all, with the standard error of the pools' means."""
+    means = np.array([np.mean(each) for each in values])
+    error = float(means.std(ddof=1) / len(means) ** 0.5) if len(means) > 1 else 0.0
+    return {"rate": round(float(means.mean()), 5), "error": round(error, 5)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pools", type=int, default=60)
+    parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/results/careless.json"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    source = SOURCES.make("digits(size=8)")
+    parts = {part: source.load(part) for part in ("victim", "attacker", "calibration", "queries", "test")}
+    started = time.perf_counter()
+    gathered: dict[tuple[str, str, str], list[list[dict[str, bool]]]] = defaultdict(list)
+    for number in range(options.pools):
+        for key, values in pool(FIRST + number, parts).items():
+            gathered[key].append(values)
+        write_json(options.output, document(gathered, number + 1, time.perf_counter() - started))
+        print(f"{number + 1}/{options.pools}", flush=True)
+
+
+def document(
+    gathered: dict[tuple[str, str, str], list[list[dict[str, bool]]]], pools: int, seconds: float
+) -> dict[str, object]:
+    """The table as JSON."""
+    rows = []
+    for (cell, column, kind), values in gathered.items():
+        shares = {name: clustered([[each[name] for each in one] for one in values]) for name in values[0][0]}
+        row = {"null": cell, "scheme": column, "suspect": kind, "count": sum(map(len, values)), **shares}
+        if kind == "stranger":
+            alone = [[each["derived"] and not each["warned"] for each in one] for one in values]
+            row["unwarned"] = clustered(alone)
+        rows.append(row)
+    return {
+        "alpha": ALPHA,
+        "pools": pools,
+        "null": NULL,
+        "schemes": {column: expression for column, (expression, _) in COLUMNS.items()},
+        "rows": rows,
+        "seconds": round(seconds, 1),
+        "machine": describe_machine("cpu").model_dump(),
+    }
+
+
+if __name__ == "__main__":
+    main()
