@@ -18,7 +18,7 @@ found = dict(run_tasks({number: Task(pow, (number, 2)) for number in range(3)}, 
 print(sorted(found.items()))
 """
 STRANGERS = """
-from whorl.ownership import strangers
+from whorl.populations import strangers
 print(len(strangers("train(mlp(width=8), digits(size=8), epochs=1)", 2, workers=2)))
 """
 ELSEWHERE = f"if __name__ == '__main__':\n    print('guarded')\n{PLAIN}"

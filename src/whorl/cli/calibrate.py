@@ -60,7 +60,7 @@ def calibrate(
     interface: Annotated[
         list[str] | None,
         typer.Option(
-            help="How suspects treat their answers, as in 'TopK(k=10)', beside the usual ways; steps are joined by ->. "
+            help="How suspects treat their answers, as in TopK(k=10), beside the usual ways; steps are joined by ->. "
             "Repeatable."
         ),
     ] = None,
