@@ -28,6 +28,7 @@ def told_format(path: Path) -> str:
             return "TensorFlow Lite (.tflite); export the model that it was made from to ONNX, or serve it over HTTP"
         return _archive(path) if head.startswith(b"PK\x03\x04") else ""
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        # zipfile gives the last of these for archives of a later version; who opens the file says what is wrong.
         return ""
 
 
