@@ -97,3 +97,12 @@ def test_families_of_tunes_count_once():
     assert len(clusters(families)) == 20
     labels = families.argmax(2)
     assert len(clusters(np.concatenate([labels, labels[:5]]))) == 20
+
+
+def test_many_classes_do_not_make_the_comparison_of_models_grow_without_bound(monkeypatch):
+    monkeypatch.setattr("whorl.detection.exchangeability.MOST_COMPARED", 1)
+    generator = np.random.default_rng(1)
+    families = generator.dirichlet(np.ones(CLASSES), size=(6, 60))
+    changed = families.copy()
+    changed[:, 8:] = generator.dirichlet(np.ones(CLASSES), size=(6, 52))
+    assert len(clusters(np.concatenate([families, changed]))) == 6, "the first eight probes alone are compared"

@@ -25,6 +25,7 @@ __all__ = ["Likeness", "clusters", "likeness"]
 
 CAVEAT: Final = 0.03  # error of each of the two looks, at suspect and victim, after which a verdict carries a caveat
 REFUSAL: Final = 0.01  # error after which a low similarity is not taken for a stranger's
+MOST_COMPARED: Final = 400_000_000  # numbers, over all pairs of models
 NEAR: Final = 0.25  # models that differ less than this share of the usual count as one
 
 Labels = NDArray[np.int64]
@@ -158,6 +159,8 @@ def clusters(answers: ArrayLike) -> list[list[int]]:
     if given.ndim == 2:
         apart, near = 1 - _agreements(given), 0.0
     else:
+        # Every pair is compared: of many models or classes the first probes tell as much, and the work stays bounded.
+        given = given[:, : max(8, MOST_COMPARED // (len(given) ** 2 * given.shape[2]))]
         apart = np.stack([np.abs(given - each).sum(2).mean(1) / 2 for each in given])
         near = NEAR * float(np.median(apart[np.triu_indices(len(given), 1)]))
     found = np.arange(len(given))
