@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import pdist, squareform
 
 from whorl.errors import UsageError
 
@@ -161,7 +162,7 @@ def clusters(answers: ArrayLike) -> list[list[int]]:
     else:
         # Every pair is compared: of many models or classes the first probes tell as much, and the work stays bounded.
         given = given[:, : max(8, MOST_COMPARED // (len(given) ** 2 * given.shape[2]))]
-        apart = np.stack([np.abs(given - each).sum(2).mean(1) / 2 for each in given])
+        apart = squareform(pdist(given.reshape(len(given), -1), "cityblock")) / (2 * given.shape[1])
         near = NEAR * float(np.median(apart[np.triu_indices(len(given), 1)]))
     found = np.arange(len(given))
     for one, other in np.argwhere(np.triu(apart <= near, 1)):

@@ -10,6 +10,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
@@ -221,12 +222,17 @@ class Session:
             "suspect": next(iter(digests_of(self.suspect)), ""),
             "fingerprint": identity(fingerprint),
             "calibration": calibration_identity(fingerprint) or "",
-            "versions": {package: version(package) for package in ("whorl", "torch", "numpy")},
+            "versions": dict(_versions()),
             "made_with": dict(fingerprint.versions),
             "seed": fingerprint.seed,
             "data": fingerprint.data,
             "rule": {"alpha": self.rule.alpha, "budget": self.rule.budget, "group": self.rule.group},
         }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {package: version(package) for package in ("whorl", "torch", "numpy")}
 
 
 def _of_replays(queries: Mapping[str, Any], answers: int) -> str:
