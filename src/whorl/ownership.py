@@ -19,6 +19,7 @@ from whorl.data.base import join
 from whorl.detection.combination import combine, share_of_alpha
 from whorl.errors import InvalidFile, UsageError
 from whorl.expressions import parse
+from whorl.fingerprints.calibrations import earlier_settings, remember
 from whorl.fingerprints.looks import add_look, read_looks
 from whorl.fingerprints.second import identity
 from whorl.nets.base import Net
@@ -101,7 +102,7 @@ def _origins(scheme: Scheme | str) -> dict[str, str]:
     return {name: "given" if name in given else "the scheme's default" for name in {**defaults, **dict(call.kwargs)}}
 
 
-def calibrate(
+def calibrate(  # noqa: PLR0913 each is an option of `whorl calibrate`
     fingerprint: Fingerprint | str | Path,
     independents: Mapping[str, Any],
     *,
@@ -110,6 +111,7 @@ def calibrate(
     derived: Mapping[str, Sequence[Any]] | None = None,
     about: Mapping[str, NullModel] | None = None,
     interfaces: Sequence[str] = (),
+    log: Path | None = None,
     progress: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> Fingerprint:
@@ -124,10 +126,12 @@ def calibrate(
         about: what is known of the independent models by name: recipe or words, accuracy, group.
         interfaces: treatments of answers to measure through, as in ``TopK(k=5) -> Rounded(decimals=4)``, beside the
             usual ones.
+        log: a folder that remembers which models calibrated which settings. Verdicts then tell of other settings of
+            this scheme that models of this null calibrated before; ``whorl calibrate`` has one in its cache.
         options: as in `extract`, for all models.
     """
     known = _fingerprint(fingerprint)
-    return SCHEMES.make(known.scheme).calibrate(
+    made = SCHEMES.make(known.scheme).calibrate(
         known,
         {name: opened_for(known, model, **options) for name, model in independents.items()},
         pool=pool,
@@ -140,6 +144,12 @@ def calibrate(
         interfaces=interfaces,
         progress=progress,
     )
+    assert made.calibration is not None
+    if log is None:
+        return made
+    earlier = earlier_settings(log, made, made.calibration.null)
+    remember(log, made, made.calibration.null)
+    return replace(made, calibration=replace(made.calibration, earlier=earlier[:1000]))
 
 
 def verify(  # noqa: PLR0913 each is an option of `whorl verify`

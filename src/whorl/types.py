@@ -205,12 +205,14 @@ class Calibration:
     """What is known about a fingerprint's error: its null, and the similarities of derived models by removal.
 
     ``interfaces`` holds the same as it shows behind an interface that treats its answers, by treatment, as in
-    ``Rounded(decimals=3)``: a suspect that rounds is ranked among models that round.
+    ``Rounded(decimals=3)``: a suspect that rounds is ranked among models that round. ``earlier`` names other settings
+    of the fingerprint that models of this null calibrated before.
     """
 
     null: Null
     derived: Mapping[str, tuple[float, ...]] = field(default_factory=dict[str, tuple[float, ...]])
     interfaces: Mapping[str, Measured] = field(default_factory=dict[str, Measured])
+    earlier: tuple[str, ...] = ()
 
     def through(self, treatment: str) -> Calibration | None:
         """The calibration as an interface of this treatment shows it; None where that was not measured."""
@@ -218,7 +220,8 @@ class Calibration:
             return self
         if (measured := self.interfaces.get(treatment)) is None:
             return None
-        return Calibration(replace(self.null, similarities=measured.similarities), measured.derived)
+        null = replace(self.null, similarities=measured.similarities)
+        return Calibration(null, measured.derived, earlier=self.earlier)
 
 
 @dataclass(frozen=True)

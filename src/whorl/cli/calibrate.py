@@ -40,7 +40,10 @@ def calibrate(
             "Repeatable: each architecture is a group."
         ),
     ] = None,
-    count: Annotated[int, typer.Option(help="How many to train of each recipe, with seeds from 1000 on.")] = 99,
+    count: Annotated[int, typer.Option(help="How many to train of each recipe.")] = 99,
+    first_seed: Annotated[
+        int, typer.Option(help="Seed of the first of them; choose settings on other models than those that decide.")
+    ] = 1000,
     derived: Annotated[
         list[str] | None, typer.Option(help="REMOVAL=MODEL: a known copy of the victim, to measure power. Repeatable.")
     ] = None,
@@ -87,7 +90,7 @@ def calibrate(
     from whorl import ownership, populations
     from whorl.fingerprints.files import write_fingerprint
     from whorl.schemes.opening import read_fingerprint
-    from whorl.zoo.cache import Zoo
+    from whorl.zoo.cache import Zoo, default_cache
     from whorl.zoo.recipe import parse_recipe
 
     options, known = model_options(architecture, classes, shape, settings), read_fingerprint(fingerprint)
@@ -109,7 +112,13 @@ def calibrate(
         for recipe in train or []:
             done = counter(show, "training", count)
             trained |= populations.strangers(
-                recipe, count, folder=cache, workers=jobs, trust_code=trust_code, progress=lambda _, done=done: done()
+                recipe,
+                count,
+                folder=cache,
+                first_seed=first_seed,
+                workers=jobs,
+                trust_code=trust_code,
+                progress=lambda _, done=done: done(),
             )
         power: dict[str, list[Any]] = {}
         for name, path in (_pair(given) for given in derived or []):
@@ -129,6 +138,7 @@ def calibrate(
             derived=power,
             about={recipe: Zoo(cache).stranger(parse_recipe(recipe)) for recipe in trained},
             interfaces=interface or (),
+            log=(cache or default_cache()) / "calibrations",
             progress=counter(show, "asking", total),
         )
     target = output or fingerprint

@@ -103,6 +103,7 @@ class _Calibration(Document):
     siblings: Count
     derived: Annotated[dict[Name, tuple[Finite, ...]], Field(max_length=10_000)]
     interfaces: Annotated[dict[Name, _Measured], Field(max_length=100)] = Field(default_factory=dict)
+    earlier: Annotated[tuple[Text, ...], Field(max_length=1000)] = ()
     tensors: Tensors
 
 
@@ -263,6 +264,8 @@ def _calibration_section(fingerprint: Fingerprint, identity: str) -> tuple[dict[
             treatment: {"similarities": list(measured.similarities), "derived": _listed(measured.derived)}
             for treatment, measured in calibration.interfaces.items()
         }
+    if calibration.earlier:
+        section["earlier"] = list(calibration.earlier)
     return section, tensors
 
 
@@ -368,4 +371,4 @@ def _calibration(
     if unequal := [name for name, of in document.interfaces.items() if len(of.similarities) != count]:
         raise ValueError(f"its null has {count} models, and through {unequal[0]!r} another number")
     interfaces = {name: Measured(of.similarities, of.derived) for name, of in document.interfaces.items()}
-    return Calibration(null, document.derived, interfaces)
+    return Calibration(null, document.derived, interfaces, document.earlier)

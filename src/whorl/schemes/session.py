@@ -207,6 +207,12 @@ class Session:
         )
         if self.rule.group:
             told.append(f"the suspect was ranked in the group {self.rule.group!r}, on the word of whoever asked")
+        if (earlier := calibration.earlier) and (more := len(earlier) - 1) >= 0:
+            told.append(
+                f"models of this null calibrated {len(earlier)} other settings of this scheme before ({earlier[0]}"
+                f"{f' and {more} more' if more else ''}): if these were chosen by that, the error rate is that of the "
+                "best of several; choose settings on other models (whorl calibrate --first-seed)"
+            )
         if null.probes is not None and (groups := clusters(null.probes.numpy())) and len(groups) < len(null):
             told.append(
                 f"the {len(null)} models of the null answer so much alike in places that they count as {len(groups)} "
