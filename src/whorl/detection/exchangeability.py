@@ -24,7 +24,7 @@ from whorl.errors import UsageError
 
 __all__ = ["Likeness", "clusters", "likeness"]
 
-CAVEAT: Final = 0.03  # error of each of the two looks, at suspect and victim, after which a verdict carries a caveat
+CAVEAT: Final = 0.02  # error of each of the two looks, at suspect and victim, after which a verdict carries a caveat
 REFUSAL: Final = 0.01  # error after which a low similarity is not taken for a stranger's
 MOST_COMPARED: Final = 400_000_000  # numbers, over all pairs of models
 NEAR: Final = 0.25  # models that differ less than this share of the usual count as one
