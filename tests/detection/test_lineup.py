@@ -1,0 +1,139 @@
+"""The lineup's statistics never learn who the victim is, keep their error, and stop as they should."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from whorl.detection.lineup import (
+    Race,
+    agreement_scores,
+    clumped,
+    expected_scores,
+    mixture_scores,
+    outermost,
+    rank,
+    residual_scores,
+    standardised,
+)
+from whorl.errors import UsageError
+
+K, Q, CLASSES = 6, 40, 4
+
+
+def candidates(seed):
+    logits = np.random.default_rng(seed).normal(size=(K, Q, CLASSES)) * 2
+    chances = np.exp(logits)
+    return chances / chances.sum(2, keepdims=True)
+
+
+def given_to(chances, labels):
+    return np.take_along_axis(chances, labels[None, :, None].repeat(len(chances), 0), 2)[:, :, 0]
+
+
+def mixture(chances, labels):
+    return standardised(mixture_scores(given_to(chances, labels)).sum(1), *expected_scores(chances))
+
+
+STATISTICS = {
+    "mixture": mixture,
+    "agreement": lambda chances, labels: agreement_scores(chances.argmax(2), labels).sum(1),
+    "residual": lambda chances, labels: residual_scores(np.log(chances), np.eye(CLASSES)[labels]),
+    "race": lambda chances, labels: raced(mixture_scores(given_to(chances, labels)), 2.0).totals,
+}
+
+
+def raced(scores, margin):
+    race = Race(len(scores), margin)
+    race.update(scores)
+    return race
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=20, deadline=None)
+def test_no_statistic_knows_its_rows(name, seed):
+    generator = np.random.default_rng(seed)
+    chances, labels = candidates(seed), generator.integers(CLASSES, size=Q)
+    order = generator.permutation(K)
+    np.testing.assert_allclose(
+        STATISTICS[name](chances[order], labels), STATISTICS[name](chances, labels)[order], atol=1e-9
+    )
+
+
+def test_whoever_gave_the_answers_comes_first():
+    chances = candidates(0)
+    for name in ("mixture", "agreement", "race"):
+        totals = STATISTICS[name](chances, chances[2].argmax(1))
+        assert rank(totals, 2) == 1, name
+    assert rank(residual_scores(np.log(chances), np.log(chances[2])), 2) == 1
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_a_stranger_names_the_victim_at_the_stated_rate_and_no_more(name):
+    wins = 0
+    for seed in range(600):  # a draw of victim and twins each
+        labels = np.random.default_rng([seed, 1]).integers(CLASSES, size=Q)
+        wins += rank(STATISTICS[name](candidates(seed), labels), 0) == 1
+    # A binomial with the rate 1/6 lies below 130 of 600 but for once in 1,000.
+    assert wins <= 130
+
+
+def test_ties_count_against_the_claim():
+    assert rank([1.0, 1.0, 0.0], 0) == 2
+    assert rank([1.0, 1.0, 1.0], 2) == 3
+    assert rank([2.0, 1.0, 1.0], 0) == 1
+
+
+def test_the_score_is_the_logarithm_of_a_mixture_and_one_answer_costs_at_most_log_2():
+    scores = mixture_scores([[0.8, 0.0], [0.2, 0.0], [0.5, 0.9]])
+    assert scores[0, 0] == pytest.approx(np.log(0.5 * 0.8 / 0.5 + 0.5))
+    assert scores.min() == pytest.approx(-np.log(2))
+
+
+def test_what_is_expected_is_the_mean_over_the_answers_of_all_candidates():
+    chances = candidates(3)
+    expected, variance = expected_scores(chances)
+    by_hand = sum(chances.mean(0)[:, label] * mixture_scores(chances[:, :, label]) for label in range(CLASSES))
+    np.testing.assert_allclose(expected, by_hand)
+    assert (variance >= 0).all()
+
+
+def test_the_race_stops_when_anybody_leads_and_takes_no_more():
+    scores = np.zeros((3, 10))
+    scores[1] = 1
+    race = raced(scores, 4.0)
+    assert (race.asked, race.won, race.lead) == (4, True, 4.0)
+    race.update(scores)
+    assert race.asked == 4
+    assert raced(scores, None).asked == 10
+    assert not raced(scores[:, :3], 4.0).won
+
+
+def test_the_race_does_not_depend_on_the_size_of_its_rounds():
+    scores = mixture_scores(given_to(candidates(5), np.random.default_rng(5).integers(CLASSES, size=Q)))
+    whole, parts = raced(scores, 1.0), Race(K, 1.0)
+    for start in range(0, Q, 7):
+        parts.update(scores[:, start : start + 7])
+    np.testing.assert_array_equal(whole.totals, parts.totals)
+    assert whole.asked == parts.asked < Q
+
+
+def test_one_candidate_is_no_lineup():
+    with pytest.raises(UsageError, match="two candidates"):
+        Race(1, None)
+
+
+def test_a_victim_outside_of_its_twins_is_told_and_an_equal_is_no_outsider():
+    figures = {"accuracy": [0.9, 0.8, 0.7], "loss": [0.1, 0.1, 0.3], "confidence": [0.5, 0.6, 0.4]}
+    assert outermost(figures, 0) == {"accuracy": "most"}
+    assert outermost(figures, 2) == {"accuracy": "least", "loss": "most", "confidence": "least"}
+    assert outermost(figures, 1) == {"confidence": "most"}
+
+
+def test_strangers_who_all_name_one_candidate_are_a_clump():
+    assert clumped(5, 6, 20)
+    assert not clumped(1, 6, 20)
+    assert not clumped(0, 0, 20)
