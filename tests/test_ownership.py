@@ -12,6 +12,7 @@ import whorl
 from whorl import ownership
 from whorl.errors import BudgetExhausted, OracleError, UsageError
 from whorl.schemes import SCHEMES
+from whorl.suspects import opened_for
 from whorl.testing import tiny_data, tiny_net, tiny_victim
 
 ALPHA, MLP, QUERIES = 0.05, "mlp(width=32)", 40
@@ -36,7 +37,7 @@ def plain():
 def interrupted(fingerprint, url, cache):
     """A verification that would ask everything, stopped after ten queries by the budget of its endpoint."""
     endless = dataclasses.replace(fingerprint, calibration=None)
-    endpoint = ownership.opened_for(endless, url, **SERVED, budget=10)
+    endpoint = opened_for(endless, url, **SERVED, budget=10)
     with pytest.raises(BudgetExhausted):
         whorl.verify(endless, endpoint, alpha=ALPHA, cache=cache)
 

@@ -99,7 +99,7 @@ def test_mistakes_of_a_plug_in_are_named_before_anything_is_trained(copycat, ste
         ("quantise(int3)", r"format is fp16, bf16, int8 or int4, not int3\. Did you mean int8\?"),
         ("knockoff(mlp, rewards='loss+luck')", r"certainty, diversity, loss, or several of them joined by a plus"),
         ("prune_filters(17/16)", "amount is a number of at least 0 and below 1, not 17/16"),
-        ("extract(mlp, seed=-1)", "seed is a whole number from 0 to 4294967295, not -1"),
+        ("extract(mlp, seed=-1)", "seed is a whole number from 0 to 9223372036854775807, not -1"),
         ("fine_tune(part=elsewhere)", "part is victim, attacker"),
     ],
 )

@@ -52,6 +52,7 @@ _FACE = {
     "Fingerprint": "whorl.types:Fingerprint",
     "Verdict": "whorl.types:Verdict",
     "calibrate": "whorl.ownership:calibrate",
+    "line_up": "whorl.ownership:line_up",
     "compare": "whorl.weights.comparison:compare",
     "mixture": "whorl.weights.family.mixtures:mixture",
     "SOURCES": "whorl.data:SOURCES",

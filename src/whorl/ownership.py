@@ -5,14 +5,12 @@ Each takes whatever names a model (a module, an estimator, a file, an address, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import torch
-from torch import nn
 
 from whorl.data import SOURCES, Dataset
 from whorl.data.base import join
@@ -20,23 +18,29 @@ from whorl.detection.combination import combine, share_of_alpha
 from whorl.errors import InvalidFile, UsageError
 from whorl.expressions import parse
 from whorl.fingerprints.calibrations import earlier_settings, remember
-from whorl.fingerprints.looks import add_look, read_looks
+from whorl.fingerprints.looks import BEGUN, add_look, read_looks
 from whorl.fingerprints.second import identity
-from whorl.nets.base import Net
+from whorl.fingerprints.secret import Secret, read_secret, secret_path
+from whorl.fingerprints.terms import Terms, terms_of
+from whorl.lineups import making
+from whorl.lineups.session import hold
 from whorl.oracles.base import Oracle
 from whorl.oracles.opening import open_oracle
 from whorl.oracles.pool import Pool
-from whorl.oracles.recorded import Recorded
+from whorl.oracles.wrappers import digests_of
 from whorl.schemes import SCHEMES, Scheme
 from whorl.schemes.calibration import probes_of
 from whorl.schemes.opening import read_fingerprint
+from whorl.schemes.session import record_of
 from whorl.storage import canonical_json
+from whorl.suspects import asked, opened_for
 from whorl.types import Combination, Fingerprint, Look, NullModel, Rule, Verdict
-from whorl.zoo.cache import default_cache
 
-__all__ = ["calibrate", "extract", "opened_for", "verify", "verify_all"]
+__all__ = ["calibrate", "extract", "line_up", "verify", "verify_all"]
 
 HELD_OUT, OWN = 60, 120  # control pictures
+MOST_GUESSED: Final = 63  # bits of a seed that may be met by chance, or guessed
+LINED_UP: Final = '"lineup":true'  # in the rule of a look
 
 
 def extract(
@@ -133,11 +137,11 @@ def calibrate(  # noqa: PLR0913 each is an option of `whorl calibrate`
     known = _fingerprint(fingerprint)
     made = SCHEMES.make(known.scheme).calibrate(
         known,
-        {name: opened_for(known, model, **options) for name, model in independents.items()},
+        {name: _one_of(known, model, options) for name, model in independents.items()},
         pool=pool,
         siblings=siblings,
         derived={
-            name: [each if isinstance(each, float) else opened_for(known, each, **options) for each in models]
+            name: [each if isinstance(each, float) else _one_of(known, each, options) for each in models]
             for name, models in (derived or {}).items()
         },
         about=about,
@@ -152,13 +156,84 @@ def calibrate(  # noqa: PLR0913 each is an option of `whorl calibrate`
     return replace(made, calibration=replace(made.calibration, earlier=earlier[:1000]))
 
 
+def line_up(  # noqa: PLR0913 each is an option of `whorl twins`
+    fingerprint: Fingerprint | str | Path,
+    victim: Any,
+    twins: Mapping[str, Any],
+    *,
+    data: Dataset | str | None = None,
+    size: int = 1000,
+    alpha: float | None = None,
+    recipe: str = "",
+    victim_seed: int | None = None,
+    hypothesis: str = "",
+    reason: str = "",
+    strangers: Mapping[str, Any] | None = None,
+    copies: Mapping[str, Sequence[Any]] | None = None,
+    progress: Callable[[], None] = lambda: None,
+    **options: Any,
+) -> tuple[Fingerprint, Secret]:
+    """The fingerprint with a lineup of your model and its twins, and the secret that says which of them is yours.
+
+    Parameters:
+        twins: by name, other runs of your model's own recipe with other, secret seeds.
+        data: where questions are chosen from; the fingerprint's own by default. A source also shows, by its parts,
+            whether your model is one among equals.
+        size: number of questions.
+        alpha: accepted chance of naming your model wrongly, fixed here; .01 with 99 twins or more, else .05.
+        recipe: how your model and all twins were made, in words.
+        victim_seed: your model's own seed; it is not kept. Without one of 64 bits or more no verdict is called exact.
+        hypothesis: what is tested where the twins share a part of your model's history, as a checkpoint.
+        reason: why your model may stand among them although a figure sets it apart.
+        strangers: models made without yours, public ancestors above all: verdicts say how many of them name it.
+        copies: removal to known copies of your model, which measure power.
+        options: as in `extract`, for all models.
+    """
+    known = _fingerprint(fingerprint)
+    if (source := data if data is not None else known.data) in (None, ""):
+        raise UsageError("this fingerprint does not name its data, and questions are chosen from some: give data")
+    mine = _one_of(known, victim, options)
+    if known.victim not in digests_of(mine):
+        raise UsageError(f"{mine.name} is not the victim of this fingerprint; give the model that it was made from")
+    small = victim_seed is not None and victim_seed.bit_length() <= MOST_GUESSED
+    terms = Terms(
+        alpha=alpha if alpha is not None else 0.01 if len(twins) >= 99 else 0.05,
+        seeds="unknown" if victim_seed is None else "small" if small else "secret",
+        hypothesis=hypothesis,
+        reason=reason,
+    )
+    everyone = [_one_of(known, model, options) for model in twins.values()]
+    made, secret = making.line_up(
+        known,
+        mine,
+        everyone,
+        making.Material.of(source),
+        size=size,
+        terms=terms,
+        recipe=recipe,
+        progress=progress,
+    )
+    made = making.with_known(
+        made,
+        secret,
+        strangers={name: _one_of(known, model, options) for name, model in (strangers or {}).items()},
+        copies={
+            name: [opened_for(known, each, **options) for each in models] for name, models in (copies or {}).items()
+        },
+        progress=progress,
+    )
+    return made, secret
+
+
 def verify(  # noqa: PLR0913 each is an option of `whorl verify`
     fingerprint: Fingerprint | str | Path,
     suspect: Any,
     *,
-    alpha: float = 0.01,
+    rule: Literal["lineup", "population"] | None = None,
+    alpha: float | None = None,
     budget: int | None = None,
     group: str = "",
+    secret: Secret | Path | str | None = None,
     record: Path | str | None = None,
     replay: bool = False,
     cache: Path | None = None,
@@ -170,10 +245,14 @@ def verify(  # noqa: PLR0913 each is an option of `whorl verify`
     Parameters:
         suspect: a module, estimator, file, address or oracle. What a bare file or an address does not say of its
             inputs and classes is taken from the fingerprint.
-        alpha: accepted chance of calling an independent model derived.
+        rule: whether victim and twins are lined up before the suspect, or the suspect is ranked among the models of the
+            null; the lineup where there is one.
+        alpha: accepted chance of calling an independent model derived; of a lineup the one that was fixed with it, else
+            .01 by default.
         budget: most queries; all of the fingerprint by default. Neutral probes come beside them.
         group: the suspect's kind among the groups of the null, where it is known; without it the suspect has to stand
             out in every group.
+        secret: what opens a lineup; of a fingerprint file the one beside it (``FINGERPRINT.secret``) by default.
         record: a file that keeps answers, so that an interrupted verification goes on without asking twice; for an
             address one in ``cache`` by default. One that has led to a verdict is asked anew next time.
         replay: take the answers that this fingerprint's last finished verification left in the record.
@@ -182,12 +261,31 @@ def verify(  # noqa: PLR0913 each is an option of `whorl verify`
     """
     known = _fingerprint(fingerprint)
     earlier = _looks(fingerprint, known)
-    rule = Rule(alpha, budget, group)
-    with _asked([known], suspect, rule, options, record=record, replay=replay, cache=cache) as oracle:
-        verdict = SCHEMES.make(known.scheme).verify(
-            known, oracle, alpha=alpha, budget=budget, group=group, progress=progress
-        )
+    lineup = known.candidates if rule != "population" else None
+    if rule == "lineup" and lineup is None:
+        raise UsageError("this fingerprint holds no lineup; make one: whorl twins")
+    fixed = terms_of(lineup, known.task).alpha if lineup else 0.01
+    by = Rule(fixed if alpha is None else alpha, budget, group, lineup=lineup is not None)
+    with asked([known], suspect, by, options, record=record, replay=replay, cache=cache) as oracle:
+        if lineup is not None:
+            opened = _secret(fingerprint, secret)
+            if not isinstance(fingerprint, Fingerprint):  # before the first answer, so that no try is forgotten
+                _look(fingerprint, known, BEGUN, oracle.name, record_of(known, oracle, by))
+            verdict = hold(known, oracle, by, secret=opened, progress=progress)
+        else:
+            verdict = SCHEMES.make(known.scheme).verify(
+                known, oracle, alpha=by.alpha, budget=budget, group=group, progress=progress
+            )
     return _logged(fingerprint, known, verdict, earlier)
+
+
+def _secret(given: Fingerprint | str | Path, secret: Secret | Path | str | None) -> Secret | None:
+    if isinstance(secret, Secret):
+        return secret
+    if secret is not None:
+        return read_secret(secret)
+    beside = None if isinstance(given, Fingerprint) else secret_path(given)
+    return read_secret(beside) if beside is not None and beside.is_file() else None
 
 
 def verify_all(
@@ -215,7 +313,7 @@ def verify_all(
         raise UsageError("one fingerprint is given twice; each counts once")
     earlier = [_looks(given, one) for given, one in zip(fingerprints, known, strict=True)]
     each = share_of_alpha(alpha, len(known))
-    with _asked(known, suspect, Rule(alpha), options, record=record, replay=replay, cache=cache) as oracle:
+    with asked(known, suspect, Rule(alpha), options, record=record, replay=replay, cache=cache) as oracle:
         verdicts = [SCHEMES.make(one.scheme).verify(one, oracle, alpha=each, progress=progress) for one in known]
     logged = map(_logged, fingerprints, known, verdicts, earlier)
     return combine(list(logged), alpha=alpha)
@@ -231,66 +329,33 @@ def _logged(
 ) -> Verdict:
     """The verdict with what was tried before it, and an entry of its own in the log beside a fingerprint file."""
     caveats = list(verdict.caveats)
-    if earlier:
-        same = sum(look.suspect.startswith(f"{verdict.suspect} ") for look in earlier)
+    # A lineup leaves an entry before its first answer and one with its verdict: one try.
+    tries = [look for look in earlier if look.decision == BEGUN or LINED_UP not in look.rule]
+    if tries:
+        same = sum(look.suspect.startswith(f"{verdict.suspect} ") for look in tries)
         caveats.append(
-            f"this fingerprint was held against a suspect {len(earlier)} times before, {same} times against this one; "
+            f"this fingerprint was held against a suspect {len(tries)} times before, {same} times against this one; "
             "alpha is the error rate of one look that was fixed beforehand, not of the best of several"
         )
     if not isinstance(given, Fingerprint):
-        rule = canonical_json(verdict.record["rule"] | {"seed": known.seed}).decode()
-        who = f"{verdict.suspect} {verdict.record['suspect']}"
         try:
-            add_look(given, known, date=verdict.record["date"], suspect=who, rule=rule, decision=verdict.decision)
+            _look(given, known, verdict.decision, verdict.suspect, verdict.record)
         except InvalidFile as error:
             caveats.append(str(error))
     record = {**verdict.record, "looks": [asdict(look) for look in earlier[-100:]]}
     return replace(verdict, caveats=tuple(caveats), record=record)
 
 
-def opened_for(fingerprint: Fingerprint, model: Any, /, **options: Any) -> Oracle:
-    """An oracle for a model that is held against a fingerprint.
-
-    The fingerprint knows the shape and the classes that a bare file, an address or a plain module does not tell.
-    """
-    if isinstance(model, str | Path):
-        described = (".toml", ".skops") if "architecture" in options else (".toml", ".skops", ".safetensors")
-        bare = Path(model).suffix.lower() not in described and not Path(model).is_dir()
-    else:
-        bare = isinstance(model, nn.Module) and not isinstance(model, Net)
-    known = {"input_shape": list(fingerprint.space.shape), "classes": fingerprint.classes} if bare else {}
-    return open_oracle(model, **known | options)
+def _look(given: str | Path, known: Fingerprint, decision: str, suspect: str, record: Mapping[str, Any]) -> None:
+    """Write an entry of the log beside a fingerprint file."""
+    rule = record["rule"] | {"seed": known.seed}
+    who = f"{suspect} {record['suspect']}"
+    add_look(given, known, date=record["date"], suspect=who, rule=canonical_json(rule).decode(), decision=decision)
 
 
-@contextmanager
-def _asked(
-    fingerprints: Sequence[Fingerprint],
-    suspect: Any,
-    rule: Rule,
-    options: Mapping[str, Any],
-    *,
-    record: Path | str | None,
-    replay: bool,
-    cache: Path | None,
-) -> Iterator[Oracle]:
-    """The suspect, opened; its answers recorded where that was asked for, or where they may cost something."""
-    oracle = opened_for(fingerprints[0], suspect, **options)
-    if record is None and oracle.block is not None and oracle.digest:
-        record = (cache or default_cache()) / "answers" / f"{oracle.digest[:20]}-{oracle.access.name.lower()}.sqlite"
-    if record is None:
-        if replay:
-            raise UsageError(f"answers of {oracle.name} are not recorded, so none can be replayed; leave out --replay")
-        yield oracle
-        return
-    if not replay:
-        Path(record).parent.mkdir(parents=True, exist_ok=True)
-    purpose = " ".join(sorted(identity(each) for each in fingerprints))
-    recorded = Recorded(oracle, record, purpose=purpose, rule=str(rule), replay=replay)
-    try:
-        yield recorded
-        recorded.finish()  # only here, where there is a verdict: what ends in an error or by a signal is gone on with
-    finally:
-        recorded.close()
+def _one_of(known: Fingerprint, model: Any, options: Mapping[str, Any]) -> Oracle:
+    """One of several models that are described alike; an oracle says all of itself."""
+    return model if isinstance(model, Oracle) else opened_for(known, model, **options)
 
 
 def _fingerprint(given: Fingerprint | str | Path) -> Fingerprint:

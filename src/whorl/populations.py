@@ -24,7 +24,7 @@ from whorl.types import Fingerprint
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import Recipe, parse_recipe
 
-__all__ = ["copies", "power_elsewhere", "shadows", "strangers"]
+__all__ = ["copies", "power_elsewhere", "shadows", "strangers", "twins"]
 
 SHADOW_SEED: Final = 500_000
 POWER_SEED: Final = 900_000  # of other victims on which removals without chance are measured
@@ -51,6 +51,27 @@ def strangers(
     zoo = Zoo(folder)
     zoo.build(recipes, workers=workers, progress=progress)
     return {str(each): zoo.oracle(each) for each in recipes}
+
+
+def twins(
+    recipe: str,
+    seeds: Sequence[int],
+    *,
+    folder: Path | None = None,
+    workers: int = 0,
+    trust_code: bool = False,
+    progress: Callable[[Recipe], None] = lambda _: None,
+) -> dict[str, Oracle]:
+    """Train the victim's own recipe once for each secret seed (`whorl.lineups.commands.secret_seeds`).
+
+    A recipe takes the lowest 63 bits of a seed. Its own seed is not used; everything else is kept, and a recipe that
+    continues another, as in ``train(...) -> fine_tune(...)``, trains its last stage anew from the same parent.
+    """
+    base = parse_recipe(recipe, trust_code=trust_code)
+    recipes = [base.with_seed(seed % 2**63) for seed in seeds]
+    zoo = Zoo(folder)
+    zoo.build(recipes, workers=workers, progress=progress)
+    return {f"twin {number}": zoo.oracle(each) for number, each in enumerate(recipes)}
 
 
 def copies(

@@ -99,6 +99,8 @@ Whole = Annotated[int, Ge(0), Le(MOST)]
 """How many, perhaps none."""
 Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
 """Of a generator of random numbers; NumPy's takes no larger one."""
+LongSeed = Annotated[int, Ge(0), Le(2**63 - 1)]
+"""The same for torch's; one of so many bits is met by nobody."""
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 Probability = Annotated[float, Ge(0), Le(1)]
@@ -154,7 +156,8 @@ class Setting:
         try:
             found = self._adapter.validate_python(self.supplied(value))
         except ValidationError as error:
-            most = f" and at most {MOST:,}" if isinstance(value, int) and value > MOST else ""
+            counted = Le(MOST) in _parts(self.hint)
+            most = f" and at most {MOST:,}" if counted and isinstance(value, int) and value > MOST else ""
             mistake = f"{Call(owner, (), ((key, value),))}: {key} is {self.words}{most}, not {show(value)}"
             inner = [each.get("ctx", {}).get("error") for each in error.errors(include_url=False)]
             usage = next((each for each in inner if isinstance(each, UsageError)), None)

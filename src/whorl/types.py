@@ -244,8 +244,8 @@ class Candidates:
     """A lineup: victim and twins side by side, without a word on which of them is the victim.
 
     ``commitment`` is the SHA-256 of a secret salt and the victim's place (`whorl.fingerprints.secret`), ``digests``
-    those of the candidates' weights, ``recipe`` how all of them were made, ``settings`` what was fixed before the
-    first answer (statistic, margin, alpha).
+    those of the candidates' weights, sealed with the salt, ``recipe`` how all of them were made, ``settings`` what was
+    fixed before the first answer (`whorl.fingerprints.terms`).
 
     Shape:
         inputs: ``[q, *input]``.
@@ -334,12 +334,14 @@ class Rule:
     """How a suspect is judged, fixed before the first query.
 
     ``alpha`` is the accepted chance of calling an independent model derived; ``budget`` the most queries to ask, None
-    for all; ``group`` the suspect's kind among those of the null, empty where it is not known.
+    for all; ``group`` the suspect's kind among those of the null, empty where it is not known; ``lineup`` says that
+    victim and twins are lined up.
     """
 
     alpha: float = 0.01
     budget: int | None = None
     group: str = ""
+    lineup: bool = False
 
 
 Decision = Literal["derived", "unrelated", "inconclusive"]
@@ -353,8 +355,9 @@ class Verdict:
     ``error_bound`` bounds the chance that an independent model, exchangeable with the null, is called derived.
     ``power`` gives per removal the share of calibration copies that the same test flags, with a 95 % interval, and
     ``missed_at_most``. ``grade`` says on what it rests (`Grade`). ``likeness`` holds how the suspect stands among the
-    null on neutral inputs, ``interface`` how it answers, ``record`` what makes the verdict one that others can check:
-    date, versions, digests of suspect, victim, fingerprint and calibration.
+    null on neutral inputs, ``lineup`` how victim and twins stood beside each other, ``interface`` how the suspect
+    answers, ``record`` what makes the verdict one that others can check: date, versions, digests of suspect, victim,
+    fingerprint and calibration.
     """
 
     decision: Decision
@@ -372,6 +375,7 @@ class Verdict:
     caveats: tuple[str, ...] = ()
     grade: Grade = "D"
     likeness: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    lineup: Mapping[str, Any] = field(default_factory=dict[str, Any])
     interface: str = ""
     record: Mapping[str, Any] = field(default_factory=dict[str, Any], compare=False)
 

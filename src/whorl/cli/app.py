@@ -8,7 +8,21 @@ import sys
 
 import typer
 
-from whorl.cli import bench, calibrate, compare, demo, doctor, explain, extract, lineage, listing, report, verify, zoo
+from whorl.cli import (
+    bench,
+    calibrate,
+    compare,
+    demo,
+    doctor,
+    explain,
+    extract,
+    lineage,
+    listing,
+    report,
+    twins,
+    verify,
+    zoo,
+)
 from whorl.cli.console import INTERRUPTED, end_workers_on_interrupt, workers_ended
 
 __all__ = ["app", "main"]
@@ -30,6 +44,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("extract")(extract.extract)
 app.command("calibrate")(calibrate.calibrate)
+app.command("twins")(twins.twins)
 app.command("verify")(verify.verify)
 app.command("compare")(compare.compare)
 app.command("lineage")(lineage.lineage)

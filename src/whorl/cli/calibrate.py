@@ -90,13 +90,14 @@ def calibrate(
     from whorl import ownership, populations
     from whorl.fingerprints.files import write_fingerprint
     from whorl.schemes.opening import read_fingerprint
+    from whorl.suspects import opened_for
     from whorl.zoo.cache import Zoo, default_cache
     from whorl.zoo.recipe import parse_recipe
 
     options, known = model_options(architecture, classes, shape, settings), read_fingerprint(fingerprint)
 
     def opened(model: str) -> Oracle:
-        return ownership.opened_for(known, model, trust_code=trust_code, trust_hosts=trust_host or (), **options)
+        return opened_for(known, model, trust_code=trust_code, trust_hosts=trust_host or (), **options)
 
     models, skipped = _independents(independent or [], opened)
     for path, reason in () if quiet else skipped.items():

@@ -26,6 +26,13 @@ class FailOn(StrEnum):
     inconclusive = "inconclusive"
 
 
+class Ruling(StrEnum):
+    """How a suspect may be judged."""
+
+    lineup = "lineup"
+    population = "population"
+
+
 CODES = {FailOn.derived: 3, FailOn.inconclusive: 4}
 COLOURS = {"derived": "bold red", "unrelated": "bold green", "inconclusive": "bold yellow"}
 
@@ -34,7 +41,19 @@ COLOURS = {"derived": "bold red", "unrelated": "bold green", "inconclusive": "bo
 def verify(
     fingerprints: Annotated[list[Path], typer.Argument(help="A calibrated fingerprint, or several of one victim.")],
     suspect: Annotated[str, typer.Argument(help="The suspect: a file, a folder with model.toml, or an address.")],
-    alpha: Annotated[float, typer.Option(help="Accepted chance of calling an independent model derived.")] = 0.01,
+    rule: Annotated[
+        Ruling | None,
+        typer.Option(
+            help="Line up victim and twins, or rank the suspect among the null. [the lineup, where there is one]"
+        ),
+    ] = None,
+    secret: Annotated[
+        Path | None, typer.Option(help="What opens a lineup. [FINGERPRINT.secret; without it the lineup stays sealed]")
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(help="Accepted chance of calling an independent model derived. [.01; a lineup's own]"),
+    ] = None,
     budget: Annotated[int | None, typer.Option(help="Most queries to ask. [all of the fingerprint]")] = None,
     group: Annotated[
         str, typer.Option(help="The suspect's kind, where you know it: one of the null's groups. [every group counts]")
@@ -69,12 +88,14 @@ def verify(
     """
     from whorl import ownership
     from whorl.schemes.opening import read_fingerprint
+    from whorl.suspects import opened_for
 
     known = [read_fingerprint(path) for path in fingerprints]
     options = {"trust_code": trust_code, "trust_hosts": trust_host or (), "access": access}
     options |= model_options(architecture, classes, shape, settings)
-    oracle = ownership.opened_for(known[0], suspect, **options)
-    size = sum(len(each.queries) for each in known)
+    oracle = opened_for(known[0], suspect, **options)
+    lined_up = known[0].candidates if len(known) == 1 and rule is not Ruling.population else None
+    size = len(lined_up.inputs) if lined_up else sum(len(each.queries) for each in known)
     kept = {"record": record, "replay": replay, "cache": cache}
     with bar(quiet) as show:
         asked = 0
@@ -85,11 +106,14 @@ def verify(
             show("queries", asked, min(budget or size, size))
 
         if len(known) == 1:
-            rule = {"alpha": alpha, "budget": budget, "group": group}
-            verdict = ownership.verify(fingerprints[0], oracle, progress=progress, **rule, **kept)
+            terms: dict[str, Any] = {"alpha": alpha, "budget": budget, "group": group, "secret": secret}
+            terms["rule"] = None if rule is None else rule.value
+            verdict = ownership.verify(fingerprints[0], oracle, progress=progress, **terms, **kept)
         else:
-            _refuse_budget(budget)
-            verdict = ownership.verify_all(fingerprints, oracle, alpha=alpha, progress=progress, **kept)
+            _refuse_alone(budget, rule)
+            verdict = ownership.verify_all(
+                fingerprints, oracle, alpha=0.01 if alpha is None else alpha, progress=progress, **kept
+            )
     document = dataclasses.asdict(verdict)
     if as_json:
         print_json(document)
@@ -108,10 +132,12 @@ def verify(
         raise typer.Exit(CODES[fail_on])
 
 
-def _refuse_budget(budget: int | None) -> None:
+def _refuse_alone(budget: int | None, rule: Ruling | None) -> None:
     # A budget for several fingerprints would have to be divided before anything is known of the suspect.
     if budget is not None:
         raise UsageError("--budget limits one fingerprint; leave it out, or verify them one by one")
+    if rule is Ruling.lineup:
+        raise UsageError("a lineup is held alone: give one fingerprint")
 
 
 def _show_all(document: dict[str, Any], quiet: bool) -> None:
@@ -152,8 +178,12 @@ def _show(document: dict[str, Any], quiet: bool) -> None:
     table.add_column()
     queries, null = document["queries"], document["null"]
     early = ", stopped early" if queries["stopped_early"] else ""
+    lineup = document["lineup"]
     table.add_row("verdict", f"[{COLOURS[decision]}]{decision.upper()}[/]")
-    table.add_row("similarity", f"{document['similarity']:.3f}")
+    if lineup:
+        table.add_row("lineup", _lined_up(lineup))
+    else:
+        table.add_row("similarity", f"{document['similarity']:.3f}")
     table.add_row(
         "p-value", f"{document['p_value']:.4f}  (floor {document['p_value_floor']:.4f}, alpha {document['alpha']:g})"
     )
@@ -167,7 +197,7 @@ def _show(document: dict[str, Any], quiet: bool) -> None:
             table.add_row(
                 "group", escape(f"{group['name'] or 'unnamed'}: {group['size']} models, p {group['p_value']:.4f}")
             )
-    if null["size"]:
+    if null["quantiles"]:
         spread = ", ".join(f"{name} {value:.3f}" for name, value in null["quantiles"].items())
         table.add_row("null", escape(f"{null['size']} models: {spread}"))
     beside = f"; {queries['probes']} neutral probes beside them" if queries["probes"] else ""
@@ -181,6 +211,21 @@ def _show(document: dict[str, Any], quiet: bool) -> None:
         table.add_row("power", escape(f"{removal}: {power['caught']} of {power['copies']} {bounds}{missed}"))
     out.print(table, highlight=False)
     _caveats(document, quiet)
+
+
+def _lined_up(lineup: dict[str, Any]) -> str:
+    """Where the victim stands among its twins."""
+    if lineup["rank"] is None:
+        return f"sealed; candidate {lineup['leader']} of {lineup['candidates']} leads"
+    ended = ", the race was won" if lineup["won"] else ""
+    figures = ", ".join(f"{which} {name}" for name, which in lineup["outermost"].items())
+    outside = f"; of all candidates the victim has the {figures}" if figures else ""
+    return f"the victim is {_th(lineup['rank'])} of {lineup['candidates']} ({lineup['statistic']}{ended}){outside}"
+
+
+def _th(rank: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(rank % 10 if rank % 100 not in (11, 12, 13) else 0, "th")
+    return f"{rank}{ending}"
 
 
 def _standing(likeness: dict[str, Any]) -> str:

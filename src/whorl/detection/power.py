@@ -13,7 +13,7 @@ from whorl.detection.population import Plan
 from whorl.detection.sequential import SequentialMean
 from whorl.metrics import Scores, as_scores, clopper_pearson
 
-__all__ = ["MOST_MISSED", "copies_needed", "measure_power", "queries_for_a_copy"]
+__all__ = ["MOST_MISSED", "copies_needed", "measure_power", "measured", "queries_for_a_copy"]
 
 MOST_MISSED: Final = 0.2  # a removal counts as excluded where a copy of it is missed at most so often
 CONFIDENCE: Final = 0.95  # of the bounds of all removals together
@@ -40,8 +40,7 @@ def measure_power(
     """
     flags = _exactly(plan) if budget >= size or not plan.sufficient else _in_most_orders(null, plan, size, budget)
     return {
-        removal: _share([flags(similarity) for similarity in copies], len(derived))
-        for removal, copies in derived.items()
+        removal: measured(sum(map(flags, copies)), len(copies), len(derived)) for removal, copies in derived.items()
     }
 
 
@@ -60,8 +59,12 @@ def queries_for_a_copy(null: ArrayLike, plan: Plan, *, size: int) -> int | None:
     return None
 
 
-def _share(flagged: Sequence[bool], removals: int) -> dict[str, float]:
-    copies, caught = len(flagged), sum(flagged)
+def measured(caught: int, copies: int, removals: int) -> dict[str, float]:
+    """Share of copies of one removal that were caught, with its bounds; see `measure_power`.
+
+    Parameters:
+        removals: how many removals are measured, for the bound that holds for all of them together.
+    """
     interval = clopper_pearson(caught, copies)
     # One-sided: a two-sided interval of twice the error has this bound.
     missed = clopper_pearson(copies - caught, copies, 1 - 2 * (1 - CONFIDENCE) / removals).high

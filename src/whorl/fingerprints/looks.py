@@ -22,16 +22,17 @@ from whorl.fingerprints.second import look_after
 from whorl.storage import canonical_json
 from whorl.types import Fingerprint, Look
 
-__all__ = ["add_look", "looks_path", "read_looks"]
+__all__ = ["BEGUN", "add_look", "looks_path", "read_looks"]
 
 MOST_BYTES: Final = 16 << 20
+BEGUN: Final = "begun"  # the entry that a lineup leaves before its first answer
 
 
 class _Line(Document):
     date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$")]
     suspect: Text
     rule: Text
-    decision: Literal["derived", "unrelated", "inconclusive"]
+    decision: Literal["derived", "unrelated", "inconclusive", "begun"]
     previous: Name
 
 

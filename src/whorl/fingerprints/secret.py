@@ -19,7 +19,7 @@ from whorl.fingerprints.parts import Document
 from whorl.storage import canonical_json, read_json, write_json
 from whorl.types import Candidates
 
-__all__ = ["Secret", "commit", "read_secret", "write_secret"]
+__all__ = ["Secret", "commit", "read_secret", "secret_path", "write_secret"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,10 @@ class Secret:
     def commitment(self) -> str:
         """SHA-256 of the canonical JSON of salt and place."""
         return hashlib.sha256(canonical_json({"salt": self.salt, "victim": self.place})).hexdigest()
+
+    def seal(self, digest: str) -> str:
+        """What stands for a candidate's digest in the file: alone it does not tell whose weights these are."""
+        return hashlib.sha256(canonical_json({"salt": self.salt, "digest": digest})).hexdigest()
 
     def open(self, candidates: Candidates) -> int:
         """The victim's place. Raises `UsageError` where this secret belongs to another lineup."""
@@ -50,6 +54,11 @@ class _Document(Document):
     format: Literal[1]
     salt: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     victim: Annotated[int, Field(ge=0, lt=10_000)]
+
+
+def secret_path(fingerprint: str | Path) -> Path:
+    """Where the secret of a fingerprint file's lineup lies; whoever is not to know the victim gets the file alone."""
+    return Path(f"{fingerprint}.secret")
 
 
 def write_secret(secret: Secret, path: str | Path) -> None:

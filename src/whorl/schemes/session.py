@@ -31,7 +31,7 @@ from whorl.types import Calibration, Evidence, Fingerprint, Rule, Verdict, grant
 if TYPE_CHECKING:
     from whorl.schemes.base import Scheme
 
-__all__ = ["Session"]
+__all__ = ["Session", "record_of", "replays_of", "told_of_replays"]
 
 FIRST, LARGEST = (
     8,
@@ -168,28 +168,19 @@ class Session:
             "stopped_early": self.sent < self.limit,
             "inputs_each": fingerprint.inputs_each,
             "probes": self.probed,
-            **self._replayed(),
+            **replays_of(self.suspect, self._before[1]),
         }
         caveats = (*self._origin(), *verdict.caveats)
         if queries["replayed"]:
-            caveats = (*caveats, _of_replays(queries, self.suspect.queries_spent - self._before[0]))
+            caveats = (*caveats, told_of_replays(queries, self.suspect.queries_spent - self._before[0]))
         return dataclasses.replace(
             verdict,
             queries=queries,
             caveats=caveats,
             grade=null.grade if null else "D",
             interface=self.interface,
-            record=self._record(),
+            record=record_of(fingerprint, self.suspect, self.rule),
         )
-
-    def _replayed(self) -> dict[str, Any]:
-        """Answers that a record gave here, the time of the oldest, and recorded answers that were asked again.
-
-        The last are those of the whole record, as several fingerprints share them.
-        """
-        given = self.suspect.replayed.given - self._before[1]
-        sentinels = self.suspect.replayed.sentinels
-        return {"replayed": given.total(), "oldest": min(given, default=None), "sentinels": sentinels}
 
     def _origin(self) -> tuple[str, ...]:
         """Who chose the null, first of all caveats, and what is known against it."""
@@ -220,20 +211,31 @@ class Session:
             )
         return tuple(told)
 
-    def _record(self) -> dict[str, Any]:
-        fingerprint = self.fingerprint
-        return {
-            "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "victim": fingerprint.victim,
-            "suspect": next(iter(digests_of(self.suspect)), ""),
-            "fingerprint": identity(fingerprint),
-            "calibration": calibration_identity(fingerprint) or "",
-            "versions": dict(_versions()),
-            "made_with": dict(fingerprint.versions),
-            "seed": fingerprint.seed,
-            "data": fingerprint.data,
-            "rule": {"alpha": self.rule.alpha, "budget": self.rule.budget, "group": self.rule.group},
-        }
+
+def record_of(fingerprint: Fingerprint, suspect: Oracle, rule: Rule) -> dict[str, Any]:
+    """What makes a verdict one that others can check."""
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "victim": fingerprint.victim,
+        "suspect": next(iter(digests_of(suspect)), ""),
+        "fingerprint": identity(fingerprint),
+        "calibration": calibration_identity(fingerprint) or "",
+        "versions": dict(_versions()),
+        "made_with": dict(fingerprint.versions),
+        "seed": fingerprint.seed,
+        "data": fingerprint.data,
+        "rule": {"alpha": rule.alpha, "budget": rule.budget, "group": rule.group}
+        | ({"lineup": True} if rule.lineup else {}),
+    }
+
+
+def replays_of(suspect: Oracle, before: Counter[str]) -> dict[str, Any]:
+    """Answers that a record gave since ``before``, the time of the oldest, and recorded answers that were asked again.
+
+    The last are those of the whole record, as several fingerprints share them.
+    """
+    given = suspect.replayed.given - before
+    return {"replayed": given.total(), "oldest": min(given, default=None), "sentinels": suspect.replayed.sentinels}
 
 
 @cache
@@ -241,7 +243,8 @@ def _versions() -> dict[str, str]:
     return {package: version(package) for package in ("whorl", "torch", "numpy")}
 
 
-def _of_replays(queries: Mapping[str, Any], answers: int) -> str:
+def told_of_replays(queries: Mapping[str, Any], answers: int) -> str:
+    """How many of the answers were replayed, and how old they are."""
     again = f"{queries['sentinels']} were asked again and agreed" if queries["sentinels"] else "none was asked again"
     return (
         f"{queries['replayed']} of {answers} answers were replayed from a record; the oldest is of "

@@ -264,7 +264,7 @@ def _training_data(train: Train, recipe: Recipe) -> Dataset:
         raise UsageError(f"{recipe.data} has one class ({held}); a classifier needs two or more to learn from")
     if train.share == 1:
         return data
-    generator = torch.Generator().manual_seed(1_000_003 + train.seed)
+    generator = torch.Generator().manual_seed((1_000_003 + train.seed) % 2**63)
     return data.subset(torch.randperm(len(data), generator=generator)[: round(train.share * len(data))])
 
 
@@ -296,7 +296,7 @@ def _fit_estimator(zoo: Zoo, recipe: Recipe) -> None:
     train = recipe.first
     assert isinstance(train, Train)
     data = _training_data(train, recipe)
-    estimator = ESTIMATORS.make(train.architecture, seed=train.seed)
+    estimator = ESTIMATORS.make(train.architecture, seed=train.seed % 2**32)
     estimator.fit(data.inputs().flatten(1).numpy(), data.labels.numpy())
     with replacing(zoo.path(recipe)) as path:
         dump(estimator, path)

@@ -22,7 +22,7 @@ from whorl.expressions import CODE, Call, Chain, Value, parse, parse_chain
 from whorl.nets import ESTIMATORS, NETS
 from whorl.nets.training import task_of
 from whorl.removals import REMOVALS, Removal
-from whorl.settings import Count, Named, Positive, Seed, Whole, checked, named, settings_of
+from whorl.settings import Count, LongSeed, Named, Positive, Whole, checked, named, settings_of
 from whorl.zoo.chained import Chained
 from whorl.zoo.pretrained import Pretrained, check_checkpoint
 
@@ -46,7 +46,7 @@ class Train:
     shift: Whole = 1
     flip: bool = False
     share: Annotated[float | Fraction, Gt(0), Le(1)] = 1.0
-    seed: Seed = 0
+    seed: LongSeed = 0
 
 
 FIRST: Final[Catalog[Train | Pretrained]] = Catalog(
@@ -174,7 +174,7 @@ class _Theft:
     """What a recipe says of every removal, beside the settings of its own."""
 
     part: Part
-    seed: Seed
+    seed: LongSeed
 
 
 def _check_thief(first: Call, step: Call) -> None:

@@ -1,0 +1,212 @@
+"""``whorl twins``: train your model's twins, and put the lineup into its fingerprint."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from whorl.cli.console import bar, counter, guarded, line, model_options, print_json, say
+from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode, TrustHost
+from whorl.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from whorl.lineups.commands import Run
+
+__all__ = ["twins"]
+
+
+@guarded
+def twins(
+    fingerprint: Annotated[Path, typer.Argument(help="A fingerprint of your model, made by whorl extract.")],
+    victim: Annotated[str, typer.Option(help="Your model.")],
+    command: Annotated[
+        str | None,
+        typer.Option(
+            help="Your training script, as in 'python train.py --seed {seed} --out {out}'. {seed} is a secret number "
+            "of 128 bits, {seed63} and {seed32} its lowest bits, {out} where the model goes."
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Your model's recipe, where whorl trained it: 'train(resnet8, digits)'.")
+    ] = None,
+    twin: Annotated[list[str] | None, typer.Option(help="A twin that is there already. Repeatable.")] = None,
+    count: Annotated[int, typer.Option("--count", "-n", help="How many to train; 19 allow alpha .05, 99 .01.")] = 19,
+    data: Annotated[str | None, typer.Option(help="Pictures to choose questions from. [the fingerprint's]")] = None,
+    questions: Annotated[int, typer.Option(help="How many questions the lineup holds.")] = 1000,
+    alpha: Annotated[
+        float | None, typer.Option(help="Accepted chance of naming your model wrongly. [.01 with 99 twins, else .05]")
+    ] = None,
+    victim_seed: Annotated[
+        str | None,
+        typer.Option(help="Your model's own seed; not kept. Without one of 64 bits or more nothing is called exact."),
+    ] = None,
+    hypothesis: Annotated[
+        str, typer.Option(help="What is tested, where twins share a part of your model's history, as a checkpoint.")
+    ] = "",
+    reason: Annotated[
+        str, typer.Option(help="Why your model may stand among its twins although a figure sets it apart.")
+    ] = "",
+    stranger: Annotated[
+        list[str] | None, typer.Option(help="A model made without yours, public ancestors above all. Repeatable.")
+    ] = None,
+    removal: Annotated[
+        list[str] | None,
+        typer.Option(help="Measure power on copies of this removal, as in 'fine_tune(all)'. Repeatable."),
+    ] = None,
+    copies: Annotated[int, typer.Option(help="Copies per --removal.")] = 20,
+    made_from: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file or folder that the command reads; all twins are made from the same. Repeatable."),
+    ] = None,
+    suffix: Annotated[str, typer.Option(help="How the command names a model.")] = ".safetensors",
+    folder: Annotated[Path | None, typer.Option(help="Where twins are kept, in secret. [FINGERPRINT.twins]")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write. [in place]")] = None,
+    architecture: Architecture = None,
+    classes: Classes = None,
+    shape: Shape = None,
+    settings: Set = None,
+    trust_code: TrustCode = False,
+    trust_host: TrustHost = None,
+    cache: Cache = None,
+    jobs: Jobs = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train your model's recipe again with secret seeds, and line your model up with these twins.
+
+    A suspect that was made without your model resembles it no more than its twins, whatever the suspect is: the
+    error rate is 1/(N + 1). Keep FINGERPRINT.secret and the twins to yourself.
+
+    Example: whorl twins mine.fp --victim mine.safetensors --command 'python train.py --seed {seed} --out {out}' -n 19
+    """
+    from whorl import ownership, populations
+    from whorl.fingerprints.files import write_fingerprint
+    from whorl.fingerprints.looks import looks_path
+    from whorl.fingerprints.secret import secret_path, write_secret
+    from whorl.lineups.commands import run_twins, secret_seeds
+    from whorl.schemes.opening import read_fingerprint
+    from whorl.suspects import opened_for
+
+    if sum(each is not None for each in (command, recipe, twin)) != 1:
+        raise UsageError("say how twins are made: --command 'SCRIPT {seed} {out}', --recipe RECIPE, or --twin FILE ...")
+    known, place = read_fingerprint(fingerprint), folder or Path(f"{fingerprint}.twins")
+    target = output or fingerprint
+    if looks_path(target).exists():
+        raise UsageError(
+            f"{target} was held against suspects already ({looks_path(target)}), and a lineup is fixed before the "
+            "first look; write it elsewhere with -o"
+        )
+    options = model_options(architecture, classes, shape, settings)
+    options |= {"trust_code": trust_code, "trust_hosts": trust_host or ()}
+    mine = opened_for(known, victim, **options)
+    several = len(twin) if twin else count
+    if several < 1:
+        raise UsageError(f"a lineup needs one twin at least; this is -n {several}")
+    if not quiet:
+        say(f"{several} twins, one training each; the smallest alpha is 1/{several + 1} = {1 / (several + 1):.4f}")
+    with bar(quiet) as show:
+        made: dict[str, Any]
+        if command is not None:
+            told = _teller(several, quiet)
+            paths = run_twins(command, count, place, suffix=suffix, inputs=made_from or (), progress=told)
+            made = {str(path): path for path in paths}
+        elif recipe is not None:
+            seeds, done = secret_seeds(place, count), counter(show, "twins", count)
+            made = populations.twins(
+                recipe, seeds, folder=cache, workers=jobs, trust_code=trust_code, progress=lambda _: done()
+            )
+        else:
+            made = {each: each for each in twin or []}
+        power: dict[str, Any] = {}
+        if removal:
+            power = populations.copies(
+                mine, removal, data=data or known.data, count=copies, progress=counter(show, "copies", copies)
+            )
+        asked = several + 1 + len(stranger or []) + sum(map(len, power.values()))
+        lined_up, secret = ownership.line_up(
+            known,
+            mine,
+            made,
+            data=data,
+            size=questions,
+            alpha=alpha,
+            recipe=recipe or command or "",
+            victim_seed=_whole(victim_seed),
+            hypothesis=hypothesis or _narrower(recipe),
+            reason=reason,
+            strangers={each: each for each in stranger or []},
+            copies=power,
+            progress=counter(show, "asking", asked),
+            **options,
+        )
+    write_fingerprint(lined_up, target)
+    write_secret(secret, secret_path(target))
+    _report(lined_up, secret.place, target, as_json, quiet)
+
+
+def _teller(count: int, quiet: bool) -> Callable[[int, Run], None]:
+    """Says of each twin how long it took, and how long the others may take."""
+    started = time.monotonic()
+
+    def told(number: int, run: Run) -> None:
+        if not quiet:
+            left = (time.monotonic() - started) / (number + 1) * (count - number - 1)
+            say(f"twin {number + 1} of {count}: {run.seconds:.0f} s, about {left / 60:.1f} min left")
+
+    return told
+
+
+def _whole(seed: str | None) -> int | None:
+    if seed is None:
+        return None
+    try:
+        return abs(int(seed, 0))
+    except ValueError:
+        raise UsageError(f"--victim-seed is a whole number; this is {seed!r}") from None
+
+
+def _narrower(recipe: str | None) -> str:
+    """What a recipe of several steps tests: its last stage alone is drawn anew."""
+    return (
+        "made without your model's last stage; twins and victim share what came before"
+        if "->" in (recipe or "")
+        else ""
+    )
+
+
+def _report(lined_up: Any, place: int, target: Path, as_json: bool, quiet: bool) -> None:
+    from whorl.detection.lineup import outermost
+    from whorl.fingerprints.secret import secret_path
+    from whorl.fingerprints.terms import terms_of
+
+    lineup = lined_up.candidates
+    terms = terms_of(lineup, lined_up.task)
+    outside = outermost(terms.figures, place)
+    named = sum(each == place for each in terms.strangers.values())
+    document = {
+        "fingerprint": str(target),
+        "secret": str(secret_path(target)),
+        "twins": len(lineup.digests) - 1,
+        "questions": len(lineup.inputs),
+        "alpha": terms.alpha,
+        "smallest_alpha": 1 / len(lineup.digests),
+        "outermost": outside,
+        "strangers": {"asked": len(terms.strangers), "named_the_victim": named},
+        "copies": {removal: {"caught": caught, "copies": count} for removal, (caught, count) in terms.copies.items()},
+    }
+    if as_json:
+        print_json(document)
+        return
+    line(f"{target}  lineup of your model and {document['twins']} twins, {document['questions']} questions")
+    for removal, (caught, count) in terms.copies.items():
+        line(f"{removal}: {caught} of {count} known copies name your model")
+    if quiet:
+        return
+    say(f"secret: {document['secret']} says which candidate is yours; whoever asks the suspect need not have it")
+    for name, which in outside.items():
+        say(f"your model has the {which} {name} of all: a verdict will be inconclusive unless you give a --reason")

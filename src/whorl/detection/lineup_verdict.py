@@ -1,0 +1,171 @@
+"""From a showing to a verdict: the victim's rank among its twins, and what may forbid to read it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from whorl.detection.lineup import Showing, clumped, outermost, rank
+from whorl.detection.power import MOST_MISSED, copies_needed, measured
+from whorl.fingerprints.terms import Terms
+from whorl.types import Decision, Verdict
+
+__all__ = ["lineup_verdict"]
+
+POINTS: Final = 60  # of the race that a verdict keeps, to draw it
+POOL: Final = "twins of the victim"
+SEEDS: Final = {
+    "secret": "the error rate holds for any suspect that was made without the victim, whatever its architecture, data "
+    "or interface; it is that of the draw of victim and twins together, so several suspects before one lineup are "
+    "not independent",
+    "small": "the victim's seed is small or common: a suspect that shares it resembles the victim for that, and the "
+    "error rate is not exact",
+    "unknown": "nobody said which seed made the victim: a suspect that shares it resembles the victim for that, so the "
+    "error rate is not called exact (whorl twins --victim-seed)",
+}
+
+
+def lineup_verdict(
+    showing: Showing, place: int | None, terms: Terms, *, recipe: str, fingerprint: str, suspect: str
+) -> Verdict:
+    """The answer of a lineup.
+
+    p = rank/(N + 1), where the rank counts every candidate that has the victim's total or more. Under the hypothesis
+    that the suspect was made without the victim, and knows nothing of its randomness, p is at most u with probability
+    at most u, over the joint draw of victim and twins.
+
+    Parameters:
+        place: the victim's among the candidates; None where the lineup was not opened, and then nothing is decided.
+        terms: what was fixed beforehand, alpha among it, and what is known of the candidates.
+        recipe: how they were made.
+        fingerprint, suspect: what to call them.
+    """
+    count, alpha = len(showing.totals), terms.alpha
+    power = {removal: measured(caught, copies, len(terms.copies)) for removal, (caught, copies) in terms.copies.items()}
+    stands = None if place is None else rank(showing.totals, place)
+    p_value = 1.0 if stands is None else stands / count
+    outside = {} if place is None else outermost(terms.figures, place)
+    named = 0 if place is None else sum(each == place for each in terms.strangers.values())
+    decision, reasons = _decide(showing, place, terms, p_value, outside, named, power)
+    return Verdict(
+        decision=decision,
+        similarity=_lead(showing, place),
+        p_value=p_value,
+        p_value_floor=1 / count,
+        alpha=alpha,
+        error_bound=math.floor(alpha * count + 1e-9) / count,
+        null={
+            "pool": f"{POOL} ({count - 1})",
+            "origin": "owner",
+            "size": count - 1,
+            "siblings": 0,
+            "quantiles": {},
+            "groups": [],
+            "models": [],
+        },
+        queries={
+            "spent": showing.sent,
+            "needed": showing.asked,
+            "budget": showing.budget,
+            "size": showing.size,
+            "stopped_early": showing.sent < showing.budget,
+        },
+        power=power,
+        scheme=f"lineup({showing.statistic})",
+        fingerprint=fingerprint,
+        suspect=suspect,
+        caveats=(*reasons, *_always(terms, count, named)),
+        lineup={
+            "candidates": count,
+            "rank": stands,
+            "place": place,
+            "leader": showing.leader,
+            "statistic": showing.statistic,
+            "won": showing.won,
+            "totals": [round(float(value), 6) for value in showing.totals],
+            "race": _thinned(showing.path),
+            "figures": {name: list(values) for name, values in terms.figures.items()},
+            "outermost": outside,
+            "strangers": {"asked": len(terms.strangers), "named_the_victim": named},
+            "exact": terms.seeds == "secret" and not terms.hypothesis,
+            "recipe": recipe,
+        },
+    )
+
+
+def _decide(
+    showing: Showing,
+    place: int | None,
+    terms: Terms,
+    p_value: float,
+    outside: Mapping[str, str],
+    named: int,
+    power: Mapping[str, Mapping[str, float]],
+) -> tuple[Decision, tuple[str, ...]]:
+    """The decision and, unless it is derived, why it is not more than that."""
+    count, alpha = len(showing.totals), terms.alpha
+    if place is None:
+        return "inconclusive", ("the lineup is sealed: which candidate is the victim is in the secret file",)
+    if 1 / count > alpha + 1e-12:
+        needed = math.ceil(1 / alpha - 1e-9) - 1
+        return "inconclusive", (
+            f"the lineup holds {count - 1} twins; to call a model derived at alpha {alpha:g} at least {needed} are "
+            "needed: type whorl twins",
+        )
+    if outside and not terms.reason:
+        told = ", ".join(f"the {which} {name}" for name, which in outside.items())
+        return "inconclusive", (
+            f"twins unlike the victim: of all candidates your model has {told}. Where it was trained longer, on other "
+            "pictures or chosen among several, a stranger may name it for that; by chance alone each figure stands "
+            f"out in {2 / count:.0%} of lineups. Make the twins as the victim was made, or give a reason (--reason)",
+        )
+    if p_value <= alpha + 1e-12:
+        if clumped(named, len(terms.strangers), count):
+            return "inconclusive", (
+                f"{named} of {len(terms.strangers)} known strangers name the victim too, and about one in {count} "
+                "would by chance: models of their kind resemble it, whoever made them",
+            )
+        return "derived", ()
+    if all(each["missed_at_most"] > MOST_MISSED for each in power.values()):
+        return "inconclusive", (
+            "another candidate is as like the suspect, and no removal is known whose copies would name the victim: "
+            f"give {copies_needed(max(len(power), 1))} known copies of one (whorl twins --removal)",
+        )
+    return "unrelated", ("unrelated only as far as the removals go whose known copies name the victim",)
+
+
+def _always(terms: Terms, count: int, named: int) -> tuple[str, ...]:
+    """What no verdict of a lineup may leave out."""
+    told = [
+        f"the {count - 1} twins were made by the owner: the error rate rests on their word that all were made as the "
+        "victim was, and that none was shown to whoever made the suspect (grade D)"
+    ]
+    if terms.hypothesis:
+        told.append(f"what is tested is narrower: {terms.hypothesis}")
+    told.append(SEEDS[terms.seeds])
+    if terms.reason:
+        told.append(f"the victim stands outside of its twins, and the owner's reason is: {terms.reason}")
+    if terms.strangers:
+        told.append(f"{named} of {len(terms.strangers)} known strangers name the victim in this lineup")
+    else:
+        told.append(
+            "no known stranger went through this lineup: where models of one kind all resemble the victim, as "
+            "descendants of one public model may, they would be accused together (whorl twins --stranger)"
+        )
+    return tuple(told)
+
+
+def _lead(showing: Showing, place: int | None) -> float:
+    """How far the victim's total lies above the best twin's; below 0 where it does not lead."""
+    if place is None:
+        return 0.0
+    return float(showing.totals[place] - np.delete(showing.totals, place).max())
+
+
+def _thinned(path: Sequence[Any]) -> list[dict[str, Any]]:
+    """Some points of the race: how many were asked, and every candidate's total."""
+    places = sorted({round(each) for each in np.linspace(0, len(path) - 1, min(POINTS, len(path)))}) if path else []
+    return [{"asked": place + 1, "totals": [round(float(each), 4) for each in path[place]]} for place in places]

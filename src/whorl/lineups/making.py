@@ -1,0 +1,235 @@
+"""Make a lineup: victim and twins are asked a pool of ordinary inputs, shuffled, and put into a fingerprint.
+
+Everything treats the candidates alike: the choice of questions, the order of the rows, what is kept of each.
+
+Half of the questions are natural inputs, those that the candidates dispute most, half have mild noise.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from whorl.data import SOURCES, Dataset
+from whorl.data.base import join
+from whorl.detection.lineup import rank
+from whorl.errors import UsageError
+from whorl.fingerprints.secret import Secret, commit
+from whorl.fingerprints.terms import Terms, terms_of
+from whorl.lineups.asking import order_of, show
+from whorl.oracles.base import Oracle, require
+from whorl.oracles.wrappers import digests_of
+from whorl.queries.disagreement import disputed, noisy
+from whorl.types import Access, Candidates, Fingerprint
+
+__all__ = ["MOST_FROM", "Material", "line_up", "with_known"]
+
+MOST_FROM: Final = 10_000  # natural inputs among which the disputed ones are looked for
+MOST_CONTROLS: Final = 1000
+MOST_CLASSES: Final = 1000  # of more, labels are kept
+SAME: Final = 1e-6  # mean difference of probabilities below which two candidates are one model
+
+
+@dataclass(frozen=True)
+class Material:
+    """Inputs for a lineup.
+
+    ``pool`` is what questions are chosen from; ``held_out`` labelled inputs that no candidate learned from, ``learned``
+    labelled ones that all of them did: they show whether the victim is one among equals.
+    """
+
+    pool: Dataset
+    held_out: Dataset | None = None
+    learned: Dataset | None = None
+
+    @classmethod
+    def of(cls, data: Dataset | str) -> Material:
+        """From a source by its expression; a data set that is given as it is serves as held-out inputs."""
+        if isinstance(data, Dataset):
+            return cls(data, data)
+        source = SOURCES.make(data)
+        held_out = source.load("test")
+        return cls(join(source.load("queries"), held_out), held_out, source.load("victim"))
+
+
+def line_up(
+    fingerprint: Fingerprint,
+    victim: Oracle,
+    twins: Sequence[Oracle],
+    material: Material,
+    *,
+    size: int = 1000,
+    terms: Terms | None = None,
+    recipe: str = "",
+    progress: Callable[[], None] = lambda: None,
+) -> tuple[Fingerprint, Secret]:
+    """The fingerprint with a lineup, and the secret that opens which candidate is the victim.
+
+    Parameters:
+        size: number of questions.
+        terms: what is fixed beforehand; figures and the like are filled in here.
+        recipe: how all candidates were made, in words.
+        progress: called after each candidate.
+
+    Raises:
+        UsageError: fewer than one twin, a twin that equals another or the victim, or too few inputs.
+    """
+    candidates, digests = _candidates(victim, twins)
+    secret = commit(next(place for place, each in enumerate(candidates) if each is victim))
+    generator = torch.Generator().manual_seed(secrets.randbits(63))
+    inputs, answers = _questions(fingerprint, candidates, material.pool, size, generator, progress)
+    _refuse_equals(candidates, answers)
+    known = (terms or Terms()).model_copy(update={"figures": _figures(candidates, material)})
+    made = Candidates(
+        inputs=inputs,
+        answers=answers,
+        digests=tuple(secret.seal(digest) for digest in digests),
+        commitment=secret.commitment,
+        recipe=recipe,
+        settings=known.document(),
+    )
+    # What was calibrated stays true of the queries; the ids change, for they hold the lineup too.
+    return replace(fingerprint, candidates=made, looks=(), format=2), secret
+
+
+def with_known(
+    fingerprint: Fingerprint,
+    secret: Secret,
+    *,
+    strangers: Mapping[str, Oracle],
+    copies: Mapping[str, Sequence[Oracle]],
+    progress: Callable[[], None] = lambda: None,
+) -> Fingerprint:
+    """The fingerprint whose lineup also knows whom strangers name, and how many known copies name the victim.
+
+    Strangers show whether a kind of model names the victim without being made from it, known copies what would be seen.
+    """
+    lineup = fingerprint.candidates
+    assert lineup is not None
+    terms, order, place = terms_of(lineup, fingerprint.task), order_of(lineup), secret.open(lineup)
+    named: dict[str, int] = dict(terms.strangers)
+    for name, stranger in strangers.items():
+        leader = show(lineup, terms, order, stranger).leader
+        named[name] = -1 if leader is None else leader
+        progress()
+    caught: dict[str, tuple[int, int]] = dict(terms.copies)
+    for removal, models in copies.items():
+        hits = 0
+        for model in models:
+            hits += rank(show(lineup, terms, order, model).totals, place) <= terms.alpha * len(lineup.digests) + 1e-9
+            progress()
+        caught[removal] = (hits, len(models))
+    settings = terms.model_copy(update={"strangers": named, "copies": caught}).document()
+    return replace(fingerprint, candidates=replace(lineup, settings=settings))
+
+
+def _candidates(victim: Oracle, twins: Sequence[Oracle]) -> tuple[list[Oracle], list[str]]:
+    """Victim and twins in random order, and their digests."""
+    if not twins:
+        raise UsageError("a lineup needs twins of your model: other runs of its own recipe, with other seeds")
+    everyone = [victim, *twins]
+    for each in everyone:
+        require(each, Access.LABELS, "a lineup")
+        if (each.space, each.classes, each.task) != (victim.space, victim.classes, victim.task):
+            raise UsageError(
+                f"{each.name} takes {each.space} of {each.classes} ({each.task}); your model {victim.space} of "
+                f"{victim.classes} ({victim.task}): no twin"
+            )
+    digests = [next(iter(digests_of(each)), "") for each in everyone]
+    seen: dict[str, str] = {}
+    for each, digest in zip(everyone, digests, strict=True):
+        if digest and digest in seen:
+            raise UsageError(
+                f"{each.name} has the weights of {seen[digest]}: no twin is a copy of another. Where every run gives "
+                "the same weights, the seed does not reach the training"
+            )
+        seen[digest] = each.name
+    order = list(range(len(everyone)))
+    secrets.SystemRandom().shuffle(order)
+    return [everyone[place] for place in order], [digests[place] for place in order]
+
+
+def _questions(
+    fingerprint: Fingerprint,
+    candidates: Sequence[Oracle],
+    pool: Dataset,
+    size: int,
+    generator: torch.Generator,
+    progress: Callable[[], None],
+) -> tuple[Tensor, Tensor]:
+    """Inputs ``[q, *input]`` and all candidates' answers to them."""
+    if not len(pool) or size < 2:
+        raise UsageError(f"a lineup needs two questions or more, and inputs to choose them from; these are {len(pool)}")
+    natural = pool.inputs(torch.randperm(len(pool), generator=generator)[:MOST_FROM])
+    seen = torch.stack([_answers(each, natural) for each in candidates])
+    chosen = disputed(seen, size // 2)
+    sources = natural[torch.randint(len(natural), (size - len(chosen),), generator=generator)]
+    other = noisy(sources, fingerprint.space, generator)
+    if other is None:  # no mild noise is known for this space: natural inputs alone
+        chosen = disputed(seen, size)
+        inputs, answers = natural[chosen], seen[:, chosen]
+        for _ in candidates:
+            progress()
+    else:
+        told = []
+        for each in candidates:
+            told.append(_answers(each, other))
+            progress()
+        inputs, answers = torch.cat([natural[chosen], other]), torch.cat([seen[:, chosen], torch.stack(told)], 1)
+    return inputs.contiguous(), answers.contiguous()
+
+
+def _answers(oracle: Oracle, inputs: Tensor) -> Tensor:
+    """Probabilities, or numbers, or labels where there is no more, or too many classes."""
+    if oracle.task != "classification":
+        return oracle.scores(inputs).detach().cpu().float()
+    if oracle.access is Access.LABELS or oracle.classes > MOST_CLASSES:
+        return oracle.labels(inputs).cpu()
+    return oracle.probabilities(inputs).detach().cpu().float()
+
+
+def _refuse_equals(candidates: Sequence[Oracle], answers: Tensor) -> None:
+    if answers.ndim == 3 and answers.shape[2] > 1:
+        for place, one in enumerate(answers):
+            for other in range(place):
+                if float((one - answers[other]).abs().mean()) < SAME:
+                    raise UsageError(
+                        f"{candidates[place].name} and {candidates[other].name} answer alike: no twin is a copy of "
+                        "another. Where every run gives the same model, the seed does not reach the training"
+                    )
+
+
+def _figures(candidates: Sequence[Oracle], material: Material) -> dict[str, tuple[float, ...]]:
+    """What shows whether the victim is one among equals, for every candidate."""
+    found: dict[str, tuple[float, ...]] = {}
+    if candidates[0].task != "classification":
+        return found
+    if (held_out := _some(material.held_out)) is not None:
+        answers = [_answers(each, held_out.inputs()) for each in candidates]
+        labels = torch.stack([each if each.ndim == 1 else each.argmax(1) for each in answers])
+        found["accuracy"] = tuple(float((row == held_out.labels).double().mean()) for row in labels)
+        found["agreement"] = tuple(
+            float(((labels == row).double().mean(1).sum() - 1) / (len(labels) - 1)) for row in labels
+        )
+        if answers[0].ndim == 2:
+            found["confidence"] = tuple(float(each.max(1).values.double().mean()) for each in answers)
+    if (learned := _some(material.learned)) is not None:
+        found["loss"] = tuple(_loss(each, learned) for each in candidates)
+    return {name: tuple(round(value, 9) for value in values) for name, values in found.items()}
+
+
+def _some(data: Dataset | None) -> Dataset | None:
+    return None if data is None or not len(data) else data.subset(slice(0, MOST_CONTROLS))
+
+
+def _loss(oracle: Oracle, data: Dataset) -> float:
+    """Mean loss on pictures that the candidates learned from: cross-entropy, of labels the share of errors."""
+    answers = _answers(oracle, data.inputs())
+    if answers.ndim == 1:
+        return float((answers != data.labels).double().mean())
+    return float(-answers.double().gather(1, data.labels.unsqueeze(1)).clamp_min(1e-12).log().mean())

@@ -1,0 +1,100 @@
+"""One suspect before one lineup: who is admitted, what is asked, and the verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from whorl.detection.lineup_verdict import lineup_verdict
+from whorl.errors import UsageError
+from whorl.fingerprints.second import identity
+from whorl.fingerprints.secret import Secret
+from whorl.fingerprints.terms import Terms, terms_of
+from whorl.lineups.asking import order_of, show
+from whorl.oracles.base import Oracle, interface_of
+from whorl.oracles.reordered import in_order_of
+from whorl.oracles.wrappers import digests_of
+from whorl.schemes.controls import examine
+from whorl.schemes.session import record_of, replays_of, told_of_replays
+from whorl.types import Access, Candidates, Fingerprint, Rule, Verdict, grants
+
+__all__ = ["hold"]
+
+
+def hold(
+    fingerprint: Fingerprint,
+    suspect: Oracle,
+    rule: Rule,
+    *,
+    secret: Secret | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Verdict:
+    """Ask the suspect and rank the victim among its twins.
+
+    Nothing that happens before all answers are in depends on ``secret``; without it the lineup stays sealed, and the
+    verdict is inconclusive and says whom the suspect resembles most by number.
+
+    Parameters:
+        rule: its alpha has to be the one that was fixed when the lineup was made.
+
+    Raises:
+        UsageError: the fingerprint holds no lineup, the rule is another, or the suspect takes other inputs, knows
+            nothing of the control pictures, or is itself a twin.
+    """
+    lineup = fingerprint.candidates
+    if lineup is None:
+        raise UsageError("this fingerprint holds no lineup; make one: whorl twins")
+    terms = terms_of(lineup, fingerprint.task)
+    _admit(fingerprint, lineup, suspect, rule, terms)
+    suspect = in_order_of(suspect, fingerprint.class_names)
+    before = (suspect.queries_spent, suspect.replayed.given.copy())
+    probed = 0
+    if (examined := examine(fingerprint, suspect, grants(Access.LABELS))) is not None:
+        suspect, probed = examined.oracle, len(examined.labels)
+    showing = show(lineup, terms, order_of(lineup), suspect, budget=rule.budget, progress=progress)
+    place = None if secret is None else secret.open(lineup)
+    if secret is not None:
+        _refuse_twin(lineup, secret, suspect)
+    verdict = lineup_verdict(
+        showing,
+        place,
+        terms,
+        recipe=lineup.recipe,
+        fingerprint=identity(fingerprint),
+        suspect=suspect.name,
+    )
+    queries = {**verdict.queries, "inputs_each": 1, "probes": probed, **replays_of(suspect, before[1])}
+    caveats = verdict.caveats
+    if queries["replayed"]:
+        caveats = (*caveats, told_of_replays(queries, suspect.queries_spent - before[0]))
+    return dataclasses.replace(
+        verdict,
+        queries=queries,
+        caveats=caveats,
+        interface=interface_of(suspect),
+        record=record_of(fingerprint, suspect, rule),
+    )
+
+
+def _admit(fingerprint: Fingerprint, lineup: Candidates, suspect: Oracle, rule: Rule, terms: Terms) -> None:
+    if (suspect.space, suspect.classes, suspect.task) != (fingerprint.space, fingerprint.classes, fingerprint.task):
+        raise UsageError(
+            f"the lineup asks {fingerprint.space} of {fingerprint.classes} classes ({fingerprint.task}); "
+            f"{suspect.name} takes {suspect.space} of {suspect.classes} ({suspect.task})"
+        )
+    if rule.alpha != terms.alpha:
+        raise UsageError(
+            f"alpha {terms.alpha:g} was fixed when this lineup of {len(lineup.digests) - 1} twins was made; "
+            f"this is {rule.alpha:g}. Leave alpha out"
+        )
+    if rule.group:
+        raise UsageError("a lineup asks for no group of the suspect: leave it out")
+
+
+def _refuse_twin(lineup: Candidates, secret: Secret, suspect: Oracle) -> None:
+    sealed = {secret.seal(digest) for digest in digests_of(suspect)}
+    twins = [each for place, each in enumerate(lineup.digests) if place != secret.place]
+    if sealed & set(twins):
+        raise UsageError(
+            f"{suspect.name} is a twin of this lineup, by its weights; what a test is made of is not tested"
+        )

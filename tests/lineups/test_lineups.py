@@ -1,0 +1,198 @@
+"""A lineup from its making to a verdict: symmetric, sealed, and careful about what it can't know."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+import whorl
+from whorl.data.base import join
+from whorl.errors import InvalidFile, UsageError
+from whorl.fingerprints.files import write_fingerprint
+from whorl.fingerprints.secret import commit
+from whorl.fingerprints.terms import Terms, terms_of
+from whorl.lineups.asking import order_of, show
+from whorl.lineups.making import Material, line_up, with_known
+from whorl.lineups.session import hold
+from whorl.oracles.torch import TorchOracle
+from whorl.oracles.wrappers import LabelsOnly
+from whorl.removals import REMOVALS
+from whorl.removals.base import opened
+from whorl.schemes.opening import read_fingerprint
+from whorl.testing import tiny_data, tiny_net
+from whorl.types import Access, Rule
+
+MLP = "mlp(width=32)"
+RULE = Rule(alpha=0.05)
+
+
+def oracle(seed, access=Access.WEIGHTS, part="victim"):
+    net = tiny_net(seed=seed, part=part, architecture=MLP)
+    return TorchOracle(net, input_shape=(1, 8, 8), classes=10, access=access, name=f"net {seed}")
+
+
+@pytest.fixture(scope="module")
+def nets():
+    return [oracle(seed) for seed in range(700, 720)]
+
+
+@pytest.fixture(scope="module")
+def material():
+    return Material(join(tiny_data("queries"), tiny_data("test")), tiny_data("test"), tiny_data("victim"))
+
+
+@pytest.fixture(scope="module")
+def bare(nets):
+    return whorl.extract(nets[0], data="digits(size=8)", scheme="random", budget=4)
+
+
+@pytest.fixture(scope="module")
+def made(nets, bare, material):
+    terms = Terms(seeds="secret", reason="seeds 700 to 719 differ in nothing else")
+    return line_up(bare, nets[0], nets[1:], material, size=300, terms=terms, recipe="train(mlp, digits)")
+
+
+@pytest.fixture(scope="module")
+def tuned(nets):
+    removal = REMOVALS.make("fine_tune(all, epochs=1)")
+    return opened(
+        removal(nets[0], tiny_data("attacker"), generator=torch.Generator().manual_seed(1)), nets[0], name="t"
+    )
+
+
+@pytest.mark.parametrize("access", [Access.LABELS, Access.LOGITS])
+def test_a_tuned_copy_names_the_victim_and_is_derived(made, tuned, access):
+    suspect = LabelsOnly(tuned) if access is Access.LABELS else tuned
+    verdict = hold(made[0], suspect, RULE, secret=made[1])
+    assert verdict.decision == "derived"
+    assert (verdict.p_value, verdict.p_value_floor, verdict.error_bound) == (0.05, 0.05, 0.05)
+    assert verdict.lineup["leader"] == verdict.lineup["place"]
+    assert verdict.lineup["exact"]
+
+
+def test_strangers_of_any_kind_name_the_victim_no_more_often_than_chance_allows(nets, bare, material):
+    named = 0
+    strangers = [oracle(seed, part="calibration") for seed in (801, 802)] + [oracle(803)]
+    for place in range(0, 20, 2):  # another victim each time; the others are its twins
+        others = nets[:place] + nets[place + 1 :]
+        fingerprint, secret = line_up(bare, nets[place], others, material, size=60, terms=Terms(reason="none"))
+        for stranger in strangers:
+            named += hold(fingerprint, stranger, RULE, secret=secret).decision == "derived"
+    # Each stranger names one of 20 candidates, and ten of them are victims here: at most one each, by arithmetic.
+    assert named <= len(strangers)
+
+
+def test_without_the_secret_the_lineup_stays_sealed(made, tuned):
+    verdict = hold(made[0], tuned, RULE)
+    assert verdict.decision == "inconclusive"
+    assert "sealed" in verdict.caveats[0]
+    assert verdict.lineup["place"] is None
+    with pytest.raises(UsageError, match="does not open"):
+        hold(made[0], tuned, RULE, secret=commit(made[1].place))
+
+
+def test_the_file_keeps_it_and_tells_nobody_who_the_victim_is(made, nets, tmp_path):
+    fingerprint, secret = made
+    write_fingerprint(fingerprint, tmp_path / "a.fp")
+    known = read_fingerprint(tmp_path / "a.fp")
+    torch.testing.assert_close(known.candidates.answers, fingerprint.candidates.answers)
+    assert known.candidates.settings == fingerprint.candidates.settings
+    text = (tmp_path / "a.fp").read_bytes()
+    assert nets[1].digest.encode() not in text, "digests of candidates are sealed"
+    assert secret.salt.encode() not in text
+    assert order_of(known.candidates).tolist() == order_of(fingerprint.candidates).tolist()
+
+
+def test_the_order_of_the_candidates_is_drawn(nets, bare, material):
+    places = {line_up(bare, nets[0], nets[1:], material, size=4)[1].place for _ in range(12)}
+    assert len(places) > 3  # 12 draws of 20 places: three or fewer once in 10^8
+
+
+def test_who_is_no_twin(nets, bare, material):
+    with pytest.raises(UsageError, match="needs twins"):
+        line_up(bare, nets[0], [], material)
+    with pytest.raises(UsageError, match="has the weights of"):
+        line_up(bare, nets[0], [nets[1], nets[1]], material)
+    wrapped = torch.nn.Sequential(nets[1].module)
+    again = TorchOracle(wrapped, input_shape=(1, 8, 8), classes=10, access=Access.LOGITS, name="served")
+    with pytest.raises(UsageError, match="answer alike"):
+        line_up(bare, nets[0], [nets[1], again], material, size=20)
+
+
+def test_a_twin_under_test_is_refused(made, nets):
+    with pytest.raises(UsageError, match="is a twin of this lineup"):
+        hold(made[0], nets[3], RULE, secret=made[1])
+
+
+def test_a_victim_that_stands_outside_of_its_twins_convicts_nobody_without_a_reason(bare, material, tuned, nets):
+    weak = [oracle(seed, part="test") for seed in range(900, 919)]  # twins that learned from a tenth of the pictures
+    fingerprint, secret = line_up(bare, nets[0], weak, material, size=100)
+    verdict = hold(fingerprint, tuned, RULE, secret=secret)
+    assert verdict.decision == "inconclusive"
+    assert "twins unlike the victim" in verdict.caveats[0]
+    assert "accuracy" in verdict.lineup["outermost"]
+
+
+def test_known_strangers_and_copies_are_counted_and_a_clump_convicts_nobody(made, tuned, nets):
+    strangers = {f"s{seed}": oracle(seed) for seed in (811, 812)}
+    known = with_known(made[0], made[1], strangers=strangers, copies={"fine_tune": [tuned, tuned]})
+    terms = terms_of(known.candidates, "classification")
+    assert terms.copies == {"fine_tune": (2, 2)}
+    assert set(terms.strangers) == {"s811", "s812"}
+    verdict = hold(known, tuned, RULE, secret=made[1])
+    assert verdict.power["fine_tune"]["caught"] == 2
+    assert any("of 2 known strangers name the victim" in each for each in verdict.caveats)
+    settings = {**known.candidates.settings, "strangers": dict.fromkeys("abcdef", made[1].place)}
+    clump = dataclasses.replace(known, candidates=dataclasses.replace(known.candidates, settings=settings))
+    verdict = hold(clump, tuned, RULE, secret=made[1])
+    assert verdict.decision == "inconclusive"
+    assert "models of their kind" in verdict.caveats[0]
+
+
+def test_the_rule_is_the_one_that_was_fixed(made, tuned):
+    with pytest.raises(UsageError, match=r"alpha 0\.05 was fixed"):
+        hold(made[0], tuned, Rule(alpha=0.2), secret=made[1])
+    few, secret = made[0], made[1]
+    verdict = hold(few, tuned, Rule(alpha=0.05, budget=3), secret=secret)
+    assert verdict.queries["spent"] <= 3
+
+
+def test_too_few_twins_for_alpha_are_told_with_the_number_that_would_do(nets, bare, material, tuned):
+    fingerprint, secret = line_up(bare, nets[0], nets[1:5], material, size=50, terms=Terms(reason="few"))
+    verdict = hold(fingerprint, tuned, RULE, secret=secret)
+    assert verdict.decision == "inconclusive"
+    assert "at least 19 are needed" in verdict.caveats[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("labels", "magic"),
+        ("margin", -1),
+        ("alpha", 1.5),
+        ("figures", {"accuracy": [0.5]}),
+        ("strangers", {"a": 20}),
+        ("copies", {"a": [3, 2]}),
+        ("unknown", 1),
+    ],
+)
+def test_damaged_terms_are_one_clear_line(made, name, value):
+    lineup = made[0].candidates
+    with pytest.raises(InvalidFile, match="the lineup"):
+        terms_of(dataclasses.replace(lineup, settings={**lineup.settings, name: value}), "classification")
+    with pytest.raises(InvalidFile, match="no probabilities"):
+        terms_of(dataclasses.replace(lineup, answers=lineup.answers - 0.5), "classification")
+
+
+def test_the_race_stops_early_on_a_copy_and_the_answers_after_it_change_nothing(made, tuned):
+    lineup, order = made[0].candidates, order_of(made[0].candidates)
+    showing = show(lineup, Terms(), order, LabelsOnly(tuned))
+    assert showing.won
+    assert showing.asked < showing.size
+    one = LabelsOnly(tuned)
+    one.block = 1
+    again = show(lineup, Terms(), order, one)
+    assert again.asked == again.sent == showing.asked
+    assert again.totals.tolist() == showing.totals.tolist()
