@@ -65,6 +65,19 @@ def test_the_expression_rebuilds_the_source(root: Path) -> None:
     assert SOURCES.make(text) == Folder(str(root), size=8)
 
 
+def test_pictures_need_not_be_square(root: Path) -> None:
+    wide = noise(1, size=(10, 30), seed=9)[0]
+    (root / "ant" / "wide.png").write_bytes(encode(wide))
+    source = SOURCES.make(f"folder({root}, size=[6, 12])")
+    parts = [source.load(part) for part in PARTS]
+    assert {part.input_shape for part in parts} == {(3, 6, 12)}
+    assert parts[0].expression == f'folder(path="{root}", size=[6, 12], seed=0)'
+    across = Image.fromarray(wide).resize((12, 6), Image.Resampling.BILINEAR, box=(5, 0, 25, 10))
+    assert np.array(across).transpose(2, 0, 1).tobytes() in keys(torch.cat([part.images for part in parts]))
+    with pytest.raises(UsageError, match=r"size is a whole number from 4 to 512 or two as \[height, width\]"):
+        SOURCES.make(f"folder({root}, size=[6, 12, 3])")
+
+
 def test_the_shorter_side_takes_the_size_and_the_middle_is_kept(root: Path) -> None:
     wide, tall = noise(1, size=(10, 30), seed=9)[0], noise(1, size=(50, 5), seed=9)[0]
     (root / "ant" / "wide.PNG").write_bytes(encode(wide))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from whorl.data.base import Dataset, Source, divide
-from whorl.data.pictures import Side, distinct, stack
+from whorl.data.pictures import Sides, distinct, stack
 from whorl.errors import InvalidFile, UsageError
 from whorl.expressions import Call
 from whorl.settings import Seed
@@ -26,14 +26,14 @@ SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".ti
 class Folder(Source):
     """Pictures below the folder ``path``, where each sub-folder is a class; the classes are its names, sorted.
 
-    The middle square of each picture is resized bilinearly to ``size`` x ``size``, in 4..512, and stored as uint8
-    RGB. ``seed`` chooses which pictures fall into which part. Copies of a picture are left out, and so are names
+    The middle of each picture is resized bilinearly to ``size``, the pixels on each side of a square or ``[height,
+    width]``, in 4..512, and stored as uint8 RGB. ``seed`` chooses which pictures fall into which part. Copies of a picture are left out, and so are names
     that start with a dot or do not end as a picture's does.
     Raises `UsageError` for a missing or empty folder, `InvalidFile` for a damaged picture or a link out of the folder.
     """
 
     path: str
-    size: Side = 32
+    size: Sides = 32
     seed: Seed = 0
 
     def _load(self, part: str) -> Dataset:
@@ -48,8 +48,8 @@ class Folder(Source):
 
 
 @lru_cache(maxsize=2)  # all parts come from the same files
-def _read(root: Path, size: int) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    """All pictures ``[n, 3, size, size]`` uint8, their labels ``[n]`` and the class names."""
+def _read(root: Path, size: Sides) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """All pictures ``[n, 3, h, w]`` uint8, their labels ``[n]`` and the class names."""
     folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     members = [_pictures(folder, root) for folder in folders]
     if not any(members):

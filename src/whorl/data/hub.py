@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from whorl.data.base import Dataset, Source
 from whorl.data.parquet import Tables
-from whorl.data.pictures import OwnSide
+from whorl.data.pictures import OwnSides
 from whorl.errors import InvalidFile, MissingExtra, UsageError, WhorlError
 from whorl.expressions import Call
 from whorl.settings import Seed
@@ -39,7 +39,7 @@ class HubDataset(Source):
 
     name: str
     config: str = ""
-    size: OwnSide = 0
+    size: OwnSides = 0
     seed: Seed = 0
 
     def _load(self, part: str) -> Dataset:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from whorl.data.base import PARTS, Dataset, Source, divide
-from whorl.data.pictures import OwnSide, distinct, stack
+from whorl.data.pictures import OwnSides, distinct, stack
 from whorl.errors import InvalidFile, MissingExtra, UsageError
 from whorl.expressions import Call
 from whorl.settings import Seed, Whole
@@ -45,7 +45,7 @@ class Tables:
     test: tuple[str, ...] = ()
     image: str = ""
     label: str = ""
-    size: int = 0
+    size: OwnSides = 0
     limit: int = 0
     classes: tuple[str, ...] = ()
 
@@ -90,7 +90,8 @@ class Parquet(Source):
     Parameters:
         train, test: paths.
         image, label: columns; by default ``image`` or ``img``, and ``label``, ``labels`` or ``fine_label``.
-        size: pixels on a side, 4..512: the middle square is resized bilinearly. 0 keeps what all pictures share.
+        size: pixels on each side of a square or ``[height, width]``, 4..512: the middle of each picture is resized
+            bilinearly. 0 keeps what all pictures share.
         limit: keeps the first rows of each file. 0 keeps all.
 
     Raises `UsageError` for a missing file or column and for pictures of several sizes, `InvalidFile` for a damaged
@@ -101,7 +102,7 @@ class Parquet(Source):
     test: str = ""
     image: str = ""
     label: str = ""
-    size: OwnSide = 0
+    size: OwnSides = 0
     limit: Whole = 0
     seed: Seed = 0
 
@@ -145,7 +146,7 @@ class Cifar10(Source):
 
 
 @lru_cache(maxsize=4)  # decoding 50,000 pictures takes seconds, and four parts come from the same file
-def _read(paths: tuple[str, ...], image: str, label: str, size: int, limit: int, classes: int) -> tuple[Tensor, Tensor]:
+def _read(paths: tuple[str, ...], image: str, label: str, size: OwnSides, limit: int, classes: int) -> tuple[Tensor, Tensor]:
     """The first ``limit`` pictures ``[n, 3, h, w]`` uint8 of some files, and their labels ``[n]`` int64."""
     labels: list[np.ndarray] = []
     room = limit or MAX_ROWS

@@ -11,13 +11,13 @@ from typing import Annotated, Final, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, doc
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from whorl.errors import InvalidFile, UsageError
 
-__all__ = ["MAX_SIZE", "OwnSide", "Side", "decode", "distinct", "stack"]
+__all__ = ["MAX_SIZE", "OwnSides", "Side", "Sides", "decode", "distinct", "stack"]
 
 MIN_SIZE: Final = 4  # a smaller picture leaves nothing to a network that halves it twice
 MAX_SIZE: Final = 512
@@ -28,15 +28,18 @@ FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # EPS and
 
 Side = Annotated[int, Ge(MIN_SIZE), Le(MAX_SIZE)]
 """Pixels that a data set may have on a side."""
-OwnSide = Side | Literal[0]
+_SIDES: Final = f"a whole number from {MIN_SIZE} to {MAX_SIZE} or two as [height, width]"
+Sides = Annotated[Side | tuple[Side, Side], doc(_SIDES)]
+"""Pixels on each side of a square, or height and width."""
+OwnSides = Annotated[Side | tuple[Side, Side] | Literal[0], doc(f"{_SIDES}, or 0")]
 """The same, or 0 for the pixels that all pictures share."""
 
 
-def decode(encoded: bytes | Path, place: str, *, size: int = 0) -> np.ndarray:
+def decode(encoded: bytes | Path, place: str, *, size: OwnSides = 0) -> np.ndarray:
     """One picture, ``[h, w, 3]`` uint8: grey and palettes become RGB, transparency is dropped.
 
-    With a ``size``, the middle square is resized bilinearly to ``size`` x ``size``: the shorter side becomes ``size``
-    and the longer one is cropped. ``place`` says in messages where the picture lies.
+    With a ``size``, the middle of the picture that has the proportions of ``size`` is resized to it bilinearly: one
+    side is kept whole and the other one is cropped. ``place`` says in messages where the picture lies.
     Raises `InvalidFile` if it is damaged, has more than 50 million pixels, or more than 8 bits a channel.
     """
     source = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
@@ -45,7 +48,7 @@ def decode(encoded: bytes | Path, place: str, *, size: int = 0) -> np.ndarray:
             warnings.simplefilter("ignore")
             with Image.open(source, formats=FORMATS) as picture:
                 _check_header(picture, place)
-                return _square(picture.convert("RGB"), size)
+                return _middle(picture.convert("RGB"), size)
     except InvalidFile:
         raise
     except UnidentifiedImageError:
@@ -65,17 +68,21 @@ def _check_header(picture: Image.Image, place: str) -> None:
         raise InvalidFile(f"{place} has more than 8 bits a channel ({picture.mode}). Save it with 8.")
 
 
-def _square(picture: Image.Image, size: int) -> np.ndarray:
+def _middle(picture: Image.Image, size: OwnSides) -> np.ndarray:
     """Crop before resizing: the other order would make a picture of 1 x 50,000,000 pixels larger still."""
-    if not size or picture.size == (size, size):
+    height, width = (size, size) if isinstance(size, int) else size
+    if not size or picture.size == (width, height):
         return np.asarray(picture)
-    side = min(picture.size)
-    left, top = (picture.width - side) / 2, (picture.height - side) / 2
-    box = (left, top, left + side, top + side)
-    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=box))
+    if picture.width * height < picture.height * width:
+        across, down = float(picture.width), picture.width * height / width
+    else:
+        across, down = picture.height * width / height, float(picture.height)
+    left, top = (picture.width - across) / 2, (picture.height - down) / 2
+    box = (left, top, left + across, top + down)
+    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR, box=box))
 
 
-def stack(pictures: Iterable[tuple[bytes | Path, str]], count: int, *, size: int = 0) -> Tensor:
+def stack(pictures: Iterable[tuple[bytes | Path, str]], count: int, *, size: OwnSides = 0) -> Tensor:
     """Decode ``count`` pictures, each given with its place, ``[count, 3, h, w]`` uint8.
 
     Raises `InvalidFile` as `decode` does, and `UsageError` if they differ in size and no ``size`` is given, or if all
