@@ -1,7 +1,10 @@
 """Files come back as they were written, and hostile ones end in one line."""
 
+import errno
 import json
+import resource
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -64,6 +67,21 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
         temporary.write_text(f"half {1 / 0}" if temporary.write_text("half") else "")
     assert read_json(path) == {"a": 1}
     assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize(
+    "write", [lambda path: write_tensors(path, {"x": torch.ones(9000)}, {}), lambda path: write_json(path, "x" * 9000)]
+)
+def test_a_write_without_room_names_the_file_and_leaves_nothing(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(OSError, match="x") as error:
+            write(tmp_path / "x")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (error.value.errno, error.value.filename) == (errno.EFBIG, str(tmp_path / "x"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_read_tensors_own_their_memory(tmp_path: Path) -> None:

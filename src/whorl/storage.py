@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -44,13 +45,23 @@ MAX_JSON_BYTES: Final = 64 << 20
 
 @contextmanager
 def replacing(path: str | Path) -> Generator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends well, and vanishes when it fails."""
+    """A temporary path beside ``path`` that takes its place when the block ends well, and vanishes when it fails.
+
+    Raises `OSError` with the name of the file where there is no room for it.
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{os.getpid()}-{threading.get_ident()}.{target.name[-64:]}.tmp")
     try:
         yield temporary
         os.replace(temporary, target)
+    except SafetensorError as error:  # which tells the system's own errors in words
+        if code := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(code[1]), os.strerror(int(code[1])), str(target)) from None
+        raise
+    except OSError as error:
+        error.filename = error.filename or str(target)  # a write that finds no room does not say of which file
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
