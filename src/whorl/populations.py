@@ -87,9 +87,12 @@ def copies(
     """``count`` copies of the victim per removal, with seeds from ``first_seed`` on, to measure power.
 
     A removal without chance makes one copy whatever the seed; it is made twice, to see that, and given once.
+    Raises `UsageError` where the victim does not take such pictures.
     """
     oracle = open_oracle(victim, **options)
     pictures = SOURCES.make(data).load("calibration") if isinstance(data, str) else data
+    if oracle.task != "generation":  # such a model is asked from codes and learns from pictures
+        pictures.check_takes(oracle.name, oracle.space)  # a net without a fixed size would learn from any in silence
     found: dict[str, list[Oracle]] = {}
     for expression in removals:
         removal = REMOVALS.make(expression)

@@ -6,6 +6,7 @@ import torch
 from whorl.data import SOURCES, Dataset
 from whorl.data.base import join
 from whorl.errors import UsageError
+from whorl.spaces import Pictures
 
 
 def pictures(count, value, *, size=4, dtype=torch.float32):
@@ -26,6 +27,16 @@ def test_bytes_stay_bytes_and_mix_with_floats():
     mixed = join(dark, pictures(1, 0.5))
     assert mixed.images.dtype == torch.float32
     assert mixed.images[:, 0, 0, 0].tolist() == [1.0, 1.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "advice"), [((1, 6, 4), r", as in size=\[6, 4\]$"), ((1, 5, 5), ", as in size=5$"), ((3, 4, 4), "from$")]
+)
+def test_pictures_that_a_model_does_not_take_are_refused_with_the_size_to_give(wanted, advice):
+    data = pictures(1, 0.0)
+    data.check_takes("a net", data.space)
+    with pytest.raises(UsageError, match=f"a net takes .* hold pictures .*: give data like those .*{advice}"):
+        data.check_takes("a net", Pictures(wanted))
 
 
 def test_pictures_of_another_size_are_refused():

@@ -86,6 +86,17 @@ class Dataset:
         """How many numbers a model gives for one picture: one per class, or per column of the labels."""
         return int(self.labels.shape[1]) if self.labels.ndim == 2 else len(self.classes)
 
+    def check_takes(self, model: str, space: InputSpace) -> None:
+        """Raise `UsageError` unless these are inputs of ``space``, which the model called ``model`` takes."""
+        if self.space == space:
+            return
+        channels, *sides = space.shape if len(space.shape) == 3 else (0,)
+        size = sides[0] if len(set(sides)) == 1 else sides
+        resized = f", as in size={size}" if isinstance(self.space, Pictures) and channels == self.space.shape[0] else ""
+        raise UsageError(
+            f"{model} takes {space}; the data hold {self.space}: give data like those that it learned from{resized}"
+        )
+
     def inputs(self, index: Tensor | slice | None = None) -> Tensor:
         """The chosen inputs (all by default) as models take them; pictures as float32 in [0, 1]."""
         return self.space.as_inputs(self.images if index is None else self.images[index])

@@ -27,8 +27,8 @@ class Folder(Source):
     """Pictures below the folder ``path``, where each sub-folder is a class; the classes are its names, sorted.
 
     The middle of each picture is resized bilinearly to ``size``, the pixels on each side of a square or ``[height,
-    width]``, in 4..512, and stored as uint8 RGB. ``seed`` chooses which pictures fall into which part. Copies of a picture are left out, and so are names
-    that start with a dot or do not end as a picture's does.
+    width]``, in 4..512, and stored as uint8 RGB. ``seed`` chooses which pictures fall into which part. Copies of a
+    picture are left out, and so are names that start with a dot or do not end as a picture's does.
     Raises `UsageError` for a missing or empty folder, `InvalidFile` for a damaged picture or a link out of the folder.
     """
 

@@ -146,7 +146,9 @@ class Cifar10(Source):
 
 
 @lru_cache(maxsize=4)  # decoding 50,000 pictures takes seconds, and four parts come from the same file
-def _read(paths: tuple[str, ...], image: str, label: str, size: OwnSides, limit: int, classes: int) -> tuple[Tensor, Tensor]:
+def _read(
+    paths: tuple[str, ...], image: str, label: str, size: OwnSides, limit: int, classes: int
+) -> tuple[Tensor, Tensor]:
     """The first ``limit`` pictures ``[n, 3, h, w]`` uint8 of some files, and their labels ``[n]`` int64."""
     labels: list[np.ndarray] = []
     room = limit or MAX_ROWS

@@ -59,8 +59,7 @@ def explain(
     for model in (first, second):
         if model.task != "classification":
             raise UsageError(f"rules tell labels apart; {model.name} does {model.task}")
-        if model.space != data.space:
-            raise UsageError(f"{model.name} takes {model.space}; the data hold {data.space}")
+        data.check_takes(model.name, model.space)
     values, names = readable(data, regions)
     one, other = (model.labels(data.inputs()).numpy() for model in (first, second))
     generator = np.random.default_rng(seed)

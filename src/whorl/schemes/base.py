@@ -132,8 +132,7 @@ class Scheme(Sampler, Representer, Comparer, ABC):
             raise UsageError(f"a fingerprint needs at least one query, not {budget}")
         if data is None:
             data = _nothing(self, victim)
-        if data.space != victim.space:
-            raise UsageError(f"{victim.name} takes {victim.space}; the data hold {data.space}")
+        data.check_takes(victim.name, victim.space)
         started = time.perf_counter()
         generator = torch.Generator().manual_seed(seed)
         if isinstance(self, PooledSampler) and pool is not None:
