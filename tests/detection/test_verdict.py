@@ -192,6 +192,7 @@ def test_without_calibration_everything_is_asked_and_nothing_decided():
     assert verdict.queries["spent"] == 100
     assert (verdict.null["size"], verdict.null["quantiles"], verdict.null["models"]) == (0, {}, [])
     assert "no independent model" in verdict.caveats[0]
+    assert not any("neutral probes" in caveat for caveat in verdict.caveats), "there is nothing to be like"
     assert "at least 19" in verdict.caveats[0]
     assert "whorl calibrate" in verdict.caveats[0]
 

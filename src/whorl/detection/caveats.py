@@ -36,8 +36,10 @@ def described(null: Null, groups: Groups, p_values: Mapping[str, float]) -> dict
     }
 
 
-def standing(likeness: Likeness | None, decision: Decision) -> tuple[str, ...]:
+def standing(likeness: Likeness | None, decision: Decision, null: Null) -> tuple[str, ...]:
     """Whether suspect and victim are models like those of the null, as far as neutral inputs tell."""
+    if not len(null):
+        return ()  # there is nothing to be like
     if likeness is None:
         return ("nobody looked whether the suspect is a model like those of the null: no neutral probes were asked",)
     told: list[str] = []

@@ -151,7 +151,12 @@ class Trial:
             scheme=scheme,
             fingerprint=fingerprint,
             suspect=suspect,
-            caveats=(*reasons, *standing(self.likeness, decision), *told, *always(self.calibration.null)),
+            caveats=(
+                *reasons,
+                *standing(self.likeness, decision, self.calibration.null),
+                *told,
+                *always(self.calibration.null),
+            ),
             likeness=self.likeness.document() if self.likeness else {},
         )
 
