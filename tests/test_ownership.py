@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 
+import onnx
 import pytest
+import torch
 from model_server import ModelServer
+from onnx import TensorProto, helper
 from torch import nn
 
 import whorl
 from whorl import ownership
 from whorl.errors import BudgetExhausted, OracleError, UsageError
+from whorl.nets.training import build
+from whorl.populations import copies
 from whorl.schemes import SCHEMES
 from whorl.suspects import opened_for
 from whorl.testing import tiny_data, tiny_net, tiny_victim
@@ -159,3 +164,32 @@ def test_a_fingerprint_keeps_who_chose_its_settings():
     same = whorl.extract(tiny_victim(architecture=MLP), data=data, scheme=SCHEMES.make(made.scheme), budget=4)
     assert same.provenance["iterations"] == "given"
     assert same.provenance["learning_rate"] == "the scheme's default"
+
+
+def test_copies_are_not_made_with_pictures_of_another_size():
+    generator = torch.Generator().manual_seed(0)
+    any_size = build("resnet8(width=2)", (1, 8, 8), 10, generator)
+    for pictures in ("digits(size=16)", "textures(size=8)"):
+        with pytest.raises(UsageError, match=r"takes pictures \[1, 8, 8\]; the data hold"):
+            copies(any_size, ["fine_tune(all, epochs=1)"], data=pictures, count=1)
+
+
+def graph(path, classes):
+    """A file whose graph gives scores of that many classes."""
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [64, classes], torch.randn(64 * classes).tolist())
+    nodes = [helper.make_node("Flatten", ["x"], ["rows"]), helper.make_node("MatMul", ["rows", "w"], ["y"])]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", ["n", 1, 8, 8]), ("y", ["n", classes]))
+    ]
+    made = helper.make_graph(nodes, "g", ends[:1], ends[1:], [weights])
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    return path
+
+
+def test_a_suspect_of_other_classes_is_asked_where_the_scheme_allows_and_else_told_by_which(fingerprint, tmp_path):
+    suspect = graph(tmp_path / "four.onnx", 4)
+    with pytest.raises(UsageError, match=r"of 4 \(classification\). Schemes for suspects of other classes: .*zest"):
+        whorl.verify(fingerprint, suspect, classes=4)
+    any_classes = whorl.extract(tiny_victim(), data=tiny_data("victim"), scheme="zest(masks=20)", budget=5)
+    assert whorl.verify(any_classes, suspect).decision == "inconclusive"

@@ -334,7 +334,7 @@ def _logged(
     if tries:
         same = sum(look.suspect.startswith(f"{verdict.suspect} ") for look in tries)
         caveats.append(
-            f"this fingerprint was held against a suspect {len(tries)} times before, {same} times against this one; "
+            f"verifications by this fingerprint before this one: {len(tries)}, of this suspect: {same}; "
             "alpha is the error rate of one look that was fixed beforehand, not of the best of several"
         )
     if not isinstance(given, Fingerprint):

@@ -15,6 +15,7 @@ from whorl.nets.base import Net
 from whorl.oracles.base import Oracle
 from whorl.oracles.opening import open_oracle
 from whorl.oracles.recorded import Recorded
+from whorl.schemes import SCHEMES
 from whorl.types import Fingerprint, Rule
 from whorl.zoo.cache import default_cache
 
@@ -31,7 +32,10 @@ def opened_for(fingerprint: Fingerprint, model: Any, /, **options: Any) -> Oracl
         bare = Path(model).suffix.lower() not in described and not Path(model).is_dir()
     else:
         bare = isinstance(model, nn.Module) and not isinstance(model, Net)
-    known = {"input_shape": list(fingerprint.space.shape), "classes": fingerprint.classes} if bare else {}
+    known: dict[str, Any] = {"input_shape": list(fingerprint.space.shape)} if bare else {}
+    graph = isinstance(model, str | Path) and Path(model).suffix.lower() == ".onnx"
+    if bare and not (graph and SCHEMES.make(fingerprint.scheme).any_classes):  # a graph knows how many it has itself
+        known["classes"] = fingerprint.classes
     return open_oracle(model, **known | options)
 
 

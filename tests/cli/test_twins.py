@@ -82,7 +82,7 @@ def test_a_script_of_ones_own_goes_through_end_to_end(own, whorl, tmp_path):
     assert (verdict["decision"], verdict["lineup"]["rank"], verdict["lineup"]["exact"]) == ("derived", 1, True)
     shown = whorl("verify", "mine.fp", "mine.safetensors", *HOW)
     assert "the victim is 1st of 4" in shown.stdout
-    assert "held against a suspect 1 times before" in shown.stderr
+    assert "verifications by this fingerprint before this one: 1" in shown.stderr
     (tmp_path / "mine.fp.secret").rename(tmp_path / "elsewhere")
     sealed = whorl("verify", "mine.fp", "mine.safetensors", *HOW)
     assert "sealed" in sealed.stdout

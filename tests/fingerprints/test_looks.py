@@ -30,9 +30,9 @@ def test_every_verification_of_a_file_is_an_entry_and_the_next_verdict_tells(pat
     first = whorl.verify(path, suspect, alpha=0.05)
     second = whorl.verify(path, suspect, alpha=0.2)
     assert first.record["looks"] == []
-    assert not any("times before" in caveat for caveat in first.caveats)
+    assert not any("verifications by" in caveat for caveat in first.caveats)
     assert [look["decision"] for look in second.record["looks"]] == ["inconclusive"]
-    assert any("1 times before, 1 times against this one" in caveat for caveat in second.caveats)
+    assert any("before this one: 1, of this suspect: 1;" in caveat for caveat in second.caveats)
     looks = read_looks(path, read_fingerprint(path))
     assert [json.loads(look.rule)["alpha"] for look in looks] == [0.05, 0.2]
     assert whorl.verify(read_fingerprint(path), suspect).record["looks"] == [], "what is in memory has no log"

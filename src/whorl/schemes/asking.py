@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ def admit(scheme: Scheme, fingerprint: Fingerprint, oracle: Oracle) -> None:
         raise UsageError(
             f"the fingerprint asks {fingerprint.space} of {fingerprint.classes} classes ({fingerprint.task}); "
             f"{oracle.name} takes {oracle.space} of {oracle.classes} ({oracle.task})"
+            f"{_of_any_classes(oracle) if oracle.classes != fingerprint.classes else ''}"
         )
     if set(digests_of(oracle)) & set(fingerprint.pool):
         raise UsageError(
@@ -64,6 +65,15 @@ def represent(scheme: Scheme, oracle: Oracle, queries: Queries) -> Representatio
         return scheme.represent(oracle, queries)
     except KeyError as error:
         raise UsageError(f"the fingerprint lacks {error}, which {scheme.name} reads; extract it anew") from None
+
+
+def _of_any_classes(oracle: Oracle) -> str:
+    """Which schemes could ask a suspect whose classes are not the victim's."""
+    from whorl.schemes import SCHEMES
+
+    kinds: dict[str, Any] = {name: SCHEMES[name] for name in SCHEMES}
+    able = [name for name, kind in kinds.items() if kind.any_classes and kind.demands()[1] <= oracle.grants]
+    return f". Schemes for suspects of other classes: {', '.join(able)}"
 
 
 def compare(scheme: Scheme, reference: Representation, observed: Representation) -> Evidence:
