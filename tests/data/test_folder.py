@@ -65,6 +65,21 @@ def test_the_expression_rebuilds_the_source(root: Path) -> None:
     assert SOURCES.make(text) == Folder(str(root), size=8)
 
 
+def test_the_content_is_that_of_all_names_and_bytes_wherever_they_lie(root: Path) -> None:
+    here = SOURCES.make(f"folder({root}, size=8)").content()
+    moved = root.rename(root.with_name("moved"))
+    assert SOURCES.make(f"folder({moved}, size=16)").content() == here
+    (moved / "ant" / "0.png").rename(moved / "ant" / "again.png")
+    renamed = moved.rename(root.with_name("renamed"))
+    (renamed / "ant" / "notes.txt").write_text("no picture")
+    assert (other := SOURCES.make(f"folder({renamed})").content()) != here
+    (renamed / "ant" / "again.png").write_bytes(encode(noise(1, seed=50)[0]))
+    assert SOURCES.make(f"folder({renamed.rename(root.with_name('last'))})").content() not in (here, other)
+    assert SOURCES.make("digits").content() == ""
+    with pytest.raises(UsageError, match="no such folder"):
+        SOURCES.make("folder(./nowhere)").content()
+
+
 def test_pictures_need_not_be_square(root: Path) -> None:
     wide = noise(1, size=(10, 30), seed=9)[0]
     (root / "ant" / "wide.png").write_bytes(encode(wide))

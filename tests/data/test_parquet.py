@@ -53,6 +53,15 @@ def test_a_test_file_is_the_test_part_and_the_others_keep_their_proportions(tmp_
         assert abs(size - COUNT * PARTS[part] / 0.9) <= len(NAMES)
 
 
+def test_the_content_is_that_of_the_bytes_of_both_files(tmp_path: Path, train: str) -> None:
+    copy = write_noise(tmp_path / "copy.parquet", names=list(NAMES))
+    test = write_noise(tmp_path / "test.parquet", seed=1, names=list(NAMES))
+    assert Parquet(train).content() == Parquet(copy, seed=1).content() != Parquet(test).content()
+    assert Parquet(train, test).content() not in (Parquet(train).content(), Parquet(test, train).content())
+    with pytest.raises(UsageError, match="no such file"):
+        Parquet(str(tmp_path / "absent.parquet")).content()
+
+
 def test_the_same_seed_gives_the_same_parts_and_another_seed_others(tmp_path: Path, train: str) -> None:
     copy = write_noise(tmp_path / "copy.parquet", names=list(NAMES))
     first, again, other = (

@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from whorl.data.base import _loaded
 from whorl.engine.tasks import Task
 from whorl.engine.workers import run_tasks
 from whorl.errors import InvalidFile, UsageError, WhorlError
@@ -21,6 +23,7 @@ from whorl.oracles.sklearn import SklearnOracle
 from whorl.testing import tiny_data
 from whorl.types import Access
 from whorl.zoo.cache import Zoo, default_cache
+from whorl.zoo.code import content_of_model
 from whorl.zoo.recipe import parse_recipe
 
 VICTIM = parse_recipe("train(mlp(width=16), digits(size=8), epochs=6, seed=1)")
@@ -232,3 +235,29 @@ def test_an_error_in_a_worker_arrives():
     tasks = {0: Task(int, ("x",)), 1: Task(abs, (-1,))}
     with pytest.raises(ValueError, match="invalid literal"):
         list(run_tasks(tasks, workers=2))
+
+
+def test_a_folder_of_the_same_name_with_other_pictures_makes_another_model(tmp_path):
+    place = tmp_path / "pictures"
+    zoo = Zoo(tmp_path / "cache")
+    text = f"train(mlp(width=4), only('folder({place}, size=8)', classes=[0, 1]), epochs=1)"
+    for number in range(2):
+        folder = tmp_path / f"project {number}"
+        for name in ("ant", "bee", "cat"):
+            (folder / name).mkdir(parents=True)
+            for each in range(12):
+                Image.effect_noise((8, 8), 90).save(folder / name / f"{each}.png")
+        place.unlink(missing_ok=True)
+        place.symlink_to(folder)
+        content_of_model.cache_clear()  # as in a process of its own
+        _loaded.cache_clear()
+        assert parse_recipe(text) not in zoo
+        zoo.build([parse_recipe(text)], workers=1)
+    one, other = zoo.cards()
+    assert one.weights != other.weights
+    assert sorted(card.older for card in (one, other)) == ["", "the files of its data"]
+
+
+def test_a_share_of_nothing_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"share=0.0001 of \d+ inputs is none"):
+        Zoo(tmp_path).build([parse_recipe("train(mlp, digits(size=8), share=1/10000)")], workers=1)

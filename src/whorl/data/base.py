@@ -159,6 +159,13 @@ class Source(Checked, ABC):
         loaded = [_loaded(self, name) for name in names]
         return join(*loaded) if len(loaded) > 1 else loaded[0]
 
+    def content(self) -> str:
+        """Digest of the files that it reads; empty where its expression alone says which pictures they are.
+
+        Sources that it is made from are left out: whoever asks walks the expression.
+        """
+        return ""
+
     def _call(self, name: str) -> Call:
         """This source as an expression, under its name in the catalog."""
         return Call(name, kwargs=tuple(vars(self).items()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +17,7 @@ from whorl.data.pictures import Sides, distinct, stack
 from whorl.errors import InvalidFile, UsageError
 from whorl.expressions import Call
 from whorl.settings import Seed
+from whorl.storage import digest_file
 
 __all__ = ["Folder"]
 
@@ -36,11 +38,18 @@ class Folder(Source):
     size: Sides = 32
     seed: Seed = 0
 
-    def _load(self, part: str) -> Dataset:
+    def content(self) -> str:
+        """Digest of the names and bytes of all pictures."""
+        return _content(self._root())
+
+    def _root(self) -> Path:
         root = Path(os.path.expanduser(self.path))
         if not root.is_dir():
             raise UsageError(f"no such folder: {self.path!r}. Give one that holds a sub-folder of pictures a class.")
-        images, labels, classes = _read(root.resolve(), self.size)
+        return root.resolve()
+
+    def _load(self, part: str) -> Dataset:
+        images, labels, classes = _read(self._root(), self.size)
         index = distinct(images)
         index = index[divide(labels[index], part, seed=self.seed)]
         expression = str(Call("folder", kwargs=tuple(vars(self).items())))
@@ -50,19 +59,32 @@ class Folder(Source):
 @lru_cache(maxsize=2)  # all parts come from the same files
 def _read(root: Path, size: Sides) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     """All pictures ``[n, 3, h, w]`` uint8, their labels ``[n]`` and the class names."""
-    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    members = [_pictures(folder, root) for folder in folders]
-    if not any(members):
+    members = _members(root)
+    if not any(members.values()):
         raise UsageError(f"{root} holds no picture in a sub-folder; needed is one sub-folder of pictures a class")
-    for folder, files in zip(folders, members, strict=True):
+    for folder, files in members.items():
         if not files:
             raise UsageError(f"{folder} holds no picture; add some, or remove the sub-folder as it counts as a class")
         if not folder.name.isprintable():
             raise InvalidFile(f"{str(folder)!r}: a class needs a name that can be printed; rename the sub-folder")
-    files = [file for chosen in members for file in chosen]
-    counts = torch.tensor([len(chosen) for chosen in members])
+    files = [file for chosen in members.values() for file in chosen]
+    counts = torch.tensor([len(chosen) for chosen in members.values()])
     images = stack(((file, str(file)) for file in files), len(files), size=size)
-    return images, torch.arange(len(members)).repeat_interleave(counts), tuple(folder.name for folder in folders)
+    return images, torch.arange(len(members)).repeat_interleave(counts), tuple(folder.name for folder in members)
+
+
+@lru_cache(maxsize=16)
+def _content(root: Path) -> str:
+    digest = hashlib.sha256()
+    for file in (file for files in _members(root).values() for file in files):
+        digest.update(bytes.fromhex(digest_file(file)) + os.fsencode(file.relative_to(root)) + b"\0")
+    return digest.hexdigest()
+
+
+def _members(root: Path) -> dict[Path, list[Path]]:
+    """The sub-folders of ``root`` in order, each with its pictures."""
+    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return {folder: _pictures(folder, root) for folder in folders}
 
 
 def _pictures(folder: Path, root: Path) -> list[Path]:

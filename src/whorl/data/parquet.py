@@ -21,6 +21,7 @@ from whorl.data.pictures import OwnSides, distinct, stack
 from whorl.errors import InvalidFile, MissingExtra, UsageError
 from whorl.expressions import Call
 from whorl.settings import Seed, Whole
+from whorl.storage import digest_file
 
 __all__ = ["Cifar10", "Parquet", "Tables"]
 
@@ -110,6 +111,11 @@ class Parquet(Source):
         train, test = (tuple(map(os.path.expanduser, filter(None, (path,)))) for path in (self.train, self.test))
         return Tables(train, test, self.image, self.label, self.size, self.limit)
 
+    def content(self) -> str:
+        """Digest of the bytes of both files."""
+        tables = self._tables()
+        return _content(tables.train + tables.test)
+
     def _load(self, part: str) -> Dataset:
         expression = str(Call("parquet", kwargs=tuple(vars(self).items())))
         return self._tables().load(part, seed=self.seed, expression=expression)
@@ -166,6 +172,14 @@ def _read(
     numbers = torch.from_numpy(np.concatenate(labels))
     rows = (row for path in paths for row in _rows(path, image))
     return stack(islice(rows, len(numbers)), len(numbers), size=size), numbers
+
+
+@lru_cache(maxsize=16)
+def _content(paths: tuple[str, ...]) -> str:
+    for path in paths:
+        if not Path(path).is_file():
+            raise UsageError(f"no such file: {path}")
+    return " ".join(map(digest_file, paths))
 
 
 def _rows(path: str, image: str) -> Iterator[tuple[bytes, str]]:

@@ -32,7 +32,7 @@ from whorl.removals import REMOVALS
 from whorl.revisions import changed_since, digest_of, revisions_of
 from whorl.storage import digest_file, digest_tensors, read_json, replacing, write_json
 from whorl.types import NullModel
-from whorl.zoo.code import code_of_model
+from whorl.zoo.code import code_of_model, content_of_model
 from whorl.zoo.pretrained import Pretrained, load_pretrained
 from whorl.zoo.recipe import Recipe, Train, parse_recipe, split_step
 
@@ -52,6 +52,7 @@ class Card(BaseModel):
     took ``seconds``. A ``served`` model has no weights of its own: its last step treats questions or answers.
     ``revisions`` are those of the code that made it, as in `revisions_of`; None on cards that do not say. ``weights``
     is the SHA-256 of the model's tensors, or of its file where it has none; a model that has others is not opened.
+    ``files`` is the digest of the files of its data, as in `content_of_model`.
     """
 
     recipe: str
@@ -70,12 +71,15 @@ class Card(BaseModel):
     served: bool = False
     revisions: dict[str, str] | None = None
     weights: str = ""
+    files: str = ""
 
     @property
     def older(self) -> str:
-        """What changed in the code since, in words; empty where this code would make the same model."""
+        """What changed since, in words; empty where this code and these files would make the same model."""
         try:
-            return changed_since(self.revisions, code_of_model(parse_recipe(self.recipe)))
+            recipe = parse_recipe(self.recipe)
+            files = "" if self.files == content_of_model(recipe) else "the files of its data"
+            return changed_since(self.revisions, code_of_model(recipe)) or files
         except UsageError:  # a removal of a package that is not installed here
             return "revision unknown"
 
@@ -194,7 +198,8 @@ class Zoo:
 
 
 def _stem(recipe: Recipe) -> str:
-    return f"{recipe.digest}-{digest_of(code_of_model(recipe))}"
+    # Files of data count too: "./pictures" of another folder, or of another day, makes another model.
+    return "-".join(filter(None, (recipe.digest, digest_of(code_of_model(recipe)), content_of_model(recipe))))
 
 
 def _read_card(path: Path) -> Card:
@@ -264,8 +269,10 @@ def _training_data(train: Train, recipe: Recipe) -> Dataset:
         raise UsageError(f"{recipe.data} has one class ({held}); a classifier needs two or more to learn from")
     if train.share == 1:
         return data
+    if not (count := round(train.share * len(data))):
+        raise UsageError(f"{recipe}: share={float(train.share):g} of {len(data)} inputs is none; give a larger share")
     generator = torch.Generator().manual_seed((1_000_003 + train.seed) % 2**63)
-    return data.subset(torch.randperm(len(data), generator=generator)[: round(train.share * len(data))])
+    return data.subset(torch.randperm(len(data), generator=generator)[:count])
 
 
 def _attacked(zoo: Zoo, recipe: Recipe) -> tuple[nn.Module | Oracle, int]:
@@ -332,6 +339,7 @@ def _write_card(zoo: Zoo, recipe: Recipe, served: Oracle | None, *, queries: int
         served=served is not None,
         revisions=revisions_of(code_of_model(recipe)),
         weights="" if served else _weights(zoo, recipe, model),
+        files=content_of_model(recipe),
     )
     write_json(zoo.card_path(recipe), card.model_dump())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, Final
@@ -15,7 +17,7 @@ from whorl.removals import REMOVALS
 from whorl.zoo.chained import Chained
 from whorl.zoo.recipe import Recipe
 
-__all__ = ["code_of", "code_of_chain", "code_of_model"]
+__all__ = ["code_of", "code_of_chain", "code_of_model", "content_of_model"]
 
 PARTS: Final = (NETS, ESTIMATORS, SOURCES)
 """What settings name: nets and data sets."""
@@ -38,25 +40,49 @@ def code_of_model(recipe: Recipe) -> frozenset[str]:
     return code_of_chain(recipe, (REMOVALS, *PARTS)) | {"whorl.zoo.cache"}
 
 
+@cache
+def content_of_model(recipe: Recipe) -> str:
+    """Digest of the files of all data that a recipe names, at any depth; empty where none of them reads a file.
+
+    Raises:
+        UsageError: a file or folder is not there.
+    """
+    found: dict[str, str] = {}
+    for call in (call for step in recipe.chain.steps for call in _calls(step) if call.name in SOURCES):
+        try:
+            source = SOURCES.make(call)
+        except UsageError:  # a word of another kind that is also a source's name
+            continue
+        found[str(call)] = source.content()
+    read = sorted((text, content) for text, content in found.items() if content)
+    return hashlib.sha256(json.dumps(read).encode()).hexdigest()[:12] if read else ""
+
+
 def code_of_chain(recipe: Chained, catalogs: Sequence[Catalog[Any]]) -> frozenset[str]:
     """Targets of what the steps of a recipe name in these catalogues, at any depth."""
     return frozenset(target for step in recipe.chain.steps for target in _named(step, catalogs))
 
 
 def _named(value: Value, catalogs: Sequence[Catalog[Any]]) -> Iterator[str]:
+    for call in _calls(value):
+        for catalog in catalogs:
+            if call.name in catalog:
+                yield from catalog.targets(call.name)
+
+
+def _calls(value: Value) -> Iterator[Call]:
+    """Every expression within a value, also those that are given as text."""
     if isinstance(value, str):
         try:
             steps = parse_chain(value).steps
         except UsageError:  # a word of another kind
             return
         for step in steps:
-            yield from _named(step, catalogs)
+            yield from _calls(step)
     elif isinstance(value, Call):
-        for catalog in catalogs:
-            if value.name in catalog:
-                yield from catalog.targets(value.name)
+        yield value
         for inner in (*value.args, *(inner for _, inner in value.kwargs)):
-            yield from _named(inner, catalogs)
+            yield from _calls(inner)
     elif isinstance(value, tuple):
         for inner in value:
-            yield from _named(inner, catalogs)
+            yield from _calls(inner)
