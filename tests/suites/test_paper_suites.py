@@ -17,7 +17,7 @@ from safetensors.torch import save
 from whorl.bench.result import Result, read_result, write_result
 from whorl.bench.runner import run
 from whorl.bench.summary import summarise
-from whorl.cli.table import suite_table
+from whorl.cli.suite_table import suite_table
 from whorl.expressions import parse
 from whorl.nets.timm import import_timm, make_timm
 from whorl.suites.paper import NULL, ZOO, downloaded

@@ -9,7 +9,8 @@ import typer
 
 from whorl.cli import board
 from whorl.cli.console import bar, checked_device, guarded, line, out, print_json, say
-from whorl.cli.options import Cache, Cluster, Device, Fresh, Jobs, Json, Quiet
+from whorl.cli.options import Cache, Cluster, Device, Fresh, Jobs, Json, Quiet, Wide
+from whorl.cli.table import show as show_table
 
 __all__ = ["app"]
 
@@ -44,6 +45,7 @@ def run(
     device: Device = "cpu",
     cache: Cache = None,
     fresh: Fresh = False,
+    wide: Wide = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -79,7 +81,7 @@ def run(
         write_result(result, output)
         if not quiet:
             say(f"result: {output}  page: whorl report {output}")
-    _show(result, as_json)
+    _show(result, as_json, wide, quiet)
 
 
 @app.command("grid")
@@ -99,6 +101,7 @@ def grid(
     device: Device = "cpu",
     cache: Cache = None,
     fresh: Fresh = False,
+    wide: Wide = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -129,7 +132,7 @@ def grid(
         write_grid(result, output)
     if cells is not None:
         write_similarities(points, found, cells)
-    _show_grid(result, as_json)
+    _show_grid(result, as_json, wide, quiet)
 
 
 @app.command("quality")
@@ -142,6 +145,7 @@ def quality(
     device: Device = "cpu",
     cache: Cache = None,
     fresh: Fresh = False,
+    wide: Wide = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -166,13 +170,15 @@ def quality(
     if as_json:
         print_json(document)
         return
-    out.print(quality_table(found))
+    show_table(quality_table(found), wide=wide, quiet=quiet)
 
 
 @app.command("show")
 @guarded
 def show(
-    result: Annotated[Path, typer.Argument(help="A result written by whorl bench run.")], as_json: Json = False
+    result: Annotated[Path, typer.Argument(help="A result written by whorl bench run.")],
+    wide: Wide = False,
+    as_json: Json = False,
 ) -> None:
     """Print the table of a result, and which of its figures older code made."""
     from whorl.bench.grid_result import read_grid
@@ -180,9 +186,9 @@ def show(
     from whorl.storage import read_json
 
     if read_json(result).get("kind") == "grid":
-        _show_grid(read_grid(result), as_json)
+        _show_grid(read_grid(result), as_json, wide)
     else:
-        _show(read_result(result), as_json)
+        _show(read_result(result), as_json, wide)
 
 
 for verb in (board.site, board.validate, board.diff, board.export):
@@ -199,7 +205,7 @@ def _command(verb: str, suite: str, **options: object) -> str:
     return shlex.join(words)
 
 
-def _show_grid(result: Any, as_json: bool) -> None:
+def _show_grid(result: Any, as_json: bool, wide: bool, quiet: bool = False) -> None:
     from whorl.bench.age import note, older_points
     from whorl.cli.standings import grid_table
 
@@ -207,8 +213,7 @@ def _show_grid(result: Any, as_json: bool) -> None:
     if as_json:
         print_json(result.model_dump() | {"older": older})
         return
-    for table in grid_table(result):
-        out.print(table)
+    show_table(*grid_table(result), wide=wide, quiet=quiet)
     _tell(note(older, result.command or f"whorl bench grid {result.suite}"))
 
 
@@ -226,7 +231,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in words)
 
 
-def _show(result: Any, as_json: bool) -> None:
+def _show(result: Any, as_json: bool, wide: bool, quiet: bool = False) -> None:
     import dataclasses
 
     from whorl.bench.age import note, older_columns
@@ -241,7 +246,7 @@ def _show(result: Any, as_json: bool) -> None:
         tables = field_tables(result, rows)
     else:
         from whorl.bench.summary import summarise
-        from whorl.cli.table import suite_table
+        from whorl.cli.suite_table import suite_table
 
         summary = summarise(result)
         document = dataclasses.asdict(summary) | {"older": older}
@@ -249,6 +254,5 @@ def _show(result: Any, as_json: bool) -> None:
     if as_json:
         print_json(document)
         return
-    for table in tables:
-        out.print(table)
+    show_table(*tables, wide=wide, quiet=quiet)
     _tell(note(older, result.command or f"whorl bench run {result.suite}"))

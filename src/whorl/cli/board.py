@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from whorl.cli.console import guarded, line, out, print_json, say
-from whorl.cli.options import Json
+from whorl.cli.options import Json, Wide
+from whorl.cli.table import Column, Table
+from whorl.cli.table import show as show_table
 
 if TYPE_CHECKING:
     from whorl.bench.difference import Comparison, Difference
@@ -75,6 +77,7 @@ def diff(
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
     every: Annotated[bool, typer.Option("--all", help="Show the figures that did not move as well.")] = False,
     fail_on: Annotated[str, typer.Option(help="moved: exit with 3 if any figure moved.")] = "",
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """Show the figures that moved from A to B by more than chance, and what only one of them has.
@@ -95,7 +98,7 @@ def diff(
     if as_json:
         print_json(_document(found))
     else:
-        _show(found, every)
+        _show(found, every, wide)
     if fail_on and found.moved:
         sys.exit(MET)
 
@@ -150,19 +153,15 @@ def _document(found: Comparison) -> dict[str, Any]:
     return {"figures": figures, "only_a": list(found.only_first), "only_b": list(found.only_second)}
 
 
-def _show(found: Comparison, every: bool) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
+def _show(found: Comparison, every: bool, wide: bool) -> None:
     shown = found.figures if every else found.moved
     out.print(f"{len(found.moved)} of {len(found.figures)} figures moved", highlight=False)
     if shown:
-        table = Table(box=None, pad_edge=False)
-        for name in ("scheme", "figure", "A", "B", "B - A", "by", ""):
-            table.add_column(name, justify="left" if name in ("scheme", "figure", "by", "") else "right")
+        figures = [Column("A", right=True, rank=1), Column("B", right=True, rank=1), Column("B - A", right=True)]
+        table = Table([Column("scheme"), Column("figure"), *figures, Column("by", rank=2), Column("")])
         for each in shown:
-            table.add_row(*map(Text, _line(each)))
-        out.print(table)
+            table.add(*_line(each))
+        show_table(table, wide=wide)
     for letter, names in (("A", found.only_first), ("B", found.only_second)):
         for name in names:
             out.print(f"only in {letter}: {name}", markup=False, highlight=False)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from whorl.cli.console import bar, chatter, foreign, guarded, out, print_json, say
-from whorl.cli.options import Json, Quiet
+from whorl.cli.options import Json, Quiet, Wide
+from whorl.cli.table import Column, Table, show
 from whorl.errors import UsageError
 
 __all__ = ["compare"]
@@ -53,6 +53,7 @@ def compare(
     fail_on: Annotated[
         FailOn | None, typer.Option(help="Exit with 3 on related or part reused, with 4 on inconclusive.")
     ] = None,
+    wide: Wide = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -74,20 +75,20 @@ def compare(
     if base is not None and not adapters:
         raise UsageError(f"neither {first} nor {second} is an adapter, so leave out --base")
     nets = {path: open_checkpoint(path, base=base if path in adapters else None) for path in named}
-    with bar(quiet) as show:
-        found = compared(nets[first], nets[second], alpha=alpha, layers=0 if all_layers else layers, progress=show)
+    with bar(quiet) as told_of:
+        found = compared(nets[first], nets[second], alpha=alpha, layers=0 if all_layers else layers, progress=told_of)
         told = document(found)
         if parent or ancestor:
             start = nets[ancestor] if ancestor else None
             candidates = [
                 nets[path] for path in (first, *(parent or [])) if ancestor is None or not _same(path, ancestor)
             ]
-            mixed = mixture(nets[second], candidates, ancestor=start, rows=0 if all_layers else ROWS, progress=show)
+            mixed = mixture(nets[second], candidates, ancestor=start, rows=0 if all_layers else ROWS, progress=told_of)
             told["mixture"] = mixture_document(mixed)
     if as_json:
         print_json(told)
     else:
-        _show(told, quiet)
+        _show(told, wide, quiet)
     if report is not None:  # after the result, which a page that can't be written must not cost
         from whorl.report.comparison import comparison_page
 
@@ -104,13 +105,13 @@ def _same(one: Path, two: Path) -> bool:
     return one.resolve() == two.resolve()
 
 
-def _show(told: dict[str, Any], quiet: bool) -> None:
+def _show(told: dict[str, Any], wide: bool, quiet: bool) -> None:
     decision = told["decision"]
     kind = "exact" if told["exact"] else "not exact: rests on an approximation"
     out.print(f"[{COLOURS[decision]}]{decision.upper()}[/]  {WORDS[decision]}", highlight=False)
     out.print(f"p-value {_p(told)} ({kind}), alpha {told['alpha']:g}; {foreign(told['axes'])}", highlight=False)
     if told["tests"]:
-        out.print(_tests(told["tests"]), highlight=False)
+        show(_tests(told["tests"]))
     if told["layers"]:
         out.print("layers: " + "  ".join(map(_place, told["layers"])), highlight=False)
     if likeness := told["likeness"]:
@@ -126,47 +127,38 @@ def _show(told: dict[str, Any], quiet: bool) -> None:
         point = "" if told["branch"] is None else f" (branch point {told['branch']:.2f}; 0 is A, 1 is B)"
         out.print(f"estimate, without an error rate: {words}{point}", highlight=False)
     if "mixture" in told:
-        _show_mixture(told["mixture"], quiet)
+        _show_mixture(told["mixture"], wide, quiet)
     out.print(f"{told['bytes_read'] / 1e6:,.1f} MB read in {told['seconds']:.1f} s", highlight=False)
     if not quiet:
         for caveat in told["caveats"]:
             chatter.print(f"[dim]·[/] {foreign(caveat)}", highlight=False)
 
 
-def _show_mixture(told: dict[str, Any], quiet: bool) -> None:
+def _show_mixture(told: dict[str, Any], wide: bool, quiet: bool) -> None:
     since = f"B's change since {told['ancestor']}" if told["ancestor"] else "B's distance from its nearest candidate"
-    table = Table(box=None, pad_edge=False)
-    for name in ("candidate", "coefficient", "by chance"):
-        table.add_column(name, justify="left" if name == "candidate" else "right")
+    table = Table([Column("candidate"), Column("coefficient", right=True), Column("by chance", right=True)])
     for each in told["coefficients"]:
-        table.add_row(foreign(each["name"]), f"{each['value']:.3f}", f"± {each['null']:.2g}")
-    out.print(table, highlight=False)
+        table.add(each["name"], f"{each['value']:.3f}", f"± {each['null']:.2g}")
+    show(table)
     out.print(f"these leave {told['unexplained']:.1%} of {foreign(since)} unexplained", highlight=False)
     if told["overlaps"]:
-        table = Table(box=None, pad_edge=False)
-        for name in ("changes of", "and of", "cosine", "by chance", "equal signs"):
-            table.add_column(name, justify="left" if name in ("changes of", "and of") else "right")
+        ranks = {"cosine": 0, "by chance": 1, "equal signs": 2}
+        figures = [Column(name, right=True, rank=rank) for name, rank in ranks.items()]
+        table = Table([Column("changes of"), Column("and of"), *figures])
         for each in told["overlaps"]:
-            names = (foreign(each["first"]), foreign(each["second"]))
             chance = f"± {each['cosine_null']:.2g}"
-            table.add_row(*names, f"{each['cosine']:.3f}", chance, f"{each['equal_signs']:.1%}")
-        out.print(table, highlight=False)
+            table.add(each["first"], each["second"], f"{each['cosine']:.3f}", chance, f"{each['equal_signs']:.1%}")
+        show(table, wide=wide, quiet=quiet)
     if not quiet:
         for caveat in told["caveats"]:
             chatter.print(f"[dim]·[/] {foreign(caveat)}", highlight=False)
 
 
 def _tests(tests: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in ("test", "p-value", "exact", "result"):
-        table.add_column(name, justify="right" if name == "p-value" else "left")
+    table = Table([Column("test"), Column("p-value", right=True), Column("exact"), Column("result", prose=True)])
     for each in tests:
-        table.add_row(
-            foreign(each["name"]),
-            _p(each),
-            "yes" if each["exact"] else "no" if each["decides"] else "no, not counted",
-            foreign(each["result"]),
-        )
+        exact = "yes" if each["exact"] else "no" if each["decides"] else "no, not counted"
+        table.add(each["name"], _p(each), exact, each["result"])
     return table
 
 

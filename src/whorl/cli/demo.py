@@ -9,7 +9,7 @@ import typer
 
 from whorl.cli.bench import run
 from whorl.cli.console import guarded, say
-from whorl.cli.options import Cache, Jobs, Quiet
+from whorl.cli.options import Cache, Jobs, Quiet, Wide
 
 __all__ = ["demo"]
 
@@ -19,6 +19,7 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the result.")] = Path("out/demo.json"),
     cache: Cache = None,
     jobs: Jobs = 0,
+    wide: Wide = False,
     quiet: Quiet = False,
 ) -> None:
     """Steal, hide and recognise a small net: train it, copy it 20 ways, judge the copies and 10 strangers.
@@ -29,7 +30,7 @@ def demo(
     from whorl.report.pages import bench_page
     from whorl.zoo.cache import default_cache
 
-    run("ipguard/digits", output=output, cache=cache, jobs=jobs, quiet=quiet)
+    run("ipguard/digits", output=output, cache=cache, jobs=jobs, wide=wide, quiet=quiet)
     page = output.with_suffix(".html")
     fingerprints = (cache or default_cache()) / "fingerprints"
     page.write_text(bench_page(read_result(output), fingerprints=fingerprints), encoding="utf-8")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
-from whorl.cli.console import guarded, out, print_json
+from whorl.cli.console import guarded, print_json
 from whorl.cli.options import Json
+from whorl.cli.table import Column, Table, show
 
 __all__ = ["doctor"]
 
@@ -22,6 +23,15 @@ EXTRAS = {
     "gguf": ("gguf",),
     "language": ("transformers",),
 }
+PURPOSES = {
+    "onnx": "suspects that are ONNX files",
+    "http": "suspects behind an address",
+    "parquet": "pictures in parquet files, and tables of cells as .parquet",
+    "hub": "data sets and models of the Hugging Face hub",
+    "ray": "runs spread over a Ray cluster (--cluster)",
+    "gguf": "checkpoints in GGUF",
+    "language": "language models of the zoo",
+}
 
 
 @guarded
@@ -30,22 +40,22 @@ def doctor(as_json: Json = False) -> None:
     document: dict[str, Any] = {
         "core": {package: _version(package) for package in CORE},
         "extras": {extra: {package: _version(package) for package in packages} for extra, packages in EXTRAS.items()},
+        "purposes": PURPOSES,
         "devices": _devices(),
         "self_test": _self_test(),
     }
     if as_json:
         print_json(document)
     else:
-        table = Table(box=None, pad_edge=False, show_header=False)
+        table = Table([Column("part"), Column("state")], header=False)
         for package, found in document["core"].items():
-            table.add_row(package, found or "[red]missing[/]")
+            table.add(package, found or Text("missing", style="red"))
         for extra, packages in document["extras"].items():
-            complete = all(packages.values())
-            hint = "" if complete else f'[yellow]missing[/]  pip install "whorl\\[{extra}]"'
-            table.add_row(f"extra {extra}", "present" if complete else hint)
-        table.add_row("devices", ", ".join(document["devices"]))
-        table.add_row("self-test", document["self_test"])
-        out.print(table, highlight=False)
+            state = "present" if all(packages.values()) else f'missing; type: pip install "whorl[{extra}]"'
+            table.add(f"extra {extra}", f"for {PURPOSES[extra]}: {state}")
+        table.add("devices", ", ".join(document["devices"]))
+        table.add("self-test", document["self_test"])
+        show(table)
     if document["self_test"] != "passed":
         raise typer.Exit(1)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
-from whorl.cli.console import chatter, foreign, guarded, model_options, out, print_json
+from whorl.cli.console import chatter, guarded, model_options, out, print_json
 from whorl.cli.options import Architecture, Classes, Json, Quiet, Set, Shape, TrustCode, TrustHost
+from whorl.cli.table import Column, Table, show
 
 if TYPE_CHECKING:
     from whorl.explain import Explanation
@@ -102,24 +102,20 @@ def _show(found: Explanation) -> None:
             f"where one holds {_percent(document['precision'])} of rows differ",
             highlight=False,
         )
-        table = Table(box=None, pad_edge=False)
-        for name in ("of differences", "of rows there", "rule"):
-            table.add_column(name, justify="left" if name == "rule" else "right", overflow="fold")
+        table = Table([Column("of differences", right=True), Column("of rows there", right=True), Column("rule")])
         for rule in document["rules"][:SHOWN]:
-            table.add_row(_percent(rule["recall"]), _percent(rule["precision"]), foreign(rule["rule"]))
-        out.print(table, highlight=False)
+            table.add(_percent(rule["recall"]), _percent(rule["precision"]), rule["rule"])
+        show(table)
     out.print(
         f"\n[bold]What changed[/]  score {document['change']:.2f}; the rules say what each model says on "
         f"{document['fidelity'][0]:.0%} and {document['fidelity'][1]:.0%} of rows; changed rules cover "
         f"{_percent(document['changes_cover'])} of the differences",
         highlight=False,
     )
-    table = Table(box=None, pad_edge=False)
-    for name in ("", "class", "before", "after"):
-        table.add_column(name, overflow="fold")
+    table = Table([Column(name) for name in ("", "class", "before", "after")])
     for change in document["changes"]:
-        table.add_row(*(foreign(change[key] or "") for key in ("kind", "class", "before", "after")))
-    out.print(table, highlight=False)
+        table.add(*(change[key] or "" for key in ("kind", "class", "before", "after")))
+    show(table)
 
 
 def _percent(share: float | None) -> str:

@@ -10,6 +10,7 @@ import typer
 
 from whorl.cli.console import bar, chatter, foreign, guarded, out, print_json, say
 from whorl.cli.options import Cache, Json, Quiet
+from whorl.cli.table import Whole
 from whorl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _show(found: Lineage) -> None:
         for name in sorted(set(family.members) - {edge.child for edge in family.edges}):
             branches[name] = Tree(_name(name, copies))
             _grow(branches, name, family, copies)
-            out.print(branches[name], highlight=False, soft_wrap=False)  # a tree that is not wrapped is cut off
+            out.print(Whole(branches[name]), highlight=False)
         for root in family.roots:
             if len(root.possible) > 1:
                 out.print(f"[dim]root {foreign(root.name)}: {root.why} ({foreign(', '.join(root.possible))})[/]")

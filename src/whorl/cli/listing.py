@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from whorl.cli.console import foreign, grants_of, guarded, out, print_json
 from whorl.cli.options import Json
+from whorl.cli.table import Column, Table, show
 from whorl.types import told
 
 if TYPE_CHECKING:
@@ -88,12 +88,10 @@ def _show_grid(as_json: bool) -> None:
 
 def _show_card(shown: Card) -> None:
     """Print the card of a scheme."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
+    table = Table([Column("fact"), Column("value", prose=True)], header=False)
     for word, text in _facts(shown).items():
-        table.add_row(word, foreign(text))
-    out.print(table, highlight=False)
+        table.add(word, text)
+    show(table)
 
 
 def _line(shown: Card) -> str:
@@ -153,13 +151,8 @@ def _print(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    table = Table(box=None, pad_edge=False)
-    for key in rows[0] if rows else ():
-        table.add_column(key, overflow="fold")
+    table = Table([Column(key, prose=key == "parameters") for key in rows[0]])
     for row in rows:
-        cells = [
-            ", ".join(f"{key}={each}" for key, each in value.items()) if isinstance(value, dict) else str(value)
-            for value in row.values()
-        ]
-        table.add_row(*cells)
-    out.print(table, highlight=False)
+        settings = ", ".join(f"{key}={each}" for key, each in row["parameters"].items())
+        table.add(row["name"], row["family"], row["needs"], settings)
+    show(table)

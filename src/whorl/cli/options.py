@@ -21,6 +21,7 @@ __all__ = [
     "Shape",
     "TrustCode",
     "TrustHost",
+    "Wide",
 ]
 
 Architecture = Annotated[
@@ -39,6 +40,7 @@ TrustHost = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no chatter.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Show every column of a table, however narrow the terminal.")]
 Cache = Annotated[
     Path | None, typer.Option(help="Where models, fingerprints and results are kept. [$WHORL_CACHE or ~/.cache/whorl]")
 ]

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from statistics import mean
 
-from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from whorl.bench.grid_result import ALL, GridResult
 from whorl.bench.quality import MEASURES, Quality
 from whorl.bench.result import Model, Result
 from whorl.bench.standings import Standing
-from whorl.cli.console import foreign
+from whorl.cli.table import Column, Table
 from whorl.metrics import ClusterEstimate
 
 __all__ = ["field_tables", "grid_table", "quality_table"]
 
 
-def field_tables(result: Result, rows: list[Standing]) -> Iterator[RenderableType]:
+def field_tables(result: Result, rows: list[Standing]) -> Iterator[Table | Text]:
     """How well, by family of removal; at what cost; what extraction took; then the legend."""
     victims = len(result.victims)
     title = f"{result.suite}: {result.about}; {victims} victim{'s' if victims > 1 else ''}"
@@ -39,24 +37,23 @@ def field_tables(result: Result, rows: list[Standing]) -> Iterator[RenderableTyp
         yield Text("A suspect that a scheme cannot be asked about counts as the least alike of all.", style="dim")
 
 
-def grid_table(result: GridResult, best: int = 30) -> Iterator[RenderableType]:
+def grid_table(result: GridResult, best: int = 30) -> Iterator[Table | Text]:
     """The best combinations at the largest budget, by mean TPR over all copies; then the legend."""
     largest = max(result.budgets)
     rows = [figure for figure in result.figures if figure.budget == largest and figure.group == ALL]
     rows.sort(key=lambda figure: (-figure.tpr, -figure.auc, figure.combination))
     by_point = {(each.combination, each.budget, each.group): each for each in result.figures}
     title = f"{result.suite}: {result.about}; {len(result.victims)} victims, {result.seeds} seeds"
-    table = Table(title=foreign(title), title_justify="left", box=None, pad_edge=False)
-    table.add_column("queries+representation+similarity")
-    names = [f"TPR @{budget}" for budget in result.budgets] + [f"AUC @{largest}", *result.groups]
-    for name in names:
-        table.add_column(foreign(name), justify="right")
+    ranks = [(f"TPR @{budget}", int(budget != largest)) for budget in result.budgets]
+    ranks += [(f"AUC @{largest}", 0), *((group, 2) for group in result.groups)]
+    figures = [Column(name, right=True, rank=rank) for name, rank in ranks]
+    table = Table([Column("queries+representation+similarity"), *figures], title)
     for row in rows[:best]:
         points = [(row.combination, budget, ALL) for budget in result.budgets]
         groups = [(row.combination, largest, group) for group in result.groups]
         rates = [f"{by_point[point].tpr:.2f}" for point in points]
         each = [f"{by_point[point].tpr:.2f}" if point in by_point else "-" for point in groups]
-        table.add_row(foreign(row.combination), *rates, f"{row.auc:.3f}", *each)
+        table.add(row.combination, *rates, f"{row.auc:.3f}", *each)
     yield table
     yield Text(
         f"{len(rows)} combinations, {result.costs.cells:,} cells; TPR at a false-positive rate of at most .05 against "
@@ -67,30 +64,29 @@ def grid_table(result: GridResult, best: int = 30) -> Iterator[RenderableType]:
 
 def quality_table(quality: Quality) -> Table:
     """The four measures by group, and their overlap between copies and independent models."""
-    table = Table(title=foreign(f"{quality.suite}: quality"), title_justify="left", box=None, pad_edge=False)
-    names = ("group", "to the victim", "pairs", "accuracy gap", "Hamming", "on errors", "output l2")
-    for name in names:
-        table.add_column(foreign(name), justify="left" if name in names[:2] else "right")
+    ranks = {"pairs": 2, "accuracy gap": 0, "Hamming": 0, "on errors": 1, "output l2": 1}
+    figures = [Column(name, right=True, rank=rank) for name, rank in ranks.items()]
+    table = Table([Column("group"), Column("to the victim"), *figures], f"{quality.suite}: quality")
     for row in quality.groups:
         values = ["-" if value is None else f"{value:.3f}" for value in (getattr(row, name) for name in MEASURES)]
-        table.add_row(foreign(row.group), foreign(row.kind), str(row.pairs), *values)
+        table.add(row.group, row.kind, str(row.pairs), *values)
     overlaps = (quality.overlaps[name] for name in MEASURES)
-    table.add_row("overlap", "1 is hardest", "", *("-" if each is None else f"{each:.2f}" for each in overlaps))
+    table.add("overlap", "1 is hardest", "", *("-" if each is None else f"{each:.2f}" for each in overlaps))
     return table
 
 
 def _quality(title: str, rows: list[Standing]) -> Table:
-    table = Table(title=foreign(title), title_justify="left", box=None, pad_edge=False)
     families = list(dict.fromkeys(family for row in rows for family in row.families))
-    for name in ("scheme", "suspect", "AUC", "TPR", "ARUC", *families, "accused"):
-        table.add_column(foreign(name), justify="left" if name in ("scheme", "suspect") else "right")
+    ranks = [("AUC", 0), ("TPR", 0), ("ARUC", 3), *((family, 2) for family in families), ("accused", 0)]
+    figures = [Column(name, right=True, rank=rank) for name, rank in ranks]
+    table = Table([Column("scheme"), Column("suspect", rank=1), *figures], title)
     for row in rows:
         cells = [_family(row, family) for family in families]
         accused = f"{row.accused.hits}/{row.accused.count}"
         aruc = "-" if row.aruc is None else f"{row.aruc.value:.2f}"
-        table.add_row(
-            foreign(row.name),
-            foreign(row.suspect_access),
+        table.add(
+            row.name,
+            row.suspect_access,
             _estimate(row.auc),
             _estimate(row.tpr),
             aruc,
@@ -101,23 +97,20 @@ def _quality(title: str, rows: list[Standing]) -> Table:
 
 
 def _costs(rows: list[Standing]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    names = (
-        "scheme",
-        "victim",
-        "inputs",
-        "queries to derived",
-        "extraction s",
-        "verification s",
-        "peak MiB",
-        "refused",
-    )
-    for name in names:
-        table.add_column(foreign(name), justify="left" if name in ("scheme", "victim") else "right")
+    ranks = {
+        "inputs": 0,
+        "queries to derived": 2,
+        "extraction s": 1,
+        "verification s": 1,
+        "peak MiB": 3,
+        "refused": 0,
+    }
+    figures = [Column(name, right=True, rank=rank) for name, rank in ranks.items()]
+    table = Table([Column("scheme"), Column("victim", rank=1), *figures])
     for row in rows:
-        table.add_row(
-            foreign(row.name),
-            foreign(row.victim_access) + (" + shadows" if row.seen else ""),
+        table.add(
+            row.name,
+            row.victim_access + (" + shadows" if row.seen else ""),
             f"{row.inputs:,}",
             "-" if row.needed is None else f"{row.needed:g}",
             f"{row.extraction_seconds:.1f}",
@@ -130,17 +123,16 @@ def _costs(rows: list[Standing]) -> Table:
 
 def _thieves(result: Result) -> Table:
     """What asking the victim bought: the means over victims of each kind of extraction."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("extraction", "accuracy", "fidelity", "queries", "kept its accuracy"):
-        table.add_column(foreign(name), justify="left" if name == "extraction" else "right")
+    ranks = {"accuracy": 0, "fidelity": 0, "queries": 0, "kept its accuracy": 1}
+    table = Table([Column("extraction"), *(Column(name, right=True, rank=rank) for name, rank in ranks.items())])
     thieves: dict[str, list[Model]] = {}
     for model in result.models:
         if model.queries and model.role != "victim":
             thieves.setdefault(model.label, []).append(model)
     for label, models in thieves.items():
         known = [model.agreement for model in models if model.agreement is not None]
-        table.add_row(
-            foreign(label),
+        table.add(
+            label,
             f"{mean(model.accuracy for model in models):.3f}",
             f"{mean(known):.3f}" if known else "-",
             f"{mean(model.queries for model in models):,.0f}",

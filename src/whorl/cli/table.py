@@ -1,111 +1,140 @@
-"""The table of the IPGuard paper in a terminal: this run's figure, and the paper's own in brackets."""
+"""Tables on stdout: no cell is ever cut, and none is broken within a word.
+
+On a terminal the columns that fit are shown; the least important ones are left out, which a line on stderr says. What
+matters most is always shown, in lines as long as it takes. In a pipe every column is shown.
+"""
 
 from __future__ import annotations
 
+import sys
+import textwrap
 from collections.abc import Iterator
-from statistics import mean
+from dataclasses import dataclass, field
+from typing import Any
 
-from rich.console import RenderableType
-from rich.table import Table
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from whorl.bench.result import Result
-from whorl.bench.summary import Column, Range, Share, Summary
-from whorl.cli.console import foreign
-from whorl.metrics import ClusterEstimate
+from whorl.cli.console import out, say
 from whorl.printable import printable
 
-__all__ = ["suite_table"]
+__all__ = ["Column", "Table", "Whole", "room", "show"]
+
+GAP = 2
+LEAST = 24  # cells that prose needs beside the other columns, so that a line of it holds some words
 
 
-def suite_table(result: Result, summary: Summary) -> Iterator[RenderableType]:
-    """The table, its legend, and the sweep over k."""
-    victims = len(result.victims)
-    title = f"{result.suite}: {result.about}; {victims} victim{'s' if victims > 1 else ''}"
-    table = Table(title=foreign(title), title_justify="left", box=None, pad_edge=False)
-    table.add_column("suspect")
-    accuracies = _accuracies(result)
-    if result.paper_accuracy:
-        table.add_column("accuracy", justify="right")
-    for column in summary.columns:
-        table.add_column(foreign(column.name), justify="right")
-    if result.paper_accuracy:
-        table.add_row("victim", *accuracies["victim"])
-    beyond = {cell.group for cell in result.cells if cell.kind == "beyond"}
-    for row in result.rows:
-        label = Text(printable(row) + (" *" if row in beyond else ""))
-        cells = [
-            _with_paper(_mean(column.rows[row]), result.paper.get(row, {}).get(column.name))
-            for column in summary.columns
-        ]
-        table.add_row(label, *accuracies[row], *cells)
-    table.add_section()
-    for group in result.groups:
-        cells = [
-            _with_paper(_spread(column.groups[group]), result.paper.get(group, {}).get(column.name))
-            for column in summary.columns
-        ]
-        table.add_row(foreign(f"independent: {group}"), *accuracies[group], *cells)
-    table.add_section()
-    seconds = result.paper.get("extraction seconds", {})
-    for label, cells in _footer(summary.columns, seconds).items():
-        table.add_row(label, *(Text() for _ in accuracies["victim"]), *cells)
-    yield table
-    yield Text(
-        "Mean matching rate over victims; ranges over independent models; (the paper's own figure). * not claimed by "
-        "the paper and not in the averages; ! a copy that lost over 5 points of accuracy. flagged, accused: called "
-        f"derived at alpha {result.alpha:g} with a null of {result.null_size} models.",
-        style="dim",
-    )
-    if summary.sweep:
-        yield Text(f"k = {summary.best_k:g} is best on calibration models. ARUC against k:")
-        for point in summary.sweep:
-            yield Text(f"  k {point.k:>5g}  {_estimate(point.aruc)}")
+@dataclass(frozen=True)
+class Column:
+    """A column. Of those with a ``rank`` above 0 the highest is left out first where not all fit.
+
+    ``prose``, for the last column alone: its words may go on in further lines. Names and expressions may not, as they
+    are copied.
+    """
+
+    name: str
+    right: bool = False
+    rank: int = 0
+    prose: bool = False
 
 
-def _accuracies(result: Result) -> dict[str, list[Text]]:
-    """The cell of the victims, of each row and of each group in the column of accuracies; none without the paper's."""
-    roles = ("victim", *result.rows, *result.groups)
-    if not result.paper_accuracy:
-        return {role: [] for role in roles}
-    found: dict[str, list[Text]] = {}
-    for role in roles:
-        values = [model.accuracy for model in result.models if model.role == role]
-        own = f"[{min(values):.2f}, {max(values):.2f}]" if role in result.groups else f"{mean(values):.2f}"
-        found[role] = [_with_paper(own, result.paper_accuracy.get(role))]
-    return found
+@dataclass
+class Table:
+    """Rows of cells below the names of their columns; without ``header`` the first column names what is beside it."""
+
+    columns: list[Column]
+    title: str = ""
+    header: bool = True
+    rows: list[list[Text]] = field(default_factory=list)
+
+    def add(self, *cells: str | Text) -> None:
+        """One row. Text is shown as it is, on one line; a `Text` brings its style."""
+        row = [cell if isinstance(cell, Text) else Text(printable(" ".join(cell.split()))) for cell in cells]
+        if not self.header:
+            row[0].style = "dim"
+        self.rows.append(row)
+
+    def width(self, place: int) -> int:
+        """Cells that a column takes in full."""
+        named = cell_len(self.columns[place].name) if self.header else 0
+        return max([named, *(row[place].cell_len for row in self.rows)])
+
+    def places(self, limit: int | None) -> list[int]:
+        """Which columns are shown where a line holds ``limit`` cells: all of them, or the more important ones."""
+        places = list(range(len(self.columns)))
+        while limit is not None and self._taken(places) > limit:
+            droppable = [place for place in places if self.columns[place].rank]
+            if not droppable:
+                break
+            places.remove(max(droppable, key=lambda place: (self.columns[place].rank, place)))
+        return places
+
+    def lines(self, places: list[int], limit: int | None) -> Iterator[Text]:
+        """The title, the names of these columns, and the rows; prose alone is held to ``limit`` cells."""
+        columns, widths = [self.columns[place] for place in places], [self.width(place) for place in places]
+        if self.title:
+            yield Text(printable(" ".join(self.title.split())), style="italic")
+        if self.header:
+            yield _line([Text(column.name, style="bold") for column in columns], columns, widths)
+        start = sum(widths[:-1]) + GAP * (len(widths) - 1)
+        for row in self.rows:
+            *cells, last = [row[place] for place in places]
+            parts = [last]
+            if columns[-1].prose and limit is not None and start + last.cell_len > limit:
+                words = textwrap.wrap(
+                    last.plain, max(limit - start, LEAST), break_long_words=False, break_on_hyphens=False
+                )
+                parts = [Text(part, style=last.style) for part in words]
+            for part in parts:
+                yield _line([*cells, part], columns, widths)
+                cells = [Text() for _ in cells]
+
+    def _taken(self, places: list[int]) -> int:
+        widths = [min(self.width(at), LEAST) if self.columns[at].prose else self.width(at) for at in places]
+        return sum(widths) + GAP * (len(widths) - 1)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from self.lines(self.places(None), None)
 
 
-def _footer(columns: list[Column], seconds: dict[str, str]) -> dict[str, list[Text]]:
-    return {
-        "extraction seconds": [_with_paper(f"{column.seconds:.2f}", seconds.get(column.name)) for column in columns],
-        "ARUC": [Text(_estimate(column.aruc)) for column in columns],
-        "AUC": [Text(_estimate(column.auc)) for column in columns],
-        "AUC, beyond the paper *": [Text("" if c.beyond_auc is None else f"{c.beyond_auc:.2f}") for c in columns],
-        "copies flagged": [_share(column.flagged, good=True) for column in columns],
-        "independents accused": [_share(column.accused, good=False) for column in columns],
-        "median queries to derived": [Text("-" if c.needed is None else f"{c.needed:g}") for c in columns],
-    }
+class Whole:
+    """A renderable in lines as wide as it takes, whatever the width of the terminal."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        widest = console.measure(self.inner, options=options.update(max_width=1_000_000)).maximum
+        yield from console.render(self.inner, options.update(width=max(widest, 1), no_wrap=True))
 
 
-def _with_paper(own: str, paper: str | None) -> Text:
-    return Text(own) + Text(f" ({printable(paper)})", style="dim") if paper else Text(own)
+def room() -> int | None:
+    """Cells of a line of the terminal that stdout is; None where it is none."""
+    return out.width if sys.stdout.isatty() else None
 
 
-def _mean(of: Range) -> str:
-    return f"{of.mean:.2f}{'!' if of.damaged else ''}"
+def show(*parts: Table | Text, wide: bool = False, quiet: bool = False) -> None:
+    """Print tables and the text between them, and say which columns there is no room for; ``wide`` prints all."""
+    limit = room()
+    left_out: list[str] = []
+    for part in parts:
+        if isinstance(part, Text):
+            out.print(part, highlight=False)
+            continue
+        places = part.places(None if wide else limit)
+        left_out += [column.name for place, column in enumerate(part.columns) if place not in places]
+        for line in part.lines(places, limit):
+            out.print(line, highlight=False)
+    if left_out and not quiet:
+        say(f"no room for {', '.join(dict.fromkeys(left_out))} in {limit} columns; to see all, add --wide")
 
 
-def _spread(of: Range) -> str:
-    return f"[{of.low:.2f}, {of.high:.2f}]"
-
-
-def _estimate(of: ClusterEstimate) -> str:
-    if of.clusters < 2:
-        return f"{of.value:.2f}"
-    return f"{of.value:.2f} [{of.interval.low:.2f}, {of.interval.high:.2f}]"
-
-
-def _share(of: Share, *, good: bool) -> Text:
-    perfect = of.hits == (of.count if good else 0)
-    return Text(f"{of.hits}/{of.count}", style="green" if perfect else "yellow")
+def _line(cells: list[Text], columns: list[Column], widths: list[int]) -> Text:
+    line = Text(no_wrap=True, overflow="ignore")
+    for cell, column, width in zip(cells, columns, widths, strict=True):
+        spare = Text(" " * (width - cell.cell_len))
+        line.append_text(spare + cell if column.right else cell + spare)
+        line.append(" " * GAP)
+    line.rstrip()
+    return line

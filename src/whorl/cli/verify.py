@@ -9,10 +9,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from whorl.cli.console import bar, chatter, guarded, model_options, out, print_json, say
-from whorl.cli.options import Architecture, Cache, Classes, Json, Quiet, Set, Shape, TrustCode, TrustHost
+from whorl.cli.options import Architecture, Cache, Classes, Json, Quiet, Set, Shape, TrustCode, TrustHost, Wide
+from whorl.cli.table import Column, Table, show
 from whorl.errors import UsageError
 from whorl.types import Verdict
 
@@ -77,6 +78,7 @@ def verify(
     trust_code: TrustCode = False,
     trust_host: TrustHost = None,
     cache: Cache = None,
+    wide: Wide = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -97,13 +99,13 @@ def verify(
     lined_up = known[0].candidates if len(known) == 1 and rule is not Ruling.population else None
     size = len(lined_up.inputs) if lined_up else sum(len(each.queries) for each in known)
     kept = {"record": record, "replay": replay, "cache": cache}
-    with bar(quiet) as show:
+    with bar(quiet) as told:
         asked = 0
 
         def progress(count: int) -> None:
             nonlocal asked
             asked += count
-            show("queries", asked, min(budget or size, size))
+            told("queries", asked, min(budget or size, size))
 
         if len(known) == 1:
             terms: dict[str, Any] = {"alpha": alpha, "budget": budget, "group": group, "secret": secret}
@@ -118,7 +120,7 @@ def verify(
     if as_json:
         print_json(document)
     else:
-        _show_all(document, quiet) if "verdicts" in document else _show(document, quiet)
+        _show_all(document, wide, quiet) if "verdicts" in document else _show(document, quiet)
     if report is not None:  # after the verdict, which a page that can't be written must not cost
         from whorl.report.pages import combination_page, verdict_page
 
@@ -140,18 +142,18 @@ def _refuse_alone(budget: int | None, rule: Ruling | None) -> None:
         raise UsageError("a lineup is held alone: give one fingerprint")
 
 
-def _show_all(document: dict[str, Any], quiet: bool) -> None:
+def _show_all(document: dict[str, Any], wide: bool, quiet: bool) -> None:
     decision, alpha = document["decision"], document["alpha"]
     out.print(
         f"[{COLOURS[decision]}]{decision.upper()}[/]  p-value {document['p_value']:.4f}, alpha {alpha:g}, "
         f"error bound {document['error_bound']:.4f}",
         highlight=False,
     )
-    table = Table(box=None, pad_edge=False)
-    for name in ("scheme", "verdict", "similarity", "p-value", "adjusted", "null", "queries", "replayed"):
-        table.add_column(name, justify="left" if name in ("scheme", "verdict") else "right")
+    ranks = {"similarity": 1, "p-value": 0, "adjusted": 0, "null": 2, "queries": 2, "replayed": 3}
+    figures = [Column(name, right=True, rank=rank) for name, rank in ranks.items()]
+    table = Table([Column("scheme"), Column("verdict"), *figures])
     for verdict, adjusted in zip(document["verdicts"], document["adjusted"], strict=True):
-        table.add_row(
+        table.add(
             verdict["scheme"].partition("(")[0],
             verdict["decision"],
             f"{verdict['similarity']:.3f}",
@@ -161,7 +163,7 @@ def _show_all(document: dict[str, Any], quiet: bool) -> None:
             f"{verdict['queries']['spent']} of {verdict['queries']['budget']}",
             str(verdict["queries"]["replayed"]),
         )
-    out.print(table, highlight=False)
+    show(table, wide=wide, quiet=quiet)
     _caveats(document, quiet)
 
 
@@ -173,43 +175,39 @@ def _caveats(document: dict[str, Any], quiet: bool) -> None:
 
 def _show(document: dict[str, Any], quiet: bool) -> None:
     decision = document["decision"]
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim")
-    table.add_column()
+    table = Table([Column("fact"), Column("value", prose=True)], header=False)
     queries, null = document["queries"], document["null"]
     early = ", stopped early" if queries["stopped_early"] else ""
     lineup = document["lineup"]
-    table.add_row("verdict", f"[{COLOURS[decision]}]{decision.upper()}[/]")
+    table.add("verdict", Text(decision.upper(), style=COLOURS[decision]))
     if lineup:
-        table.add_row("lineup", _lined_up(lineup))
+        table.add("lineup", _lined_up(lineup))
     else:
-        table.add_row("similarity", f"{document['similarity']:.3f}")
-    table.add_row(
+        table.add("similarity", f"{document['similarity']:.3f}")
+    table.add(
         "p-value", f"{document['p_value']:.4f}  (floor {document['p_value_floor']:.4f}, alpha {document['alpha']:g})"
     )
-    table.add_row("error bound", f"{document['error_bound']:.4f}")
+    table.add("error bound", f"{document['error_bound']:.4f}")
     if likeness := document["likeness"]:
-        table.add_row("suspect", escape(_standing(likeness)))
+        table.add("suspect", _standing(likeness))
     if document["interface"]:
-        table.add_row("interface", escape(document["interface"]))
+        table.add("interface", document["interface"])
     if len(null["groups"]) > 1:
         for group in null["groups"]:
-            table.add_row(
-                "group", escape(f"{group['name'] or 'unnamed'}: {group['size']} models, p {group['p_value']:.4f}")
-            )
+            table.add("group", f"{group['name'] or 'unnamed'}: {group['size']} models, p {group['p_value']:.4f}")
     if null["quantiles"]:
         spread = ", ".join(f"{name} {value:.3f}" for name, value in null["quantiles"].items())
-        table.add_row("null", escape(f"{null['size']} models: {spread}"))
+        table.add("null", f"{null['size']} models: {spread}")
     beside = f"; {queries['probes']} neutral probes beside them" if queries["probes"] else ""
-    table.add_row("queries", f"{queries['spent']} of {queries['budget']}{early}{beside}")
+    table.add("queries", f"{queries['spent']} of {queries['budget']}{early}{beside}")
     if queries["replayed"]:
         again = f", {queries['sentinels']} asked again" if queries["sentinels"] else ""
-        table.add_row("replayed", f"{queries['replayed']} answers, the oldest of {queries['oldest']}{again}")
+        table.add("replayed", f"{queries['replayed']} answers, the oldest of {queries['oldest']}{again}")
     for removal, power in document["power"].items():
         bounds = f"[{power['low']:.2f}, {power['high']:.2f}]"
         missed = f", misses at most {power['missed_at_most']:.2f}" if decision == "unrelated" else ""
-        table.add_row("power", escape(f"{removal}: {power['caught']} of {power['copies']} {bounds}{missed}"))
-    out.print(table, highlight=False)
+        table.add("power", f"{removal}: {power['caught']} of {power['copies']} {bounds}{missed}")
+    show(table)
     _caveats(document, quiet)
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from whorl.cli.console import bar, checked_device, foreign, guarded, line, out, print_json
+from whorl.cli.console import bar, checked_device, guarded, line, print_json
 from whorl.cli.options import Cache, Cluster, Device, Fresh, Jobs, Json, Quiet
+from whorl.cli.table import Column, Table, show
 
 __all__ = ["app"]
 
@@ -35,17 +35,18 @@ def build(
     from whorl.zoo.cache import Zoo
     from whorl.zoo.recipe import parse_recipe
 
-    zoo, wanted = Zoo(cache, device=checked_device(device)), [parse_recipe(text) for text in recipes]
+    zoo = Zoo(cache, device=checked_device(device))
+    wanted = [parse_recipe(text) for text in recipes]
     if fresh:
         zoo.forget(wanted)
     missing = zoo.missing(wanted)
-    with bar(quiet) as show:
+    with bar(quiet) as told:
         done = 0
 
         def built(_: object) -> None:
             nonlocal done
             done += 1
-            show("models", done, len(missing))
+            told("models", done, len(missing))
 
         zoo.build(wanted, workers=cluster or jobs, progress=built)
     cards = [zoo.card(recipe).model_dump() for recipe in wanted]
@@ -66,11 +67,11 @@ def listing(cache: Cache = None, as_json: Json = False) -> None:
     if as_json:
         print_json([card.model_dump() | {"older": card.older} for card in cards])
         return
-    table = Table("digest", "accuracy", "agreement", "recipe", box=None, pad_edge=False)
+    table = Table([Column(name) for name in ("digest", "accuracy", "agreement", "recipe")])
     for card in cards:
         marks = f"{' damaged' if card.damaged else ''}{' older code' if card.older else ''}"
-        table.add_row(foreign(card.digest), f"{card.accuracy:.3f}{marks}", _share(card.agreement), foreign(card.recipe))
-    out.print(table, highlight=False)
+        table.add(card.digest, f"{card.accuracy:.3f}{marks}", _share(card.agreement), card.recipe)
+    show(table)
 
 
 @app.command("card")
