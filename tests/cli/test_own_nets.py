@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -64,6 +66,26 @@ def test_extract_calibrate_and_verify(place, whorl):
     assert "null of 4 models" in done.stdout
     done = whorl("verify", "mine.fp", "mine.pt", *model, "--alpha", 0.2)
     assert "DERIVED" in done.stdout, done.stderr
+
+
+def test_the_zoo_runs_code_with_consent_alone(place, whorl):
+    recipe = f"train(her_nets:Net, {DATA}, epochs=1, batch=10)"
+    for verb in (["build", recipe, "-j", 1], ["card", recipe], ["export", recipe, "-o", "hers.safetensors"]):
+        refused = whorl("zoo", *verb)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert refused.stderr == ("error: her_nets:Net is code, and code is run for a model only with --trust-code\n")
+    assert "her_nets" not in sys.modules
+    absent = whorl("zoo", "card", recipe, "--trust-code").stderr
+    typed = shlex.split(absent.partition("Type: whorl ")[2])
+    NETS._admitted.clear()
+    built = whorl(*typed, "-j", 1)  # what the message says is what works
+    assert built.exit_code == 0, built.stderr
+    NETS._admitted.clear()
+    assert "revision unknown  1.000" in whorl("zoo", "list").stdout
+    assert json.loads(whorl("zoo", "card", recipe, "--trust-code").stdout)["agreement"] == 1
+    NETS._admitted.clear()
+    assert whorl("zoo", "export", recipe, "--trust-code", "-o", "hers.safetensors").stdout == "hers.safetensors\n"
+    assert Path("hers.safetensors").stat().st_size
 
 
 def test_a_folder_of_one_class_is_refused_for_training(place, whorl):

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from whorl.cli.console import bar, checked_device, guarded, line, print_json
-from whorl.cli.options import Cache, Cluster, Device, Fresh, Jobs, Json, Quiet
+from whorl.cli.options import Cache, Cluster, Device, Fresh, Jobs, Json, Quiet, TrustCode
 from whorl.cli.table import Column, Table, show
 
 __all__ = ["app"]
@@ -26,6 +26,7 @@ def build(
     jobs: Jobs = 0,
     cluster: Cluster = "",
     device: Device = "cpu",
+    trust_code: TrustCode = False,
     cache: Cache = None,
     fresh: Fresh = False,
     as_json: Json = False,
@@ -36,7 +37,7 @@ def build(
     from whorl.zoo.recipe import parse_recipe
 
     zoo = Zoo(cache, device=checked_device(device))
-    wanted = [parse_recipe(text) for text in recipes]
+    wanted = [parse_recipe(text, trust_code=trust_code) for text in recipes]
     if fresh:
         zoo.forget(wanted)
     missing = zoo.missing(wanted)
@@ -61,7 +62,7 @@ def build(
 @guarded
 def listing(cache: Cache = None, as_json: Json = False) -> None:
     """List what is in the zoo, and which models older code made: those are not used any more."""
-    from whorl.zoo.cache import Zoo
+    from whorl.zoo.cache import UNKNOWN, Zoo
 
     cards = list(Zoo(cache).cards())
     if as_json:
@@ -69,19 +70,20 @@ def listing(cache: Cache = None, as_json: Json = False) -> None:
         return
     table = Table([Column(name) for name in ("digest", "accuracy", "agreement", "recipe")])
     for card in cards:
-        marks = f"{' damaged' if card.damaged else ''}{' older code' if card.older else ''}"
+        age = f" {UNKNOWN if card.older == UNKNOWN else 'older code'}" if card.older else ""
+        marks = f"{' damaged' if card.damaged else ''}{age}"
         table.add(card.digest, f"{card.accuracy:.3f}{marks}", _share(card.agreement), card.recipe)
     show(table)
 
 
 @app.command("card")
 @guarded
-def card(recipe: RecipeText, cache: Cache = None) -> None:
+def card(recipe: RecipeText, trust_code: TrustCode = False, cache: Cache = None) -> None:
     """Print the card of one model as JSON."""
     from whorl.zoo.cache import Zoo
     from whorl.zoo.recipe import parse_recipe
 
-    print_json(Zoo(cache).card(parse_recipe(recipe)).model_dump())
+    print_json(Zoo(cache).card(parse_recipe(recipe, trust_code=trust_code)).model_dump())
 
 
 @app.command("export")
@@ -89,13 +91,14 @@ def card(recipe: RecipeText, cache: Cache = None) -> None:
 def export(
     recipe: RecipeText,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the model.")],
+    trust_code: TrustCode = False,
     cache: Cache = None,
 ) -> None:
     """Copy a built model out of the zoo; the file says which architecture it is."""
     from whorl.zoo.cache import Zoo
     from whorl.zoo.recipe import parse_recipe
 
-    zoo, wanted = Zoo(cache), parse_recipe(recipe)
+    zoo, wanted = Zoo(cache), parse_recipe(recipe, trust_code=trust_code)
     zoo.card(wanted)
     output.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(zoo.path(wanted), output)

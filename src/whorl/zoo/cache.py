@@ -7,6 +7,7 @@ older code made is not taken for what this code would make.
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from whorl.data.base import Dataset
 from whorl.engine.tasks import Task, gpus_of
 from whorl.engine.workers import Workers, run_tasks
 from whorl.errors import InvalidFile, UsageError
-from whorl.expressions import parse
+from whorl.expressions import CODE, parse
 from whorl.nets import ESTIMATORS, NETS
 from whorl.nets.base import Decoder, Net
 from whorl.nets.files import read_model, write_model
@@ -36,8 +37,9 @@ from whorl.zoo.code import code_of_model, content_of_model
 from whorl.zoo.pretrained import Pretrained, load_pretrained
 from whorl.zoo.recipe import Recipe, Train, parse_recipe, split_step
 
-__all__ = ["Card", "Zoo", "default_cache"]
+__all__ = ["UNKNOWN", "Card", "Zoo", "default_cache"]
 
+UNKNOWN = "revision unknown"
 DAMAGE = 0.05  # a thief who loses more accuracy than this has not kept the model; such copies are counted apart
 
 
@@ -80,8 +82,8 @@ class Card(BaseModel):
             recipe = parse_recipe(self.recipe)
             files = "" if self.files == content_of_model(recipe) else "the files of its data"
             return changed_since(self.revisions, code_of_model(recipe)) or files
-        except UsageError:  # a removal of a package that is not installed here
-            return "revision unknown"
+        except UsageError:  # a removal of a package that is not installed here, or code that nobody consented to
+            return UNKNOWN
 
 
 def default_cache() -> Path:
@@ -110,7 +112,7 @@ class Zoo:
     def card(self, recipe: Recipe) -> Card:
         """The card of a built model."""
         if recipe not in self:
-            raise UsageError(f"not in the zoo yet. Type: whorl zoo build '{recipe}'")
+            raise UsageError(f"not in the zoo yet. Type: {_command(recipe)}")
         return _read_card(self.card_path(recipe))
 
     def stranger(self, recipe: Recipe) -> NullModel:
@@ -155,8 +157,8 @@ class Zoo:
         # A cache may be shared: what lies under a recipe's name has to be what was made under it.
         if recipe in self and (stated := self.card(recipe).weights) and stated != digest:
             raise InvalidFile(
-                f"{self.path(recipe)} holds other weights than its card states; build it anew: whorl zoo build "
-                f"'{recipe}' --fresh"
+                f"{self.path(recipe)} holds other weights than its card states; build it anew: "
+                f"{_command(recipe)} --fresh"
             )
 
     def missing(self, recipes: Iterable[Recipe]) -> dict[str, Recipe]:
@@ -195,6 +197,12 @@ class Zoo:
         }
         for digest, _ in run_tasks(tasks, workers=workers, folder=self.folder.parent):
             progress(wanted[str(digest)])
+
+
+def _command(recipe: Recipe) -> str:
+    """What builds a recipe, as it is typed in a shell."""
+    consent = " --trust-code" if CODE.fullmatch(parse(recipe.first.architecture).name) else ""
+    return f"whorl zoo build {shlex.quote(str(recipe))}{consent}"
 
 
 def _stem(recipe: Recipe) -> str:
