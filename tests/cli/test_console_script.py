@@ -165,6 +165,7 @@ def test_colours_are_for_terminals_that_want_them_and_decisions_for_scripts_that
 
 def test_quiet_is_quiet_on_a_terminal_too(whorl, monkeypatch):
     monkeypatch.setattr(console, "chatter", Console(stderr=True, force_terminal=True))
+    monkeypatch.setattr(console, "_draws", lambda: True)
     loud = whorl("zoo", "build", QUICK, "-j", "1")
     assert "1/1" in loud.stderr
     quiet = whorl("zoo", "build", QUICK, f"{QUICK} -> quantise(int8)", "-j", "1", "-q")

@@ -8,6 +8,8 @@ import re
 import shlex
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INTERRUPTED",
+    "Pace",
     "bar",
     "chatter",
     "checked_device",
@@ -42,6 +45,7 @@ __all__ = [
 ]
 
 INTERRUPTED = 130
+FIRST, EVERY, TICK = 10.0, 30.0, 1.0  # seconds to the first line of progress, between lines, and between looks
 OPTIONS = {"architecture": "--architecture", "classes": "--classes", "input_shape": "--shape"}
 FIELDS = ("output", "access", "class_names", "mean", "std", "range", "layout", "kind", "key_env", "url")
 KEYWORD = re.compile(
@@ -118,7 +122,6 @@ def workers_ended(patience: float = 5.0) -> bool:
     A worker that was starting when Ctrl-C came has not been told yet.
     """
     import multiprocessing
-    import threading
 
     for process in multiprocessing.active_children():
         process.kill()
@@ -178,26 +181,96 @@ def print_json(document: Any) -> None:
 
 @contextmanager
 def bar(quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on stderr; the yielded function takes (what, done, total)."""
+    """Progress on stderr: a bar on a terminal, elsewhere a plain line now and then.
+
+    The yielded function takes (what, done, total); a total of 0 means that nobody knows how much there is to do.
+    """
+    if quiet:
+        yield lambda *_: None
+        return
+    with _drawn() if _draws() else _written() as show:
+        yield show
+
+
+def _draws() -> bool:
+    """Whether stderr is a terminal that a bar can be redrawn on, whatever the environment says of colours."""
+    return chatter.is_terminal and chatter.file.isatty() and not chatter.is_dumb_terminal
+
+
+@contextmanager
+def _drawn() -> Iterator[Callable[[str, int, int], None]]:
     # Imported late, so that help need not wait for it.
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-    )  # late: help need not wait for it
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=chatter, disable=quiet or not chatter.is_terminal) as progress:
+    with Progress(*columns, console=chatter) as progress:
         tasks: dict[str, Any] = {}
 
         def show(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-            progress.update(tasks[what], completed=done, total=total)
+                tasks[what] = progress.add_task(what, total=total or None)
+            progress.update(tasks[what], completed=done, total=total or None)
 
         yield show
+
+
+@contextmanager
+def _written() -> Iterator[Callable[[str, int, int], None]]:
+    pace, ended = Pace(time.monotonic()), threading.Event()
+
+    def watch() -> None:  # apart from the work, one step of which may take longer than a reader waits
+        while not ended.wait(TICK):
+            if told := pace.told(time.monotonic()):
+                say(told)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield lambda what, done, total: pace.update(what, done, total, time.monotonic())
+    finally:
+        ended.set()
+        watcher.join()
+
+
+class Pace:
+    """What is said of a long job where no bar can be drawn. All times are seconds of one clock."""
+
+    def __init__(self, now: float) -> None:
+        self.what, self.done, self.total = "", 0, 0
+        self.began = self.moved = now
+        self.due = now + FIRST
+
+    def update(self, what: str, done: int, total: int, now: float) -> None:
+        """So much of the work is done."""
+        if what != self.what:
+            self.began = self.moved  # its first step began where the last of the work before it ended
+        self.what, self.done, self.total, self.moved = what, done, total, now
+
+    def told(self, now: float) -> str:
+        """The line that is due now; empty where none is, or nothing is known yet."""
+        if now < self.due or not self.what:
+            return ""
+        self.due = now + EVERY
+        spent = max(now - self.began, 1e-9)
+        if not self.done:
+            counted = f": 0 of {self.total}" if self.total else ""
+            return f"{self.what}{counted}, {_lasting(spent)} so far"
+        line = f"{self.what}: {self.done} of {self.total}, {_rate(self.done / spent)}"
+        left = (self.total - self.done) * spent / self.done
+        return f"{line}, about {_lasting(left)} left" if self.done < self.total else line
+
+
+def _rate(per_second: float) -> str:
+    for unit, seconds in (("s", 1), ("min", 60)):
+        if per_second * seconds >= 1:
+            return f"{per_second * seconds:,.1f}/{unit}"
+    return f"{per_second * 3600:,.1f}/h"
+
+
+def _lasting(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
 def counter(show: Callable[[str, int, int], None], what: str, total: int) -> Callable[[], None]:

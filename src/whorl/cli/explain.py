@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from whorl.cli.console import chatter, guarded, model_options, out, print_json
+from whorl.cli.console import bar, guarded, model_options, out, print_json
 from whorl.cli.options import Architecture, Classes, Json, Quiet, Set, Shape, TrustCode, TrustHost
 from whorl.cli.table import Column, Table, show
 
@@ -42,8 +42,6 @@ def explain(
 
     Example: whorl explain old.safetensors new.safetensors --data breast_cancer
     """
-    from contextlib import nullcontext
-
     from whorl.data import SOURCES
     from whorl.explain import explain as compare
     from whorl.oracles.opening import open_oracle
@@ -52,7 +50,8 @@ def explain(
     one, other = (
         open_oracle(model, trust_code=trust_code, trust_hosts=trust_host or (), **options) for model in (first, second)
     )
-    with nullcontext() if quiet else chatter.status("comparing"):
+    with bar(quiet) as told:
+        told("comparing", 0, 0)
         found = compare(one, other, SOURCES.make(data).load(part), regions=regions, depth=depth, seed=seed)
     if as_json:
         print_json(_document(found))

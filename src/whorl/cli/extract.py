@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from whorl.cli.console import bar, chatter, counter, grants_of, guarded, line, model_options, print_json, say
+from whorl.cli.console import bar, counter, grants_of, guarded, line, model_options, print_json, say
 from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode, TrustHost
 
 __all__ = ["extract"]
@@ -93,7 +92,8 @@ def extract(
                 progress=step,
                 trust_code=trust_code,
             )
-    with nullcontext() if quiet else chatter.status(f"extracting {budget} queries"):
+    with bar(quiet) as show:
+        show(f"extracting {budget} queries", 0, 0)
         fingerprint = ownership.extract(
             oracle, data=data, scheme=scheme, part=part, budget=budget, seed=seed, pool=pool, provenance=provenance
         )
