@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from whorl import ownership, populations
 from whorl.cli.app import app
+from whorl.cli.exits import VERBS, codes_of
 from whorl.fingerprints.files import write_fingerprint
 from whorl.nets.files import write_model
 from whorl.removals import REMOVALS
@@ -77,6 +78,9 @@ def whorl(tmp_path, monkeypatch):
         result = CliRunner().invoke(app, [str(argument) for argument in arguments])
         unexpected = result.exception is not None and not isinstance(result.exception, SystemExit)
         assert not unexpected, f"a traceback instead of one line: {result.exception!r}"
+        words = [str(argument) for argument in arguments]
+        verb = next((name for name in (" ".join(words[:2]), " ".join(words[:1])) if name in VERBS), None)
+        assert verb is None or result.exit_code in codes_of(verb), f"the help of {verb} states no {result.exit_code}"
         return result
 
     return run

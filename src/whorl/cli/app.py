@@ -23,18 +23,14 @@ from whorl.cli import (
     verify,
     zoo,
 )
-from whorl.cli.console import INTERRUPTED, end_workers_on_interrupt, workers_ended
+from whorl.cli.console import end_workers_on_interrupt, workers_ended
+from whorl.cli.exits import INTERRUPTED, MEANINGS, state, told
 
 __all__ = ["app", "main"]
 
-EPILOG = (
-    "Exit codes: 0 done; 1 error; 2 usage; 3 --fail-on derived or moved met; 4 --fail-on inconclusive met; "
-    "5 query budget exhausted; 6 access refused; 7 invalid or tampered file."
-)
-
 app = typer.Typer(
     help="Was this model made from that one?",
-    epilog=EPILOG,
+    epilog=told(MEANINGS, "derived, related or moved"),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -55,6 +51,7 @@ app.add_typer(zoo.app, name="zoo")
 app.add_typer(bench.app, name="bench")
 app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)
+state(app)
 
 
 @app.callback(invoke_without_command=True)

@@ -18,6 +18,7 @@ from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook,
 from rich.markup import escape
 from rich.segment import Segment
 
+from whorl.cli.exits import INTERRUPTED
 from whorl.errors import UsageError, WhorlError
 from whorl.printable import printable
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from whorl.types import Grants
 
 __all__ = [
-    "INTERRUPTED",
     "Pace",
     "bar",
     "chatter",
@@ -44,7 +44,6 @@ __all__ = [
     "workers_ended",
 ]
 
-INTERRUPTED = 130
 FIRST, EVERY, TICK = 10.0, 30.0, 1.0  # seconds to the first line of progress, between lines, and between looks
 OPTIONS = {"architecture": "--architecture", "classes": "--classes", "input_shape": "--shape"}
 FIELDS = ("output", "access", "class_names", "mean", "std", "range", "layout", "kind", "key_env", "url")

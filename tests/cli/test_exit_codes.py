@@ -1,0 +1,164 @@
+"""The exit codes that help states: each can be had, and no verb returns another.
+
+That no verb returns another is asserted by the fixture ``whorl`` in every test of this folder.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import torch
+from model_server import ModelServer
+from safetensors.torch import save_file
+from test_zoo_verb import RECIPE
+
+from whorl import ownership
+from whorl.bench.result import read_result, write_result
+from whorl.cli.app import app
+from whorl.cli.exits import VERBS, codes_of
+from whorl.errors import WhorlError
+from whorl.fingerprints.files import write_fingerprint
+from whorl.nets.files import read_model
+from whorl.suites.suite import SUITES, Derived, Suite
+from whorl.zoo.cache import Zoo
+from whorl.zoo.recipe import parse_recipe
+
+REFUSED = f"{RECIPE} -> smooth(votes=2) -> prune_weights(1/2)"
+RESULT = Path(__file__).parents[2] / "benchmarks" / "results" / "ipguard-digits.json"
+DIGITS = ("--data", "digits(size=8)")
+
+
+def refused():
+    """A suite with a row that a model which only answers cannot be put through."""
+    made = parse_recipe(RECIPE)
+    row = Derived("refused", "smooth(votes=2) -> prune_weights(1/2)")
+    strangers = tuple(made.with_seed(seed) for seed in (5, 6, 7, 8, 9))
+    return Suite(
+        name="tests/refused",
+        about="a row that is refused",
+        data="digits(size=8)",
+        victims=(made,),
+        derived=(row,),
+        independents={"same": strangers[:1]},
+        null=strangers[1:],
+        schemes={"random": "random"},
+        budget=5,
+        alpha=0.25,
+    )
+
+
+@pytest.fixture(scope="module")
+def situations(case, tmp_path_factory):
+    """(verb, code) to what is typed, for every code beside those that any verb can return."""
+    folder = tmp_path_factory.mktemp("situations")
+    torn, broken, text = folder / "torn.fp", folder / "broken.safetensors", folder / "no-result.json"
+    torn.write_bytes(case.calibrated.read_bytes()[:-100])
+    broken.write_bytes(b"\x00" * 100)
+    text.write_text('{"suite": 1}')
+    labels = folder / "labels"
+    labels.mkdir()
+    (labels / "model.toml").write_text(f'kind = "torch"\npath = "{case.victim}"\naccess = "labels"\n')
+    damaged, store = folder / "damaged", folder / "store"
+    Zoo(damaged).build([parse_recipe(RECIPE)], workers=1)
+    Zoo(damaged).card_path(parse_recipe(RECIPE)).write_text("[]")
+    store.mkdir()
+    for name in ("results", "lineage"):
+        (store / f"{name}.sqlite").write_bytes(b"no store" * 100)
+    (folder / "nets").mkdir()
+    asks = folder / "asks.fp"
+    scheme = ownership.extract(case.victim, data=DIGITS[1], scheme="sac-normal", budget=4)
+    write_fingerprint(scheme, asks)
+    for seed, name in enumerate(("one", "other")):
+        chance = torch.Generator().manual_seed(seed)
+        save_file({"w": torch.randn(8, 8, generator=chance)}, folder / f"{name}.safetensors")
+    one, other = folder / "one.safetensors", folder / "other.safetensors"
+    model, header = read_model(case.stolen)
+    run = ("-j", 1, "--limit", 1)
+    judged = ("verify", case.calibrated, case.stolen, "--alpha", 0.05)
+    SUITES._targets["tests/refused"] = f"{__name__}:refused"
+    with ExitStack() as stack:
+        server = stack.enter_context(ModelServer(model, header.input_shape))
+        stack.callback(SUITES._targets.pop, "tests/refused")
+        paid = (server.url, "--set", "model=m", "--set", "output=logits", "--set", "budget=3", "--set", "batch=1")
+        asked = (*paid, "--classes", 10, "--shape", "1,8,8")
+        yield {
+            ("demo", 7): ["demo", "--cache", store, "-o", folder / "demo.json", "-j", 1],
+            ("extract", 5): ["extract", *asked, *DIGITS, "--scheme", "random", "-o", folder / "x.fp"],
+            ("extract", 6): ["extract", labels, *DIGITS, "-o", folder / "x.fp"],
+            ("extract", 7): ["extract", broken, *DIGITS, "-o", folder / "x.fp"],
+            ("calibrate", 5): ["calibrate", case.raw, "--independent", *paid, "-o", folder / "x.fp"],
+            ("calibrate", 6): [
+                *("calibrate", case.raw, "--independent", case.stranger, "--victim", labels, *DIGITS),
+                *("--removal", "prune_weights(1/2)", "-o", folder / "x.fp"),
+            ],
+            ("calibrate", 7): ["calibrate", torn, "--independent", case.stranger],
+            ("verify", 3): [*judged, "--fail-on", "derived"],
+            ("verify", 4): ["verify", case.raw, case.stolen, "--fail-on", "inconclusive"],
+            ("verify", 5): ["verify", case.calibrated, *paid, "--record", folder / "answers.sqlite"],
+            ("verify", 6): ["verify", asks, case.stolen, "--access", "labels"],
+            ("verify", 7): ["verify", torn, case.stolen],
+            ("compare", 3): ["compare", case.victim, case.victim, "--fail-on", "related"],
+            ("compare", 4): ["compare", one, other, "--fail-on", "inconclusive"],
+            ("compare", 7): ["compare", broken, one],
+            ("lineage", 7): ["lineage", folder / "nets", "--cache", store],
+            ("explain", 5): ["explain", server.url, *asked, *DIGITS],
+            ("explain", 7): ["explain", broken, case.stolen, *DIGITS],
+            ("zoo build", 6): ["zoo", "build", REFUSED, "-j", 1],
+            ("zoo build", 7): ["zoo", "build", RECIPE, "--cache", damaged],
+            ("zoo list", 7): ["zoo", "list", "--cache", damaged],
+            ("zoo card", 7): ["zoo", "card", RECIPE, "--cache", damaged],
+            ("zoo export", 7): ["zoo", "export", RECIPE, "--cache", damaged, "-o", folder / "x.safetensors"],
+            ("bench run", 6): ["bench", "run", "tests/refused", *run],
+            ("bench run", 7): ["bench", "run", "tests/refused", *run, "--cache", store],
+            ("bench grid", 6): ["bench", "grid", "tests/refused", *run, "--schemes", "random+labels+hamming"],
+            ("bench grid", 7): ["bench", "grid", "tests/refused", *run, "--cache", store],
+            ("bench quality", 6): ["bench", "quality", "tests/refused", *run],
+            ("bench quality", 7): ["bench", "quality", "tests/refused", *run, "--cache", store],
+            ("bench show", 7): ["bench", "show", text],
+            ("bench site", 7): ["bench", "site", text, "-o", folder / "site"],
+            ("bench diff", 3): ["bench", "diff", RESULT, changed(folder), "--fail-on", "moved"],
+            ("bench diff", 7): ["bench", "diff", RESULT, text],
+            ("bench export", 7): ["bench", "export", text, "-o", folder / "x.csv"],
+            ("report", 7): ["report", text, "-o", folder / "x.html"],
+        }
+
+
+def changed(folder):
+    """The result with every copy as unlike as can be."""
+    result = read_result(RESULT)
+    cells = [cell.model_copy(update={"similarity": 0.0}) if cell.kind == "derived" else cell for cell in result.cells]
+    write_result(result.model_copy(update={"cells": cells}), folder / "changed.json")
+    return folder / "changed.json"
+
+
+def registered(of, group=""):
+    for command in of.registered_commands:
+        yield f"{group} {command.name or command.callback.__name__}".lstrip()
+    for below in of.registered_groups:
+        yield from registered(below.typer_instance, below.name)
+
+
+WITNESSED = [(verb, code) for verb in VERBS for code in VERBS[verb]]
+
+
+def test_every_verb_states_its_codes_and_help_shows_them(whorl):
+    assert set(registered(app)) == set(VERBS)
+    assert {code for codes in VERBS.values() for code in codes} == {
+        error.exit_code for error in WhorlError.__subclasses__() if error.exit_code > 2
+    } | {3, 4}
+    for verb in VERBS:
+        shown = " ".join(whorl(*verb.split(), "--help").stdout.split())
+        stated = shown.partition("Exit codes: ")[2]
+        assert tuple(int(code) for code in re.findall(r"(?:^|; )(\d+) ", stated)) == codes_of(verb), verb
+        assert ("--fail-on" in stated) == ("--fail-on" in shown.partition("Exit codes: ")[0])
+
+
+@pytest.mark.parametrize(("verb", "code"), WITNESSED, ids=[f"{verb} {code}" for verb, code in WITNESSED])
+def test_each_stated_code_can_be_had(whorl, situations, verb, code):
+    done = whorl(*situations[verb, code])
+    assert done.exit_code == code, done.output
+    if code > 4:
+        assert done.stderr.splitlines()[-1].startswith("error: ")
