@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from whorl.cli import board
+from whorl.cli import board, completion
 from whorl.cli.console import bar, checked_device, guarded, line, out, print_json, say
 from whorl.cli.options import Cache, Cluster, Device, Fresh, Jobs, Json, Quiet, Wide
 from whorl.cli.table import show as show_table
@@ -34,9 +34,16 @@ def listing(as_json: Json = False) -> None:
 @app.command("run")
 @guarded
 def run(
-    suite: Annotated[str, typer.Argument(help="Name of a suite, as in ipguard/textures.")],
+    suite: Annotated[
+        str, typer.Argument(help="Name of a suite, as in ipguard/textures.", autocompletion=completion.suites)
+    ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the result as JSON.")] = None,
-    schemes: Annotated[str, typer.Option(help="Columns to run, with wildcards, as in 'ipguard,a*'.")] = "*",
+    schemes: Annotated[
+        str,
+        typer.Option(
+            help="Columns to run, with wildcards, as in 'ipguard,a*'.", autocompletion=completion.masks_of_schemes
+        ),
+    ] = "*",
     removals: Annotated[str, typer.Option(help="Rows to run, with wildcards, as in 'extract,prune*'.")] = "*",
     budgets: Annotated[str, typer.Option(help="Numbers of queries, as in 50,100; the suite's own by default.")] = "",
     limit: Annotated[int, typer.Option(help="At most so many victims, rows and models per group; 0 for all.")] = 0,
@@ -87,7 +94,9 @@ def run(
 @app.command("grid")
 @guarded
 def grid(
-    suite: Annotated[str, typer.Argument(help="Name of a suite, as in sacbench/tiny.")],
+    suite: Annotated[
+        str, typer.Argument(help="Name of a suite, as in sacbench/tiny.", autocompletion=completion.suites)
+    ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the figures as JSON.")] = None,
     cells: Annotated[Path | None, typer.Option(help="Also write every similarity, as .parquet.")] = None,
     schemes: Annotated[
@@ -138,7 +147,7 @@ def grid(
 @app.command("quality")
 @guarded
 def quality(
-    suite: Annotated[str, typer.Argument(help="Name of a suite, as in hard/tiny.")],
+    suite: Annotated[str, typer.Argument(help="Name of a suite, as in hard/tiny.", autocompletion=completion.suites)],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write every pair as JSON.")] = None,
     limit: Annotated[int, typer.Option(help="At most so many victims, rows and models per group; 0 for all.")] = 0,
     jobs: Jobs = 0,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from whorl.cli import completion
 from whorl.cli.console import bar, counter, guarded, line, model_options, print_json, say
 from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode, TrustHost
 from whorl.errors import UsageError, WhorlError
@@ -49,7 +50,11 @@ def calibrate(
     ] = None,
     victim: Annotated[str | None, typer.Option(help="Your model, to make known copies of with --removal.")] = None,
     removal: Annotated[
-        list[str] | None, typer.Option(help="A removal to make copies with, as in 'fine_tune(all)'. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="A removal to make copies with, as in 'fine_tune(all)'. Repeatable.",
+            autocompletion=completion.removals,
+        ),
     ] = None,
     copies: Annotated[
         int,
@@ -58,7 +63,10 @@ def calibrate(
             "other victims of the first recipe, each against its own fingerprint."
         ),
     ] = 20,
-    data: Annotated[str | None, typer.Option(help="Pictures for --removal (their calibration part).")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Pictures for --removal (their calibration part).", autocompletion=completion.sources),
+    ] = None,
     pool: Annotated[str, typer.Option(help="Who the independent models are, in words; verdicts quote it.")] = "",
     interface: Annotated[
         list[str] | None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from whorl.cli import completion
 from whorl.cli.console import bar, guarded, model_options, out, print_json
 from whorl.cli.options import Architecture, Classes, Json, Quiet, Set, Shape, TrustCode, TrustHost
 from whorl.cli.table import Column, Table, show
@@ -22,7 +23,13 @@ SHOWN = 6  # rules of the disagreement; --json has them all
 def explain(
     first: Annotated[str, typer.Argument(help="A model: a file, a folder with model.toml, or an address.")],
     second: Annotated[str, typer.Argument(help="Another model of the same classes.")],
-    data: Annotated[str, typer.Option(help="What to ask both, as in breast_cancer or 'folder(./pictures, size=32)'.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="What to ask both, as in breast_cancer or 'folder(./pictures, size=32)'.",
+            autocompletion=completion.sources,
+        ),
+    ],
     part: Annotated[str, typer.Option(help="Part of the data, or several joined by +.")] = "queries+test",
     regions: Annotated[int, typer.Option(help="Superpixels, where the data are pictures.")] = 16,
     depth: Annotated[int, typer.Option(help="Bounds in a rule, at most.")] = 4,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from whorl.cli import completion
 from whorl.cli.console import bar, counter, grants_of, guarded, line, model_options, print_json, say
 from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode, TrustHost
 
@@ -21,11 +22,17 @@ def extract(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the fingerprint.")],
     data: Annotated[
         str | None,
-        typer.Option(help="Pictures, as in digits or 'folder(./pictures, size=32)'; some schemes need none."),
+        typer.Option(
+            help="Pictures, as in digits or 'folder(./pictures, size=32)'; some schemes need none.",
+            autocompletion=completion.sources,
+        ),
     ] = None,
     scheme: Annotated[
         str,
-        typer.Option(help="A scheme, as in ipguard or 'ipguard(margin=10)', or auto: the best for what is at hand."),
+        typer.Option(
+            help="A scheme, as in ipguard or 'ipguard(margin=10)', or auto: the best for what is at hand.",
+            autocompletion=completion.scheme_or_auto,
+        ),
     ] = "ipguard",
     suspect_access: Annotated[
         str, typer.Option(help="For --scheme auto: what suspects will grant, as in labels or probabilities.")
@@ -34,7 +41,11 @@ def extract(
         str | None, typer.Option(help="Recipe of independent shadow models, for a scheme that learns from them.")
     ] = None,
     shadow_removal: Annotated[
-        list[str] | None, typer.Option(help="A removal to make shadow copies with, as in 'fine_tune(all)'. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="A removal to make shadow copies with, as in 'fine_tune(all)'. Repeatable.",
+            autocompletion=completion.removals,
+        ),
     ] = None,
     shadows: Annotated[int, typer.Option(help="Shadow models of the recipe, and copies of each removal.")] = 4,
     part: Annotated[str | None, typer.Option(help="Part of the data to take seeds from. [the scheme's own]")] = None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from whorl.cli import completion
 from whorl.cli.console import foreign, grants_of, guarded, out, print_json
 from whorl.cli.options import Json
 from whorl.cli.table import Column, Table, show
@@ -22,7 +23,9 @@ Level = Annotated[str | None, typer.Option(help="Only those that this access all
 
 @guarded
 def schemes(
-    name: Annotated[str | None, typer.Argument(help="A scheme, to see its card.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A scheme, to see its card.", autocompletion=completion.schemes)
+    ] = None,
     victim_access: Level = None,
     suspect_access: Level = None,
     grid: Annotated[

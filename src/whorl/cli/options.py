@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from whorl.cli.completion import architectures
+
 __all__ = [
     "Architecture",
     "Cache",
@@ -25,7 +27,10 @@ __all__ = [
 ]
 
 Architecture = Annotated[
-    str | None, typer.Option(help="Architecture of bare weights: 'resnet8(width=8)' or module:callable.")
+    str | None,
+    typer.Option(
+        help="Architecture of bare weights: 'resnet8(width=8)' or module:callable.", autocompletion=architectures
+    ),
 ]
 Classes = Annotated[int | None, typer.Option(help="Number of classes, where the model does not say.")]
 Shape = Annotated[str | None, typer.Option(help="Input shape, as in 3,32,32, where the model does not say.")]
