@@ -8,7 +8,7 @@ import subprocess
 import sys
 from importlib.metadata import requires
 
-from whorl.cli.doctor import EXTRAS
+from whorl.cli.doctor import EXTRAS, PURPOSES
 
 
 def test_doctor_knows_every_extra_and_its_packages():
@@ -18,6 +18,7 @@ def test_doctor_knows_every_extra_and_its_packages():
             wanted.setdefault(found[2], set()).add(found[1])
     wanted.pop("all")
     assert {extra: set(packages) for extra, packages in EXTRAS.items()} == wanted
+    assert list(PURPOSES) == list(EXTRAS)
 
 
 def test_the_c_locale_ends_no_verb():
