@@ -10,6 +10,7 @@ import typer
 from whorl.cli import board, completion
 from whorl.cli.console import bar, checked_device, guarded, line, out, print_json, say
 from whorl.cli.options import Cache, Cluster, Device, Fresh, Jobs, Json, Quiet, Wide
+from whorl.cli.paths import file_to_write
 from whorl.cli.table import show as show_table
 
 __all__ = ["app"]
@@ -37,7 +38,9 @@ def run(
     suite: Annotated[
         str, typer.Argument(help="Name of a suite, as in ipguard/textures.", autocompletion=completion.suites)
     ],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the result as JSON.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the result as JSON.", callback=file_to_write)
+    ] = None,
     schemes: Annotated[
         str,
         typer.Option(
@@ -97,8 +100,12 @@ def grid(
     suite: Annotated[
         str, typer.Argument(help="Name of a suite, as in sacbench/tiny.", autocompletion=completion.suites)
     ],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the figures as JSON.")] = None,
-    cells: Annotated[Path | None, typer.Option(help="Also write every similarity, as .parquet.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the figures as JSON.", callback=file_to_write)
+    ] = None,
+    cells: Annotated[
+        Path | None, typer.Option(help="Also write every similarity, as .parquet.", callback=file_to_write)
+    ] = None,
     schemes: Annotated[
         str, typer.Option(help="Points of the grid, with wildcards, as in 'negative+*,*+hamming'.")
     ] = "*",
@@ -148,7 +155,9 @@ def grid(
 @guarded
 def quality(
     suite: Annotated[str, typer.Argument(help="Name of a suite, as in hard/tiny.", autocompletion=completion.suites)],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write every pair as JSON.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write every pair as JSON.", callback=file_to_write)
+    ] = None,
     limit: Annotated[int, typer.Option(help="At most so many victims, rows and models per group; 0 for all.")] = 0,
     jobs: Jobs = 0,
     device: Device = "cpu",
@@ -194,7 +203,8 @@ def show(
     from whorl.bench.result import read_result
     from whorl.storage import read_json
 
-    if read_json(result).get("kind") == "grid":
+    document = read_json(result)
+    if isinstance(document, dict) and document.get("kind") == "grid":
         _show_grid(read_grid(result), as_json, wide)
     else:
         _show(read_result(result), as_json, wide)

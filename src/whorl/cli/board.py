@@ -10,6 +10,7 @@ import typer
 
 from whorl.cli.console import guarded, line, out, print_json, say
 from whorl.cli.options import Json, Wide
+from whorl.cli.paths import file_to_write, folder_to_write
 from whorl.cli.table import Column, Table
 from whorl.cli.table import show as show_table
 
@@ -28,7 +29,9 @@ def site(
     results: Annotated[
         list[Path] | None, typer.Argument(help="Results written by whorl bench run. [benchmarks/results/*.json]")
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write the pages to.")] = Path("site"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder to write the pages to.", callback=folder_to_write)
+    ] = Path("site"),
 ) -> None:
     """Build the leaderboard from results: a folder of pages that need no server.
 
@@ -106,7 +109,9 @@ def diff(
 @guarded
 def export(
     result: Annotated[Path, typer.Argument(help="A result written by whorl bench run.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A .csv, .parquet or .json file.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A .csv, .parquet or .json file.", callback=file_to_write)
+    ],
     models: Annotated[bool, typer.Option("--models", help="The models instead of the cells.")] = False,
 ) -> None:
     """Write every cell, or every model, of a result as a table.

@@ -11,6 +11,7 @@ import typer
 from whorl.cli import completion
 from whorl.cli.console import bar, counter, guarded, line, model_options, print_json, say
 from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode, TrustHost
+from whorl.cli.paths import file_to_write
 from whorl.errors import UsageError, WhorlError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def calibrate(
             "Repeatable: each architecture is a group."
         ),
     ] = None,
-    count: Annotated[int, typer.Option(help="How many to train of each recipe.")] = 99,
+    count: Annotated[int, typer.Option(min=1, help="How many to train of each recipe.")] = 99,
     first_seed: Annotated[
         int, typer.Option(help="Seed of the first of them; choose settings on other models than those that decide.")
     ] = 1000,
@@ -59,8 +60,9 @@ def calibrate(
     copies: Annotated[
         int,
         typer.Option(
+            min=1,
             help="Copies per --removal. A removal without chance has one copy; with --train it is measured on so many "
-            "other victims of the first recipe, each against its own fingerprint."
+            "other victims of the first recipe, each against its own fingerprint.",
         ),
     ] = 20,
     data: Annotated[
@@ -75,8 +77,10 @@ def calibrate(
             "Repeatable."
         ),
     ] = None,
-    siblings: Annotated[int, typer.Option(help="How many of them share a public ancestor with the victim.")] = 0,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write. [in place]")] = None,
+    siblings: Annotated[int, typer.Option(min=0, help="How many of them share a public ancestor with the victim.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write. [in place]", callback=file_to_write)
+    ] = None,
     architecture: Architecture = None,
     classes: Classes = None,
     shape: Shape = None,
@@ -114,8 +118,7 @@ def calibrate(
         raise UsageError(
             "calibration needs independent models: give --independent MODEL (repeatable) or --train RECIPE"
         )
-    if removal and not (victim and data):
-        raise UsageError("--removal makes copies of your model: give --victim MODEL and --data PICTURES too")
+    _check_copies(removal, victim, data)
     with bar(quiet) as show:
         trained: dict[str, Oracle] = {}
         for recipe in train or []:
@@ -167,6 +170,13 @@ def calibrate(
     line(f"{target}  null of {len(null)} models, largest similarity {max(null.similarities):.3f}")
     if not quiet:
         say(f"smallest alpha that it allows: {document['smallest_alpha']:.4f}")
+
+
+def _check_copies(removal: list[str] | None, victim: str | None, data: str | None) -> None:
+    if removal and not (victim and data):
+        raise UsageError("--removal makes copies of your model: give --victim MODEL and --data PICTURES too")
+    if (victim or data) and not removal:
+        raise UsageError("--victim and --data serve to make copies: give --removal REMOVAL too, or leave them out")
 
 
 def _elsewhere(

@@ -10,6 +10,7 @@ import typer
 
 from whorl.cli.console import bar, chatter, foreign, guarded, out, print_json, say
 from whorl.cli.options import Json, Quiet, Wide
+from whorl.cli.paths import file_to_write
 from whorl.cli.table import Column, Table, show
 from whorl.errors import UsageError
 
@@ -39,8 +40,10 @@ class FailOn(StrEnum):
 def compare(
     first: Annotated[Path, typer.Argument(help="A: a file or folder of weights (safetensors, .bin, GGUF, ONNX).")],
     second: Annotated[Path, typer.Argument(help="B: the same.")],
-    alpha: Annotated[float, typer.Option(help="Accepted chance of calling independent nets related.")] = 0.01,
-    layers: Annotated[int, typer.Option(help="How many layers to read, evenly spread.")] = 4,
+    alpha: Annotated[
+        float, typer.Option(min=0, max=1, help="Accepted chance of calling independent nets related.")
+    ] = 0.01,
+    layers: Annotated[int, typer.Option(min=0, help="How many layers to read, evenly spread.")] = 4,
     all_layers: Annotated[bool, typer.Option("--all-layers", help="Read every layer.")] = False,
     base: Annotated[Path | None, typer.Option(help="The checkpoint that an adapter was made for.")] = None,
     parent: Annotated[
@@ -49,7 +52,9 @@ def compare(
     ancestor: Annotated[
         Path | None, typer.Option(help="The net that A, B and all parents were made from: compare changes since it.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Also write the comparison as an HTML page.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Also write the comparison as an HTML page.", callback=file_to_write)
+    ] = None,
     fail_on: Annotated[
         FailOn | None, typer.Option(help="Exit with 3 on related or part reused, with 4 on inconclusive.")
     ] = None,

@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.segment import Segment
 
 from whorl.cli.exits import INTERRUPTED
+from whorl.cli.paths import explained
 from whorl.errors import UsageError, WhorlError
 from whorl.printable import printable
 
@@ -50,7 +51,12 @@ FIELDS = ("output", "access", "class_names", "mean", "std", "range", "layout", "
 KEYWORD = re.compile(
     rf"(?<![\w.(-])(?P<key>{'|'.join((*OPTIONS, *FIELDS))})=(?P<value>'[^']*'|\([a-z, ]*\))?(?![\w\[])"
 )
-IN_PYTHON = re.compile(r" \((?:in Python [^()]*|trust_code=True)\)")
+IN_PYTHON = re.compile(
+    r" \((?:in Python [^()]*|trust_code=True)\)"
+    r"|(?<=give )\w+=\w+\(\.\.\.\), or on the command line "
+    r"|an oracle, a PyTorch module, a scikit-learn classifier, "
+)
+DATA = re.compile(r"\bgive data\b")
 
 
 class _Cleaned:
@@ -91,7 +97,7 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
         except BrokenPipeError:
             raise  # whoever read stdout has seen enough; that is no mistake
         except OSError as error:
-            _complain(f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "))
+            _complain(explained(error))
             sys.exit(WhorlError.exit_code)
         except KeyboardInterrupt:
             command = shlex.join(["whorl", *sys.argv[1:]])
@@ -153,7 +159,7 @@ def _complain(text: str) -> None:
 
 def typed(message: str) -> str:
     """A message of the library, which names what Python takes (``classes=``), with the options that are typed here."""
-    message = IN_PYTHON.sub("", message)
+    message = DATA.sub("give --data", IN_PYTHON.sub("", message))
     parts: list[str] = []
     end = depth = 0
     for found in KEYWORD.finditer(message):

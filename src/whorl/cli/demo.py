@@ -10,13 +10,16 @@ import typer
 from whorl.cli.bench import run
 from whorl.cli.console import guarded, say
 from whorl.cli.options import Cache, Jobs, Quiet, Wide
+from whorl.cli.paths import file_to_write
 
 __all__ = ["demo"]
 
 
 @guarded
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the result.")] = Path("out/demo.json"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where to write the result.", callback=file_to_write)
+    ] = Path("out/demo.json"),
     cache: Cache = None,
     jobs: Jobs = 0,
     wide: Wide = False,

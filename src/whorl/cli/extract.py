@@ -10,6 +10,7 @@ import typer
 from whorl.cli import completion
 from whorl.cli.console import bar, counter, grants_of, guarded, line, model_options, print_json, say
 from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode, TrustHost
+from whorl.cli.paths import file_to_write
 
 __all__ = ["extract"]
 
@@ -19,7 +20,9 @@ SHADOW_REMOVALS = ("fine_tune(all)", "retrain(all)", "prune_weights(1/2)")
 @guarded
 def extract(
     model: Annotated[str, typer.Argument(help="Your model: a file, a folder with model.toml, or an address.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the fingerprint.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where to write the fingerprint.", callback=file_to_write)
+    ],
     data: Annotated[
         str | None,
         typer.Option(
@@ -47,9 +50,9 @@ def extract(
             autocompletion=completion.removals,
         ),
     ] = None,
-    shadows: Annotated[int, typer.Option(help="Shadow models of the recipe, and copies of each removal.")] = 4,
+    shadows: Annotated[int, typer.Option(min=1, help="Shadow models of the recipe, and copies of each removal.")] = 4,
     part: Annotated[str | None, typer.Option(help="Part of the data to take seeds from. [the scheme's own]")] = None,
-    budget: Annotated[int, typer.Option(help="Number of queries.")] = 100,
+    budget: Annotated[int, typer.Option(min=1, help="Number of queries.")] = 100,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     architecture: Architecture = None,
     classes: Classes = None,
@@ -85,6 +88,8 @@ def extract(
         provenance["scheme"] = f"chosen by access: {reason}"
         if not quiet:
             say(reason)
+    if shadow_removal and shadow is None:
+        raise UsageError("--shadow-removal makes copies beside shadow models: give --shadow RECIPE too")
     pool = None
     if shadow is not None:
         if data is None:

@@ -10,6 +10,7 @@ import typer
 
 from whorl.cli.console import bar, chatter, foreign, guarded, out, print_json, say
 from whorl.cli.options import Cache, Json, Quiet
+from whorl.cli.paths import files_to_write
 from whorl.cli.table import Whole
 from whorl.errors import UsageError
 
@@ -29,9 +30,16 @@ def lineage(
     folder: Annotated[Path, typer.Argument(help="A folder of checkpoints, each a file or a folder of its own.")],
     output: Annotated[
         list[Path] | None,
-        typer.Option("--output", "-o", help=f"Also write it here, by suffix: {', '.join(SUFFIXES)}. Repeatable."),
+        typer.Option(
+            "--output",
+            "-o",
+            help=f"Also write it here, by suffix: {', '.join(SUFFIXES)}. Repeatable.",
+            callback=files_to_write,
+        ),
     ] = None,
-    alpha: Annotated[float, typer.Option(help="Accepted chance that any independent nets are called related.")] = 0.01,
+    alpha: Annotated[
+        float, typer.Option(min=0, max=1, help="Accepted chance that any independent nets are called related.")
+    ] = 0.01,
     layers: Annotated[int, typer.Option(min=1, help="How many layers to read, evenly spread.")] = 4,
     all_layers: Annotated[bool, typer.Option("--all-layers", help="Read every layer.")] = False,
     cache: Cache = None,

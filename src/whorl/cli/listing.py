@@ -10,6 +10,7 @@ from whorl.cli import completion
 from whorl.cli.console import foreign, grants_of, guarded, out, print_json
 from whorl.cli.options import Json
 from whorl.cli.table import Column, Table, show
+from whorl.errors import UsageError
 from whorl.types import told
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def schemes(
     from whorl.schemes import SCHEMES
     from whorl.schemes.cards import card
 
+    if grid and name is not None:
+        raise UsageError("--grid lists every combination; leave out the name, or leave out --grid")
     if grid:
         _show_grid(as_json)
         return

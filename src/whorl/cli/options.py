@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from whorl.cli.completion import architectures
+from whorl.cli.paths import folder_to_write
 
 __all__ = [
     "Architecture",
@@ -32,7 +33,7 @@ Architecture = Annotated[
         help="Architecture of bare weights: 'resnet8(width=8)' or module:callable.", autocompletion=architectures
     ),
 ]
-Classes = Annotated[int | None, typer.Option(help="Number of classes, where the model does not say.")]
+Classes = Annotated[int | None, typer.Option(min=1, help="Number of classes, where the model does not say.")]
 Shape = Annotated[str | None, typer.Option(help="Input shape, as in 3,32,32, where the model does not say.")]
 Set = Annotated[
     list[str] | None,
@@ -47,7 +48,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no chatter.")]
 Wide = Annotated[bool, typer.Option("--wide", help="Show every column of a table, however narrow the terminal.")]
 Cache = Annotated[
-    Path | None, typer.Option(help="Where models, fingerprints and results are kept. [$WHORL_CACHE or ~/.cache/whorl]")
+    Path | None,
+    typer.Option(
+        help="Where models, fingerprints and results are kept. [$WHORL_CACHE or ~/.cache/whorl]",
+        callback=folder_to_write,
+    ),
 ]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=0, help="Worker processes; 0 for one per core.")]
 Cluster = Annotated[

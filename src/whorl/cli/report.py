@@ -9,6 +9,7 @@ import typer
 
 from whorl.cli.console import guarded, line
 from whorl.cli.options import Cache
+from whorl.cli.paths import file_to_write
 
 __all__ = ["report"]
 
@@ -18,7 +19,9 @@ def report(
     result: Annotated[
         Path, typer.Argument(help="A result of whorl bench run, or a verdict kept by whorl verify ... --json.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the page.")] = Path("report.html"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where to write the page.", callback=file_to_write)
+    ] = Path("report.html"),
     cache: Cache = None,
 ) -> None:
     """Write a page: of a benchmark its table, curves, pictures and what was not tested; of a verdict all it rests on.

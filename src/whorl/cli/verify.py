@@ -13,6 +13,7 @@ from rich.text import Text
 
 from whorl.cli.console import bar, chatter, guarded, model_options, out, print_json, say
 from whorl.cli.options import Architecture, Cache, Classes, Json, Quiet, Set, Shape, TrustCode, TrustHost, Wide
+from whorl.cli.paths import file_to_write
 from whorl.cli.table import Column, Table, show
 from whorl.errors import UsageError
 from whorl.types import Verdict
@@ -55,18 +56,23 @@ def verify(
         float | None,
         typer.Option(help="Accepted chance of calling an independent model derived. [.01; a lineup's own]"),
     ] = None,
-    budget: Annotated[int | None, typer.Option(help="Most queries to ask. [all of the fingerprint]")] = None,
+    budget: Annotated[int | None, typer.Option(min=1, help="Most queries to ask. [all of the fingerprint]")] = None,
     group: Annotated[
         str, typer.Option(help="The suspect's kind, where you know it: one of the null's groups. [every group counts]")
     ] = "",
     access: Annotated[str | None, typer.Option(help="Use no more than this access, as in labels.")] = None,
     record: Annotated[
-        Path | None, typer.Option(help="Keep answers here, to go on where it was stopped. [cache, for addresses]")
+        Path | None,
+        typer.Option(
+            help="Keep answers here, to go on where it was stopped. [cache, for addresses]", callback=file_to_write
+        ),
     ] = None,
     replay: Annotated[
         bool, typer.Option("--replay", help="Take the recorded answers of the last finished verification.")
     ] = False,
-    report: Annotated[Path | None, typer.Option(help="Also write the verdict as an HTML page.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Also write the verdict as an HTML page.", callback=file_to_write)
+    ] = None,
     pictures: Annotated[
         bool, typer.Option("--pictures", help="Draw the first queries on the page; they are secret.")
     ] = False,
@@ -92,6 +98,8 @@ def verify(
     from whorl.schemes.opening import read_fingerprint
     from whorl.suspects import opened_for
 
+    if pictures and report is None:
+        raise UsageError("--pictures draws queries on a page: give --report PAGE.html too")
     known = [read_fingerprint(path) for path in fingerprints]
     options = {"trust_code": trust_code, "trust_hosts": trust_host or (), "access": access}
     options |= model_options(architecture, classes, shape, settings)
@@ -112,7 +120,7 @@ def verify(
             terms["rule"] = None if rule is None else rule.value
             verdict = ownership.verify(fingerprints[0], oracle, progress=progress, **terms, **kept)
         else:
-            _refuse_alone(budget, rule)
+            _refuse_alone(budget, group, rule)
             verdict = ownership.verify_all(
                 fingerprints, oracle, alpha=0.01 if alpha is None else alpha, progress=progress, **kept
             )
@@ -134,7 +142,9 @@ def verify(
         raise typer.Exit(CODES[fail_on])
 
 
-def _refuse_alone(budget: int | None, rule: Ruling | None) -> None:
+def _refuse_alone(budget: int | None, group: str, rule: Ruling | None) -> None:
+    if group:
+        raise UsageError("--group names a group of one null; leave it out, or verify the fingerprints one by one")
     # A budget for several fingerprints would have to be divided before anything is known of the suspect.
     if budget is not None:
         raise UsageError("--budget limits one fingerprint; leave it out, or verify them one by one")

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from whorl.cli.console import bar, checked_device, guarded, line, print_json
+from whorl.cli.console import bar, checked_device, guarded, line, print_json, say
 from whorl.cli.options import Cache, Cluster, Device, Fresh, Jobs, Json, Quiet, TrustCode
+from whorl.cli.paths import file_to_write
 from whorl.cli.table import Column, Table, show
 
 __all__ = ["app"]
@@ -68,6 +69,9 @@ def listing(cache: Cache = None, as_json: Json = False) -> None:
     if as_json:
         print_json([card.model_dump() | {"older": card.older} for card in cards])
         return
+    if not cards:
+        say("no models yet. Type: whorl zoo build RECIPE")
+        return
     table = Table([Column(name) for name in ("digest", "accuracy", "agreement", "recipe")])
     for card in cards:
         age = f" {UNKNOWN if card.older == UNKNOWN else 'older code'}" if card.older else ""
@@ -90,7 +94,7 @@ def card(recipe: RecipeText, trust_code: TrustCode = False, cache: Cache = None)
 @guarded
 def export(
     recipe: RecipeText,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the model.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the model.", callback=file_to_write)],
     trust_code: TrustCode = False,
     cache: Cache = None,
 ) -> None:

@@ -1,0 +1,140 @@
+"""What a person types wrongly ends in one line that says what to type, before any work is done."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from test_exit_codes import RESULT
+from test_zoo_verb import RECIPE
+
+from whorl.cli import paths
+from whorl.cli.console import typed
+
+DIGITS = ("--data", "digits(size=8)")
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("file").write_text("x")
+    Path("list.json").write_text("[]")
+    return tmp_path
+
+
+def told(done):
+    """The complaint: one line of whorl's, or what stands in the box of an option that cannot be read."""
+    lines = done.stderr.splitlines()
+    if len(lines) > 1:
+        return " ".join(line.strip("│ ") for line in lines if line.startswith("│"))
+    return done.stderr.removeprefix("error: ").rstrip("\n")
+
+
+OUTPUTS = {
+    "extract": ["extract", "{victim}", *DIGITS, "-o", "{output}"],
+    "calibrate": ["calibrate", "{raw}", "--independent", "{stranger}", "-o", "{output}"],
+    "verify --report": ["verify", "{calibrated}", "{stolen}", "--report", "{output}"],
+    "verify --record": ["verify", "{calibrated}", "{stolen}", "--record", "{output}"],
+    "compare": ["compare", "{victim}", "{stolen}", "--report", "{output}"],
+    "lineage": ["lineage", "{independents}", "-o", "{output}.svg"],
+    "zoo export": ["zoo", "export", RECIPE, "-o", "{output}"],
+    "bench run": ["bench", "run", "ipguard/digits", "-o", "{output}"],
+    "bench grid": ["bench", "grid", "ipguard/digits", "-o", "{output}"],
+    "bench grid --cells": ["bench", "grid", "ipguard/digits", "--cells", "{output}"],
+    "bench quality": ["bench", "quality", "ipguard/digits", "-o", "{output}"],
+    "bench export": ["bench", "export", str(RESULT), "-o", "{output}"],
+    "bench site": ["bench", "site", str(RESULT), "-o", "{output}"],
+    "report": ["report", str(RESULT), "-o", "{output}"],
+    "demo": ["demo", "-o", "{output}"],
+}
+
+
+@pytest.mark.parametrize("verb", OUTPUTS)
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(whorl, case, place, verb):
+    known = vars(case)
+    below = whorl(*(word.format(output="file/below", **known) for word in OUTPUTS[verb]))
+    assert (below.exit_code, below.stdout) == (2, "")
+    assert "lies below what is no folder; give another path" in " ".join(told(below).split())
+    other = "file" if verb == "bench site" else "folder"
+    if verb == "lineage":
+        Path("folder.svg").mkdir()
+    taken = whorl(*(word.format(output=other, **known) for word in OUTPUTS[verb]))
+    assert (taken.exit_code, taken.stdout) == (2, "")
+    assert "; give" in " ".join(told(taken).split())
+    assert "--" in told(taken)
+
+
+@pytest.mark.parametrize("verb", [["zoo", "list"], ["lineage", "folder"], ["bench", "run", "ipguard/digits"], ["demo"]])
+def test_a_cache_that_is_a_file_is_refused(whorl, place, verb):
+    done = whorl(*verb, "--cache", "file")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "'--cache': file is no folder" in told(done)
+
+
+def test_what_the_system_refuses_says_what_to_do(whorl, place, monkeypatch):
+    monkeypatch.setenv("WHORL_CACHE", str(place / "file"))
+    done = whorl("zoo", "build", RECIPE, "-j", "1")
+    assert done.exit_code == 1
+    assert told(done).endswith("file/zoo lies below what is no folder; give another path")
+    for code in (errno.EACCES, errno.ENOSPC, errno.EROFS):
+        assert "give another path" in paths.explained(OSError(code, os.strerror(code), "x"))
+    assert paths.explained(OSError(errno.EIO, "Input/output error", "x")) == "x: Input/output error"
+    assert paths.explained(OSError("odd")) == "odd"
+
+
+def test_a_folder_of_somebody_else_is_refused(place, monkeypatch):
+    monkeypatch.setattr(paths.os, "access", lambda path, mode: Path(path) != place / "folder")
+    with pytest.raises(paths.typer.BadParameter, match="not yours to read or write"):
+        paths.file_to_write(Path("folder/new/x.fp"))
+    assert paths.file_to_write(Path("x.fp")) == Path("x.fp")
+    assert paths.folder_to_write(Path("new/deep")) == Path("new/deep")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["extract", "{victim}", "-o", "x.fp"], "give --data, as in 'folder(./pictures, size=32)'"),
+        (
+            ["extract", "{victim}", *DIGITS, "--scheme", "metav", "-o", "x.fp"],
+            "models: give --shadow RECIPE and --shad",
+        ),
+        (["extract", "{victim}", *DIGITS, "--shadow-removal", "quantise", "-o", "x.fp"], "give --shadow RECIPE too"),
+        (["extract", "{victim}", *DIGITS, "--budget", "0", "-o", "x.fp"], "'--budget'"),
+        (["extract", "file", *DIGITS, "-o", "x.fp"], "Known: model.toml or a folder"),
+        (["calibrate", "{raw}", "--independent", "{stranger}", "--count", "0"], "'--count'"),
+        (["calibrate", "{raw}", "--independent", "{stranger}", "--siblings", "-1"], "'--siblings'"),
+        (["calibrate", "{raw}", "--independent", "{stranger}", "--victim", "{victim}"], "give --removal REMOVAL too"),
+        (["verify", "{calibrated}", "{stolen}", "--pictures"], "give --report PAGE.html too"),
+        (["verify", "{raw}", "{calibrated}", "{stolen}", "--group", "x"], "leave it out, or verify"),
+        (["compare", "{victim}", "{stolen}", "--alpha", "3"], "'--alpha'"),
+        (["lineage", "folder", "--alpha", "-1"], "'--alpha'"),
+        (["explain", "{victim}", "{stolen}", *DIGITS, "--regions", "0"], "'--regions'"),
+        (["explain", "{victim}", "{stolen}", *DIGITS, "--depth", "0"], "'--depth'"),
+        (["schemes", "ipguard", "--grid"], "leave out the name"),
+    ],
+    ids=lambda each: " ".join(each)[:40] if isinstance(each, list) else "",
+)
+def test_a_mistake_names_the_option(whorl, case, place, words, says):
+    done = whorl(*(word.format(**vars(case)) for word in words))
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert says in " ".join(told(done).split())
+
+
+def test_a_list_is_no_result_and_no_crash(whorl, place):
+    done = whorl("bench", "show", "list.json")
+    assert done.exit_code == 7
+    assert "list.json is not a result" in told(done)
+
+
+def test_an_empty_zoo_says_what_to_type(whorl):
+    done = whorl("zoo", "list")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr == "no models yet. Type: whorl zoo build RECIPE\n"
+
+
+def test_python_is_left_out_of_what_is_typed():
+    assert typed("x learns: give pool=Pool(...), or on the command line --shadow R") == "x learns: give --shadow R"
+    assert typed("starts from pictures: give data, as in") == "starts from pictures: give --data, as in"
