@@ -11,7 +11,7 @@ from rich.table import Table
 
 from whorl.bench.export import _write_csv
 from whorl.cli import console
-from whorl.printable import printable
+from whorl.printable import escaped, printable
 from whorl.report.pages import _environment
 
 HOSTILE = "a\x1b[2J\x1b]0;t\x07\u202eb\u200bc\x9b31m\r\nDERIVED [bold red]x[/]"
@@ -37,6 +37,14 @@ def test_what_steers_a_terminal_is_replaced_and_the_rest_stays():
     assert printable("Größe, 模型, e\u0301, 🙂\n\t\u00a0x") == "Größe, 模型, e\u0301, 🙂\n\t\u00a0x"
     assert printable("a\u2028\u2029\x85b") == "a\ufffd\ufffd\ufffdb"
     assert printable("a\x1b[1mb\u202ec\u200bd\x00") == "a\ufffd[1mb\ufffdc\ufffdd\ufffd"
+
+
+def test_what_is_escaped_is_one_line_and_stays_what_it_was():
+    texts = ("a\x1bb", "a\x1cb", "a\\u001bb", "a\nb", "\u202e|`<x>", "Größe 🙂\ud800", "plain")
+    shown = [escaped(text) for text in texts]
+    assert all(text.isprintable() for text in shown)
+    assert [json.loads(f'"{text}"') for text in shown] == list(texts)
+    assert shown[-1] == "plain"
 
 
 def test_no_stream_lets_through_what_steers(seen):

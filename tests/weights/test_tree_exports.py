@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import networkx as nx
 import pytest
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from whorl.checkpoints.opening import open_checkpoint
+from whorl.printable import escaped
 from whorl.weights.family.exports import cyclonedx, graphml
 from whorl.weights.family.gathering import gather
 from whorl.weights.family.merges import merges_of
@@ -54,6 +56,29 @@ def test_graphml_parses_back(found):
     assert graph.edges[name["s"], name["t"]]["directed"] is False
     assert graph.nodes[name["s"]]["root"] is True
     assert len(graph.nodes[name["t"]]["sha256"]) == 64
+
+
+def test_names_that_xml_cannot_hold_stay_apart_and_whole(found):
+    tree, _ = found
+    hostile = ("a|b`c`<x>&\"'\x1b[2J", "a|b`c`<x>&\"'\x1c[2J", "line\nbreak\u202e\ufffe\\n")
+    renamed = dict(zip((member.name for member in tree.members), hostile, strict=True))
+    members = tuple(replace(member, name=renamed[member.name], copies=("x\ny", "z\x00")) for member in tree.members)
+    (family,) = tree.families
+    edges = tuple(
+        replace(edge, parent=renamed[edge.parent], child=renamed[edge.child], ancestor="\x07", evidence=("e\x1b\nf",))
+        for edge in family.edges
+    )
+    roots = tuple(replace(root, name=renamed[root.name]) for root in family.roots)
+    written = replace(family, members=hostile, edges=edges, roots=roots)
+    text = graphml(replace(tree, folder="nets\x02", families=(written,), members=members))
+    assert all(mark.isprintable() or mark == "\n" for mark in text)
+    graph = nx.read_graphml(io.BytesIO(text.encode()))
+    assert list(graph) == [escaped(name) for name in hostile]
+    assert len(graph) == len(hostile)
+    assert {graph.nodes[name]["copies"] for name in graph} == {"x\\ny\nz\\u0000"}
+    assert {edge["evidence"] for *_, edge in graph.edges(data=True)} == {"e\\u001b\\nf"}
+    assert {edge["ancestor"] for *_, edge in graph.edges(data=True)} == {"\\u0007"}
+    assert graph.graph["folder"] == "nets\\u0002"
 
 
 def test_cyclonedx_names_ancestors_and_variants(found):

@@ -13,6 +13,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import networkx as nx
 
+from whorl.printable import escaped
 from whorl.weights.family.gathering import Member
 from whorl.weights.family.planting import Edge
 from whorl.weights.family.tree import Lineage
@@ -23,7 +24,10 @@ SPECIFICATION: Final = "1.6"
 
 
 def graph(found: Lineage) -> nx.DiGraph:
-    """A node for each net (``sha256``, ``copies``, ``family``, ``root``), an edge for each step."""
+    """A node for each net (``sha256``, ``copies``, ``family``, ``root``), an edge for each step.
+
+    ``copies`` and ``evidence`` hold one a line, each `escaped`, since a name may hold a line end itself.
+    """
     drawn = nx.DiGraph(folder=found.folder, alpha=found.alpha)
     family = {name: place for place, each in enumerate(found.families) for name in each.members}
     roots = {root.name for each in found.families for root in each.roots}
@@ -31,7 +35,7 @@ def graph(found: Lineage) -> nx.DiGraph:
         drawn.add_node(
             member.name,
             sha256=member.digest,
-            copies="\n".join(member.copies),
+            copies="\n".join(map(escaped, member.copies)),
             parameters=member.checkpoint.parameters,
             family=family[member.name],
             root=member.name in roots,
@@ -43,16 +47,20 @@ def graph(found: Lineage) -> nx.DiGraph:
             edge.child,
             distance=edge.distance,
             directed=edge.directed,
-            evidence="\n".join(edge.evidence),
+            evidence="\n".join(map(escaped, edge.evidence)),
             **{name: value for name, value in merged.items() if value is not None},
         )
     return drawn
 
 
 def graphml(found: Lineage) -> str:
-    """The same as GraphML."""
+    """The same as GraphML, in which names and texts are `escaped`: XML has no word for most control characters."""
+    drawn = graph(found)
+    drawn = nx.relabel_nodes(drawn, {name: escaped(name) for name in drawn})
+    for held in (drawn.graph, *(edge for _, _, edge in drawn.edges(data=True))):
+        held.update({key: escaped(held[key]) for key in ("folder", "ancestor") if key in held})
     written = io.BytesIO()
-    nx.write_graphml_xml(graph(found), written)
+    nx.write_graphml_xml(drawn, written)
     return written.getvalue().decode()
 
 
