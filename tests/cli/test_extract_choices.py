@@ -62,7 +62,7 @@ def test_a_scheme_that_learns_says_what_to_give(whorl, case, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("scheme", "code", "says"), [("tafa", 0, "10 queries"), ("ipguard", 2, "starts from pictures: give data")]
+    ("scheme", "code", "says"), [("tafa", 0, "10 queries"), ("ipguard", 2, "starts from pictures: give --data")]
 )
 def test_data_are_asked_for_where_they_are_needed(whorl, case, tmp_path, scheme, code, says):
     made = whorl("extract", case.victim, "--scheme", scheme, "--budget", "10", "-o", tmp_path / "d.fp")

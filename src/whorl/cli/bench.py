@@ -9,8 +9,7 @@ import typer
 
 from whorl.cli import board, completion
 from whorl.cli.console import bar, checked_device, guarded, line, out, print_json, say
-from whorl.cli.options import Cache, Cluster, Device, Fresh, Jobs, Json, Quiet, Wide
-from whorl.cli.paths import file_to_write
+from whorl.cli.options import Cache, Cluster, Device, Fresh, Jobs, Json, Quiet, Wide, file_to_write
 from whorl.cli.table import show as show_table
 
 __all__ = ["app"]

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from whorl.cli.console import guarded, line, out, print_json, say
-from whorl.cli.options import Json, Wide
-from whorl.cli.paths import file_to_write, folder_to_write
+from whorl.cli.options import Json, Wide, file_to_write, folder_to_write
 from whorl.cli.table import Column, Table
 from whorl.cli.table import show as show_table
 

@@ -10,8 +10,19 @@ import typer
 
 from whorl.cli import completion
 from whorl.cli.console import bar, counter, guarded, line, model_options, print_json, say
-from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode, TrustHost
-from whorl.cli.paths import file_to_write
+from whorl.cli.options import (
+    Architecture,
+    Cache,
+    Classes,
+    Jobs,
+    Json,
+    Quiet,
+    Set,
+    Shape,
+    TrustCode,
+    TrustHost,
+    file_to_write,
+)
 from whorl.errors import UsageError, WhorlError
 
 if TYPE_CHECKING:

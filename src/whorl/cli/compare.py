@@ -9,8 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from whorl.cli.console import bar, chatter, foreign, guarded, out, print_json, say
-from whorl.cli.options import Json, Quiet, Wide
-from whorl.cli.paths import file_to_write
+from whorl.cli.options import Json, Quiet, Wide, file_to_write
 from whorl.cli.table import Column, Table, show
 from whorl.errors import UsageError
 

@@ -9,8 +9,7 @@ import typer
 
 from whorl.cli.bench import run
 from whorl.cli.console import guarded, say
-from whorl.cli.options import Cache, Jobs, Quiet, Wide
-from whorl.cli.paths import file_to_write
+from whorl.cli.options import Cache, Jobs, Quiet, Wide, file_to_write
 
 __all__ = ["demo"]
 

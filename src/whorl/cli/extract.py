@@ -9,8 +9,19 @@ import typer
 
 from whorl.cli import completion
 from whorl.cli.console import bar, counter, grants_of, guarded, line, model_options, print_json, say
-from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode, TrustHost
-from whorl.cli.paths import file_to_write
+from whorl.cli.options import (
+    Architecture,
+    Cache,
+    Classes,
+    Jobs,
+    Json,
+    Quiet,
+    Set,
+    Shape,
+    TrustCode,
+    TrustHost,
+    file_to_write,
+)
 
 __all__ = ["extract"]
 
@@ -52,7 +63,7 @@ def extract(
     ] = None,
     shadows: Annotated[int, typer.Option(min=1, help="Shadow models of the recipe, and copies of each removal.")] = 4,
     part: Annotated[str | None, typer.Option(help="Part of the data to take seeds from. [the scheme's own]")] = None,
-    budget: Annotated[int, typer.Option(min=1, help="Number of queries.")] = 100,
+    budget: Annotated[int, typer.Option(help="Number of queries.")] = 100,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     architecture: Architecture = None,
     classes: Classes = None,

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from whorl.cli.console import bar, chatter, foreign, guarded, out, print_json, say
-from whorl.cli.options import Cache, Json, Quiet
-from whorl.cli.paths import files_to_write
+from whorl.cli.options import Cache, Json, Quiet, files_to_write
 from whorl.cli.table import Whole
 from whorl.errors import UsageError
 

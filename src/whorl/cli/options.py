@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from whorl.cli.completion import architectures
-from whorl.cli.paths import folder_to_write
+from whorl.cli.console import guarded
+from whorl.cli.paths import check_file, check_folder
 
 __all__ = [
     "Architecture",
@@ -25,7 +26,35 @@ __all__ = [
     "TrustCode",
     "TrustHost",
     "Wide",
+    "file_to_write",
+    "files_to_write",
+    "folder_to_write",
 ]
+
+
+@guarded
+def files_to_write(context: typer.Context, option: typer.CallbackParam, paths: list[Path] | None) -> list[Path] | None:
+    """The paths of an option, if a file can be written at each; a line and exit code 2 otherwise."""
+    for path in () if context.resilient_parsing else paths or ():
+        check_file(path, option.opts[0])
+    return paths
+
+
+@guarded
+def file_to_write(context: typer.Context, option: typer.CallbackParam, path: Path | None) -> Path | None:
+    """The same of one."""
+    if path is not None and not context.resilient_parsing:
+        check_file(path, option.opts[0])
+    return path
+
+
+@guarded
+def folder_to_write(context: typer.Context, option: typer.CallbackParam, path: Path | None) -> Path | None:
+    """The same of a folder to write files to."""
+    if path is not None and not context.resilient_parsing:
+        check_folder(path, option.opts[0])
+    return path
+
 
 Architecture = Annotated[
     str | None,

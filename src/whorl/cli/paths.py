@@ -6,9 +6,9 @@ import errno
 import os
 from pathlib import Path
 
-import typer
+from whorl.errors import UsageError
 
-__all__ = ["explained", "file_to_write", "files_to_write", "folder_to_write"]
+__all__ = ["check_file", "check_folder", "explained"]
 
 REASONS = {
     errno.EISDIR: "is a folder; give the path of a file",
@@ -29,35 +29,23 @@ def explained(error: OSError) -> str:
     return f"{error.filename} {reason}"
 
 
-def file_to_write(path: Path | None) -> Path | None:
-    """The path, if a file can be written there; `typer.BadParameter` otherwise."""
-    if path is not None:
-        if path.is_dir():
-            raise typer.BadParameter(f"{path} {REASONS[errno.EISDIR]}")
-        _refuse(path)
-    return path
+def check_file(path: Path, option: str) -> None:
+    """Raise `UsageError` where no file can be written at a path; ``option`` is how that was given."""
+    if path.is_dir():
+        raise UsageError(f"{option}: {path} {REASONS[errno.EISDIR]}")
+    _check(path, option)
 
 
-def files_to_write(paths: list[Path] | None) -> list[Path] | None:
-    """The same of several."""
-    for path in paths or []:
-        file_to_write(path)
-    return paths
+def check_folder(path: Path, option: str) -> None:
+    """Raise `UsageError` where no files can be written below a path."""
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{option}: {path} {REASONS[errno.EEXIST]}")
+    _check(path, option)
 
 
-def folder_to_write(path: Path | None) -> Path | None:
-    """The path, if files can be written below it; `typer.BadParameter` otherwise."""
-    if path is not None:
-        if path.exists() and not path.is_dir():
-            raise typer.BadParameter(f"{path} {REASONS[errno.EEXIST]}")
-        _refuse(path)
-    return path
-
-
-def _refuse(path: Path) -> None:
-    """Refuse a path below what is no folder, or where this user may not write."""
+def _check(path: Path, option: str) -> None:
     there = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
     if there != path.absolute() and not there.is_dir():
-        raise typer.BadParameter(f"{path} {REASONS[errno.ENOTDIR]}")
+        raise UsageError(f"{option}: {path} {REASONS[errno.ENOTDIR]}")
     if not os.access(there, os.W_OK):
-        raise typer.BadParameter(f"{path} {REASONS[errno.EACCES]}")
+        raise UsageError(f"{option}: {path} {REASONS[errno.EACCES]}")

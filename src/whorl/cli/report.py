@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from whorl.cli.console import guarded, line
-from whorl.cli.options import Cache
-from whorl.cli.paths import file_to_write
+from whorl.cli.options import Cache, file_to_write
 
 __all__ = ["report"]
 

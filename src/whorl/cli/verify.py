@@ -12,8 +12,19 @@ from rich.markup import escape
 from rich.text import Text
 
 from whorl.cli.console import bar, chatter, guarded, model_options, out, print_json, say
-from whorl.cli.options import Architecture, Cache, Classes, Json, Quiet, Set, Shape, TrustCode, TrustHost, Wide
-from whorl.cli.paths import file_to_write
+from whorl.cli.options import (
+    Architecture,
+    Cache,
+    Classes,
+    Json,
+    Quiet,
+    Set,
+    Shape,
+    TrustCode,
+    TrustHost,
+    Wide,
+    file_to_write,
+)
 from whorl.cli.table import Column, Table, show
 from whorl.errors import UsageError
 from whorl.types import Verdict

@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from whorl.cli.console import bar, checked_device, guarded, line, print_json, say
-from whorl.cli.options import Cache, Cluster, Device, Fresh, Jobs, Json, Quiet, TrustCode
-from whorl.cli.paths import file_to_write
+from whorl.cli.options import Cache, Cluster, Device, Fresh, Jobs, Json, Quiet, TrustCode, file_to_write
 from whorl.cli.table import Column, Table, show
 
 __all__ = ["app"]
