@@ -67,7 +67,7 @@ def verify(
         float | None,
         typer.Option(help="Accepted chance of calling an independent model derived. [.01; a lineup's own]"),
     ] = None,
-    budget: Annotated[int | None, typer.Option(min=1, help="Most queries to ask. [all of the fingerprint]")] = None,
+    budget: Annotated[int | None, typer.Option(help="Most queries to ask. [all of the fingerprint]")] = None,
     group: Annotated[
         str, typer.Option(help="The suspect's kind, where you know it: one of the null's groups. [every group counts]")
     ] = "",
