@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+from whorl.printable import printable
 
 __all__ = [
     "AccessRefused",
@@ -14,14 +16,23 @@ __all__ = [
     "WhorlError",
 ]
 
+LONGEST: Final = 2000  # characters of a message
+
 
 class WhorlError(Exception):
     """Base of all deliberate errors.
 
-    The message is one line that a person can act on. ``exit_code`` is what the command line returns.
+    The message is one line that a person can act on. It quotes names and values that others wrote, so whatever would
+    break the line, steer a terminal or turn the reading order is taken out here, and the middle of a very long one is
+    left out. ``exit_code`` is what the command line returns.
     """
 
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str = "") -> None:
+        line = message if message.isprintable() else printable(" ".join(message.split()))
+        # What was given stands at the beginning of a message, and what to type next at its end.
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} … {line[-LONGEST // 3 :]}")
 
 
 class UsageError(WhorlError, ValueError):
