@@ -132,6 +132,9 @@ def test_sizes_and_places(tmp_path: Path) -> None:
         read_tensors(tmp_path / "y")
     with pytest.raises(UsageError, match="a file is needed"):
         read_tensors(tmp_path)
+    with pytest.raises(UsageError, match=r"no such file: .*too long") as error:  # indices of folders name files
+        read_tensors(tmp_path / ("x" * 5000))
+    assert len(str(error.value)) < 400
 
 
 # JSON

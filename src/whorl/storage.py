@@ -69,7 +69,11 @@ def replacing(path: str | Path) -> Generator[Path]:
 def check_size(path: str | Path, max_bytes: int) -> int:
     """Size of the file in bytes. Raises `UsageError` where there is none, `InvalidFile` beyond ``max_bytes``."""
     path = Path(path)
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError as error:  # a name that is too long, or a folder that may not be searched
+        raise UsageError(f"no such file: {str(path)[:300]} ({error.strerror})") from None
+    if not found:
         raise UsageError(f"{path} is a folder; a file is needed" if path.is_dir() else f"no such file: {path}")
     size = path.stat().st_size
     if size > max_bytes:
