@@ -69,6 +69,13 @@ def test_a_header_of_another_length(tmp_path, length):
         SafetensorsCheckpoint(path)
 
 
+@pytest.mark.parametrize("shape", [(0, *[1 << 31] * 8), (2**33, 0, 2), (0, *[1] * 100)])
+def test_an_axis_of_nothing_does_not_make_the_others_harmless(tmp_path, shape):
+    path = write(tmp_path / "x.safetensors", {"a": tensor(0, 0, shape)}, b"")
+    with pytest.raises(InvalidFile, match="elements in 64 axes are read"):
+        SafetensorsCheckpoint(path)
+
+
 def test_a_file_that_shrinks_after_it_was_opened(tmp_path):
     path = tmp_path / "x.safetensors"
     save_file({"a": torch.arange(1000.0), "b": torch.arange(1000.0)}, path)

@@ -35,6 +35,7 @@ __all__ = [
 
 MAX_TENSORS: Final = 1_000_000
 MAX_ELEMENTS: Final = 1 << 33  # of one tensor: an embedding of 500,000 tokens by 16,000 axes
+MAX_AXES: Final = 64  # torch's own limit
 MAX_NAME: Final = 1000
 MAX_CONFIG: Final = 4 << 20
 Rows = slice | Sequence[int]
@@ -156,8 +157,12 @@ def check_entries(path: Path, entries: Mapping[str, Entry]) -> None:
     for name, entry in entries.items():
         if len(name) > MAX_NAME or not name.isprintable():  # messages quote names on one line
             raise InvalidFile(f"{path} names a tensor {name[:100]!r}, which is too long or not printable")
-        if max(prod(entry.shape), *entry.shape, 0) > MAX_ELEMENTS:
-            raise InvalidFile(f"{path}: {name[:100]!r} is {entry.shape}; at most {MAX_ELEMENTS:,} elements are read")
+        # Strides are products of axes, so an axis of 0 does not make the others harmless.
+        if len(entry.shape) > MAX_AXES or prod(axis for axis in entry.shape if axis) > MAX_ELEMENTS:
+            raise InvalidFile(
+                f"{path}: {name[:100]!r} is {str(entry.shape)[:100]}; at most {MAX_ELEMENTS:,} elements in {MAX_AXES} "
+                "axes are read"
+            )
 
 
 def contained(folder: Path, name: object) -> Path:
