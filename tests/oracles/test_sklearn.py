@@ -183,6 +183,14 @@ def rewritten(estimator: Any, path: Path, change: Callable[[dict[str, Any], dict
     return path
 
 
+def test_a_loader_that_is_no_name(tmp_path: Path) -> None:
+    def change(schema: dict[str, Any], _: dict[str, bytes]) -> None:
+        schema["__loader__"] = [[]]
+
+    with pytest.raises(InvalidFile, match="not on the list of trusted types"):
+        read_skops(rewritten(forest(), tmp_path / "x.skops", change))
+
+
 def find(schema: Any, name: str) -> dict[str, Any]:
     """The first object of that class."""
     waiting = [schema]

@@ -238,10 +238,10 @@ def _states(schema: Any) -> Iterator[dict[str, Any]]:
 
 
 def _refuse_type(state: dict[str, Any], path: Path) -> None:
-    name = f"{state.get('__module__')}.{state.get('__class__')}"
-    if name in TYPES and state.get("__loader__") in LOADERS:
+    name, loader = f"{state.get('__module__')}.{state.get('__class__')}", state.get("__loader__")
+    if name in TYPES and isinstance(loader, str) and loader in LOADERS:
         return
-    shown = one_line(ValueError(name if name not in TYPES else f"{name} through {state.get('__loader__')}"), 120)
+    shown = one_line(ValueError(name if name not in TYPES else f"{name} through {loader}"), 120)
     raise InvalidFile(
         f"{path} holds {shown}, which is not on the list of trusted types. "
         "Trusted: forests, trees, SVMs, logistic regression, perceptrons, naive Bayes, scalers, PCA and their pipelines"
