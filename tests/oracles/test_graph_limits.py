@@ -8,9 +8,9 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from onnx_graphs import graph, saved, written
+from onnx_graphs import graph, pooled, saved, written
 
-from whorl.errors import InvalidFile
+from whorl.errors import InvalidFile, UsageError
 from whorl.oracles import graph_limits
 from whorl.oracles import onnx as oracle_module
 from whorl.oracles.onnx import OnnxOracle
@@ -138,4 +138,10 @@ def test_a_graph_is_not_handed_to_a_function(tmp_path: Path) -> None:
     attribute = model.functions[0].node[0].attribute.add()
     attribute.name, attribute.ref_attr_name, attribute.type = "body", "body", onnx.AttributeProto.GRAPH
     with pytest.raises(InvalidFile, match="hands a graph to a function"):
+        OnnxOracle(saved(model, tmp_path))
+
+
+def test_a_batch_that_a_graph_fixes_is_bounded(tmp_path: Path) -> None:
+    model = pooled(shape=(2**31, 3, 2, 2), outputs=(("y", TensorProto.FLOAT, (2**31, 3)),))
+    with pytest.raises(UsageError, match=r"batches of 2,147,483,648 pictures .* a free or a smaller batch"):
         OnnxOracle(saved(model, tmp_path))

@@ -34,6 +34,7 @@ from whorl.types import Access
 __all__ = ["OnnxOracle"]
 
 MAX_BYTES: Final = (2 << 30) - 1  # protobuf's own limit
+MAX_NUMBERS: Final = 1 << 28  # of one batch, as a file may say any size
 SLACK: Final = 1e-4  # how far outside [0, 1] a probability may be rounded
 FLOATS: Final[dict[str, type[np.generic]]] = {
     "tensor(float)": np.float32,
@@ -114,7 +115,13 @@ class OnnxOracle(Oracle):
         self.first_label = first_label
         fixed = self._input.shape[0]
         self._fixed = fixed if isinstance(fixed, int) and fixed > 0 else None
-        self._batch = self._fixed or batch
+        largest = max(1, MAX_NUMBERS // math.prod(shape))
+        if self._fixed is not None and self._fixed > largest:
+            raise UsageError(
+                f"{path} takes batches of {self._fixed:,} pictures {list(shape)}, and at most {MAX_NUMBERS:,} numbers "
+                "are asked at a time; export it with a free or a smaller batch"
+            )
+        self._batch = self._fixed or min(batch, largest)
 
     def _stream(self, inputs: Tensor) -> Iterator[Chunk]:
         for start in range(0, len(inputs), self._batch):
