@@ -139,3 +139,9 @@ def test_outputs_are_lowered_and_nan_has_no_class() -> None:
     torch.testing.assert_close(lower(logits[:1], "logits", Access.PROBABILITIES), logits[:1].softmax(1))
     assert torch.equal(lower(logits[:1], "probabilities", Access.PROBABILITIES), logits[:1])
     assert lower(torch.tensor([[1], [0]]), "labels", Access.LABELS).tolist() == [1, 0]
+
+
+def test_a_shape_that_no_picture_has_is_refused_before_anything_is_made() -> None:
+    given = {"kind": "http", "url": "http://127.0.0.1:9", "classes": 3, "output": "labels"}
+    with pytest.raises(UsageError, match=r"input: shape \[16384, 16384, 16384\] is more than 16,777,216 numbers"):
+        describe(given | {"input": {"shape": [16384, 16384, 16384]}})

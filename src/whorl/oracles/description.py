@@ -25,6 +25,7 @@ An endpoint has ``kind = "http"``, ``url`` and a table ``[http]`` with the field
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,6 +41,7 @@ from whorl.types import Access
 __all__ = ["InputDescription", "ModelDescription", "describe", "read_description"]
 
 MAX_BYTES: Final = 1 << 20
+MAX_NUMBERS: Final = 1 << 24  # of one picture: three channels of 2,364 x 2,364
 Side = Annotated[int, Field(ge=1, le=16_384)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -58,6 +60,12 @@ class InputDescription(_Table):
     mean: Annotated[tuple[Number, ...], Field(max_length=16_384)] = ()
     std: Annotated[tuple[Number, ...], Field(max_length=16_384)] = ()
     channels: Literal["RGB", "BGR"] = "RGB"
+
+    @model_validator(mode="after")
+    def _sized(self) -> InputDescription:
+        if self.shape is not None and math.prod(self.shape) > MAX_NUMBERS:
+            raise ValueError(f"shape {list(self.shape)} is more than {MAX_NUMBERS:,} numbers a picture")
+        return self
 
     @property
     def convention(self) -> InputConvention:
