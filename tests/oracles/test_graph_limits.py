@@ -145,3 +145,15 @@ def test_a_batch_that_a_graph_fixes_is_bounded(tmp_path: Path) -> None:
     model = pooled(shape=(2**31, 3, 2, 2), outputs=(("y", TensorProto.FLOAT, (2**31, 3)),))
     with pytest.raises(UsageError, match=r"batches of 2,147,483,648 pictures .* a free or a smaller batch"):
         OnnxOracle(saved(model, tmp_path))
+
+
+@pytest.mark.parametrize("name", [b"\x01x", b"\x01y", b"\x01n", b"\x04axes", b"\x0aReduceMean"])
+def test_a_name_that_is_no_text_is_refused_and_nothing_is_printed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: bytes
+) -> None:
+    data = pooled().SerializeToString()
+    assert name in data
+    (tmp_path / "x.onnx").write_bytes(data.replace(name, name[:-1] + b"\xff"))
+    with pytest.raises(InvalidFile, match="refused by onnxruntime"):
+        OnnxOracle(tmp_path / "x.onnx")
+    assert capfd.readouterr() == ("", "")

@@ -223,9 +223,12 @@ def _opened(path: Path) -> _Opened:
     options = _options(onnxruntime)
     try:
         # From the bytes that were checked, not from the path, which may have changed since.
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        # Without the fallback, of which onnxruntime tells on stdout: there is no other provider to fall back to.
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
         # Functions of the file are written out, so that what they do is read and not what they are called.
         graph = onnx.inliner.inline_local_functions(model).graph if model.functions else model.graph
+        for item in (*session.get_inputs(), *session.get_outputs()):
+            _ = item.name, item.shape  # a name that is no UTF-8 shows only where it is made Python's
     except Exception as error:  # as above
         raise InvalidFile(f"{path} is refused by onnxruntime: {one_line(error)}") from None
     given = _only_input(session, path)
