@@ -11,7 +11,7 @@ from torch import nn
 
 import whorl
 from whorl import ownership, populations
-from whorl.errors import UsageError
+from whorl.errors import AccessRefused, UsageError
 from whorl.fingerprints.files import write_fingerprint
 from whorl.nets.training import Schedule, fit
 from whorl.oracles.base import Oracle
@@ -185,6 +185,31 @@ def test_a_suspect_is_ranked_among_models_that_answer_as_it_does(scored, treatme
         for seed in range(200, 210)
     ]
     assert accused.count("derived") <= 2, "at .05 three of ten have a chance of .012"
+
+
+@pytest.mark.parametrize("scheme", ["tafa", "sac-normal"])
+def test_labels_are_read_as_one_hot_rows_where_the_null_was_measured_so(scored, scheme):
+    known = scored if scheme == "tafa" else made(scheme)
+    victim = tiny_victim(architecture=MLP)
+    seen = whorl.verify(known, LabelsOnly(victim), alpha=ALPHA)
+    rows = whorl.verify(known, OneHot(victim), alpha=ALPHA)
+    assert (seen.decision, seen.similarity, seen.p_value) == (rows.decision, rows.similarity, rows.p_value)
+    assert seen.decision == ("derived" if scheme == "tafa" else "inconclusive"), "one recognises rows of 0 and 1"
+    assert seen.interface == "PROBABILITIES -> LabelsOnly -> OneHot"
+    accused = [whorl.verify(known, oracle(net(seed), Access.LABELS), alpha=ALPHA).decision for seed in range(200, 210)]
+    assert accused.count("derived") <= 2, "at .05 three of ten have a chance of .012"
+    unasked = whorl.verify(dataclasses.replace(known, probes=None), LabelsOnly(victim), alpha=ALPHA)
+    assert unasked.null == rows.null
+
+
+def test_labels_are_refused_where_the_null_was_not_measured_so(scored):
+    suspect = LabelsOnly(tiny_victim(architecture=MLP))
+    plain = dataclasses.replace(scored, calibration=dataclasses.replace(scored.calibration, interfaces={}))
+    with pytest.raises(AccessRefused, match=r"tafa needs PROBABILITIES .* grants LABELS\. .*--interface OneHot"):
+        whorl.verify(plain, suspect, alpha=ALPHA)
+    with pytest.raises(AccessRefused, match="whorl schemes --suspect-access labels"):
+        whorl.verify(dataclasses.replace(scored, calibration=None), suspect, alpha=ALPHA)
+    assert suspect.queries_spent == 0
 
 
 def test_an_interface_that_was_not_measured_is_not_judged(scored):

@@ -17,28 +17,35 @@ from torch.nn.functional import one_hot
 from whorl.errors import UsageError
 from whorl.expressions import parse
 from whorl.oracles.base import Chunk, Oracle
-from whorl.oracles.wrappers import Probabilities, Rounded, TopK, Wrapper
+from whorl.oracles.wrappers import Rounded, TopK, Wrapper
 from whorl.types import Access
 
-__all__ = ["USUAL", "OneHot", "Remembered", "Softmaxed", "are_probabilities", "treated", "treatment_of"]
+__all__ = ["ONE_HOT", "USUAL", "OneHot", "Remembered", "Softmaxed", "are_probabilities", "treated", "treatment_of"]
 
 DECIMALS: Final = 6
+ONE_HOT: Final = "OneHot"
+"""The treatment that leaves labels alone, which is how labels are read where a null was measured through it."""
 USUAL: Final = (
     *(f"Rounded(decimals={decimals})" for decimals in range(1, DECIMALS + 1)),
     *(f"TopK(k={k})" for k in (1, 3, 5)),
-    "OneHot",
+    ONE_HOT,
 )
 """Treatments that a null is measured through, beside no treatment."""
 
 
-class OneHot(Probabilities):
-    """1 for the predicted class and 0 for the others: labels in the shape of probabilities."""
+class OneHot(Wrapper):
+    """1 for the predicted class and 0 for the others: labels in the shape of probabilities.
+
+    What a model grants beyond its labels is not looked at, so a model of which only labels are seen answers the same.
+    """
 
     def __init__(self, inner: Oracle) -> None:
-        super().__init__(inner, change="OneHot")
+        super().__init__(inner, access=Access.PROBABILITIES, change=ONE_HOT)
 
-    def _treat(self, probabilities: Tensor) -> Tensor:
-        return one_hot(probabilities.argmax(1), self.classes).float()
+    def _stream(self, inputs: Tensor) -> Iterator[Chunk]:
+        for positions, answers in self.inner.stream(inputs):
+            labels = answers if self.inner.access is Access.LABELS else answers.argmax(1)
+            yield positions, one_hot(labels, self.classes).float()
 
 
 class Softmaxed(Wrapper):
@@ -65,7 +72,7 @@ class Remembered(Wrapper):
         yield from self._known[key]
 
 
-TREATMENTS: Final[Mapping[str, Callable[..., Oracle]]] = {"OneHot": OneHot, "Rounded": Rounded, "TopK": TopK}
+TREATMENTS: Final[Mapping[str, Callable[..., Oracle]]] = {ONE_HOT: OneHot, "Rounded": Rounded, "TopK": TopK}
 
 
 def treated(oracle: Oracle, treatment: str) -> Oracle:
@@ -106,7 +113,7 @@ def treatment_of(answers: Tensor) -> str:
         return ""
     values = answers.double()
     if bool(((values == 0) | (values == 1)).all()):
-        return "OneHot"
+        return ONE_HOT
     decimals = next((d for d in range(1, DECIMALS + 1) if _rounded(values, d)), None)
     step = 10.0**-decimals if decimals else 1e-6
     counts = (values > 0).sum(1)

@@ -11,14 +11,15 @@ from torch import Tensor
 from whorl.errors import AccessRefused, UsageError
 from whorl.fingerprints.second import identity
 from whorl.oracles.base import Oracle
+from whorl.oracles.interface import ONE_HOT, OneHot
 from whorl.oracles.reordered import in_order_of
 from whorl.oracles.wrappers import digests_of
-from whorl.types import Evidence, Fingerprint, Queries, Representation, grants, told
+from whorl.types import Access, Evidence, Fingerprint, Queries, Representation, grants, told
 
 if TYPE_CHECKING:
     from whorl.schemes.base import Scheme
 
-__all__ = ["admit", "asking_order", "compare", "ordered", "represent", "typed"]
+__all__ = ["admit", "asking_order", "compare", "ordered", "readable", "represent", "typed"]
 
 
 def admit(scheme: Scheme, fingerprint: Fingerprint, oracle: Oracle) -> None:
@@ -42,6 +43,27 @@ def admit(scheme: Scheme, fingerprint: Fingerprint, oracle: Oracle) -> None:
             f"{oracle.name} is one of the shadow models that this fingerprint learned from; whatever the "
             "similarity, it would show nothing"
         )
+
+
+def readable(scheme: Scheme, fingerprint: Fingerprint, oracle: Oracle) -> Oracle:
+    """The oracle as the null was measured: labels as one-hot rows, where the scheme sees probabilities.
+
+    Only where the null was measured through such rows, so that the suspect is ranked among models of which as little is
+    seen; every other oracle comes back as it is.
+
+    Raises:
+        AccessRefused: the labels could be read so, had the null been measured through one-hot rows.
+    """
+    needed, calibration = grants(scheme.needs_suspect), fingerprint.calibration
+    less = needed <= grants(Access.PROBABILITIES) and not needed <= oracle.grants
+    if not less or calibration is None or oracle.task != "classification":
+        return oracle
+    if calibration.through(ONE_HOT) is None:
+        raise AccessRefused(
+            f"{scheme.name} needs {told(needed)} of the suspect; {oracle.name} grants {told(oracle.grants)}. Its "
+            f"labels can be read as one-hot rows where the null was measured so: whorl calibrate --interface {ONE_HOT}"
+        )
+    return OneHot(oracle)
 
 
 def ordered(scheme: Scheme, fingerprint: Fingerprint, oracle: Oracle) -> Oracle:

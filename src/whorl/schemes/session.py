@@ -22,8 +22,9 @@ from whorl.detection.verdict import Trial
 from whorl.errors import UsageError
 from whorl.fingerprints.second import calibration_identity, identity
 from whorl.oracles.base import Oracle, interface_of
+from whorl.oracles.interface import ONE_HOT
 from whorl.oracles.wrappers import digests_of
-from whorl.schemes.asking import admit, asking_order, compare, ordered, represent
+from whorl.schemes.asking import admit, asking_order, compare, ordered, readable, represent
 from whorl.schemes.calibration import labels_of, same_answers, sees_probabilities
 from whorl.schemes.controls import examine
 from whorl.types import Calibration, Evidence, Fingerprint, Rule, Verdict, grants
@@ -57,6 +58,8 @@ class Session:
     """
 
     def __init__(self, scheme: Scheme, fingerprint: Fingerprint, suspect: Oracle, rule: Rule) -> None:
+        read = readable(scheme, fingerprint, suspect)
+        treatment, suspect = ONE_HOT if read is not suspect else "", read
         admit(scheme, fingerprint, suspect)
         _refuse_known(fingerprint, suspect)
         suspect = ordered(scheme, fingerprint, suspect)
@@ -69,7 +72,8 @@ class Session:
         self.sent = self.probed = 0
         self.interface = interface_of(suspect)
         self._before = (suspect.queries_spent, Counter(suspect.replayed.given))
-        self.trial = self._tried(self.calibration, None)  # a rule that can't be kept is refused before any query
+        shown = self.calibration and self.calibration.through(treatment)
+        self.trial = self._tried(shown, None)  # a rule that can't be kept is refused before any query
 
     def _tried(self, calibration: Calibration | None, beside: Likeness | None) -> Trial:
         return Trial(
