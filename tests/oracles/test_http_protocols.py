@@ -19,7 +19,8 @@ from whorl.errors import OracleError, UsageError
 from whorl.oracles.convention import InputConvention
 from whorl.oracles.formats import AnswerFormat, InputFormat
 from whorl.oracles.http import HttpOracle, HttpSettings
-from whorl.oracles.protocols import HuggingFace, OpenInference, Template, TensorFlowServing
+from whorl.oracles.open_inference import OpenInference
+from whorl.oracles.protocols import HuggingFace, Template, TensorFlowServing
 from whorl.types import Access
 
 INPUTS = (pictures(6) * 255).round() / 255  # what a PNG can hold
@@ -81,27 +82,27 @@ def test_inputs_follow_the_convention_in_every_protocol():
         (InputFormat(convention), expected),
         (InputFormat(convention, flat=True), expected.flatten(1)),
     ):
-        (tensor,) = json.loads(OpenInference("m", inputs, LOGITS).body(INPUTS))["inputs"]
+        (tensor,) = json.loads(OpenInference("m", inputs, LOGITS).request(INPUTS).body)["inputs"]
         assert tensor["shape"] == list(wanted.shape)
         assert_close(torch.tensor(tensor["data"]), wanted.flatten())
-        instances = json.loads(TensorFlowServing("m", inputs, LOGITS).body(INPUTS))["instances"]
+        instances = json.loads(TensorFlowServing("m", inputs, LOGITS).request(INPUTS).body)["instances"]
         assert_close(torch.tensor(instances), wanted)
-        assert_close(torch.tensor(json.loads(template(inputs=inputs).body(INPUTS))["x"]), wanted)
+        assert_close(torch.tensor(json.loads(template(inputs=inputs).request(INPUTS).body)["x"]), wanted)
 
 
 def test_numbers_arrive_bit_by_bit():
     inputs = pictures(3)
-    (tensor,) = json.loads(OpenInference("m", PLAIN, LOGITS).body(inputs))["inputs"]
+    (tensor,) = json.loads(OpenInference("m", PLAIN, LOGITS).request(inputs).body)["inputs"]
     assert torch.equal(torch.tensor(tensor["data"], dtype=torch.float32), inputs.flatten())
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pngs_hold_the_picture(channels):
     inputs = (pictures(1, shape=(channels, 5, 7)) * 255).round() / 255
-    body = HuggingFace("", PROBABILITIES).body(inputs)
+    body = HuggingFace("", PROBABILITIES).request(inputs).body
     levels = np.asarray(Image.open(io.BytesIO(body))).reshape(5, 7, channels)
     assert torch.equal(torch.from_numpy(levels.astype(np.float32) / 255).permute(2, 0, 1), inputs[0])
-    encoded = json.loads(template('{"x": "{{ images[0] }}"}').body(inputs))["x"]
+    encoded = json.loads(template('{"x": "{{ images[0] }}"}').request(inputs).body)["x"]
     assert base64.b64decode(encoded) == body
 
 
@@ -330,10 +331,10 @@ def described(inputs, protocol=None):
 
 def test_a_description_names_the_input_and_its_type():
     found = described([{"name": "pixels", "datatype": "FP16", "shape": [-1, 1, 2, 3]}])
-    (tensor,) = json.loads(found.body(INPUTS))["inputs"]
+    (tensor,) = json.loads(found.request(INPUTS).body)["inputs"]
     assert (tensor["name"], tensor["datatype"]) == ("pixels", "FP16")
     levels = OpenInference("m", InputFormat(InputConvention(range=(0, 255))), LOGITS)
-    (tensor,) = json.loads(described([{"name": "x", "datatype": "UINT8"}], levels).body(INPUTS))["inputs"]
+    (tensor,) = json.loads(described([{"name": "x", "datatype": "UINT8"}], levels).request(INPUTS).body)["inputs"]
     assert tensor["data"] == (INPUTS * 255).flatten().round().tolist()
     assert all(isinstance(value, int) for value in tensor["data"])
     for nothing in (None, []):
@@ -362,26 +363,26 @@ def test_a_description_of_something_else_is_refused(inputs, complaint):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: described([{"name": "x", "datatype": "UINT8"}]).body(INPUTS),
-        lambda: described([{"name": "x", "datatype": "BYTES"}]).body(INPUTS),
-        lambda: OpenInference("m", PLAIN, LOGITS).body(INPUTS * float("nan")),
-        lambda: OpenInference("m", InputFormat(InputConvention(mean=(1.0, 2.0))), LOGITS).body(INPUTS),
+        lambda: described([{"name": "x", "datatype": "UINT8"}]).request(INPUTS).body,
+        lambda: described([{"name": "x", "datatype": "BYTES"}]).request(INPUTS).body,
+        lambda: OpenInference("m", PLAIN, LOGITS).request(INPUTS * float("nan")).body,
+        lambda: OpenInference("m", InputFormat(InputConvention(mean=(1.0, 2.0))), LOGITS).request(INPUTS).body,
         lambda: HuggingFace("", LOGITS),
-        lambda: HuggingFace("", LABELS).body(torch.zeros(1, 2, 3, 3)),
+        lambda: HuggingFace("", LABELS).request(torch.zeros(1, 2, 3, 3)).body,
         lambda: AnswerFormat(Access.GRADIENTS, 4),
         lambda: AnswerFormat(Access.LABELS, 4, ("a", "b", "c")),
         lambda: AnswerFormat(Access.LABELS, 4, ("a", "b", "c", "c")),
         lambda: template("{{ inputs"),
         lambda: template("{{ picture }}"),
-        lambda: template("not json").body(INPUTS),
-        lambda: template("{{ inputs.__class__.__mro__ }}").body(INPUTS),
-        lambda: template("{{ inputs[99] }}").body(INPUTS),
-        lambda: template("{{ 1 / 0 }}").body(INPUTS),
-        lambda: template("{{ range(999999999) | list }}").body(INPUTS),
-        lambda: template("{{ 'x' * 10**12 }}").body(INPUTS),
+        lambda: template("not json").request(INPUTS).body,
+        lambda: template("{{ inputs.__class__.__mro__ }}").request(INPUTS).body,
+        lambda: template("{{ inputs[99] }}").request(INPUTS).body,
+        lambda: template("{{ 1 / 0 }}").request(INPUTS).body,
+        lambda: template("{{ range(999999999) | list }}").request(INPUTS).body,
+        lambda: template("{{ 'x' * 10**12 }}").request(INPUTS).body,
         lambda: template("{{ 'x' | center(10000000000) }}"),
-        lambda: template("{{ 'x'.center(10000000000) }}").body(INPUTS),
-        lambda: template("{{ '%10000000000d' % 1 }}").body(INPUTS),
+        lambda: template("{{ 'x'.center(10000000000) }}").request(INPUTS).body,
+        lambda: template("{{ '%10000000000d' % 1 }}").request(INPUTS).body,
         lambda: template("{{ [1] | tojson(10000000000) }}"),
         lambda: template("{% set a = 'x' %}{% set a = a ~ a %}"),
         lambda: template("{% for a in inputs recursive %}{% endfor %}"),

@@ -27,6 +27,8 @@ class HttpSettings(BaseModel):
             ``huggingface`` (image classification) or ``template`` (any other JSON API).
         model: the model's name on the server, ``NAME/versions/2`` for one version.
         input_name, output_name, datatype: names of tensors and the data type, asked from a v2 server where empty.
+        binary: send and ask for the tensors of ``v2`` as bytes; where None, if the server lists that extension.
+        classification: ask Triton for the best so many classes of an output; 0 for the output as it is.
         signature: signature of a TensorFlow model; its default where empty.
         template, answer: jinja2 body and JMESPath answer, see `whorl.oracles.protocols.Template`.
         flat: send a picture as one row of numbers.
@@ -49,6 +51,8 @@ class HttpSettings(BaseModel):
     input_name: str = ""
     output_name: str = ""
     datatype: str = ""
+    binary: bool | None = None
+    classification: int = Field(0, ge=0, le=10**6)
     signature: str = ""
     template: str = ""
     answer: str = ""
@@ -108,6 +112,8 @@ class HttpSettings(BaseModel):
     def _complete(self) -> HttpSettings:
         if self.protocol in ("v2", "tensorflow") and not self.model:
             raise ValueError(f"the protocol {self.protocol} needs model, the model's name on the server")
+        if self.protocol != "v2" and (self.binary is not None or self.classification):
+            raise ValueError(f"binary and classification are for the protocol v2; this is {self.protocol}")
         wanted = self.protocol == "template"
         if wanted != bool(self.template) or wanted != bool(self.answer):
             raise ValueError("template and answer are both needed for the protocol template, and for no other")

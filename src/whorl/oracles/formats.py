@@ -20,7 +20,7 @@ from whorl.errors import OracleError, UsageError
 from whorl.oracles.convention import InputConvention
 from whorl.types import Access
 
-__all__ = ["AnswerFormat", "InputFormat", "describe", "parse_json", "png", "shorten"]
+__all__ = ["AnswerFormat", "InputFormat", "describe", "dicts", "member", "parse_json", "png", "shorten"]
 
 _AXES: Final = 4  # of size 1 around a row, as in [n, classes, 1, 1]
 _LABELS: Final = ("label", "class", "name", "index")
@@ -197,8 +197,9 @@ def _field(entry: dict[str, Any], names: tuple[str, ...]) -> Any:
     raise OracleError(f"an entry has no {names[0]!r} but {keys}")
 
 
-def parse_json(body: bytes | bytearray) -> Any:
+def parse_json(body: bytes | bytearray | memoryview) -> Any:
     """The document in ``body``. Raises `OracleError` for anything but JSON with finite numbers."""
+    body = bytes(body) if isinstance(body, memoryview) else body
     try:
         return json.loads(body, parse_constant=_refuse_constant)
     except RecursionError:
@@ -208,6 +209,24 @@ def parse_json(body: bytes | bytearray) -> Any:
         raise OracleError(
             f"the answer is not JSON: it starts with {start!r}" if body else "the answer is empty"
         ) from None
+
+
+def member(document: object, name: str) -> Any:
+    """A part of an answer. Raises `OracleError` that quotes what the server says where there is none."""
+    if not isinstance(document, dict):
+        raise OracleError(f"the answer is {describe(document)}; an object with {name!r} is needed")
+    if name not in document:
+        said = document.get("error")
+        keys = ", ".join(shorten(key, 20) for key in list(document)[:5]) or "nothing"
+        raise OracleError(f"the answer has no {name!r} but " + (f"says: {shorten(said)}" if said else keys))
+    return document[name]
+
+
+def dicts(values: object, what: str) -> list[dict[str, Any]]:
+    """The objects of a list. Raises `OracleError` for anything else."""
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise OracleError(f"the {what} must be a list of objects")
+    return values
 
 
 def png(picture: Tensor) -> bytes:

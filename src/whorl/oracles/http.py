@@ -15,10 +15,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import torch
@@ -26,11 +24,14 @@ from torch import Tensor
 
 from whorl.errors import BudgetExhausted, MissingExtra, OracleError, UsageError, WhorlError
 from whorl.oracles.base import Chunk, Oracle
+from whorl.oracles.binary_tensors import HEADER
 from whorl.oracles.convention import InputConvention
 from whorl.oracles.endpoint import HttpSettings
 from whorl.oracles.formats import AnswerFormat, InputFormat, shorten
-from whorl.oracles.protocols import HuggingFace, OpenInference, Protocol, Template, TensorFlowServing
+from whorl.oracles.open_inference import OpenInference
+from whorl.oracles.protocols import HuggingFace, Protocol, Request, Template, TensorFlowServing
 from whorl.oracles.redaction import redacted
+from whorl.oracles.waiting import estimated, seconds
 from whorl.types import Access
 
 __all__ = ["HttpOracle", "HttpSettings"]
@@ -39,7 +40,6 @@ logging.getLogger("stamina").addHandler(logging.NullHandler())  # or each retry 
 
 # What decides which question a picture becomes and what its answer means: answers are replayed only where it agrees.
 _MEANING: Final = {"url", "protocol", "model", "output_name", "signature", "template", "answer", "flat"}
-_LONG: Final = 1e9  # seconds, beyond which a wait is no number to reckon with
 _COMPLAINT: Final = 2048  # bytes of an error page worth reading
 
 
@@ -49,6 +49,12 @@ class _Unavailable(OracleError):
     def __init__(self, message: str, wait: float | None = None) -> None:
         super().__init__(message)
         self.wait = wait
+
+
+class _Reply(NamedTuple):
+    status: int
+    body: bytes | bytearray
+    json_length: str | None = None  # where the JSON of a binary answer ends, as its header says
 
 
 class _NotAsked(OracleError):
@@ -89,11 +95,12 @@ class HttpOracle(Oracle):
         self.settings = settings
         outputs = AnswerFormat(access, classes, class_names, first_label)
         self._protocol = _protocol(settings, InputFormat(convention, settings.flat), outputs)
-        self._protocol.body(torch.zeros(1, *input_shape))  # settings that cannot work show before the first query
+        self._protocol.check(input_shape)
         self._batch = min(settings.batch, self._protocol.most or settings.batch)
         meaning = settings.model_dump(include=_MEANING)
         meaning |= {"access": access.name, "convention": _told(convention), "names": class_names, "shape": input_shape}
         meaning |= {"first_label": first_label} if first_label else {}
+        meaning |= {"classification": settings.classification} if settings.classification else {}
         super().__init__(
             access=access,
             input_shape=input_shape,
@@ -107,7 +114,7 @@ class HttpOracle(Oracle):
         self._lock = threading.Lock()
         self._parsing = threading.Lock()  # a parsed body takes many times its size, so one at a time
         self._next_start = 0.0
-        self._described = bool(settings.input_name) or not isinstance(self._protocol, OpenInference)
+        self._described = not isinstance(self._protocol, OpenInference) or self._protocol.named
         self._key = _key(settings)
         self._client, self._attempts = _client(settings, self._key)
 
@@ -169,22 +176,35 @@ class HttpOracle(Oracle):
         if self._described or not isinstance(self._protocol, OpenInference):
             return
         url = _joined(self.settings.url, self._protocol.description_path)
-        status, body = self._exchange("GET", url, b"", 0, threading.Event())
-        if status < 400:
-            self._protocol = self._read(url, self._protocol.described, body, self.input_shape)
-            self._protocol.body(torch.zeros(1, *self.input_shape))
+        reply = self._exchange("GET", url, None, 0, threading.Event())
+        if reply.status < 400:
+            self._protocol = self._extended(self._read(url, self._protocol.described, reply.body, self.input_shape))
+            self._protocol.check(self.input_shape)
+        if self._protocol.unnamed:
+            raise UsageError("classification is asked of one output, which the server does not name; set output_name")
         self._described = True
+
+    def _extended(self, protocol: OpenInference) -> OpenInference:
+        """With tensors as bytes where the server knows them; one that says nothing of itself is sent JSON."""
+        if self.settings.binary is not None:
+            return protocol
+        try:
+            self._pace(threading.Event())
+            reply = self._send("GET", _joined(self.settings.url, "/v2"), None, 0)
+            return protocol.extended(reply.body) if reply.status < 300 else protocol
+        except OracleError:  # a gateway may know models alone
+            return protocol
 
     def _ask(self, inputs: Tensor, stopped: threading.Event) -> Tensor:
         url = _joined(self.settings.url, self._protocol.path)
         try:
             if stopped.is_set():
                 raise _NotAsked
-            status, body = self._exchange("POST", url, self._protocol.body(inputs), len(inputs), stopped)
-            if status >= 300:
-                raise OracleError(f"{_shown(url)} answers {status}{self._complaint(body)}")
+            reply = self._exchange("POST", url, self._protocol.request(inputs), len(inputs), stopped)
+            if reply.status >= 300:
+                raise OracleError(f"{_shown(url)} answers {reply.status}{self._complaint(reply.body)}")
             with self._parsing:
-                return self._read(url, self._protocol.answers, body, len(inputs))
+                return self._read(url, self._protocol.answers, reply.body, len(inputs), reply.json_length)
         except BaseException:
             stopped.set()  # here, not where the error is read: this thread would begin the next request before that
             raise
@@ -195,10 +215,8 @@ class HttpOracle(Oracle):
         except OracleError as error:
             raise OracleError(f"{_shown(url)}: {error}") from None
 
-    def _exchange(
-        self, method: str, url: str, body: bytes, count: int, stopped: threading.Event
-    ) -> tuple[int, bytes | bytearray]:
-        """Status and body of the first attempt that is not worth repeating."""
+    def _exchange(self, method: str, url: str, request: Request | None, count: int, stopped: threading.Event) -> _Reply:
+        """The reply to the first attempt that is not worth repeating."""
         attempts = 0
         try:
             for attempt in self._attempts():
@@ -206,7 +224,7 @@ class HttpOracle(Oracle):
                     attempts += 1
                     self._pace(stopped)
                     self._charge(count)
-                    return self._send(method, url, body, count)
+                    return self._send(method, url, request, count)
         except _Unavailable as error:
             times = f" (asked {attempts} times)" if attempts > 1 else ""
             raise OracleError(f"{_shown(url)} {error}{times}; what was answered is kept, try again later") from None
@@ -235,22 +253,22 @@ class HttpOracle(Oracle):
             "give a larger budget"
         )
 
-    def _send(self, method: str, url: str, body: bytes, count: int) -> tuple[int, bytes | bytearray]:
+    def _send(self, method: str, url: str, request: Request | None, count: int) -> _Reply:
         """One attempt. Raises `_Unavailable` where another may help."""
         import httpx2
 
-        headers = {"Content-Type": self._protocol.content_type} if body else {}
+        body, headers = (request.body, dict(request.headers)) if request else (b"", {})
         try:
             with self._client.stream(method, url, content=body, headers=headers) as response:
                 status = response.status_code
                 if status < 300:
-                    return status, self._whole(response)
+                    return _Reply(status, self._whole(response), response.headers.get(HEADER))
                 complaint = self._opening(response)
-                after = _seconds(response.headers.get("retry-after"))
+                after = seconds(response.headers.get("retry-after"))
                 if status not in (408, 429) and status < 500:
                     if 300 <= status < 400:
                         raise OracleError(f"{_shown(url)} redirects elsewhere ({status}), which is not followed")
-                    return status, complaint
+                    return _Reply(status, complaint)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             with self._lock:
                 self.sent -= count  # nothing left this machine
@@ -259,7 +277,7 @@ class HttpOracle(Oracle):
             raise _Unavailable(f"did not answer within {self.settings.timeout:g} s") from None
         except httpx2.TransportError as error:
             raise _Unavailable(f"lost the connection ({type(error).__name__})") from None
-        if after is None and (estimate := _estimated(complaint)) is not None:
+        if after is None and (estimate := estimated(complaint)) is not None:
             after = min(estimate, self.settings.max_wait)
         message = f"answers {status}{self._complaint(complaint)}"
         if after is not None and after > self.settings.max_wait:
@@ -306,7 +324,9 @@ class HttpOracle(Oracle):
 def _protocol(settings: HttpSettings, inputs: InputFormat, outputs: AnswerFormat) -> Protocol:
     model, output = settings.model, settings.output_name
     if settings.protocol == "v2":
-        return OpenInference(model, inputs, outputs, settings.input_name, output, settings.datatype)
+        names = (settings.input_name, output, settings.datatype)
+        binary = settings.datatype == "BF16" if settings.binary is None else settings.binary
+        return OpenInference(model, inputs, outputs, *names, binary, settings.classification)
     if settings.protocol == "tensorflow":
         return TensorFlowServing(model, inputs, outputs, output, settings.signature)
     if settings.protocol == "template":
@@ -364,29 +384,6 @@ def _client(settings: HttpSettings, key: str) -> tuple[Any, Callable[[], Any]]:
         )
 
     return client, attempts
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """What ``Retry-After`` says, a number of seconds or a date (RFC 9110, section 10.2.3); None where unreadable."""
-    if retry_after is None:
-        return None
-    if retry_after.isascii() and retry_after.isdigit():
-        return float(retry_after[:12])
-    try:
-        date = parsedate_to_datetime(retry_after)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    date = date if date.tzinfo else date.replace(tzinfo=UTC)
-    return max(0.0, (date - datetime.now(UTC)).total_seconds())
-
-
-def _estimated(complaint: bytes) -> float | None:
-    """``estimated_time``, the seconds until a model of Hugging Face is loaded; a guess, so it is waited for in part."""
-    try:
-        seconds = json.loads(complaint)["estimated_time"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return float(seconds) if type(seconds) in (int, float) and 0 <= seconds < _LONG else None
 
 
 def _joined(url: str, path: str) -> str:
