@@ -34,7 +34,7 @@ from whorl.types import Access
 __all__ = ["OnnxOracle"]
 
 MAX_BYTES: Final = (2 << 30) - 1  # protobuf's own limit
-MAX_NUMBERS: Final = 1 << 28  # of one batch, as a file may say any size
+MAX_NUMBERS: Final = 1 << 26  # of one batch, whose size a file may fix: 400 pictures of 3 x 224 x 224
 SLACK: Final = 1e-4  # how far outside [0, 1] a probability may be rounded
 FLOATS: Final[dict[str, type[np.generic]]] = {
     "tensor(float)": np.float32,
