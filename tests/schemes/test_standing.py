@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from model_server import ModelServer
 from torch import nn
 
 import whorl
@@ -200,6 +201,14 @@ def test_labels_are_read_as_one_hot_rows_where_the_null_was_measured_so(scored, 
     assert accused.count("derived") <= 2, "at .05 three of ten have a chance of .012"
     unasked = whorl.verify(dataclasses.replace(known, probes=None), LabelsOnly(victim), alpha=ALPHA)
     assert unasked.null == rows.null
+
+
+def test_an_endpoint_that_gives_labels_is_read_so_too(scored):
+    victim = tiny_victim(architecture=MLP)
+    with ModelServer(victim.module, (1, 8, 8), labels=True) as server:
+        said = {"model": "m", "output": "labels", "input_shape": (1, 8, 8), "classes": 10}
+        verdict = whorl.verify(scored, server.url, alpha=ALPHA, **said)
+    assert (verdict.decision, verdict.interface) == ("derived", "PROBABILITIES -> OneHot")
 
 
 def test_labels_are_refused_where_the_null_was_not_measured_so(scored):
