@@ -234,17 +234,15 @@ def _show(document: dict[str, Any], quiet: bool) -> None:
 
 def _lined_up(lineup: dict[str, Any]) -> str:
     """Where the victim stands among its twins."""
+    from whorl.report.words import ordinal
+
     if lineup["rank"] is None:
-        return f"sealed; candidate {lineup['leader']} of {lineup['candidates']} leads"
+        leads = "several lead alike" if lineup["leader"] is None else f"candidate {lineup['leader'] + 1} leads"
+        return f"sealed; of {lineup['candidates']} candidates {leads}"
     ended = ", the race was won" if lineup["won"] else ""
     figures = ", ".join(f"{which} {name}" for name, which in lineup["outermost"].items())
     outside = f"; of all candidates the victim has the {figures}" if figures else ""
-    return f"the victim is {_th(lineup['rank'])} of {lineup['candidates']} ({lineup['statistic']}{ended}){outside}"
-
-
-def _th(rank: int) -> str:
-    ending = {1: "st", 2: "nd", 3: "rd"}.get(rank % 10 if rank % 100 not in (11, 12, 13) else 0, "th")
-    return f"{rank}{ending}"
+    return f"the victim is {ordinal(lineup['rank'])} of {lineup['candidates']} ({lineup['statistic']}{ended}){outside}"
 
 
 def _standing(likeness: dict[str, Any]) -> str:

@@ -33,6 +33,7 @@ __all__ = [
     "expected_scores",
     "mixture_scores",
     "outermost",
+    "place_of",
     "rank",
     "residual_scores",
     "standardised",
@@ -202,6 +203,16 @@ def outermost(figures: Mapping[str, ArrayLike], place: int) -> dict[str, str]:
         elif known[place] < others.min():
             found[name] = "least"
     return found
+
+
+def place_of(values: ArrayLike, place: int) -> tuple[int, int]:
+    """First and last place, from the least on, that the candidate at ``place`` shares with its equals.
+
+    Shape:
+        values: ``[K]``.
+    """
+    known = np.asarray(values, dtype=np.float64)
+    return int((known < known[place]).sum()) + 1, int((known <= known[place]).sum())
 
 
 def clumped(named: int, strangers: int, candidates: int) -> bool:

@@ -77,7 +77,7 @@ def lineup_verdict(
         scheme=f"lineup({showing.statistic})",
         fingerprint=fingerprint,
         suspect=suspect,
-        caveats=(*reasons, *_always(terms, count, named)),
+        caveats=(*reasons, *_always(terms, count, named, outside)),
         lineup={
             "candidates": count,
             "rank": stands,
@@ -92,8 +92,23 @@ def lineup_verdict(
             "strangers": {"asked": len(terms.strangers), "named_the_victim": named},
             "exact": terms.seeds == "secret" and not terms.hypothesis,
             "recipe": recipe,
+            "terms": _fixed(showing, terms),
         },
     )
+
+
+def _fixed(showing: Showing, terms: Terms) -> dict[str, Any]:
+    """What was fixed beforehand and bears on how to read the showing; ``margin`` is that of the statistic in use."""
+    margins = {"mixture": terms.margin, "agreement": terms.agreements, "residual": None}
+    return {
+        "questions": showing.size,
+        "labels": terms.labels,
+        "scores": terms.scores,
+        "margin": margins[showing.statistic],
+        "seeds": terms.seeds,
+        "hypothesis": terms.hypothesis,
+        "reason": terms.reason,
+    }
 
 
 def _decide(
@@ -137,7 +152,7 @@ def _decide(
     return "unrelated", ("unrelated only as far as the removals go whose known copies name the victim",)
 
 
-def _always(terms: Terms, count: int, named: int) -> tuple[str, ...]:
+def _always(terms: Terms, count: int, named: int, outside: Mapping[str, str]) -> tuple[str, ...]:
     """What no verdict of a lineup may leave out."""
     told = [
         f"the {count - 1} twins were made by the owner: the error rate rests on their word that all were made as the "
@@ -146,7 +161,7 @@ def _always(terms: Terms, count: int, named: int) -> tuple[str, ...]:
     if terms.hypothesis:
         told.append(f"what is tested is narrower: {terms.hypothesis}")
     told.append(SEEDS[terms.seeds])
-    if terms.reason:
+    if outside and terms.reason:
         told.append(f"the victim stands outside of its twins, and the owner's reason is: {terms.reason}")
     if terms.strangers:
         told.append(f"{named} of {len(terms.strangers)} known strangers name the victim in this lineup")

@@ -10,16 +10,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from whorl.bench.result import Result
 from whorl.bench.standings import standings
+from whorl.errors import UsageError
+from whorl.fingerprints.second import identity
 from whorl.metrics import Interval
 from whorl.printable import printable
 from whorl.report import words
 from whorl.report.figures import aruc_by_k, curve_figure, match_figure
 from whorl.report.gaps import untested
-from whorl.report.pictures import gallery, read_gallery
+from whorl.report.lineup import Lineup, figures_of, lineup_of, race_figure, totals_figure
+from whorl.report.pictures import Gallery, gallery, read_gallery
 from whorl.report.strips import calibration_of, interval_bar, suspect_figure, threshold_of
 from whorl.report.study import Study
 from whorl.report.tables import paper_table
-from whorl.types import Combination, Fingerprint, Verdict
+from whorl.types import Combination, Fingerprint, Queries, Verdict
 
 __all__ = ["bench_page", "combination_page", "render", "verdict_page"]
 
@@ -30,6 +33,13 @@ SAYINGS: Final = {
     "unrelated": "The suspect answers like an independent model; a copy made in one of the ways that this test is "
     "known to catch would not.",
     "inconclusive": "The evidence carries no decision, in either direction.",
+}
+
+OF_A_LINEUP: Final = {
+    "derived": "Your model and its twins differ by chance alone, and the suspect resembles yours more.",
+    "unrelated": "Twins of your model, other runs of its recipe, resemble the suspect as much; a copy made in one of "
+    "the ways that this test is known to catch would name your model.",
+    "inconclusive": SAYINGS["inconclusive"],
 }
 
 
@@ -89,8 +99,12 @@ def verdict_page(verdict: Verdict, *, fingerprint: Fingerprint | None = None, pi
 
     Raises:
         UsageError: the fingerprint is not the one of the verdict.
+        ValidationError: what the verdict says of its lineup is unsound.
     """
-    calibration = calibration_of(verdict, fingerprint)
+    lineup = lineup_of(verdict.lineup)
+    if lineup and fingerprint and (fingerprint.candidates is None or identity(fingerprint) != verdict.fingerprint):
+        raise UsageError("this fingerprint holds another lineup than the verdict's; give the file that was verified")
+    calibration = None if lineup else calibration_of(verdict, fingerprint)
     threshold = threshold_of(verdict, calibration)
     power = [
         (removal, of, interval_bar(of["power"], of["low"], of["high"], key=f"power-{i}"))
@@ -99,15 +113,25 @@ def verdict_page(verdict: Verdict, *, fingerprint: Fingerprint | None = None, pi
     return render(
         "verdict.html.j2",
         verdict=verdict,
-        saying=SAYINGS[verdict.decision],
+        saying=(OF_A_LINEUP if lineup else SAYINGS)[verdict.decision],
         weak=verdict.decision == "derived" and verdict.alpha > WEAK,
         threshold=threshold,
-        figure=suspect_figure(verdict, calibration, threshold),
+        figure="" if lineup else suspect_figure(verdict, calibration, threshold),
         copies=bool(calibration and calibration.derived),
         power=power,
-        pictures=gallery(fingerprint.queries) if fingerprint and pictures else None,
+        pictures=_asked(fingerprint, lineup) if fingerprint and pictures else None,
         fingerprint=fingerprint,
+        lineup=lineup,
+        lined_up=totals_figure(lineup) if lineup else "",
+        raced=race_figure(lineup) if lineup else None,
+        equals=figures_of(lineup) if lineup else [],
     )
+
+
+def _asked(fingerprint: Fingerprint, lineup: Lineup | None) -> Gallery:
+    """The first of what the suspect was asked."""
+    questions = fingerprint.candidates
+    return gallery(Queries(questions.inputs) if lineup and questions else fingerprint.queries)
 
 
 def combination_page(combination: Combination) -> str:
@@ -135,6 +159,18 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("count", "granted", "interval", "listed", "p_value", "percent", "plain", "rate", "seconds", "share")
+    names = (
+        "count",
+        "granted",
+        "interval",
+        "listed",
+        "ordinal",
+        "p_value",
+        "percent",
+        "plain",
+        "rate",
+        "seconds",
+        "share",
+    )
     environment.filters.update({name: getattr(words, name) for name in (*names, "slug")})
     return environment

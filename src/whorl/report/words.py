@@ -8,7 +8,20 @@ from collections.abc import Iterable
 from whorl.metrics import Interval
 from whorl.types import Grants, told
 
-__all__ = ["count", "granted", "interval", "listed", "p_value", "percent", "plain", "rate", "seconds", "share", "slug"]
+__all__ = [
+    "count",
+    "granted",
+    "interval",
+    "listed",
+    "ordinal",
+    "p_value",
+    "percent",
+    "plain",
+    "rate",
+    "seconds",
+    "share",
+    "slug",
+]
 
 
 def rate(value: float) -> str:
@@ -55,6 +68,12 @@ def listed(words: Iterable[str]) -> str:
     """``a, b and c``."""
     *most, last = list(words)
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def ordinal(number: int) -> str:
+    """``1st``, ``2nd``, ``11th``."""
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10 if number % 100 not in (11, 12, 13) else 0, "th")
+    return f"{number}{ending}"
 
 
 def share(value: float) -> str:
