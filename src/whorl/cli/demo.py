@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from whorl.cli.bench import run
-from whorl.cli.console import guarded, say
+from whorl.cli.console import bar, counter, guarded, line, say
 from whorl.cli.options import Cache, Jobs, Quiet, Wide, file_to_write
 
+if TYPE_CHECKING:
+    from whorl.suites.suite import Suite
+    from whorl.types import Verdict
+
 __all__ = ["demo"]
+
+SUITE: Final = "ipguard/digits"
+# A thief whose few pictures do for no copy that knows this model's own faults makes more of them and asks about those.
+THIEF: Final = "jacobian('vgg(width=8)', period=1, learning_rate=0.1)"
 
 
 @guarded
@@ -26,15 +34,73 @@ def demo(
 ) -> None:
     """Steal, hide and recognise a small net: train it, copy it 20 ways, judge the copies and 10 strangers.
 
+    Then a thief extracts it by questions of his own, and victim and twins are lined up before that copy.
+
     Everything is made here from scikit-learn's digits: nothing is downloaded. Run again, it starts from what it kept.
     """
     from whorl.bench.result import read_result
-    from whorl.report.pages import bench_page
+    from whorl.report.pages import bench_page, verdict_page
+    from whorl.suites.suite import SUITES
     from whorl.zoo.cache import default_cache
 
-    run("ipguard/digits", output=output, cache=cache, jobs=jobs, wide=wide, quiet=quiet)
+    run(SUITE, output=output, cache=cache, jobs=jobs, wide=wide, quiet=quiet)
     page = output.with_suffix(".html")
-    fingerprints = (cache or default_cache()) / "fingerprints"
-    page.write_text(bench_page(read_result(output), fingerprints=fingerprints), encoding="utf-8")
+    folder = cache or default_cache()
+    page.write_text(bench_page(read_result(output), fingerprints=folder / "fingerprints"), encoding="utf-8")
+    verdict = _lined_up(SUITES[SUITE](), THIEF, folder, jobs, quiet)
+    beside = output.with_name(f"{output.stem}-lineup.html")
+    beside.write_text(verdict_page(verdict), encoding="utf-8")
     if not quiet:
-        say(f"page: {page}   with your own model: whorl extract --help")
+        say(f"pages: {page} {beside}   with your own model: whorl extract --help, whorl twins --help")
+
+
+def _lined_up(suite: Suite, removal: str, folder: Path, jobs: int, quiet: bool) -> Verdict:
+    """Judge one more copy by the suite's schemes, and then by a lineup of the victim and the models of the null.
+
+    The null was made by the victim's own recipe with other seeds, so the same models that the schemes rank the suspect
+    among are the victim's twins, and both tests have one alpha.
+    """
+    from dataclasses import replace
+
+    from whorl import ownership
+    from whorl.bench.runner import run as run_suite
+    from whorl.report.words import listed, ordinal
+    from whorl.suites.suite import Derived
+    from whorl.zoo.cache import Zoo
+
+    victim, row = suite.victims[0], Derived("extracted", removal, beyond=True)
+    with bar(quiet) as show:
+        judged = run_suite(replace(suite, derived=(row,)), folder=folder, workers=jobs, progress=show)
+        zoo = Zoo(folder)
+        strangers = {str(each): zoo.oracle(each) for of in suite.independents.values() for each in of}
+        lined_up, secret = ownership.line_up(
+            ownership.extract(zoo.oracle(victim), data=suite.data, scheme="random", budget=1),
+            zoo.oracle(victim),
+            {str(each): zoo.oracle(each) for each in suite.null},
+            data=suite.data,
+            alpha=suite.alpha,
+            recipe=f"{victim}, and the same with other seeds",
+            victim_seed=dict(victim.chain.steps[-1].kwargs)["seed"],
+            strangers=strangers,
+            progress=counter(show, "lineup", 1 + len(suite.null) + len(strangers)),
+        )
+        verdict = ownership.verify(lined_up, zoo.oracle(victim.then(removal)), secret=secret)
+    cells = [cell for cell in judged.cells if cell.group == row.label]
+    seen = [cell.scheme for cell in cells if cell.decision == "derived"]
+    lineup, found = verdict.lineup, lined_up.candidates
+    assert found is not None
+    line(f"{removal}, accuracy {cells[0].accuracy:.2f}")
+    line(
+        f"  suspect among {len(suite.null)} independent models: {len(seen)} of {len(cells)} schemes call it derived "
+        f"at alpha {suite.alpha:g}{f' ({listed(seen)})' if seen else ''}"
+    )
+    line(
+        f"  lineup of the victim and the same {len(suite.null)} as twins: {verdict.decision.upper()}, the victim is "
+        f"{ordinal(lineup['rank'])} of {lineup['candidates']}, p-value {verdict.p_value:.2f}, "
+        f"{verdict.queries['spent']} questions; it is named by {lineup['strangers']['named_the_victim']} of "
+        f"{lineup['strangers']['asked']} strangers"
+    )
+    if not quiet:
+        for caveat in verdict.caveats:
+            say(f"· {caveat}")
+    return verdict
