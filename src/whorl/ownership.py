@@ -21,7 +21,7 @@ from whorl.fingerprints.calibrations import earlier_settings, remember
 from whorl.fingerprints.looks import BEGUN, add_look, read_looks
 from whorl.fingerprints.second import identity
 from whorl.fingerprints.secret import Secret, read_secret, secret_path
-from whorl.fingerprints.terms import Terms, terms_of
+from whorl.fingerprints.terms import terms_of
 from whorl.lineups import making
 from whorl.lineups.session import hold
 from whorl.oracles.base import Oracle
@@ -39,7 +39,6 @@ from whorl.types import Combination, Fingerprint, Look, NullModel, Rule, Verdict
 __all__ = ["calibrate", "extract", "line_up", "verify", "verify_all"]
 
 HELD_OUT, OWN = 60, 120  # control pictures
-MOST_GUESSED: Final = 63  # bits of a seed that may be met by chance, or guessed
 LINED_UP: Final = '"lineup":true'  # in the rule of a look
 
 
@@ -190,18 +189,8 @@ def line_up(  # noqa: PLR0913 each is an option of `whorl twins`
         options: as in `extract`, for all models.
     """
     known = _fingerprint(fingerprint)
-    if (source := data if data is not None else known.data) in (None, ""):
-        raise UsageError("this fingerprint does not name its data, and questions are chosen from some: give data")
-    mine = _one_of(known, victim, options)
-    if known.victim not in digests_of(mine):
-        raise UsageError(f"{mine.name} is not the victim of this fingerprint; give the model that it was made from")
-    small = victim_seed is not None and victim_seed.bit_length() <= MOST_GUESSED
-    terms = Terms(
-        alpha=alpha if alpha is not None else 0.01 if len(twins) >= 99 else 0.05,
-        seeds="unknown" if victim_seed is None else "small" if small else "secret",
-        hypothesis=hypothesis,
-        reason=reason,
-    )
+    terms = making.fixed_terms(len(twins), alpha=alpha, victim_seed=victim_seed, hypothesis=hypothesis, reason=reason)
+    mine, source = candidate(known, victim, data=data, **options)
     everyone = [_one_of(known, model, options) for model in twins.values()]
     made, secret = making.line_up(
         known,
@@ -223,6 +212,23 @@ def line_up(  # noqa: PLR0913 each is an option of `whorl twins`
         progress=progress,
     )
     return made, secret
+
+
+def candidate(
+    fingerprint: Fingerprint | str | Path, victim: Any, *, data: Dataset | str | None = None, **options: Any
+) -> tuple[Oracle, Dataset | str]:
+    """Your model as a lineup takes it, and where its questions come from; to be checked before twins are trained.
+
+    Raises:
+        UsageError: it is not the victim of the fingerprint, or there are no data.
+    """
+    known = _fingerprint(fingerprint)
+    if (source := data if data is not None else known.data) in (None, ""):
+        raise UsageError("this fingerprint does not name its data, and questions are chosen from some: give data")
+    mine = _one_of(known, victim, options)
+    if known.victim not in digests_of(mine):
+        raise UsageError(f"{mine.name} is not the victim of this fingerprint; give the model that it was made from")
+    return mine, source
 
 
 def verify(  # noqa: PLR0913 each is an option of `whorl verify`

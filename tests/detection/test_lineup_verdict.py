@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from whorl.detection.lineup import Showing, place_of
+from whorl.detection.lineup import Showing, place_of, rank
 from whorl.detection.lineup_verdict import lineup_verdict
 from whorl.fingerprints.terms import Terms
 
@@ -40,3 +40,16 @@ def test_what_was_fixed_beforehand_is_in_the_document():
 def test_a_place_among_equals_is_a_range():
     assert place_of([3, 1, 2], 0) == (3, 3)
     assert place_of([1, 1, 2], 0) == (1, 2)
+
+
+def test_what_was_not_measured_of_the_twins_is_told():
+    assert any("nothing was measured" in each for each in held(Terms()).caveats)
+    assert not any("nothing was measured" in each for each in held(Terms(figures={"loss": (0.1,) * 20})).caveats)
+
+
+def test_totals_that_are_no_numbers_count_against_the_claim():
+    assert rank([1.0, np.nan, 0.0], 0) == 2
+    assert rank([np.nan, np.nan, np.nan], 1) == 3
+    broken = Showing("residual", np.full(20, np.nan), 10, 20, 30, False)
+    verdict = lineup_verdict(broken, 3, Terms(), recipe="", fingerprint="", suspect="")
+    assert (verdict.decision, verdict.p_value) == ("inconclusive", 1.0)

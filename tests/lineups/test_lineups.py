@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import pytest
@@ -119,6 +120,25 @@ def test_who_is_no_twin(nets, bare, material):
     again = TorchOracle(wrapped, input_shape=(1, 8, 8), classes=10, access=Access.LOGITS, name="served")
     with pytest.raises(UsageError, match="answer alike"):
         line_up(bare, nets[0], [nets[1], again], material, size=20)
+
+
+def test_the_victim_in_half_precision_is_no_twin(nets, bare, material):
+    half = copy.deepcopy(nets[0].module).half().float()
+    again = TorchOracle(half, input_shape=(1, 8, 8), classes=10, access=Access.LOGITS, name="half")
+    with pytest.raises(UsageError, match="answer alike"):
+        line_up(bare, nets[0], [*nets[1:4], again], material, size=100)
+    with pytest.raises(UsageError, match="answer alike"):
+        labels = [LabelsOnly(each) for each in (*nets[:4], again)]
+        line_up(bare, labels[0], labels[1:], material, size=100)
+    with pytest.raises(UsageError, match="every question alike"):
+        line_up(bare, LabelsOnly(nets[0]), [LabelsOnly(again)], material, size=40)
+
+
+def test_a_wrong_secret_costs_no_question(made, tuned):
+    asked = tuned.queries_spent
+    with pytest.raises(UsageError, match="does not open"):
+        hold(made[0], tuned, RULE, secret=commit(made[1].place))
+    assert tuned.queries_spent == asked
 
 
 def test_a_twin_under_test_is_refused(made, nets):

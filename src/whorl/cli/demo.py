@@ -80,7 +80,7 @@ def _lined_up(suite: Suite, removal: str, folder: Path, jobs: int, quiet: bool) 
             data=suite.data,
             alpha=suite.alpha,
             recipe=f"{victim}, and the same with other seeds",
-            victim_seed=dict(victim.chain.steps[-1].kwargs)["seed"],
+            victim_seed=int(str(dict(victim.chain.steps[-1].kwargs)["seed"])),
             strangers=strangers,
             progress=counter(show, "lineup", 1 + len(suite.null) + len(strangers)),
         )

@@ -37,7 +37,7 @@ def twins(
     twin: Annotated[list[str] | None, typer.Option(help="A twin that is there already. Repeatable.")] = None,
     count: Annotated[int, typer.Option("--count", "-n", help="How many to train; 19 allow alpha .05, 99 .01.")] = 19,
     data: Annotated[str | None, typer.Option(help="Pictures to choose questions from. [the fingerprint's]")] = None,
-    questions: Annotated[int, typer.Option(help="How many questions the lineup holds.")] = 1000,
+    questions: Annotated[int, typer.Option(min=2, max=100_000, help="How many questions the lineup holds.")] = 1000,
     alpha: Annotated[
         float | None, typer.Option(help="Accepted chance of naming your model wrongly. [.01 with 99 twins, else .05]")
     ] = None,
@@ -85,10 +85,13 @@ def twins(
     Example: whorl twins mine.fp --victim mine.safetensors --command 'python train.py --seed {seed} --out {out}' -n 19
     """
     from whorl import ownership, populations
+    from whorl.data import SOURCES
     from whorl.fingerprints.files import write_fingerprint
     from whorl.fingerprints.looks import looks_path
     from whorl.fingerprints.secret import secret_path, write_secret
     from whorl.lineups.commands import run_twins, secret_seeds
+    from whorl.lineups.making import fixed_terms
+    from whorl.removals import REMOVALS
     from whorl.schemes.opening import read_fingerprint
     from whorl.suspects import opened_for
 
@@ -103,10 +106,14 @@ def twins(
         )
     options = model_options(architecture, classes, shape, settings)
     options |= {"trust_code": trust_code, "trust_hosts": trust_host or ()}
-    mine = opened_for(known, victim, **options)
-    several = len(twin) if twin else count
-    if several < 1:
-        raise UsageError(f"a lineup needs one twin at least; this is -n {several}")
+    several, seed = len(twin) if twin else count, _whole(victim_seed)
+    # Whatever can be wrong is said before hours of training.
+    fixed_terms(several, alpha=alpha, victim_seed=seed, hypothesis=hypothesis, reason=reason)
+    mine, source = ownership.candidate(known, victim, data=data, **options)
+    SOURCES.make(str(source))
+    for expression in removal or []:
+        REMOVALS.make(expression)
+    strangers = {each: opened_for(known, each, **options) for each in stranger or []}
     if not quiet:
         say(f"{several} twins, one training each; the smallest alpha is 1/{several + 1} = {1 / (several + 1):.4f}")
     with bar(quiet) as show:
@@ -136,10 +143,10 @@ def twins(
             size=questions,
             alpha=alpha,
             recipe=recipe or command or "",
-            victim_seed=_whole(victim_seed),
+            victim_seed=seed,
             hypothesis=hypothesis or _narrower(recipe),
             reason=reason,
-            strangers={each: each for each in stranger or []},
+            strangers=strangers,
             copies=power,
             progress=counter(show, "asking", asked),
             **options,

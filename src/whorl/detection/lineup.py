@@ -111,7 +111,8 @@ def rank(totals: ArrayLike, place: int) -> int:
         totals: ``[K]``.
     """
     values = np.asarray(totals, dtype=np.float64)
-    return int((values >= values[place] - 1e-9 * max(1.0, abs(float(values[place])))).sum())
+    before = values < values[place] - 1e-9 * max(1.0, abs(float(values[place])))
+    return int((~before).sum())  # what can't be compared, as NaN, counts against the claim too
 
 
 class Race:

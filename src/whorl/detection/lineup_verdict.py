@@ -163,6 +163,11 @@ def _always(terms: Terms, count: int, named: int, outside: Mapping[str, str]) ->
     told.append(SEEDS[terms.seeds])
     if outside and terms.reason:
         told.append(f"the victim stands outside of its twins, and the owner's reason is: {terms.reason}")
+    if not terms.figures:
+        told.append(
+            "nothing was measured that would show whether the victim is one among equals, as accuracy and loss on "
+            "inputs of known class do: a victim that was trained longer or on other inputs convicts strangers unseen"
+        )
     if terms.strangers:
         told.append(f"{named} of {len(terms.strangers)} known strangers name the victim in this lineup")
     else:

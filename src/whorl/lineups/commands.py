@@ -29,6 +29,8 @@ from whorl.storage import digest_file, read_json, write_json
 
 __all__ = ["Run", "run_twins", "secret_seeds"]
 
+MOST: Final = 9_999  # twins
+MOST_LETTERS: Final = 4096  # of a command
 BITS: Final = 128  # of a secret seed
 LOG: Final = "log.txt"
 KEPT: Final = "run.json"
@@ -135,6 +137,8 @@ def secret_seeds(folder: Path, count: int) -> list[int]:
     Raises:
         InvalidFile: the folder's list of seeds is damaged.
     """
+    if count > MOST:
+        raise UsageError(f"a lineup holds {MOST:,} twins at most; these are {count:,}")
     path = folder / SEEDS
     folder.mkdir(parents=True, exist_ok=True)
     known: list[int] = []
@@ -160,6 +164,8 @@ def _words(command: str) -> list[str]:
             "a command for twins has {seed} and {out} in it, as in 'python train.py --seed {seed} --out {out}'; this "
             f"is {command!r}"
         )
+    if len(command) > MOST_LETTERS:
+        raise UsageError(f"a command has {MOST_LETTERS:,} letters at most; put this one into a script")
     if shutil.which(words[0]) is None:
         raise UsageError(f"{words[0]} can't be run: there is no such program here")
     return words

@@ -7,6 +7,7 @@ Half of the questions are natural inputs, those that the candidates dispute most
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,12 +28,16 @@ from whorl.oracles.wrappers import digests_of
 from whorl.queries.disagreement import disputed, noisy
 from whorl.types import Access, Candidates, Fingerprint
 
-__all__ = ["MOST_FROM", "Material", "line_up", "with_known"]
+__all__ = ["MOST_FROM", "Material", "fixed_terms", "line_up", "with_known"]
 
 MOST_FROM: Final = 10_000  # natural inputs among which the disputed ones are looked for
 MOST_CONTROLS: Final = 1000
 MOST_CLASSES: Final = 1000  # of more, labels are kept
-SAME: Final = 1e-6  # mean difference of probabilities below which two candidates are one model
+SAME: Final = 0.02  # of the median distance of two candidates' answers; what is nearer is one model in two forms
+ROUNDING: Final = 1e-6  # mean difference of probabilities that two runtimes of one model show
+MOST_TWINS: Final = 9_999
+MOST_LETTERS: Final = 4096
+MOST_GUESSED: Final = 63  # bits of a seed that may be met by chance, or guessed
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,40 @@ class Material:
         source = SOURCES.make(data)
         held_out = source.load("test")
         return cls(join(source.load("queries"), held_out), held_out, source.load("victim"))
+
+
+def fixed_terms(
+    twins: int, *, alpha: float | None = None, victim_seed: int | None = None, hypothesis: str = "", reason: str = ""
+) -> Terms:
+    """The terms of a lineup of so many twins, to be checked before any of them is trained.
+
+    Parameters:
+        alpha: .01 by default with 99 twins or more, else .05.
+        victim_seed: without one of 64 bits or more no verdict is called exact.
+
+    Raises:
+        UsageError: nothing could be called derived at this alpha with so many twins, there are too many, or a text is
+            too long.
+    """
+    if not 1 <= twins <= MOST_TWINS:
+        raise UsageError(f"a lineup needs one twin at least, and holds {MOST_TWINS:,} at most; these are {twins:,}")
+    chosen = alpha if alpha is not None else 0.01 if twins >= 99 else 0.05
+    if not 0 < chosen < 1:
+        raise UsageError(f"alpha is a chance between 0 and 1; this is {chosen:g}")
+    if chosen * (twins + 1) < 1 - 1e-9:
+        raise UsageError(
+            f"with {twins} twins nothing can be called derived below alpha {1 / (twins + 1):.4f}, and this is "
+            f"{chosen:g}: give {math.ceil(1 / chosen - 1e-9) - 1} twins or more, or a larger --alpha"
+        )
+    if max(len(hypothesis), len(reason)) > MOST_LETTERS:
+        raise UsageError(f"a hypothesis or a reason has {MOST_LETTERS:,} letters at most")
+    small = victim_seed is not None and victim_seed.bit_length() <= MOST_GUESSED
+    return Terms(
+        alpha=chosen,
+        seeds="unknown" if victim_seed is None else "small" if small else "secret",
+        hypothesis=hypothesis,
+        reason=reason,
+    )
 
 
 def line_up(
@@ -194,14 +233,28 @@ def _answers(oracle: Oracle, inputs: Tensor) -> Tensor:
 
 
 def _refuse_equals(candidates: Sequence[Oracle], answers: Tensor) -> None:
-    if answers.ndim == 3 and answers.shape[2] > 1:
-        for place, one in enumerate(answers):
-            for other in range(place):
-                if float((one - answers[other]).abs().mean()) < SAME:
-                    raise UsageError(
-                        f"{candidates[place].name} and {candidates[other].name} answer alike: no twin is a copy of "
-                        "another. Where every run gives the same model, the seed does not reach the training"
-                    )
+    """Refuse one model in two forms (another file type, half precision): far nearer than runs of a recipe are."""
+    if answers.ndim == 2:
+        distances = torch.stack([(answers != row).double().mean(1) for row in answers])
+    else:
+        flat = answers.double().flatten(1)
+        distances = torch.cdist(flat, flat, p=1) / flat.shape[1]
+    places = torch.triu_indices(len(answers), len(answers), 1)
+    apart = distances[places[0], places[1]]
+    if not float(apart.max()):
+        raise UsageError(
+            "all candidates answer every question alike: either the seed does not reach the training, or a lineup sees "
+            "nothing on such inputs; give --data on which two runs of your recipe differ"
+        )
+    nearest = int(apart.argmin())
+    # Two candidates have no other distance to compare theirs with.
+    least = SAME * float(apart.median()) if len(answers) > 2 else ROUNDING
+    if float(apart[nearest]) < least:
+        one, other = (candidates[int(row[nearest])].name for row in places)
+        raise UsageError(
+            f"{other} and {one} answer alike: no twin is a copy of another, nor of your model. Where every run gives "
+            "the same model, the seed does not reach the training"
+        )
 
 
 def _figures(candidates: Sequence[Oracle], material: Material) -> dict[str, tuple[float, ...]]:

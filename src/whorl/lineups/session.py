@@ -31,28 +31,28 @@ def hold(
 ) -> Verdict:
     """Ask the suspect and rank the victim among its twins.
 
-    Nothing that happens before all answers are in depends on ``secret``; without it the lineup stays sealed, and the
-    verdict is inconclusive and says whom the suspect resembles most by number.
+    No question and no answer depends on ``secret``, of which only that it fits is seen before the first; without it the
+    lineup stays sealed, and the verdict is inconclusive and says whom the suspect resembles most by number.
 
     Parameters:
         rule: its alpha has to be the one that was fixed when the lineup was made.
 
     Raises:
-        UsageError: the fingerprint holds no lineup, the rule is another, or the suspect takes other inputs, knows
-            nothing of the control pictures, or is itself a twin.
+        UsageError: the fingerprint holds no lineup, the secret is another's, the rule is another, or the suspect takes
+            other inputs, knows nothing of the control pictures, or is itself a twin.
     """
     lineup = fingerprint.candidates
     if lineup is None:
         raise UsageError("this fingerprint holds no lineup; make one: whorl twins")
     terms = terms_of(lineup, fingerprint.task)
     _admit(fingerprint, lineup, suspect, rule, terms)
+    place = None if secret is None else secret.open(lineup)  # a wrong one must not cost paid answers
     suspect = in_order_of(suspect, fingerprint.class_names)
     before = (suspect.queries_spent, suspect.replayed.given.copy())
     probed = 0
     if (examined := examine(fingerprint, suspect, grants(Access.LABELS))) is not None:
         suspect, probed = examined.oracle, len(examined.labels)
     showing = show(lineup, terms, order_of(lineup), suspect, budget=rule.budget, progress=progress)
-    place = None if secret is None else secret.open(lineup)
     if secret is not None:
         _refuse_twin(lineup, secret, suspect)
     verdict = lineup_verdict(
