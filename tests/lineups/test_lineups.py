@@ -127,8 +127,8 @@ def test_the_victim_in_half_precision_is_no_twin(nets, bare, material):
     again = TorchOracle(half, input_shape=(1, 8, 8), classes=10, access=Access.LOGITS, name="half")
     with pytest.raises(UsageError, match="answer alike"):
         line_up(bare, nets[0], [*nets[1:4], again], material, size=100)
+    labels = [LabelsOnly(each) for each in (*nets[:4], again)]
     with pytest.raises(UsageError, match="answer alike"):
-        labels = [LabelsOnly(each) for each in (*nets[:4], again)]
         line_up(bare, labels[0], labels[1:], material, size=100)
     with pytest.raises(UsageError, match="every question alike"):
         line_up(bare, LabelsOnly(nets[0]), [LabelsOnly(again)], material, size=40)
