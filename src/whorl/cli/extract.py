@@ -143,7 +143,9 @@ def extract(
         facts = [f"{key} {_shown(value)}" for key, value in document["notes"].items()]
         say("; ".join([f"{fingerprint.seconds:.1f} s", *facts]))
         say("The queries are secret: whoever has them can dodge them. Keep the file private.")
-        say(f"A verdict needs independent models. Type: whorl calibrate {output} --help")
+        say(
+            say("A verdict needs twins of your model or independent models: whorl twins --help, whorl calibrate --help")
+        )
 
 
 def _shown(value: object) -> str:

@@ -215,5 +215,5 @@ def _report(lined_up: Any, place: int, target: Path, as_json: bool, quiet: bool)
     if quiet:
         return
     say(f"secret: {document['secret']} says which candidate is yours; whoever asks the suspect need not have it")
-    for name, which in outside.items():
+    for name, which in () if terms.reason else outside.items():
         say(f"your model has the {which} {name} of all: a verdict will be inconclusive unless you give a --reason")
