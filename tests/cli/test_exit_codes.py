@@ -84,6 +84,9 @@ def situations(case, tmp_path_factory):
         stack.callback(SUITES._targets.pop, "tests/refused")
         paid = (server.url, "--set", "model=m", "--set", "output=logits", "--set", "budget=3", "--set", "batch=1")
         asked = (*paid, "--classes", 10, "--shape", "1,8,8")
+        served, elsewhere = folder / "served.fp", server.url.replace("127.0.0.1", "localhost")
+        known = {"model": "m", "output": "logits", "classes": 10, "input_shape": [1, 8, 8]}
+        write_fingerprint(ownership.extract(server.url, data=DIGITS[1], scheme="random", budget=2, **known), served)
         yield {
             ("demo", 7): ["demo", "--cache", store, "-o", folder / "demo.json", "-j", 1],
             ("extract", 5): ["extract", *asked, *DIGITS, "--scheme", "random", "-o", folder / "x.fp"],
@@ -95,6 +98,12 @@ def situations(case, tmp_path_factory):
                 *("--removal", "prune_weights(1/2)", "-o", folder / "x.fp"),
             ],
             ("calibrate", 7): ["calibrate", torn, "--independent", case.stranger],
+            ("twins", 5): ["twins", served, "--victim", *asked, "--twin", elsewhere, "--alpha", 0.5],
+            ("twins", 6): [
+                *("twins", case.raw, "--victim", labels, "--twin", case.stranger, "--alpha", 0.5),
+                *("--removal", "prune_weights(1/2)", "-o", folder / "x.fp"),
+            ],
+            ("twins", 7): ["twins", torn, "--victim", case.victim, "--twin", case.stranger],
             ("verify", 3): [*judged, "--fail-on", "derived"],
             ("verify", 4): ["verify", case.raw, case.stolen, "--fail-on", "inconclusive"],
             ("verify", 5): ["verify", case.calibrated, *paid, "--record", folder / "answers.sqlite"],

@@ -40,7 +40,7 @@ def test_extract_says_what_to_type_next_and_is_quiet_where_asked(whorl, case, tm
     assert loud.stdout.startswith(f"{path}  ")
     assert " bytes  3 queries  id " in loud.stdout
     assert "secret" in loud.stderr
-    assert f"whorl calibrate {path} --help" in loud.stderr.splitlines()[-1]
+    assert "whorl twins --help, whorl calibrate --help" in loud.stderr.splitlines()[-1]
     quiet = whorl(*arguments, "-o", path, "--quiet")
     # The file holds the seconds that it took, so that its size may differ by some digits.
     assert (re.sub(r"[\d,]+ bytes", "", quiet.stdout), quiet.stderr) == (re.sub(r"[\d,]+ bytes", "", loud.stdout), "")

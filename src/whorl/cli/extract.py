@@ -143,9 +143,7 @@ def extract(
         facts = [f"{key} {_shown(value)}" for key, value in document["notes"].items()]
         say("; ".join([f"{fingerprint.seconds:.1f} s", *facts]))
         say("The queries are secret: whoever has them can dodge them. Keep the file private.")
-        say(
-            say("A verdict needs twins of your model or independent models: whorl twins --help, whorl calibrate --help")
-        )
+        say("A verdict needs twins of your model or independent models: whorl twins --help, whorl calibrate --help")
 
 
 def _shown(value: object) -> str:
