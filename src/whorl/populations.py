@@ -13,18 +13,20 @@ import torch
 
 from whorl.data import SOURCES, Dataset
 from whorl.errors import UsageError
+from whorl.nets.training import dimensions, task_of
 from whorl.oracles.base import Oracle
+from whorl.oracles.interface import Unasked
 from whorl.oracles.opening import open_oracle
 from whorl.oracles.pool import Pool
 from whorl.oracles.wrappers import digests_of
 from whorl.removals import REMOVALS
 from whorl.removals.base import opened
 from whorl.schemes import SCHEMES
-from whorl.types import Fingerprint
+from whorl.types import Access, Fingerprint
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import Recipe, parse_recipe
 
-__all__ = ["copies", "power_elsewhere", "shadows", "strangers", "twins"]
+__all__ = ["copies", "power_elsewhere", "removal_data", "shadows", "strangers", "twins", "untrained"]
 
 SHADOW_SEED: Final = 500_000
 POWER_SEED: Final = 900_000  # of other victims on which removals without chance are measured
@@ -44,13 +46,35 @@ def strangers(
 
     ``trust_code`` allows an architecture ``module:callable``, as in ``train(my_nets:make, digits)``, to run.
     """
-    base = parse_recipe(recipe, trust_code=trust_code)
-    if base.parent is not None:
-        raise UsageError(f"independent models are trained from nothing; this recipe removes: {recipe}")
+    base = _from_nothing(recipe, trust_code)
     recipes = [base.with_seed(first_seed + number) for number in range(count)]
     zoo = Zoo(folder)
     zoo.build(recipes, workers=workers, progress=progress)
     return {str(each): zoo.oracle(each) for each in recipes}
+
+
+def untrained(recipe: str, *, trust_code: bool = False) -> Oracle:
+    """What is known of the models of a recipe before any is trained: their inputs, outputs and access.
+
+    Raises `UsageError` where `strangers` would.
+    """
+    base = _from_nothing(recipe, trust_code).with_seed(0)
+    shape, classes = dimensions(base.first.architecture, base.source.load("test"))
+    return Unasked(
+        access=Access.PROBABILITIES if base.is_estimator else Access.WEIGHTS,
+        input_shape=shape,
+        classes=classes,
+        name=recipe,
+        digest="",
+        task="classification" if base.is_estimator else task_of(base.first.architecture),
+    )
+
+
+def _from_nothing(recipe: str, trust_code: bool) -> Recipe:
+    base = parse_recipe(recipe, trust_code=trust_code)
+    if base.parent is not None:
+        raise UsageError(f"independent models are trained from nothing; this recipe removes: {recipe}")
+    return base
 
 
 def twins(
@@ -90,9 +114,7 @@ def copies(
     Raises `UsageError` where the victim does not take such pictures.
     """
     oracle = open_oracle(victim, **options)
-    pictures = SOURCES.make(data).load("calibration") if isinstance(data, str) else data
-    if oracle.task != "generation":  # such a model is asked from codes and learns from pictures
-        pictures.check_takes(oracle.name, oracle.space)  # a net without a fixed size would learn from any in silence
+    pictures = removal_data(oracle, removals, data)
     found: dict[str, list[Oracle]] = {}
     for expression in removals:
         removal = REMOVALS.make(expression)
@@ -105,6 +127,16 @@ def copies(
                 found[expression].pop()
                 break
     return found
+
+
+def removal_data(victim: Oracle, removals: Sequence[str], data: Dataset | str) -> Dataset:
+    """The pictures that removals of the victim take; `UsageError` where victim, removals and data do not fit."""
+    for expression in removals:
+        REMOVALS.make(expression)
+    pictures = SOURCES.make(data).load("calibration") if isinstance(data, str) else data
+    if victim.task != "generation":  # such a model is asked from codes and learns from pictures
+        pictures.check_takes(victim.name, victim.space)  # a net without a fixed size would learn from any in silence
+    return pictures
 
 
 def _one_and_the_same(models: Sequence[Oracle]) -> bool:

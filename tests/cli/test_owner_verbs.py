@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from whorl.nets import NETS
 from whorl.nets.files import read_model
 from whorl.schemes.opening import read_fingerprint
+from whorl.testing import tiny_net
 
 DATA = "digits(size=8)"
 STRANGER = "train(mlp(width=8), digits(size=8), part=calibration, epochs=1)"
@@ -78,8 +80,10 @@ def test_a_model_that_grants_too_little_is_refused(whorl, case, tmp_path):
 def test_calibrate_takes_a_folder_of_independents(whorl, case, tmp_path):
     output = tmp_path / "mine.fp"
     result = whorl("calibrate", case.raw, "--independent", case.independents, "-o", output, "--json")
-    assert result.stderr == ""
     document = json.loads(result.stdout)
+    (doubt,) = document["doubts"]  # the 19 learned from other pictures than the victim did
+    assert "your model is right on 0.98 of the control pictures, the null's models on 0." in doubt
+    assert result.stderr == f"{doubt}\n"
     assert document["null"]["size"] == 19
     assert document["null"]["pool"] == "19 models given by the owner"
     assert document["smallest_alpha"] == pytest.approx(1 / 20)
@@ -142,6 +146,9 @@ def test_calibrate_trains_independents_and_makes_copies(whorl, case, tmp_path):
         (["--train", "train(mlp, digits(size=8)) -> quantise(int8)"], "trained from nothing"),
         (["--train", "trane(mlp)"], "a recipe begins with train"),
         (["--independent", "{folder}/missing.onnx"], "no such file"),
+        (["--independent", "{independents}", "--interface", "Nope"], "no such treatment of answers: 'Nope'"),
+        (["--independent", "{independents}", "--interface", "TopK(k=11)"], "needs k in 1..10"),
+        (["--independent", "{independents}", "--interface", "Rounded(decimals=0.5)"], "is no treatment"),
     ],
 )
 def test_a_mistake_of_calibrate_ends_in_one_line(whorl, case, arguments, told):
@@ -152,3 +159,49 @@ def test_a_mistake_of_calibrate_ends_in_one_line(whorl, case, arguments, told):
     (line,) = result.stderr.splitlines()
     assert told in line
     assert case.raw.read_bytes() == before
+
+
+MINE = ["--victim", "{victim}", "--removal", "quantise(int8)", "--data", DATA]
+WIDE = ["--architecture", "mlp", "--shape", "1,9,9"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--victim", "{folder}/bare.pt", *MINE[2:]], "bare.pt holds weights without their architecture"),
+        ([*MINE[:-1], "digits(size=9)"], "give --data like those that it learned from, as in size=8"),
+        ([*MINE[:3], "quantize(int8)", *MINE[4:]], "quantise"),
+        (["--derived", "tuned={folder}/none.safetensors"], "no such file"),
+        (
+            ["--derived", "tuned={folder}/wide.pt", *WIDE],
+            "wide.pt takes pictures [1, 9, 9] of 10",
+        ),
+        (["--train", "train(mlp(width=8), digits(size=9))"], "takes pictures [1, 9, 9] of 10"),
+        (["--train", "train(mlp(width=8), textures(classes=8, size=8))"], "of 8 (classification)"),
+        (["--victim", "{folder}/wide.pt", *MINE[2:], *WIDE], "wide.pt takes pictures [1, 9, 9] of 10"),
+        (["--independent", "{victim}"], "is the fingerprint's own victim"),
+    ],
+)
+def test_a_mistake_of_calibrate_is_found_before_anything_is_trained(whorl, case, monkeypatch, arguments, told):
+    def nobody_trains(*_, **__):
+        raise AssertionError("strangers were trained before the mistake was found")
+
+    monkeypatch.setattr("whorl.populations.strangers", nobody_trains)
+    torch.save(tiny_net(architecture="mlp").state_dict(), case.folder / "bare.pt")
+    wide = NETS.make("mlp", input_shape=(1, 9, 9), classes=10)
+    torch.save(wide.state_dict(), case.folder / "wide.pt")
+    given = [argument.format(victim=case.victim, folder=case.folder) for argument in arguments]
+    result = whorl("calibrate", case.raw, "--train", STRANGER, *given)
+    assert (result.exit_code, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert told in line
+
+
+def test_calibrate_says_what_changes_nothing_and_names_a_copy_among_strangers(whorl, case, tmp_path):
+    folder = tmp_path / "theirs"
+    shutil.copytree(case.independents, folder)
+    shutil.copy(case.stolen, folder / "friend.safetensors")
+    done = whorl("calibrate", case.raw, "--independent", folder, "--interface", "TopK(k=2)", "-o", tmp_path / "new.fp")
+    assert done.exit_code == 0, done.stderr
+    assert "--interface changes nothing: ipguard does not compare probabilities" in done.stderr
+    assert f"{folder / 'friend.safetensors'}: far more like your model than all others of the null" in done.stderr

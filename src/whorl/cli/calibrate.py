@@ -26,7 +26,7 @@ from whorl.cli.options import (
 from whorl.errors import UsageError, WhorlError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from whorl.oracles.base import Oracle
     from whorl.types import Fingerprint
@@ -112,24 +112,36 @@ def calibrate(
     """
     from whorl import ownership, populations
     from whorl.fingerprints.files import write_fingerprint
+    from whorl.schemes import SCHEMES
+    from whorl.schemes.asking import check_kind
+    from whorl.schemes.calibration import check_models, doubts, sees_probabilities
     from whorl.schemes.opening import read_fingerprint
     from whorl.suspects import opened_for
     from whorl.zoo.cache import Zoo, default_cache
     from whorl.zoo.recipe import parse_recipe
 
     options, known = model_options(architecture, classes, shape, settings), read_fingerprint(fingerprint)
+    scheme = SCHEMES.make(known.scheme)
 
     def opened(model: str) -> Oracle:
         return opened_for(known, model, trust_code=trust_code, trust_hosts=trust_host or (), **options)
 
     models, skipped = _independents(independent or [], opened)
-    for path, reason in () if quiet else skipped.items():
-        say(f"skipped: {path}: {reason}")
+    _say_all((f"skipped: {path}: {reason}" for path, reason in skipped.items()), quiet)
     if not models and not train:
         raise UsageError(
             "calibration needs independent models: give --independent MODEL (repeatable) or --train RECIPE"
         )
     _check_copies(removal, victim, data)
+    power = _copies(derived or [], opened)
+    # All that can be refused is refused now: training takes hours.
+    if mine := opened(victim) if victim else None:
+        check_kind(scheme, known, mine)
+    pictures = populations.removal_data(mine, removal, data) if mine and removal and data else None
+    future = {recipe: populations.untrained(recipe, trust_code=trust_code) for recipe in train or []}
+    check_models(scheme, known, models | future, [each for given in power.values() for each in given], interface or ())
+    told = f"--interface changes nothing: {scheme.name} does not compare probabilities, which interfaces treat"
+    _say_all([told] if interface and not sees_probabilities(scheme) else [], quiet)
     with bar(quiet) as show:
         trained: dict[str, Oracle] = {}
         for recipe in train or []:
@@ -143,12 +155,9 @@ def calibrate(
                 trust_code=trust_code,
                 progress=lambda _, done=done: done(),
             )
-        power: dict[str, list[Any]] = {}
-        for name, path in (_pair(given) for given in derived or []):
-            power.setdefault(name, []).append(opened(path))
-        if removal and victim and data:
+        if mine and removal and pictures:
             made = counter(show, "copies", copies * len(removal))
-            own = populations.copies(opened(victim), removal, data=data, count=copies, progress=made)
+            own = populations.copies(mine, removal, data=pictures, count=copies, progress=made)
             power |= _elsewhere(
                 known, own, train or [], copies, {"folder": cache, "workers": jobs, "trust_code": trust_code}, show
             )
@@ -167,20 +176,26 @@ def calibrate(
     target = output or fingerprint
     write_fingerprint(calibrated, target)
     assert calibrated.calibration is not None
-    null = calibrated.calibration.null
+    null, doubted = calibrated.calibration.null, doubts(scheme, calibrated)
+    _say_all(doubted, quiet)
     document = {
         "fingerprint": str(target),
         "null": {"pool": null.pool, "size": len(null), "siblings": null.siblings, "max": max(null.similarities)},
         "smallest_alpha": 1 / (len(null) + 1),
         "skipped": skipped,
+        "doubts": list(doubted),
         "derived": {name: list(values) for name, values in calibrated.calibration.derived.items()},
     }
     if as_json:
         print_json(document)
         return
     line(f"{target}  null of {len(null)} models, largest similarity {max(null.similarities):.3f}")
-    if not quiet:
-        say(f"smallest alpha that it allows: {document['smallest_alpha']:.4f}")
+    _say_all([f"smallest alpha that it allows: {document['smallest_alpha']:.4f}"], quiet)
+
+
+def _say_all(told: Iterable[str], quiet: bool) -> None:
+    for each in () if quiet else told:
+        say(each)
 
 
 def _check_copies(removal: list[str] | None, victim: str | None, data: str | None) -> None:
@@ -265,11 +280,15 @@ def _candidates(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _pair(given: str) -> tuple[str, str]:
-    name, mark, path = given.partition("=")
-    if not mark:
-        raise UsageError(f"--derived takes REMOVAL=MODEL, as in fine-tune=copy.safetensors; this is {given!r}")
-    return name, path
+def _copies(derived: list[str], opened: Callable[[str], Oracle]) -> dict[str, list[Any]]:
+    """The known copies that were given, by removal."""
+    found: dict[str, list[Any]] = {}
+    for given in derived:
+        name, mark, path = given.partition("=")
+        if not mark:
+            raise UsageError(f"--derived takes REMOVAL=MODEL, as in fine-tune=copy.safetensors; this is {given!r}")
+        found.setdefault(name, []).append(opened(path))
+    return found
 
 
 def _describe(models: list[str], train: list[str], count: int) -> str:

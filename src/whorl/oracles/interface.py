@@ -14,13 +14,24 @@ from typing import Any, Final, cast
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from whorl.errors import UsageError
+from whorl.errors import OracleError, UsageError
 from whorl.expressions import parse
 from whorl.oracles.base import Chunk, Oracle
 from whorl.oracles.wrappers import Rounded, TopK, Wrapper
 from whorl.types import Access
 
-__all__ = ["ONE_HOT", "USUAL", "OneHot", "Remembered", "Softmaxed", "are_probabilities", "treated", "treatment_of"]
+__all__ = [
+    "ONE_HOT",
+    "USUAL",
+    "OneHot",
+    "Remembered",
+    "Softmaxed",
+    "Unasked",
+    "are_probabilities",
+    "check_treatment",
+    "treated",
+    "treatment_of",
+]
 
 DECIMALS: Final = 6
 ONE_HOT: Final = "OneHot"
@@ -58,6 +69,13 @@ class Softmaxed(Wrapper):
         yield from self.inner.stream(inputs)
 
 
+class Unasked(Oracle):
+    """A model that is not there yet: what would be refused of it is refused before it is made."""
+
+    def _stream(self, inputs: Tensor) -> Iterator[Chunk]:
+        raise OracleError(f"{self.name} is not made yet and answers none of {len(inputs)} queries")
+
+
 class Remembered(Wrapper):
     """Answers are kept in memory, so that several treatments of them cost one round of questions."""
 
@@ -86,11 +104,20 @@ def treated(oracle: Oracle, treatment: str) -> Oracle:
         call = parse(step.strip())
         if call.name not in TREATMENTS:
             raise UsageError(f"no such treatment of answers: {call.name!r}. There are {', '.join(TREATMENTS)}")
+        values = (*call.args, *dict(call.kwargs).values())
         try:
+            if any(type(value) is not int for value in values):
+                raise TypeError
             oracle = TREATMENTS[call.name](oracle, *cast(Any, call.args), **cast(Any, dict(call.kwargs)))
         except TypeError:
             raise UsageError(f"{step.strip()!r} is no treatment; the usual ones are {', '.join(USUAL)}") from None
     return oracle
+
+
+def check_treatment(treatment: str, classes: int) -> None:
+    """Raise `UsageError` unless this treats the answers of models of so many classes."""
+    name = f"a model of {classes} classes"
+    treated(Unasked(access=Access.LOGITS, input_shape=(1, 1, 1), classes=classes, name=name, digest=""), treatment)
 
 
 def are_probabilities(answers: Tensor) -> bool:

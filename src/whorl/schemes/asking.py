@@ -19,7 +19,7 @@ from whorl.types import Access, Evidence, Fingerprint, Queries, Representation, 
 if TYPE_CHECKING:
     from whorl.schemes.base import Scheme
 
-__all__ = ["admit", "asking_order", "compare", "ordered", "readable", "represent", "typed"]
+__all__ = ["admit", "asking_order", "check_kind", "compare", "ordered", "readable", "represent", "typed"]
 
 
 def admit(scheme: Scheme, fingerprint: Fingerprint, oracle: Oracle) -> None:
@@ -30,6 +30,16 @@ def admit(scheme: Scheme, fingerprint: Fingerprint, oracle: Oracle) -> None:
             f"{scheme.name} needs {told(needed)} of the suspect; {oracle.name} grants {told(oracle.grants)}. "
             f"Schemes that work here: whorl schemes --suspect-access {typed(oracle)}"
         )
+    check_kind(scheme, fingerprint, oracle)
+    if set(digests_of(oracle)) & set(fingerprint.pool):
+        raise UsageError(
+            f"{oracle.name} is one of the shadow models that this fingerprint learned from; whatever the "
+            "similarity, it would show nothing"
+        )
+
+
+def check_kind(scheme: Scheme, fingerprint: Fingerprint, oracle: Oracle) -> None:
+    """Raise `UsageError` where the oracle takes other inputs, or has other classes, than the fingerprint asks."""
     known = not scheme.any_classes and fingerprint.classes
     wanted = (fingerprint.space, fingerprint.classes, fingerprint.task) if known else (fingerprint.space,)
     if (oracle.space, oracle.classes, oracle.task)[: len(wanted)] != wanted:
@@ -37,11 +47,6 @@ def admit(scheme: Scheme, fingerprint: Fingerprint, oracle: Oracle) -> None:
             f"the fingerprint asks {fingerprint.space} of {fingerprint.classes} classes ({fingerprint.task}); "
             f"{oracle.name} takes {oracle.space} of {oracle.classes} ({oracle.task})"
             f"{_of_any_classes(oracle) if oracle.classes != fingerprint.classes else ''}"
-        )
-    if set(digests_of(oracle)) & set(fingerprint.pool):
-        raise UsageError(
-            f"{oracle.name} is one of the shadow models that this fingerprint learned from; whatever the "
-            "similarity, it would show nothing"
         )
 
 

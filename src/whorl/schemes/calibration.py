@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from whorl.data.base import Dataset
+from whorl.detection.exchangeability import likeness
 from whorl.errors import UsageError
 from whorl.oracles.base import Oracle, interface_of
-from whorl.oracles.interface import USUAL, Remembered, treated
+from whorl.oracles.interface import USUAL, Remembered, check_treatment, treated
 from whorl.oracles.wrappers import digests_of
 from whorl.schemes.asking import admit, compare, ordered, represent
 from whorl.storage import digest_tensors
@@ -22,10 +23,20 @@ from whorl.types import Access, Calibration, Fingerprint, Measured, Null, NullMo
 if TYPE_CHECKING:
     from whorl.schemes.base import Scheme
 
-__all__ = ["calibrated", "labels_of", "probes_of", "raw_answers", "same_answers", "sees_probabilities"]
+__all__ = [
+    "calibrated",
+    "check_models",
+    "doubts",
+    "labels_of",
+    "probes_of",
+    "raw_answers",
+    "same_answers",
+    "sees_probabilities",
+]
 
 MOST_CLASSES: Final = 1000  # of more, labels are kept
 SAME: Final = 1e-4  # probabilities that differ less come from one model, saved or run in another way
+FEW: Final = 4  # of so many models of a null one is looked at as a copy of the victim
 TELLING: Final = 5  # answers that are not all but certain, from which that can be seen
 
 
@@ -43,7 +54,8 @@ def calibrated(
     """The fingerprint with its null, of which ``words`` says all but the models; see `whorl.schemes.base.Scheme`."""
     if not independents:
         raise UsageError("calibration needs independent models; give some, or a recipe to train them from")
-    _refuse_repeated(fingerprint, independents)
+    made = [copy for given in derived.values() for copy in given if isinstance(copy, Oracle)]
+    check_models(scheme, fingerprint, independents, made, interfaces)
     copies = {removal: _distinct(given, fingerprint) for removal, given in derived.items()}
     everyone = [*independents.values(), *(oracle for oracles in copies.values() for oracle in oracles)]
     treatments = _interfaces(scheme, everyone, interfaces)
@@ -76,6 +88,64 @@ def calibrated(
     return dataclasses.replace(fingerprint, calibration=Calibration(whole, power, shown), format=2)
 
 
+def check_models(
+    scheme: Scheme,
+    fingerprint: Fingerprint,
+    independents: Mapping[str, Oracle],
+    copies: Sequence[Oracle],
+    interfaces: Sequence[str],
+) -> None:
+    """Raise `AccessRefused` or `UsageError`, before anything is asked, where a null cannot be made of these."""
+    everyone = (*independents.values(), *copies)
+    for treatment in interfaces:
+        check_treatment(treatment, min(filter(None, (fingerprint.classes, *(each.classes for each in everyone)))))
+    for oracle in everyone:
+        admit(scheme, fingerprint, oracle)
+    _refuse_repeated(fingerprint, independents)
+
+
+def doubts(scheme: Scheme, fingerprint: Fingerprint) -> tuple[str, ...]:
+    """What is wrong with the models of a null and costs error rate or power, a line each: verdicts suffer from it."""
+    if fingerprint.calibration is None:
+        return ()
+    null = fingerprint.calibration.null
+    told = [*_unlike_the_victim(fingerprint, null)]
+    if names := _like_copies(null, compare(scheme, fingerprint.reference, fingerprint.reference).similarity):
+        told.append(
+            f"{' and '.join(names)}: far more like your model than all others of the null. If a copy of it is among "
+            "them, calibrate without it: derived is said of what is more alike than it alone"
+        )
+    return tuple(told)
+
+
+def _unlike_the_victim(fingerprint: Fingerprint, null: Null) -> Iterator[str]:
+    probes = fingerprint.probes
+    if probes is None or null.probes is None or len(null) < 2:
+        return
+    victim, models, known = (each.numpy() for each in (labels_of(probes.victim), labels_of(null.probes), probes.labels))
+    found = likeness(victim, models, victim, known)  # the very look that a verdict takes at the victim
+    if not found.victim_above:
+        return
+    right = "accuracy" in found.of_null and found.of_victim["accuracy"] > found.of_null["accuracy"][1]
+    figure, does = ("accuracy", "is right on") if right else ("agreement", "agrees with the null's on")
+    least, _, most = found.of_null[figure]
+    yield (
+        f"your model {does} {found.of_victim[figure]:.2f} of the control pictures, the null's models on {least:.2f} to "
+        f"{most:.2f}: verdicts will carry a caveat; train them as your model was trained, on the same pictures"
+    )
+
+
+def _like_copies(null: Null, own: float) -> list[str]:
+    """Models that lie apart from all others of the null, and nearer to the victim itself than to those."""
+    order = np.argsort(null.similarities)[::-1]
+    values = np.asarray(null.similarities)[order]
+    for count in range(1, len(values) // FEW + 1):
+        last, others = values[count - 1], values[count:]
+        if last - others[0] > max(others[0] - others[-1], own - last):
+            return [null.models[place].name for place in order[:count]]
+    return []
+
+
 def sees_probabilities(scheme: Scheme) -> bool:
     """Whether a scheme looks at numbers that an interface may treat, and at nothing that no interface gives."""
     needed = grants(scheme.needs_suspect)
@@ -86,9 +156,6 @@ def _interfaces(scheme: Scheme, oracles: Sequence[Oracle], wanted: Sequence[str]
     """Treatments to measure through: those wanted, and the usual ones where a scheme sees probabilities."""
     if not sees_probabilities(scheme) or any(oracle.task != "classification" for oracle in oracles):
         return ()
-    if wanted:
-        for treatment in wanted:
-            treated(oracles[0], treatment)  # a wrong one is refused before anything is asked
     classes = min(oracle.classes for oracle in oracles)
     needed = scheme.needs_suspect
     usual = USUAL if grants(needed) <= grants(Access.PROBABILITIES) else ()
@@ -142,7 +209,6 @@ def _measure(
     found: dict[str, list[float]] = {treatment: [] for treatment in ("", *treatments)}
     answers: list[Tensor] = []
     for given in oracles:
-        admit(scheme, fingerprint, given)
         oracle = ordered(scheme, fingerprint, given)
         kept = Remembered(oracle) if treatments else oracle
         for treatment, values in found.items():
