@@ -7,10 +7,13 @@ and what fails ends in one line (`InvalidFile`).
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
+import shutil
+import sqlite3
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -30,6 +33,7 @@ __all__ = [
     "check_size",
     "digest_file",
     "digest_tensors",
+    "disk_refusal",
     "one_line",
     "read_json",
     "read_metadata",
@@ -79,6 +83,28 @@ def check_size(path: str | Path, max_bytes: int) -> int:
     if size > max_bytes:
         raise InvalidFile(f"{path} holds {size:,} bytes; at most {max_bytes:,} are read")
     return size
+
+
+def disk_refusal(error: OSError | sqlite3.Error, path: Path) -> str:
+    """What the system refused of a file or a database, as the end of "FILE ..."; empty where its content is wrong."""
+    name = getattr(error, "sqlite_errorname", "")
+    system = isinstance(error, OSError)
+    # In its write-ahead log SQLite does not tell a full disk from a broken one.
+    broken = name.startswith("SQLITE_IOERR")
+    if name == "SQLITE_FULL" or (system and error.errno == errno.ENOSPC) or (broken and not _room(path)):
+        return "lies on a disk that is full; make room, or give another path"
+    if system or name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
+        return "can't be opened; give a file in an existing, writable folder"
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return "is in use by another program; wait for it to end, or give another path"
+    return f"can't be read or written ({error}); give another path" if broken else ""
+
+
+def _room(path: Path) -> int:
+    try:
+        return shutil.disk_usage(path.parent).free
+    except OSError:
+        return 1
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

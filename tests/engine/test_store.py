@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from whorl.engine.store import Store, cell_key
-from whorl.errors import InvalidFile
+from whorl.errors import InvalidFile, WhorlError
 
 
 def test_keys_depend_on_content_alone():
@@ -126,3 +126,27 @@ def test_a_foreign_database_is_left_usable(tmp_path):
     Store(path).put("key", 1)
     with sqlite3.connect(path) as database:
         assert database.execute("SELECT count(*) FROM theirs").fetchone() == (0,)
+
+
+def test_what_the_disk_refuses_is_no_fault_of_the_file(tmp_path):
+    with pytest.raises(WhorlError, match=r"can't be opened; give a file in an existing, writable folder") as caught:
+        Store(tmp_path)  # a folder, which SQLite can open no more than a file of somebody else
+    assert not isinstance(caught.value, InvalidFile)
+    full = Store(tmp_path / "results.sqlite")
+    full._database.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(WhorlError, match="lies on a disk that is full; make room") as caught:
+        full.put("key", "long" * 10_000)
+    assert not isinstance(caught.value, InvalidFile)
+
+
+def test_cells_of_another_program_are_one_clear_line(tmp_path):
+    path = tmp_path / "results.sqlite"
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE cells (theirs)")
+    for ask in (
+        lambda store: store.missing(["key"]),
+        lambda store: store.put("key", 1),
+        lambda store: store.get("key"),
+    ):
+        with pytest.raises(InvalidFile, match=r"not a store of results \(.*column"):
+            ask(Store(path))

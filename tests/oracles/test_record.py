@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import subprocess
@@ -173,3 +174,18 @@ def test_a_finished_session_keeps_its_time(path, monkeypatch):
 def test_only_this_machine_s_user_reads_the_lock(path):
     with closing(opened(path)):
         assert Path(f"{path}.lock").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_full_disk_is_called_full(path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("whorl.oracles.record.os.pwrite", full)
+        with pytest.raises(UsageError, match="lies on a disk that is full; make room"):
+            opened(path)
+    with closing(opened(path)) as record:
+        record.resume("a", "strict")
+        record._connection.execute("PRAGMA max_page_count = 1")
+        with pytest.raises(OracleError, match="lies on a disk that is full; make room"):
+            record.write({bytes([number]) * 32: ANSWER for number in range(200)})

@@ -6,12 +6,14 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from whorl.errors import InvalidFile
+from whorl.errors import InvalidFile, WhorlError
+from whorl.storage import disk_refusal
 
 __all__ = ["Store", "cell_key"]
 
@@ -25,24 +27,28 @@ def cell_key(**parts: Any) -> str:
 
 
 class Store:
-    """A table of cells: key to JSON document. What is put is kept, whenever the process is killed."""
+    """A table of cells: key to JSON document. What is put is kept, whenever the process is killed.
+
+    Raises, here and in every method:
+        InvalidFile: the file at ``path`` is no such table.
+        WhorlError: it can't be read or written, as where the disk is full or another program holds it.
+    """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with self._translated():
             self._database = sqlite3.connect(path, timeout=PATIENCE)
             _write_ahead(self._database)
             # Outlives the process without a sync of the disk for each cell; only a power cut may cost the last ones.
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.execute("CREATE TABLE IF NOT EXISTS cells (key TEXT PRIMARY KEY, document TEXT NOT NULL)")
-        except sqlite3.DatabaseError as error:
-            raise InvalidFile(f"{path} is not a store of results ({error}); move it away to begin a new one") from None
 
     def __contains__(self, key: str) -> bool:
-        return self._database.execute("SELECT 1 FROM cells WHERE key = ?", (key,)).fetchone() is not None
+        return bool(self._rows("SELECT 1 FROM cells WHERE key = ?", [key]))
 
     def __len__(self) -> int:
-        return int(self._database.execute("SELECT count(*) FROM cells").fetchone()[0])
+        return int(self._rows("SELECT count(*) FROM cells")[0][0])
 
     def missing(self, keys: Iterable[str]) -> set[str]:
         """Those that have not been computed."""
@@ -54,10 +60,10 @@ class Store:
 
     def get(self, key: str) -> Any:
         """The document of a cell. Raises `KeyError` when it has not been computed."""
-        row = self._database.execute("SELECT document FROM cells WHERE key = ?", (key,)).fetchone()
-        if row is None:
+        rows = self._rows("SELECT document FROM cells WHERE key = ?", [key])
+        if not rows:
             raise KeyError(key)
-        return json.loads(row[0])
+        return json.loads(rows[0][0])
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """The documents of those cells that have been computed."""
@@ -71,21 +77,36 @@ class Store:
     def put_many(self, documents: Mapping[str, Any]) -> None:
         """Keep cells for good: all of them, or none where one cannot be kept."""
         rows = [(key, json.dumps(document)) for key, document in documents.items()]
-        with self._database:
+        with self._translated(), self._database:
             self._database.executemany("INSERT OR REPLACE INTO cells VALUES (?, ?)", rows)
 
     def forget(self, keys: Iterable[str]) -> None:
         """Drop cells, so that they are computed again."""
-        with self._database:
+        with self._translated(), self._database:
             self._database.executemany("DELETE FROM cells WHERE key = ?", ((key,) for key in keys))
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
 
-    def _select(self, columns: str, keys: list[str]) -> sqlite3.Cursor:
+    def _select(self, columns: str, keys: list[str]) -> list[Any]:
         marks = ", ".join("?" * len(keys))
-        return self._database.execute(f"SELECT {columns} FROM cells WHERE key IN ({marks})", keys)
+        return self._rows(f"SELECT {columns} FROM cells WHERE key IN ({marks})", keys)
+
+    def _rows(self, statement: str, values: Sequence[str] = ()) -> list[Any]:
+        with self._translated():
+            return self._database.execute(statement, values).fetchall()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if refused := disk_refusal(error, self.path):
+                raise WhorlError(f"{self.path} {refused}") from None
+            raise InvalidFile(
+                f"{self.path} is not a store of results ({error}); move it away to begin a new one"
+            ) from None
 
 
 def _write_ahead(database: sqlite3.Connection) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from whorl.errors import InvalidFile, OracleError, UsageError
+from whorl.storage import disk_refusal
 
 __all__ = ["Record"]
 
@@ -144,15 +145,16 @@ class Record:
         try:
             yield
         except sqlite3.OperationalError as error:  # the disk or another program, not what the file says
-            raise OracleError(f"answers can't be kept in {self.path}: {error}") from None
+            refused = disk_refusal(error, self.path) or f"can't hold answers: {error}"
+            raise OracleError(f"{self.path} {refused}") from None
         except (sqlite3.Error, OverflowError, UnicodeError) as error:
             raise self.damaged(str(error)) from None
 
     def _open(self, owner: Mapping[str, str]) -> sqlite3.Connection:
         try:
             connection = sqlite3.connect(self.path, timeout=_WAIT, check_same_thread=False)
-        except sqlite3.OperationalError:
-            raise _unusable(self.path) from None
+        except sqlite3.OperationalError as error:
+            raise _unusable(self.path, error) from None
         try:
             with self._translated():
                 # The file may be hostile: bound the size of a value, and let nothing in its schema call a function.
@@ -202,8 +204,8 @@ class _Lock:
         while True:
             try:
                 file = os.open(self._beside, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-            except OSError:
-                raise _unusable(path) from None
+            except OSError as error:
+                raise _unusable(path, error) from None
             self._close = weakref.finalize(self, os.close, file)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -216,8 +218,8 @@ class _Lock:
         try:
             os.ftruncate(file, 0)
             os.pwrite(file, f"{os.getpid()} {_now()}".encode(), 0)
-        except OSError:  # a pipe, or a full disk
-            raise _unusable(path) from None
+        except OSError as error:  # a pipe, or a full disk
+            raise _unusable(path, error) from None
 
     def release(self) -> None:
         """Let others have it; the lock file goes."""
@@ -260,5 +262,5 @@ def _is_time(text: str) -> bool:
         return False
 
 
-def _unusable(path: Path) -> UsageError:
-    return UsageError(f"{path} can't be opened; give a file in an existing, writable folder")
+def _unusable(path: Path, error: OSError | sqlite3.Error) -> UsageError:
+    return UsageError(f"{path} {disk_refusal(error, path)}")
