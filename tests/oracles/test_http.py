@@ -277,7 +277,7 @@ def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(monkeypatch, v
         ({"url": "http://"}, "an address such as"),
         ({"url": "http://host:pa55/"}, "an address such as"),
         ({"url": "http://[pa55/"}, "an address such as"),
-        ({"model": ""}, "needs model"),
+        ({"model": ""}, "needs model, its name on the server: --set model=NAME"),
         ({"protocol": "grpc"}, "protocol"),
         ({"batch": 0}, "batch"),
         ({"timeout": float("inf")}, "timeout"),

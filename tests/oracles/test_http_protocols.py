@@ -255,6 +255,12 @@ def test_classes_that_hugging_face_leaves_out_get_nothing():
         (TensorFlowServing("m", PLAIN, LOGITS), b'{"predictions": [{"a": 1}, {"a": 2}]}', "several outputs (a)"),
         (TensorFlowServing("m", PLAIN, LOGITS, "a"), b'{"predictions": [{"a": 1}, 2]}', "the answer is 2"),
         (template(), b'{"z": 1}', "'y' finds nothing in the answer '{\"z\": 1}'"),
+        (
+            template(answer="r[].s", outputs=PROBABILITIES),
+            b'{"r": [{"s": {"cat": 0.1, "a dog": 0.9}}, {"s": {"cat": 0, "a dog": 1}}]}',
+            """list them in the order of the classes: --set answer='r[].s.[cat, "a dog"]'""",
+        ),
+        (template(), b'{"y": [{"cat": {"x": 1}}, {}]}', "an object with cat came where a row of 4 numbers is needed"),
         (template(answer="abs(y)"), b'{"y": "text"}', "cannot be applied"),
         (template(), b'{"y": NaN}', "an answer is NaN"),
         (template(), b'{"y": -Infinity}', "an answer is -Infinity"),

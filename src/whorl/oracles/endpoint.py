@@ -111,7 +111,8 @@ class HttpSettings(BaseModel):
     @model_validator(mode="after")
     def _complete(self) -> HttpSettings:
         if self.protocol in ("v2", "tensorflow") and not self.model:
-            raise ValueError(f"the protocol {self.protocol} needs model, the model's name on the server")
+            told = "needs model, its name on the server: --set model=NAME (in Python model=)"
+            raise ValueError(f"the protocol {self.protocol} {told}")
         if self.protocol != "v2" and (self.binary is not None or self.classification):
             raise ValueError(f"binary and classification are for the protocol v2; this is {self.protocol}")
         wanted = self.protocol == "template"

@@ -155,7 +155,8 @@ class AnswerFormat:
     def _rows(self, rows: list[Any]) -> Tensor:
         for row in rows:
             if not isinstance(row, list):
-                raise OracleError(f"{describe(row)} came where a row of {self.classes} numbers is needed")
+                named = f" with {_keys(row)}" if isinstance(row, dict) else ""
+                raise OracleError(f"{describe(row)}{named} came where a row of {self.classes} numbers is needed")
             if len(row) != self.classes:
                 raise OracleError(f"a row has {len(row)} numbers; {self.classes}, one a class, are needed")
             if wrong := [value for value in row if type(value) not in (int, float)]:
@@ -193,8 +194,11 @@ def _field(entry: dict[str, Any], names: tuple[str, ...]) -> Any:
     for name in names:
         if name in entry:
             return entry[name]
-    keys = ", ".join(shorten(key, 20) for key in list(entry)[:5]) or "nothing"
-    raise OracleError(f"an entry has no {names[0]!r} but {keys}")
+    raise OracleError(f"an entry has no {names[0]!r} but {_keys(entry)}")
+
+
+def _keys(entry: dict[str, Any]) -> str:
+    return ", ".join(shorten(key, 20) for key in list(entry)[:5]) or "nothing"
 
 
 def parse_json(body: bytes | bytearray | memoryview) -> Any:
@@ -217,8 +221,7 @@ def member(document: object, name: str) -> Any:
         raise OracleError(f"the answer is {describe(document)}; an object with {name!r} is needed")
     if name not in document:
         said = document.get("error")
-        keys = ", ".join(shorten(key, 20) for key in list(document)[:5]) or "nothing"
-        raise OracleError(f"the answer has no {name!r} but " + (f"says: {shorten(said)}" if said else keys))
+        raise OracleError(f"the answer has no {name!r} but " + (f"says: {shorten(said)}" if said else _keys(document)))
     return document[name]
 
 

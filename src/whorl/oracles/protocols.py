@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ from whorl.types import Access
 __all__ = ["HuggingFace", "Protocol", "Request", "Template", "TensorFlowServing"]
 
 JSON: Final = {"Content-Type": "application/json"}
+NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # what JMESPath takes without quotes
+MOST_NAMED: Final = 10
 
 
 @dataclass(frozen=True)
@@ -230,4 +233,17 @@ class Template(Protocol):
             raise OracleError(f"{self.answer!r} cannot be applied to the answer: {shorten(error)}") from None
         if found is None:
             raise OracleError(f"{self.answer!r} finds nothing in the answer {shorten(json.dumps(document))!r}")
+        self._refuse_objects(found)
         return self.outputs.decode(found, count)
+
+    def _refuse_objects(self, found: object) -> None:
+        """Objects of a number a class have an order only where the expression gives them one."""
+        first = found[0] if isinstance(found, list) and found else None
+        numbers = isinstance(first, dict) and all(type(value) in (int, float) for value in first.values())
+        if first and numbers and self.outputs.access is not Access.LABELS:
+            names = [name if NAME.fullmatch(name) else json.dumps(name) for name in map(shorten, first)]
+            listed = ", ".join([*names[:MOST_NAMED], *(["..."] if len(names) > MOST_NAMED else [])])
+            raise OracleError(
+                f"{self.answer!r} finds objects, whose numbers have no order; list them in the order of the classes: "
+                f"--set answer='{self.answer}.[{listed}]' (in Python answer=)"
+            )
