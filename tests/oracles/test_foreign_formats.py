@@ -47,3 +47,19 @@ def test_a_foreign_format_is_named_with_the_way_to_export_it(name, tmp_path):
             assert "\n" not in str(caught.value)
     with pytest.raises(InvalidFile, match=said):
         read_weights(tmp_path / "other.pt")
+
+
+@pytest.mark.parametrize("name", ["net.pt", "net.safetensors", "net.onnx", "net.skops"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a pointer of Git LFS.*git lfs pull"),
+        ("<!DOCTYPE html><html>" + "ö" * 600, "a web page, no model; it begins with '<!DOCTYPE html>"),
+        ("the weights are on the\nother disk", "text, no model; it begins with 'the weights are on the other disk'"),
+    ],
+)
+def test_text_is_called_text_whatever_its_name(name, content, said, tmp_path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InvalidFile, match=rf"{name} is {said}") as caught:
+        open_oracle(tmp_path / name)
+    assert str(caught.value).isprintable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import zipfile
 from pathlib import Path
 from typing import Final
@@ -9,6 +10,9 @@ from typing import Final
 __all__ = ["told_format"]
 
 MAX_ENTRIES: Final = 100_000  # of an archive whose list of entries is read
+LEAST_TEXT: Final = 8  # bytes; a torn file may hold less of any format
+MOST_TEXT: Final = 512  # bytes of a file that are looked at for text
+LFS: Final = b"version https://git-lfs.github.com/spec/"
 HDF5: Final = b"\x89HDF\r\n\x1a\n"
 TO_ONNX: Final = "torch.onnx.export(model, (example,), 'model.onnx')"
 KERAS: Final = "export it to ONNX: python -m tf2onnx.convert --keras MODEL --output model.onnx"
@@ -21,12 +25,14 @@ def told_format(path: Path) -> str:
     """
     try:
         with path.open("rb") as file:
-            head = file.read(16)
+            head = file.read(MOST_TEXT)
         if head.startswith(HDF5):
             return f"HDF5, as Keras writes it (.h5); {KERAS}"
         if head[4:8] == b"TFL3":
             return "TensorFlow Lite (.tflite); export the model that it was made from to ONNX, or serve it over HTTP"
-        return _archive(path) if head.startswith(b"PK\x03\x04") else ""
+        if head.startswith(LFS):
+            return "a pointer of Git LFS, which holds no weights; fetch them: git lfs pull"
+        return _archive(path) if head.startswith(b"PK\x03\x04") else _text(head)
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
         # zipfile gives the last of these for archives of a later version; who opens the file says what is wrong.
         return ""
@@ -49,3 +55,18 @@ def _archive(path: Path) -> str:
             f"({TO_ONNX}), or save safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
         )
     return ""
+
+
+def _text(head: bytes) -> str:
+    """What a file is whose first bytes are text; no format of weights begins with more than a few letters."""
+    if len(head) < LEAST_TEXT:
+        return ""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # a character cut off at the end is no fault
+    except UnicodeDecodeError:
+        return ""
+    told = " ".join(text.split())
+    if not told or not told.isprintable():
+        return ""
+    page = told[:15].lower().startswith(("<!doctype html", "<html"))
+    return f"{'a web page' if page else 'text'}, no model; it begins with {told[:40]!r}"
