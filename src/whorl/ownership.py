@@ -33,7 +33,7 @@ from whorl.schemes.calibration import probes_of
 from whorl.schemes.opening import read_fingerprint
 from whorl.schemes.session import record_of
 from whorl.storage import canonical_json
-from whorl.suspects import asked, opened_for
+from whorl.suspects import asked, one_of
 from whorl.types import Combination, Fingerprint, Look, NullModel, Rule, Verdict
 
 __all__ = ["calibrate", "extract", "line_up", "verify", "verify_all"]
@@ -131,16 +131,16 @@ def calibrate(  # noqa: PLR0913 each is an option of `whorl calibrate`
             usual ones.
         log: a folder that remembers which models calibrated which settings. Verdicts then tell of other settings of
             this scheme that models of this null calibrated before; ``whorl calibrate`` has one in its cache.
-        options: as in `extract`, for all models.
+        options: as in `extract`, for all models that take them: an architecture is for bare weights alone.
     """
     known = _fingerprint(fingerprint)
     made = SCHEMES.make(known.scheme).calibrate(
         known,
-        {name: _one_of(known, model, options) for name, model in independents.items()},
+        {name: one_of(known, model, **options) for name, model in independents.items()},
         pool=pool,
         siblings=siblings,
         derived={
-            name: [each if isinstance(each, float) else _one_of(known, each, options) for each in models]
+            name: [each if isinstance(each, float) else one_of(known, each, **options) for each in models]
             for name, models in (derived or {}).items()
         },
         about=about,
@@ -191,7 +191,7 @@ def line_up(  # noqa: PLR0913 each is an option of `whorl twins`
     known = _fingerprint(fingerprint)
     terms = making.fixed_terms(len(twins), alpha=alpha, victim_seed=victim_seed, hypothesis=hypothesis, reason=reason)
     mine, source = candidate(known, victim, data=data, **options)
-    everyone = [_one_of(known, model, options) for model in twins.values()]
+    everyone = [one_of(known, model, **options) for model in twins.values()]
     made, secret = making.line_up(
         known,
         mine,
@@ -205,10 +205,8 @@ def line_up(  # noqa: PLR0913 each is an option of `whorl twins`
     made = making.with_known(
         made,
         secret,
-        strangers={name: _one_of(known, model, options) for name, model in (strangers or {}).items()},
-        copies={
-            name: [opened_for(known, each, **options) for each in models] for name, models in (copies or {}).items()
-        },
+        strangers={name: one_of(known, model, **options) for name, model in (strangers or {}).items()},
+        copies={name: [one_of(known, each, **options) for each in models] for name, models in (copies or {}).items()},
         progress=progress,
     )
     return made, secret
@@ -225,7 +223,7 @@ def candidate(
     known = _fingerprint(fingerprint)
     if (source := data if data is not None else known.data) in (None, ""):
         raise UsageError("this fingerprint does not name its data, and questions are chosen from some: give data")
-    mine = _one_of(known, victim, options)
+    mine = one_of(known, victim, **options)
     if known.victim not in digests_of(mine):
         raise UsageError(f"{mine.name} is not the victim of this fingerprint; give the model that it was made from")
     return mine, source
@@ -357,11 +355,6 @@ def _look(given: str | Path, known: Fingerprint, decision: str, suspect: str, re
     rule = record["rule"] | {"seed": known.seed}
     who = f"{suspect} {record['suspect']}"
     add_look(given, known, date=record["date"], suspect=who, rule=canonical_json(rule).decode(), decision=decision)
-
-
-def _one_of(known: Fingerprint, model: Any, options: Mapping[str, Any]) -> Oracle:
-    """One of several models that are described alike; an oracle says all of itself."""
-    return model if isinstance(model, Oracle) else opened_for(known, model, **options)
 
 
 def _fingerprint(given: Fingerprint | str | Path) -> Fingerprint:

@@ -13,13 +13,13 @@ from whorl.errors import UsageError
 from whorl.fingerprints.second import identity
 from whorl.nets.base import Net
 from whorl.oracles.base import Oracle
-from whorl.oracles.opening import open_oracle
+from whorl.oracles.opening import open_oracle, options_for
 from whorl.oracles.recorded import Recorded
 from whorl.schemes import SCHEMES
 from whorl.types import Fingerprint, Rule
 from whorl.zoo.cache import default_cache
 
-__all__ = ["asked", "opened_for"]
+__all__ = ["asked", "one_of", "opened_for"]
 
 
 def opened_for(fingerprint: Fingerprint, model: Any, /, **options: Any) -> Oracle:
@@ -37,6 +37,11 @@ def opened_for(fingerprint: Fingerprint, model: Any, /, **options: Any) -> Oracl
     if bare and not (graph and SCHEMES.make(fingerprint.scheme).any_classes):  # a graph knows how many it has itself
         known["classes"] = fingerprint.classes
     return open_oracle(model, **known | options)
+
+
+def one_of(fingerprint: Fingerprint, model: Any, /, **options: Any) -> Oracle:
+    """One of several models that are described together; an oracle says all of itself."""
+    return model if isinstance(model, Oracle) else opened_for(fingerprint, model, **options_for(model, options))
 
 
 @contextmanager

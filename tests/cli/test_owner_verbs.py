@@ -205,3 +205,22 @@ def test_calibrate_says_what_changes_nothing_and_names_a_copy_among_strangers(wh
     assert done.exit_code == 0, done.stderr
     assert "--interface changes nothing: ipguard does not compare probabilities" in done.stderr
     assert f"{folder / 'friend.safetensors'}: far more like your model than all others of the null" in done.stderr
+
+
+def test_an_architecture_is_for_the_bare_weights_among_several_models(whorl, case, tmp_path):
+    folder, (one, two, three) = tmp_path / "theirs", sorted(case.independents.iterdir())[:3]
+    folder.mkdir()
+    for path, name in ((one, "bare.pt"), (two, "graph.onnx"), (three, "own.safetensors")):
+        net, _ = read_model(path)
+        if name == "bare.pt":
+            torch.save(net.state_dict(), folder / name)
+        elif name == "graph.onnx":
+            torch.onnx.export(net, (torch.zeros(2, 1, 8, 8),), folder / name, dynamo=True, external_data=False)
+        else:
+            shutil.copy(path, folder / name)
+    many = ["--independent", folder, "--architecture", "mlp(width=32)", "-o", tmp_path / "new.fp", "--json"]
+    done = whorl("calibrate", case.raw, *many)
+    assert done.exit_code == 0, done.stderr
+    assert (json.loads(done.stdout)["null"]["size"], "skipped" in done.stderr) == (3, False)
+    one = whorl("verify", case.calibrated, folder / "graph.onnx", "--architecture", "mlp")
+    assert (one.exit_code, "graph.onnx: architecture is for kind" in one.stderr) == (2, True)

@@ -232,6 +232,13 @@ def test_code_needs_trust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         ("net.pt", {**DESCRIBED, "classes": "three"}, "classes: .*integer"),
         ("net.onnx", {"access": "everything"}, "The levels are labels, probabilities"),
         ("whorl.safetensors", {"classes": 4}, "has classes 3; 4 is given"),
+        ("none.pt", {}, "no such file"),
+        (
+            "net.onnx",
+            {"architecture": ARCHITECTURE},
+            r"net\.onnx: architecture is for kind \"torch\"; this is \"onnx\"",
+        ),
+        ("..", {}, r"is a folder without a model\.toml; give a file of it"),
     ],
 )
 def test_mistakes(folder: Path, target: Any, options: dict[str, Any], message: str) -> None:

@@ -116,7 +116,7 @@ def calibrate(
     from whorl.schemes.asking import check_kind
     from whorl.schemes.calibration import check_models, doubts, sees_probabilities
     from whorl.schemes.opening import read_fingerprint
-    from whorl.suspects import opened_for
+    from whorl.suspects import one_of
     from whorl.zoo.cache import Zoo, default_cache
     from whorl.zoo.recipe import parse_recipe
 
@@ -124,7 +124,7 @@ def calibrate(
     scheme = SCHEMES.make(known.scheme)
 
     def opened(model: str) -> Oracle:
-        return opened_for(known, model, trust_code=trust_code, trust_hosts=trust_host or (), **options)
+        return one_of(known, model, trust_code=trust_code, trust_hosts=trust_host or (), **options)
 
     models, skipped = _independents(independent or [], opened)
     _say_all((f"skipped: {path}: {reason}" for path, reason in skipped.items()), quiet)

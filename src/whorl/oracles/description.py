@@ -127,13 +127,13 @@ def describe(values: Mapping[str, Any]) -> ModelDescription:
         return ModelDescription.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "model"
+        place = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             table = InputDescription if place.startswith("input.") else ModelDescription
             raise UsageError(f"{place} is not known. Known: {', '.join(table.model_fields)}") from None
         message = one_line(ValueError(first["msg"].removeprefix("Value error, ")))
-        given = "" if place == "model" else f" (given: {one_line(ValueError(repr(first['input'])), 60)})"
-        raise UsageError(f"{place}: {message}{given}") from None
+        given = f" (given: {one_line(ValueError(repr(first['input'])), 60)})"
+        raise UsageError(f"{place}: {message}{given}" if place else message) from None
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"this description can't be read: {one_line(error)}") from None
 

@@ -26,10 +26,11 @@ from whorl.oracles.wrappers import LabelsOnly, Wrapper
 from whorl.storage import digest_file, digest_tensors, read_metadata
 from whorl.types import Access
 
-__all__ = ["open_oracle"]
+__all__ = ["open_oracle", "options_for"]
 
 DESCRIPTION: Final = "model.toml"
 KINDS: Final = {".onnx": "onnx", ".skops": "skops"} | dict.fromkeys(WEIGHT_SUFFIXES, "torch")
+SERVED: Final = {"architecture": ("torch",), "output_name": ("onnx", "http"), "first_label": ("onnx", "http")}
 INPUT_OPTIONS: Final = {"input_shape": "shape"} | {key: key for key in ("range", "layout", "mean", "std", "channels")}
 
 
@@ -66,6 +67,25 @@ def open_oracle(
     if isinstance(target, str | Path):
         return _lowered(_from_text(str(target), trust_code, trust_hosts, cap, options), cap)
     return _lowered(_from_object(target, cap, options), cap)
+
+
+def options_for(target: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of options that describe several models those that can be meant for this one.
+
+    An architecture is for bare weights, and no other kind of file nor a file of whorl's own takes one.
+    """
+    if not isinstance(target, str | Path) or (kind := KINDS.get(Path(target).suffix.lower())) is None:
+        return dict(options)
+    own = kind == "torch" and _says_architecture(Path(target))
+    return {
+        key: value
+        for key, value in options.items()
+        if kind in SERVED.get(key, (kind,)) and not (own and key == "architecture")
+    }
+
+
+def _says_architecture(path: Path) -> bool:
+    return path.suffix.lower() == ".safetensors" and path.is_file() and KEY in read_metadata(path)
 
 
 def _access(access: Access | str | None) -> Access | None:
@@ -138,6 +158,10 @@ def _from_text(
         made = call_code(target, trust_code=trust_code, **options)
         return made if isinstance(made, Oracle) else _from_object(made, cap, options)
     if path.is_dir():
+        if not (path / DESCRIPTION).is_file():
+            raise UsageError(
+                f"{path} is a folder without a {DESCRIPTION}; give a file of it, or describe the model there"
+            )
         path = path / DESCRIPTION
     if path.suffix.lower() == ".toml":
         read = read_description(path).model_dump(mode="json", exclude_unset=True)
@@ -150,6 +174,8 @@ def _from_text(
     kind = KINDS.get(path.suffix.lower(), options.get("kind"))
     if kind is None:
         raise UsageError(f"{target} is not known to be a model. {_known()}")
+    if not path.is_file():
+        raise UsageError(f"no such file: {target[:300]}")
     description = _described({"kind": kind, "path": target}, options)
     return _named(_from_description(description, trust_code, cap), description)
 
@@ -188,7 +214,12 @@ def _described(base: Mapping[str, Any], options: Mapping[str, Any]) -> ModelDesc
         else:
             known = _list(sorted((fields | INPUT_OPTIONS.keys()) - {"kind", "path", "url"}))
             raise UsageError(f"{values.get('path')} takes no option {key!r}. Known: {known}")
-    return describe(values | {"input": pictures} | ({"http": http} if http else {}))
+    try:
+        return describe(values | {"input": pictures} | ({"http": http} if http else {}))
+    except UsageError as error:
+        if "path" not in values:  # an address may hold a key, which no message shows
+            raise
+        raise UsageError(f"{values['path']}: {error}") from None
 
 
 def _shape(description: ModelDescription) -> tuple[tuple[int, int, int], int]:
@@ -204,7 +235,7 @@ def _shape(description: ModelDescription) -> tuple[tuple[int, int, int], int]:
 
 
 def _weights(path: Path, description: ModelDescription, trust_code: bool, cap: Access) -> Oracle:
-    if description.architecture is None and path.suffix.lower() == ".safetensors" and KEY in read_metadata(path):
+    if description.architecture is None and _says_architecture(path):
         module, header = read_model(path)
         own = {"input_shape": header.input_shape, "classes": header.classes}
         given = {"input_shape": description.input.shape, "classes": description.class_count}
