@@ -36,7 +36,7 @@ def make():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
 """
 NEVER = "touch trained {seed} {out}"
-HOW = ("--architecture", "own_net:make", "--trust-code", "--shape", "1,8,8", "--classes", "10")
+HOW = ("--architecture", "net_of_a_script:make", "--trust-code", "--shape", "1,8,8", "--classes", "10")
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def own(tmp_path, monkeypatch, whorl):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "train.py").write_text(TRAIN)
-    (tmp_path / "own_net.py").write_text(NET)
+    (tmp_path / "net_of_a_script.py").write_text(NET)
     seed = str(0xC0FFEE1234567890ABCDEF)
     subprocess.run(
         [sys.executable, "train.py", "--seed", str(int(seed) % 2**63), "--out", "mine.safetensors"], check=True

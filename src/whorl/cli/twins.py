@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from whorl.cli import completion
 from whorl.cli.console import bar, counter, guarded, line, model_options, print_json, say
 from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode, TrustHost
 from whorl.errors import UsageError
@@ -36,7 +37,10 @@ def twins(
     ] = None,
     twin: Annotated[list[str] | None, typer.Option(help="A twin that is there already. Repeatable.")] = None,
     count: Annotated[int, typer.Option("--count", "-n", help="How many to train; 19 allow alpha .05, 99 .01.")] = 19,
-    data: Annotated[str | None, typer.Option(help="Pictures to choose questions from. [the fingerprint's]")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Pictures to choose questions from. [the fingerprint's]", autocompletion=completion.sources),
+    ] = None,
     questions: Annotated[int, typer.Option(min=2, max=100_000, help="How many questions the lineup holds.")] = 1000,
     alpha: Annotated[
         float | None, typer.Option(help="Accepted chance of naming your model wrongly. [.01 with 99 twins, else .05]")
@@ -56,7 +60,10 @@ def twins(
     ] = None,
     removal: Annotated[
         list[str] | None,
-        typer.Option(help="Measure power on copies of this removal, as in 'fine_tune(all)'. Repeatable."),
+        typer.Option(
+            help="Measure power on copies of this removal, as in 'fine_tune(all)'. Repeatable.",
+            autocompletion=completion.removals,
+        ),
     ] = None,
     copies: Annotated[int, typer.Option(help="Copies per --removal.")] = 20,
     made_from: Annotated[
