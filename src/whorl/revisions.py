@@ -53,7 +53,8 @@ FIRST: Final = "1"
 
 MAKERS: Final = (
     *("data", "nets", "oracles", "queries", "representations", "schemes", "removals", "detection", "metrics"),
-    *("zoo", "weights", "checkpoints", "symmetry", "bench.work", "bench.grid", "bench.quality"),
+    *("zoo", "weights", "checkpoints", "symmetry", "lineups"),
+    *("bench.work", "bench.lineups", "bench.grid", "bench.quality"),
     *("types", "storage", "spaces", "layouts", "fingerprints"),
 )
 """Rooms and modules that can change a result. What a suite consists of is in the keys themselves, by its recipes."""

@@ -6,11 +6,13 @@ import json
 from dataclasses import replace
 
 import pytest
-from tiny_suite import tiny_suite
+from tiny_suite import models, tiny_suite
 
+from whorl.bench.age import older_columns
 from whorl.bench.export import write_table
 from whorl.bench.result import read_result, write_result
 from whorl.bench.runner import run
+from whorl.bench.standings import standings
 from whorl.bench.summary import summarise
 from whorl.engine.store import Store
 from whorl.errors import InvalidFile, UsageError
@@ -221,3 +223,35 @@ def test_another_installed_scheme_is_a_column_by_its_name(folder):
     }
     with pytest.raises(UsageError, match="added by its name"):
         run(SUITE, folder=folder, schemes="no-such-scheme", workers=1)
+
+
+def test_lineups_are_columns_beside_the_schemes(folder, tmp_path):
+    suite = tiny_suite(victims=SUITE.victims[:1], null=(), known=(), sweep={}, chosen="", alpha=0.25, layout="field")
+    result = run(suite, folder=folder, schemes="none", lineup=True, workers=1)
+    assert result.columns == ["lineup", "lineup, labels"]
+    twins = [recipe.digest for recipe in suite.twins(0)]
+    assert len(twins) == 3, "as few as can call a copy derived at alpha 1/4"
+    assert not Zoo(folder).missing(suite.twins(0))
+    cells = {(cell.scheme, cell.suspect): cell for cell in result.cells}
+    assert len(cells) == 2 * 7
+    for column in result.columns:
+        assert cells[column, "int8"].decision == "derived"
+        assert {cells[column, f"same {number}"].p_value for number in (1, 2)} <= {0.25, 0.5, 0.75, 1.0}
+    asked = {column: cells[column, "FTLL"].spent for column in result.columns}
+    assert asked["lineup"] == 334, "a third of the thousand questions, where scores are given"
+    rows = {row.name: row for row in standings(result)}
+    assert rows["lineup"].victim_access == "training"
+    assert rows["lineup"].inputs == 1000
+    path = tmp_path / "result.json"
+    write_result(result, path)
+    assert not older_columns(read_result(path))
+    again = Progress()
+    assert run(suite, folder=folder, schemes="none", lineup=True, workers=1, progress=again).cells == result.cells
+    assert again.of("suspects") == [(7, 7)]
+
+
+def test_the_same_null_serves_as_twins(folder):
+    null = models("mlp(width=16)", "digits(size=8), epochs=6", range(30, 33))
+    suite = tiny_suite(null=null, alpha=0.25)
+    assert suite.twins(0) == suite.twins(1) == null
+    assert tiny_suite(null=null[:2], alpha=0.25).twins(0) != null, "two do not reach alpha"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from whorl.bench import grid, work
+from whorl.bench import grid, lineups, work
 from whorl.bench.grid_result import GridResult
+from whorl.bench.lineups import is_lineup
 from whorl.bench.result import Result
 from whorl.data import SOURCES
 from whorl.errors import UsageError
@@ -64,6 +65,10 @@ def _changed(
 ) -> Iterator[tuple[str, str]]:
     for column in columns:
         expression = expressions.get(column, column)
+        if is_lineup(expression):
+            if why := changed_since(recorded, shared | {lineups.__name__}):
+                yield column, why
+            continue
         try:
             learns = SCHEMES.make(expression).needs_pool
             why = changed_since(recorded, shared | code_of(SCHEMES, expression) | (learned if learns else set()))

@@ -8,14 +8,16 @@ made is made anew.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from whorl.bench import work
+from whorl.bench import lineups, work
+from whorl.bench.lineups import COLUMNS, QUESTIONS, is_lineup, judge_lineups, make_lineup
 from whorl.bench.result import Cell, Extraction, Model, Refusal, Result, describe_machine
 from whorl.bench.work import costs_path, extract, judge
 from whorl.data import SOURCES
@@ -39,7 +41,7 @@ __all__ = ["Progress", "run"]
 Progress = Callable[[str, int, int], None]
 """(stage, done, total)"""
 
-WORK = work.__name__
+WORK, LINEUPS = work.__name__, lineups.__name__
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ def run(  # noqa: PLR0913 each is an option of `whorl bench run`
     folder: Path,
     schemes: str = "*",
     removals: str = "*",
+    lineup: bool = False,
     workers: Workers = 0,
     device: str = "cpu",
     command: str = "",
@@ -72,24 +75,27 @@ def run(  # noqa: PLR0913 each is an option of `whorl bench run`
         folder: the cache: models, fingerprints and the store of results.
         schemes: comma-separated wildcards over the columns; an installed scheme that is none of them is added.
         removals: the same over the rows: their labels, removals or families.
+        lineup: also line every victim up with twins, those of the null or others that are trained for it.
         workers: processes; 0 for one per core; or the address of a Ray cluster.
         device: where nets train and answer.
         command: what to type to run the same, for the record.
         fresh: forget what is kept of this suite, models included, and compute everything again.
     """
-    suite, columns = _chosen(suite, schemes)
+    suite, columns = _chosen(suite, schemes, lineup)
     if removals != "*":
         suite = suite.attacked(removals)
-    if any(SCHEMES.make(suite.schemes[column]).needs_pool for column in columns):
+    if any(_learns(suite.schemes[column]) for column in columns):
         suite.refuse_overlap()
     else:
         suite = replace(suite, shadows=Shadows())  # nobody learns from them, so they need not be built
     folder = folder.absolute()  # a node of a cluster stands elsewhere
     zoo, store = Zoo(folder, device=device), Store(folder / "results.sqlite")
+    twins = [each for number in range(len(suite.victims)) for each in suite.twins(number)] if lineup else []
+    recipes = [*suite.recipes(), *twins]
     if fresh:
-        zoo.forget(suite.recipes())
-    total = len({recipe.digest for recipe in suite.recipes()})
-    left = len(zoo.missing(suite.recipes()))
+        zoo.forget(recipes)
+    total = len({recipe.digest for recipe in recipes})
+    left = len(zoo.missing(recipes))
     progress("models", total - left, total)
 
     def built(_: Recipe) -> None:
@@ -97,7 +103,7 @@ def run(  # noqa: PLR0913 each is an option of `whorl bench run`
         left -= 1
         progress("models", total - left, total)
 
-    zoo.build(suite.recipes(), workers=workers, progress=built)
+    zoo.build(recipes, workers=workers, progress=built)
     jobs = _jobs(suite, columns, folder)
     if fresh:
         _forget(jobs)
@@ -130,16 +136,25 @@ def run(  # noqa: PLR0913 each is an option of `whorl bench run`
         date=datetime.now(UTC).date().isoformat(),
         command=command,
         removals=removals,
-        revisions=revisions_of(_code_of(suite.recipes()).union(*(job.code for job in jobs))),
+        revisions=revisions_of(_code_of(recipes).union(*(job.code for job in jobs))),
     )
 
 
-def _chosen(suite: Suite, schemes: str) -> tuple[Suite, list[str]]:
-    """The columns that match, and the suite with those installed schemes added that are named and not in it."""
+def _learns(expression: str) -> bool:
+    """Whether a column learns from shadow models."""
+    return not is_lineup(expression) and SCHEMES.make(expression).needs_pool
+
+
+def _chosen(suite: Suite, schemes: str, lineup: bool) -> tuple[Suite, list[str]]:
+    """The columns that match, and the suite with those added that are asked for and not in it."""
     masks = [mask.strip() for mask in schemes.split(",")]
     others = {mask: mask for mask in masks if mask in SCHEMES and mask not in suite.schemes}
     suite = replace(suite, schemes={**suite.schemes, **others})
     columns = [name for name in suite.schemes if any(fnmatch(name, mask) for mask in masks)]
+    if lineup:
+        budgets = dict.fromkeys(COLUMNS, QUESTIONS)
+        suite = replace(suite, schemes={**suite.schemes, **COLUMNS}, budgets={**suite.budgets, **budgets})
+        columns += list(COLUMNS)
     if not columns:
         raise UsageError(
             f"no scheme of {suite.name} matches {schemes!r}. It has {', '.join(suite.schemes)}; any other installed "
@@ -178,11 +193,14 @@ def _jobs(suite: Suite, columns: list[str], folder: Path) -> list[_Job]:
         calibrating = [victim, *suite.null, *(victim.then(row.removal) for row in suite.known)]
         pool = suite.shadows.recipes(victim)
         for column, expression in wanted:
-            bound = str(SCHEMES.bind(expression))
-            learns = SCHEMES.make(bound).needs_pool
-            code = code_of(SCHEMES, bound) | code_of(SOURCES, suite.data_of(index)) | {WORK}
+            lined_up = is_lineup(expression)
+            bound = expression if lined_up else str(SCHEMES.bind(expression))
+            learns = _learns(bound)
+            code = frozenset({LINEUPS}) if lined_up else code_of(SCHEMES, bound) | {WORK}
+            code |= code_of(SOURCES, suite.data_of(index))
+            twins = suite.twins(index) if lined_up else ()
             key = cell_key(
-                revision=digest_of(code | _code_of([*calibrating, *(pool if learns else [])])),
+                revision=digest_of(code | _code_of([*calibrating, *twins, *(pool if learns else [])])),
                 victim=victim.digest,
                 scheme=bound,
                 data=str(SOURCES.bind(suite.data_of(index))),
@@ -190,6 +208,7 @@ def _jobs(suite: Suite, columns: list[str], folder: Path) -> list[_Job]:
                 null=[recipe.digest for recipe in suite.null],
                 known=[row.removal for row in suite.known],
                 **({"shadows": [recipe.digest for recipe in pool]} if learns else {}),
+                **({"twins": [recipe.digest for recipe in twins], "alpha": suite.alpha} if lined_up else {}),
             )
             path = folder / "fingerprints" / f"{key}.safetensors"
             jobs.append(_Job(index, column, bound, str(path), code))
@@ -214,7 +233,8 @@ def _extract_all(
             budget = suite.budget_of(job.column)
             arguments = (suite, job.victim, job.expression, budget, job.path, str(folder), device)
             name = f"{job.expression} on {suite.victims[job.victim]}"
-            tasks[job.path] = Task(extract, arguments, name=name, gpus=gpus_of(device))
+            make = make_lineup if is_lineup(job.expression) else extract
+            tasks[job.path] = Task(make, arguments, name=name, gpus=gpus_of(device))
     done = len(jobs) - len(tasks)
     progress("fingerprints", done, len(jobs))
     for _ in run_tasks(tasks, workers=workers, folder=folder):
@@ -224,7 +244,7 @@ def _extract_all(
 
 
 def _extraction(job: _Job, fingerprint: Fingerprint) -> Extraction:
-    calibration = fingerprint.calibration
+    calibration, lineup = fingerprint.calibration, fingerprint.candidates
     notes = {key: float(value) for key, value in fingerprint.queries.notes.items() if isinstance(value, int | float)}
     return Extraction(
         victim=job.victim,
@@ -235,7 +255,7 @@ def _extraction(job: _Job, fingerprint: Fingerprint) -> Extraction:
         null=list(calibration.null.similarities) if calibration else [],
         known={removal: list(values) for removal, values in (calibration.derived if calibration else {}).items()},
         pictures=Path(job.path).name,
-        inputs=len(fingerprint.queries) * fingerprint.inputs_each,
+        inputs=len(lineup.inputs) if lineup else len(fingerprint.queries) * fingerprint.inputs_each,
         peak_mib=_costs(job.path).get("peak_mib"),
     )
 
@@ -260,14 +280,15 @@ def _judge_all(
     keys = _keys(suspects, met, suite.alpha)
     if fresh:
         store.forget(key for asked in keys for key in asked.values())
-    tasks = _judgements(suspects, keys, store, (suite.alpha, str(folder), device))
-    done = len(suspects) - len(tasks)
-    progress("suspects", done, len(suspects))
-    for position, answers in run_tasks(tasks, workers=workers, folder=folder):
-        asked = keys[int(str(position))]
-        store.put_many({asked[path]: answer for path, answer in answers.items()})
-        done += 1
-        progress("suspects", done, len(suspects))
+    lined_up = {job.path for job in jobs if is_lineup(job.expression)}
+    tasks = _judgements(suspects, keys, store, lined_up, (suite.alpha, str(folder), device))
+    left = Counter(position for position, _ in tasks)
+    progress("suspects", len(suspects) - len(left), len(suspects))
+    for key, answers in run_tasks(tasks, workers=workers, folder=folder):
+        position, _ = cast(tuple[int, bool], key)
+        store.put_many({keys[position][path]: answer for path, answer in answers.items()})
+        left -= Counter([position])
+        progress("suspects", len(suspects) - len(left), len(suspects))
     cells: list[Cell] = []
     refusals: list[Refusal] = []
     zoo = Zoo(folder, device=device)
@@ -318,14 +339,22 @@ def _keys(suspects: list[Suspect], met: list[list[_Job]], alpha: float) -> list[
 
 
 def _judgements(
-    suspects: list[Suspect], keys: list[dict[str, str]], store: Store, rest: tuple[float, str, str]
-) -> dict[Any, Task]:
-    """One task for each suspect that has cells left, so that a worker opens a model once for all of them."""
+    suspects: list[Suspect],
+    keys: list[dict[str, str]],
+    store: Store,
+    lined_up: set[str],
+    rest: tuple[float, str, str],
+) -> dict[tuple[int, bool], Task]:
+    """One task for each suspect that has cells left, so that a worker opens a model once for all of them.
+
+    Lineups are tasks of their own, of other code.
+    """
     missing = store.missing(key for asked in keys for key in asked.values())
-    tasks: dict[Any, Task] = {}
+    tasks: dict[tuple[int, bool], Task] = {}
     for position, (suspect, asked) in enumerate(zip(suspects, keys, strict=True)):
-        paths = tuple(path for path, key in asked.items() if key in missing)
-        if paths:
-            recipe = str(suspect.recipe)
-            tasks[position] = Task(judge, (recipe, paths, *rest), name=recipe, gpus=gpus_of(rest[-1]))
+        for lineup, ask in ((False, judge), (True, judge_lineups)):
+            paths = tuple(path for path, key in asked.items() if key in missing and (path in lined_up) == lineup)
+            if paths:
+                recipe = str(suspect.recipe)
+                tasks[position, lineup] = Task(ask, (recipe, paths, *rest), name=recipe, gpus=gpus_of(rest[-1]))
     return tasks

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from whorl.bench.lineups import is_lineup
 from whorl.bench.result import Cell, Refusal, Result
 from whorl.bench.summary import Share, share_of
 from whorl.errors import UsageError
 from whorl.metrics import ClusterEstimate, Interval, Scores, aruc, auc, auc_interval, cluster_bootstrap, rounded
 from whorl.metrics import tpr_at_fpr as operating_point
 from whorl.schemes import SCHEMES
-from whorl.types import told
+from whorl.types import Access, told
 
 __all__ = ["Standing", "standings"]
 
@@ -111,6 +112,8 @@ def _standing(result: Result, column: str) -> Standing:
 
 def _needs(expression: str) -> tuple[str, str, bool]:
     """Access to the victim and to the suspect, and whether it learns from shadow models."""
+    if is_lineup(expression):
+        return "training", told(Access.LABELS).lower(), False
     try:
         scheme = SCHEMES.make(expression)
     except UsageError:  # somebody else's plug-in, whose result may be read without it

@@ -15,6 +15,7 @@ from datetime import date
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from whorl.bench.lineups import COLUMNS, is_lineup
 from whorl.bench.result import Cell, Model, Refusal, Result, read_result
 from whorl.errors import InvalidFile, UsageError
 from whorl.schemes import SCHEMES
@@ -125,6 +126,9 @@ def _schemes(result: Result, suite: Suite | None) -> Iterator[str]:
         yield f"the chosen column {result.chosen!r} is none of the columns"
     bound: dict[str, str] = {}
     for column, text in dict.fromkeys((each.scheme, each.expression) for each in result.extractions):
+        if is_lineup(text):
+            bound[column] = text
+            continue
         try:
             bound[column] = str(SCHEMES.bind(text))
         except UsageError as error:
@@ -136,6 +140,10 @@ def _schemes(result: Result, suite: Suite | None) -> Iterator[str]:
 def _column(column: str, bound: str, suite: Suite | None) -> Iterator[str]:
     assert suite is not None
     name = re.sub(r" @\d+$", "", column)
+    if column in COLUMNS:
+        if bound != COLUMNS[column]:
+            yield f"{column}: a lineup is run as {COLUMNS[column]}, not as {bound}"
+        return
     expected = suite.schemes.get(name) or (name if name in SCHEMES else "")  # any scheme as it is may join a suite
     if not expected:
         yield f"{column}: {suite.name} has no such column"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from whorl.schemes.opening import read_fingerprint
 from whorl.schemes.session import Session
 from whorl.storage import write_json
 from whorl.suites.suite import Suite
-from whorl.types import Rule
+from whorl.types import Rule, Verdict
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import parse_recipe
 
-__all__ = ["costs_path", "extract", "judge"]
+__all__ = ["ask_each", "cell_of", "costs_path", "extract", "judge", "peak_memory"]
 
 
 def extract(suite: Suite, victim: int, expression: str, budget: int, path: str, folder: str, device: str) -> None:
@@ -29,7 +29,7 @@ def extract(suite: Suite, victim: int, expression: str, budget: int, path: str, 
     zoo, scheme, recipe = Zoo(Path(folder), device=device), SCHEMES.make(expression), suite.victims[victim]
     data = SOURCES.make(suite.data_of(victim)).load(scheme.part)
     pool = suite.shadows.pool(recipe, zoo) if scheme.needs_pool else None
-    with _peak_memory() as memory:
+    with peak_memory() as memory:
         fingerprint = scheme.extract(zoo.oracle(recipe), data, budget=budget, seed=0, pool=pool)
     if suite.null:
         copies: dict[str, list[Oracle]] = {}
@@ -54,25 +54,34 @@ def costs_path(fingerprint: str) -> Path:
 
 def judge(recipe: str, paths: tuple[str, ...], alpha: float, folder: str, device: str) -> dict[str, dict[str, Any]]:
     """Ask one suspect about many fingerprints: path to the fields of a cell, or to the reason of a refusal."""
-    suspect = Zoo(Path(folder), device=device).oracle(parse_recipe(recipe))
+
+    def ask(path: str, suspect: Oracle) -> dict[str, Any]:
+        fingerprint = read_fingerprint(path)
+        session = Session(SCHEMES.make(fingerprint.scheme), fingerprint, suspect, Rule(alpha=alpha))
+        started = time.perf_counter()
+        evidence, verdict = session.measure()
+        return cell_of(verdict, evidence.similarity, time.perf_counter() - started)
+
+    return ask_each(Zoo(Path(folder), device=device).oracle(parse_recipe(recipe)), paths, ask)
+
+
+def ask_each(
+    suspect: Oracle, paths: tuple[str, ...], ask: Callable[[str, Oracle], dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Path to what ``ask`` gives, the fields of a cell, or to the reason of a refusal."""
     answers: dict[str, dict[str, Any]] = {}
     for path in paths:
         try:
-            answers[path] = _ask(path, suspect, alpha)
+            answers[path] = ask(path, suspect)
         except (AccessRefused, UsageError) as error:
             answers[path] = {"refused": str(error)}
     return answers
 
 
-def _ask(path: str, suspect: Oracle, alpha: float) -> dict[str, Any]:
-    fingerprint = read_fingerprint(path)
-    scheme = SCHEMES.make(fingerprint.scheme)
-    session = Session(scheme, fingerprint, suspect, Rule(alpha=alpha))
-    started = time.perf_counter()
-    evidence, verdict = session.measure()
-    seconds = time.perf_counter() - started
+def cell_of(verdict: Verdict, similarity: float, seconds: float) -> dict[str, Any]:
+    """What a verdict is to a table; ``seconds`` is the time to ask."""
     return {
-        "similarity": evidence.similarity,
+        "similarity": similarity,
         "decision": verdict.decision,
         "p_value": verdict.p_value,
         "spent": int(verdict.queries["spent"]),
@@ -82,7 +91,7 @@ def _ask(path: str, suspect: Oracle, alpha: float) -> dict[str, Any]:
 
 
 @contextmanager
-def _peak_memory() -> Iterator[dict[str, float]]:
+def peak_memory() -> Iterator[dict[str, float]]:
     """Fill in ``peak_mib``, the memory needed at its peak above what is held now; nothing where Linux can't tell."""
     found: dict[str, float] = {}
     before = _resident("VmRSS") if _reset_peak() else None

@@ -43,10 +43,15 @@ def run(
     schemes: Annotated[
         str,
         typer.Option(
-            help="Columns to run, with wildcards, as in 'ipguard,a*'.", autocompletion=completion.masks_of_schemes
+            help="Columns to run, with wildcards, as in 'ipguard,a*'.",
+            autocompletion=completion.masks_of_schemes,
         ),
     ] = "*",
     removals: Annotated[str, typer.Option(help="Rows to run, with wildcards, as in 'extract,prune*'.")] = "*",
+    lineup: Annotated[
+        bool,
+        typer.Option("--lineup", help="Also line victims up with twins: the suite's null, or new ones of the recipe."),
+    ] = False,
     budgets: Annotated[str, typer.Option(help="Numbers of queries, as in 50,100; the suite's own by default.")] = "",
     limit: Annotated[int, typer.Option(help="At most so many victims, rows and models per group; 0 for all.")] = 0,
     jobs: Jobs = 0,
@@ -80,9 +85,12 @@ def run(
             folder=folder,
             schemes=schemes,
             removals=removals,
+            lineup=lineup,
             workers=cluster or jobs,
             device=device,
-            command=_command("run", suite, schemes=schemes, removals=removals, budgets=budgets, limit=limit),
+            command=_command(
+                "run", suite, schemes=schemes, removals=removals, lineup=lineup, budgets=budgets, limit=limit
+            ),
             fresh=fresh,
             progress=show,
         )
@@ -219,7 +227,10 @@ def _command(verb: str, suite: str, **options: object) -> str:
 
     words = ["whorl", "bench", verb, suite]
     for name, value in options.items():
-        words += [f"--{name}", str(value)] if value not in ("*", "", 0) else []
+        if value is True:
+            words.append(f"--{name}")
+        elif value not in ("*", "", 0):
+            words += [f"--{name}", str(value)]
     return shlex.join(words)
 
 

@@ -13,6 +13,7 @@ from whorl.suites import ipguard
 from whorl.suites.rows import beyond_rows, models, paper_rows
 from whorl.suites.shadows import Shadows
 from whorl.suites.suite import Derived, Suite
+from whorl.zoo.recipe import Recipe
 
 __all__ = ["cifar10", "digits", "textures"]
 
@@ -40,10 +41,11 @@ BUDGETS = {
 
 
 def digits() -> Suite:
-    """One victim on scikit-learn's digits, which are embedded."""
+    """Five victims on scikit-learn's digits, which are embedded."""
     base, net = ipguard.digits(), "resnet8(width=8)"
     return replace(
         _field(base, "field/digits", columns()),
+        victims=_victims(base),
         derived=_rows(net, "vgg(width=8)", epochs=10),
         null=base.null[:19],
         shadows=_shadows(net, "digits(size=16), epochs=12, batch=50", epochs=10),
@@ -52,10 +54,11 @@ def digits() -> Suite:
 
 
 def textures() -> Suite:
-    """Three victims on procedural textures: the table of the README."""
+    """Five victims on procedural textures: the table of the README."""
     base = ipguard.textures()
     return replace(
         _field(base, "field/textures", columns()),
+        victims=_victims(base),
         derived=_rows("resnet8", "vgg", epochs=3, extraction=10),
         shadows=_shadows("resnet8", f"{base.data}, epochs=10, learning_rate=0.2", epochs=3),
     )
@@ -83,6 +86,11 @@ def _field(base: Suite, name: str, schemes: dict[str, str]) -> Suite:
     return replace(
         base, name=name, schemes=schemes, budgets=budgets, known=(), sweep={}, chosen="", paper={}, layout="field"
     )
+
+
+def _victims(base: Suite) -> tuple[Recipe, ...]:
+    """Five, the fewest of which an interval says anything."""
+    return tuple(base.victims[0].with_seed(seed) for seed in range(10, 15))
 
 
 def columns() -> dict[str, str]:

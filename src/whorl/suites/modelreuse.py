@@ -103,7 +103,8 @@ def paper() -> Suite:
 def _suite(tier: _Tier) -> Suite:
     # Nets alternate, so that a limited run has both.
     sources = tuple(source for task in tier.tasks for pair in _pairs(tier, task) for source in pair)
-    others = tuple(_alone(tier, task, net, seed=40) for task in tier.tasks for net in tier.nets)
+    fresh = [(task, net) for task in tier.tasks for net in tier.nets]
+    others = tuple(_alone(tier, task, net, seed=40 + which) for which, (task, net) in enumerate(fresh))
     return Suite(
         name=tier.name,
         about=tier.about,
@@ -127,12 +128,17 @@ def _pairs(tier: _Tier, task: str) -> list[tuple[Recipe, ...]]:
 
 def _sources(tier: _Tier, task: str, net: str) -> list[Recipe]:
     """One source transferred at each share of the layers, and one that learned the task from nothing."""
-    base = parse_recipe(tier.bases[net])
+    base, which = parse_recipe(tier.bases[net]), len(tier.nets) * tier.tasks.index(task) + list(tier.nets).index(net)
     # A fifth of the rate that trains from nothing: with norms that stay as they were, more diverges.
     rate = tier.nets[net] / 5
-    settings = f"epochs={tier.transfer}, learning_rate={rate}, part=victim, seed=20"
-    transferred = [base.then(f"transfer({task}, layers={share}, {settings})") for share in SHARES]
-    return [*transferred, _alone(tier, task, net, seed=30)]
+    settings = f"epochs={tier.transfer}, learning_rate={rate}, part=victim"
+    # No source shares a seed with another, which would resemble it for that.
+    seeds = range(100 + 10 * which, 100 + 10 * which + len(SHARES))
+    transferred = [
+        base.then(f"transfer({task}, layers={share}, {settings}, seed={seed})")
+        for share, seed in zip(SHARES, seeds, strict=True)
+    ]
+    return [*transferred, _alone(tier, task, net, seed=30 + which)]
 
 
 def _alone(tier: _Tier, task: str, net: str, *, seed: int) -> Recipe:

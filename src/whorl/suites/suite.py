@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
-from typing import Literal
+from typing import Final, Literal
 
 from whorl.catalog import Catalog
 from whorl.errors import UsageError
@@ -16,6 +17,7 @@ from whorl.zoo.recipe import Recipe
 
 __all__ = ["SUITES", "Derived", "Kind", "Suite", "Suspect"]
 
+TWINS: Final = 5_000  # the first seed of twins that are trained for a lineup; nobody under test has one from here on
 Kind = Literal["derived", "beyond", "sibling", "independent"]
 """What a suspect is to a victim; ``beyond`` is a copy that the paper does not claim to recognise."""
 
@@ -165,6 +167,20 @@ class Suite:
             for index, victim in enumerate(self.victims)
             if index != without and recipe != victim and (not self.own_data or recipe.data == victim.data)
         }
+
+    def twins(self, victim: int) -> tuple[Recipe, ...]:
+        """Other runs of a victim's own recipe, as many as alpha needs: of the null, or with seeds of their own.
+
+        Raises:
+            UsageError: the recipe is one model, the same for every seed.
+        """
+        recipe, count = self.victims[victim], math.ceil(1 / self.alpha - 1e-9) - 1
+        seed = dict(recipe.chain.steps[-1].kwargs).get("seed")
+        if isinstance(seed, int):
+            alike = [each for each in self.null if str(each.with_seed(seed)) == str(recipe)]
+            if len(alike) >= count:
+                return tuple(alike[:count])
+        return tuple(recipe.with_seed(each) for each in range(TWINS, TWINS + count))
 
     def data_of(self, victim: int) -> str:
         """The expression of the pictures that a victim is fingerprinted with."""

@@ -1,0 +1,70 @@
+"""Lineups as columns beside the schemes: is it the victim whom a suspect resembles most, or a twin of its recipe?"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from whorl.bench.work import ask_each, cell_of, costs_path, peak_memory
+from whorl.expressions import parse
+from whorl.fingerprints.files import write_fingerprint
+from whorl.fingerprints.secret import read_secret, secret_path, write_secret
+from whorl.fingerprints.terms import Terms
+from whorl.lineups.making import Material, line_up, with_known
+from whorl.lineups.session import hold
+from whorl.oracles.base import Oracle
+from whorl.schemes import SCHEMES
+from whorl.schemes.opening import read_fingerprint
+from whorl.storage import write_json
+from whorl.suites.suite import Suite
+from whorl.types import Rule
+from whorl.zoo.cache import Zoo
+from whorl.zoo.recipe import parse_recipe
+
+__all__ = ["COLUMNS", "QUESTIONS", "is_lineup", "judge_lineups", "make_lineup"]
+
+COLUMNS: Final = {"lineup": "lineup", "lineup, labels": "lineup(scores=mixture)"}
+"""Label to expression: with all that a suspect answers, and with its labels alone."""
+QUESTIONS: Final = 1000
+ALIKE: Final = "the suite trains the victim and its twins by one recipe"
+
+
+def is_lineup(expression: str) -> bool:
+    """Whether a column's expression names a lineup and no scheme."""
+    return parse(expression).name == "lineup"
+
+
+def make_lineup(
+    suite: Suite, victim: int, expression: str, questions: int, path: str, folder: str, device: str
+) -> None:
+    """Line up a victim and its twins, in a fingerprint file and the secret beside it."""
+    zoo, recipe = Zoo(Path(folder), device=device), suite.victims[victim]
+    terms = Terms.model_validate({**dict(parse(expression).kwargs), "alpha": suite.alpha, "reason": ALIKE})
+    material = Material.of(suite.data_of(victim))
+    mine = zoo.oracle(recipe)
+    with peak_memory() as memory:
+        # The lineup brings its own questions; the scheme of the file that holds it is of no matter.
+        bare = SCHEMES.make("random").extract(mine, material.pool, budget=1, seed=0)
+        twins = [zoo.oracle(each) for each in suite.twins(victim)]
+        made, secret = line_up(bare, mine, twins, material, size=questions, terms=terms, recipe=str(recipe))
+    copies: dict[str, list[Oracle]] = {}
+    for row in suite.known:
+        copies.setdefault(row.label, []).append(zoo.oracle(recipe.then(row.removal)))
+    write_json(costs_path(path), memory)
+    write_secret(secret, secret_path(path))
+    write_fingerprint(with_known(made, secret, strangers={}, copies=copies), path)
+
+
+def judge_lineups(
+    recipe: str, paths: tuple[str, ...], alpha: float, folder: str, device: str
+) -> dict[str, dict[str, Any]]:
+    """Hold one suspect before many lineups: path to the fields of a cell, or to the reason of a refusal."""
+
+    def ask(path: str, suspect: Oracle) -> dict[str, Any]:
+        fingerprint, secret = read_fingerprint(path), read_secret(secret_path(path))
+        started = time.perf_counter()
+        verdict = hold(fingerprint, suspect, Rule(alpha=alpha, lineup=True), secret=secret)
+        return cell_of(verdict, verdict.similarity, time.perf_counter() - started)
+
+    return ask_each(Zoo(Path(folder), device=device).oracle(parse_recipe(recipe)), paths, ask)
