@@ -5,7 +5,7 @@ of its own, and 50 strangers of ten kinds for each victim. The rate is over the 
 interval comes from the spread over victims; strangers of one victim agree whom they resemble. The last rows line the
 victim up with careless twins: how many strangers would name it, and how many lineups the four figures refuse.
 
-Run: python benchmarks/lineup_size.py [--victims 40] [-o benchmarks/results/lineup_size.json]
+Run: python benchmarks/lineup_size.py [--victims 40] [-o benchmarks/results/lineup-size.json]
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def _outside(chosen: list[list[dict[str, Any]]]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--victims", type=int, default=40)
-    parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/results/lineup_size.json"))
+    parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/results/lineup-size.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     source = SOURCES.make("digits(size=8)")
