@@ -47,8 +47,10 @@ class Training:
 USUAL = Training()
 
 
-def train_stack(count: int, data: Dataset, generator: torch.Generator, how: Training = USUAL) -> list[MLP]:
-    """``count`` perceptrons of one population, trained at once by SGD with momentum."""
+def train_stack(
+    count: int, data: Dataset, generator: torch.Generator, how: Training = USUAL, start: MLP | None = None
+) -> list[MLP]:
+    """``count`` perceptrons of one population, trained at once by SGD with momentum, from ``start`` if it is given."""
     inputs, classes = data.inputs().flatten(1), len(data.classes)
     mean, std = inputs.mean(), inputs.std()
     normal = (inputs - mean) / std
@@ -56,6 +58,12 @@ def train_stack(count: int, data: Dataset, generator: torch.Generator, how: Trai
     scales = [(2 / normal.shape[1]) ** 0.5, 0.0, (2 / how.width) ** 0.5, 0.0]
     drawn = zip([*shapes, (count, 1, classes)], scales, strict=True)
     weights = [(torch.randn(shape, generator=generator) * scale).requires_grad_() for shape, scale in drawn]
+    if start is not None:
+        first, last = start.layers[0], start.head
+        begun = (first.weight.T, first.bias[None], last.weight.T, last.bias[None])
+        mean, std = start.mean.flatten(), start.std.flatten()
+        normal = (inputs - mean) / std
+        weights = [each.detach().expand(count, -1, -1).clone().requires_grad_() for each in begun]
     size = int(len(data) * how.share)
     own = torch.stack([torch.randperm(len(data), generator=generator)[:size] for _ in range(count)])
     labels = data.labels.expand(count, -1)

@@ -74,8 +74,9 @@ def train(work: Path, name: str, data: str, more: str = "") -> Path:
 
 def verb(*words: str | Path) -> None:
     """One of whorl's verbs, as an owner types it."""
-    net = ["--architecture", f"{PLAIN / 'plain_net.py'}:make", "--trust-code", "--shape", "3,32,32", "--classes", "10"]
-    subprocess.run([sys.executable, "-c", "from whorl.cli.app import main; main()", *map(str, words), *net], check=True)
+    net = ["--architecture", "plain_net:make", "--trust-code", "--shape", "3,32,32", "--classes", "10"]
+    command = [sys.executable, "-c", "from whorl.cli.app import main; main()", *map(str, words), *net]
+    subprocess.run(command, check=True, cwd=PLAIN)  # where plain_net lies
 
 
 def lined_up(work: Path) -> tuple[Path, float]:
@@ -100,8 +101,9 @@ def lined_up(work: Path) -> tuple[Path, float]:
 
 def opened(path: Path, net: str) -> Oracle:
     """A suspect as an oracle."""
-    where = f"{PLAIN / 'plain_net.py'}:{net}"
-    return whorl.open_oracle(path, architecture=where, input_shape=(3, 32, 32), classes=10, trust_code=True)
+    return whorl.open_oracle(
+        path, architecture=f"plain_net:{net}", input_shape=(3, 32, 32), classes=10, trust_code=True
+    )
 
 
 def main() -> None:
@@ -111,6 +113,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/results/lineup-cifar10.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
+    sys.path.insert(0, str(PLAIN))
     work = options.work.absolute()
     split(options.source, work)
     path, seconds = lined_up(work)

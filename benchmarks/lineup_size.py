@@ -130,8 +130,8 @@ def table(victims: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
                         "statistic": statistic,
                         "strangers": kind,
                         "count": sum(map(len, chosen)),
-                        "named": _interval(rates),
-                        "named_and_not_refused": _interval(passed),
+                        "named": interval(rates),
+                        "named_and_not_refused": interval(passed),
                         "refused": round(float(np.mean([bool(one[0]["outside"]) for one in chosen])), 4),
                         "outside": _outside(chosen),
                         "asked": float(np.median([each["asked"] for one in chosen for each in one])),
@@ -140,7 +140,8 @@ def table(victims: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _interval(values: list[float]) -> dict[str, float]:
+def interval(values: list[float]) -> dict[str, float]:
+    """The mean over victims and its 95 % t interval."""
     mean, count = float(np.mean(values)), len(values)
     half = float(t.ppf(0.975, count - 1) * np.std(values, ddof=1) / count**0.5)
     return {"rate": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4)}

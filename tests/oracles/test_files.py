@@ -225,6 +225,9 @@ def test_trusted_code(code: Path) -> None:
         "my_nets:broken": "my_nets:broken failed: RuntimeError: out of luck",
         "my_nets:absent": "AttributeError",
         "no_such_module:f": "ModuleNotFoundError",
+        str(code / "my_nets.py:small"): "go to the folder of my_nets.py and give my_nets:small",
+        "nets\\\\my_nets:small": "give my_nets:small",
+        "my_nets.py": "give my_nets:NAME",
     }.items():
         with pytest.raises(UsageError, match=message) as error:
             load_architecture(text, trust_code=True, input_shape=(1, 2, 2), classes=3)

@@ -27,6 +27,7 @@ __all__ = ["CODE", "WEIGHT_SUFFIXES", "call_code", "load_architecture", "load_we
 
 MAX_BYTES: Final = 4 << 30
 WEIGHT_SUFFIXES: Final = (".safetensors", ".pt", ".pth", ".bin")
+PATH: Final = re.compile(r"(?:.*[/\\])?(?P<stem>\w+)(?:\.py)?(?::(?P<name>[\w.]*))?")  # of a file of code
 CODE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(.*\))?")
 NESTED: Final = (
     "state_dict",
@@ -149,6 +150,12 @@ def load_architecture(text: str, *, trust_code: bool, input_shape: tuple[int, in
         if not isinstance(module, nn.Module):
             raise UsageError(f"{text} gave a {type(module).__name__}; a torch.nn.Module is needed")
         return module
+    path = PATH.fullmatch(text)
+    if path and ("/" in text or "\\" in text or ".py" in text):
+        raise UsageError(
+            f"{text} is a path, and code is named by its module: go to the folder of {path['stem']}.py and give "
+            f"{path['stem']}:{path['name'] or 'NAME'}"
+        )
     call = NETS.bind(text)
     try:
         refuse_huge(text, input_shape=input_shape, classes=classes)
