@@ -201,7 +201,7 @@ def power_elsewhere(
 
 def shadows(
     victim: Any,
-    recipe: str,
+    recipes: Sequence[str],
     removals: Sequence[str],
     *,
     data: Dataset | str,
@@ -211,21 +211,24 @@ def shadows(
     progress: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> Pool:
-    """A pool to learn from: ``count`` independent models of ``recipe`` and ``count`` copies per removal.
+    """A pool to learn from: ``count`` independent models of each recipe and ``count`` copies per removal.
 
-    Their seeds, from `SHADOW_SEED` on, are not those of `strangers` and `copies`, so that no model serves twice.
+    Each architecture is a group. Seeds, from `SHADOW_SEED` on, are not those of `strangers` and `copies`, so that no
+    model serves twice.
     """
-    independent = strangers(
-        recipe,
-        count,
-        folder=folder,
-        first_seed=SHADOW_SEED,
-        workers=workers,
-        trust_code=options.get("trust_code", False),
-        progress=lambda _: progress(),
-    )
+    independent: dict[str, Oracle] = {}
+    for recipe in recipes:
+        independent |= strangers(
+            recipe,
+            count,
+            folder=folder,
+            first_seed=SHADOW_SEED,
+            workers=workers,
+            trust_code=options.get("trust_code", False),
+            progress=lambda _: progress(),
+        )
     made = copies(victim, removals, data=data, count=count, first_seed=SHADOW_SEED, progress=progress, **options)
     families: dict[str, list[Oracle]] = {}
     for expression, models in made.items():
         families.setdefault(type(REMOVALS.make(expression)).family, []).extend(models)
-    return Pool(families, list(independent.values()))
+    return Pool(families, list(independent.values()), [parse_recipe(each).group for each in independent])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
+from whorl import ownership
 from whorl.schemes import SCHEMES
 from whorl.schemes.cards import card
 from whorl.schemes.opening import read_fingerprint
@@ -53,6 +55,15 @@ def test_shadow_models_are_trained_and_remembered(whorl, case, tmp_path):
     refused = whorl("verify", tmp_path / "s.fp", tmp_path / "shadow.safetensors")
     assert refused.exit_code == 2
     assert "one of the shadow models" in refused.stderr
+
+
+def test_each_recipe_of_shadow_models_is_a_group(whorl, case, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(ownership, "extract", lambda *_, pool, **__: made.append(pool) or sys.exit(0))
+    other = RECIPE.replace("mlp(width=16)", "lenet5")
+    arguments = ("--shadow", RECIPE, "--shadow", other, "--shadow-removal", "quantise", "--shadows", "2", "-j", "1")
+    whorl("extract", case.victim, "--scheme", QUICK, "--data", DATA, *arguments, "-o", tmp_path / "g.fp")
+    assert {group: len(models) for group, models in made[0].strangers.items()} == {"mlp": 2, "lenet5": 2}
 
 
 def test_a_scheme_that_learns_says_what_to_give(whorl, case, tmp_path):

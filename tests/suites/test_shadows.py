@@ -8,7 +8,9 @@ import pytest
 from tiny_suite import SETTINGS, models, tiny_suite
 
 from whorl.errors import UsageError
+from whorl.oracles.pool import Pool
 from whorl.suites.shadows import Shadows, family_of
+from whorl.testing.nets import tiny_victim
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import parse_recipe
 
@@ -57,6 +59,7 @@ def test_models_are_grouped_by_family(tmp_path):
     assert {family: len(models) for family, models in pool.derived.items()} == {"fine-tune": 1, "prune weights": 1}
     assert [model.digest for model in pool.independent] == [recipe.digest for recipe in SOUND.independent]
     assert {recipe.digest for recipe in SOUND.recipes(VICTIM)} <= set(pool.digests)
+    assert list(pool.strangers.items()) == [("mlp", pool.independent)]
 
 
 def test_a_suite_knows_every_shadow_and_refuses_an_overlap():
@@ -65,3 +68,17 @@ def test_a_suite_knows_every_shadow_and_refuses_an_overlap():
     suite.refuse_overlap()
     with pytest.raises(UsageError, match="holds a model under test"):
         tiny_suite(shadows=replace(SOUND, independent=suite.null[:1])).refuse_overlap()
+
+
+def test_siblings_are_a_group_of_their_own():
+    step = "transfer(digits(size=8), epochs=1, seed=3)"
+    recipes = [VICTIM, OTHER, OTHER.then(step), parse_recipe(f"train(lenet5, {SETTINGS}, seed=0)")]
+    assert [recipe.group for recipe in recipes] == ["mlp", "mlp", "mlp -> transfer", "lenet5"]
+
+
+def test_groups_are_named_for_all_strangers_or_none():
+    one, two, three = (tiny_victim(seed=seed) for seed in (1, 2, 3))
+    assert Pool({}, [one, two, three], ["a", "b", "a"]).strangers == {"a": [one, three], "b": [two]}
+    assert Pool({}, [one, two]).strangers == {"": [one, two]}
+    with pytest.raises(UsageError, match="2 groups are named for 3 independent models"):
+        Pool({}, [one, two, three], ["a", "b"])

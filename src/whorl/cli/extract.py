@@ -52,7 +52,11 @@ def extract(
         str, typer.Option(help="For --scheme auto: what suspects will grant, as in labels or probabilities.")
     ] = "labels",
     shadow: Annotated[
-        str | None, typer.Option(help="Recipe of independent shadow models, for a scheme that learns from them.")
+        list[str] | None,
+        typer.Option(
+            help="Recipe of independent shadow models, for a scheme that learns from them. Repeatable: each "
+            "architecture is a group."
+        ),
     ] = None,
     shadow_removal: Annotated[
         list[str] | None,
@@ -61,7 +65,7 @@ def extract(
             autocompletion=completion.removals,
         ),
     ] = None,
-    shadows: Annotated[int, typer.Option(min=1, help="Shadow models of the recipe, and copies of each removal.")] = 4,
+    shadows: Annotated[int, typer.Option(min=1, help="Shadow models of each recipe, and copies of each removal.")] = 4,
     part: Annotated[str | None, typer.Option(help="Part of the data to take seeds from. [the scheme's own]")] = None,
     budget: Annotated[int, typer.Option(help="Number of queries.")] = 100,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
@@ -94,20 +98,20 @@ def extract(
     oracle = open_oracle(model, trust_code=trust_code, trust_hosts=trust_host or (), **options)
     provenance: dict[str, str] = {}
     if scheme == "auto":
-        needs = Needs(oracle.grants, grants_of(suspect_access), oracle.task, shadow is not None, data is not None)
+        needs = Needs(oracle.grants, grants_of(suspect_access), oracle.task, bool(shadow), data is not None)
         scheme, reason = choose(needs)
         provenance["scheme"] = f"chosen by access: {reason}"
         if not quiet:
             say(reason)
-    if shadow_removal and shadow is None:
+    if shadow_removal and not shadow:
         raise UsageError("--shadow-removal makes copies beside shadow models: give --shadow RECIPE too")
     pool = None
-    if shadow is not None:
+    if shadow:
         if data is None:
             raise UsageError("--shadow copies your model on pictures: give --data too")
         removals = shadow_removal or list(SHADOW_REMOVALS)
         with bar(quiet) as show:
-            step = counter(show, "shadow models", shadows * (1 + len(removals)))
+            step = counter(show, "shadow models", shadows * (len(shadow) + len(removals)))
             pool = populations.shadows(
                 oracle,
                 shadow,

@@ -19,10 +19,26 @@ class Pool:
     Parameters:
         derived: family of removal (as in ``prune``) to models made from the victim.
         independent: models trained without the victim.
+        groups: the kind of each of them (architecture, ancestor, data), in their order; none where they are all alike.
+
+    Raises `UsageError` where some have a group and others none.
     """
 
     derived: Mapping[str, Sequence[Oracle]]
     independent: Sequence[Oracle]
+    groups: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.groups and len(self.groups) != len(self.independent):
+            raise UsageError(f"{len(self.groups)} groups are named for {len(self.independent)} independent models")
+
+    @property
+    def strangers(self) -> dict[str, list[Oracle]]:
+        """The independent models by group."""
+        found: dict[str, list[Oracle]] = {}
+        for group, model in zip(self.groups or [""] * len(self.independent), self.independent, strict=True):
+            found.setdefault(group, []).append(model)
+        return found
 
     @property
     def copies(self) -> list[Oracle]:

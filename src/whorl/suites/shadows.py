@@ -45,7 +45,8 @@ class Shadows:
         derived: dict[str, list[Oracle]] = {}
         for recipe in (victim.then(removal) for removal in self.derived):
             derived.setdefault(family_of(recipe), []).append(zoo.oracle(recipe))
-        return Pool(derived, [zoo.oracle(recipe) for recipe in self.independent])
+        groups = [recipe.group for recipe in self.independent]
+        return Pool(derived, [zoo.oracle(recipe) for recipe in self.independent], groups)
 
     def refuse_overlap(self, victim: Recipe, tested: Iterable[Recipe]) -> None:
         """Raise `UsageError` where the pool shares with ``tested`` what it may not.

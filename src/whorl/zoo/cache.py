@@ -116,13 +116,8 @@ class Zoo:
         return _read_card(self.card_path(recipe))
 
     def stranger(self, recipe: Recipe) -> NullModel:
-        """What a null says of a built model: recipe, accuracy, and as its group the architecture that it began with."""
-        return NullModel(
-            name=str(recipe),
-            made=str(recipe),
-            accuracy=self.card(recipe).accuracy,
-            group=parse(recipe.first.architecture).name,
-        )
+        """What a null says of a built model: recipe, accuracy and group."""
+        return NullModel(name=str(recipe), made=str(recipe), accuracy=self.card(recipe).accuracy, group=recipe.group)
 
     def cards(self) -> Iterator[Card]:
         """All cards, by recipe."""

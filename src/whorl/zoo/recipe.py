@@ -85,6 +85,11 @@ class Recipe(Chained):
         return [str(value) for step in self.chain.steps for value in _named(step, "task")][-1]
 
     @property
+    def group(self) -> str:
+        """The kind of stranger that the model is: the architecture it began with, and the steps since."""
+        return " -> ".join([parse(self.first.architecture).name, *(step.name for step in self.chain.steps[1:])])
+
+    @property
     def source(self) -> Source:
         """The same, to load."""
         return SOURCES.make(self.data)
