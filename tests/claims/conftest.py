@@ -106,7 +106,7 @@ class SmallZoo:
             *(parse_recipe(f"train(vgg(width=8), {SETTINGS}, seed={seed})") for seed in (310, 311)),
             parse_recipe(f"train(lenet5, {SETTINGS}, learning_rate=0.05, seed=320)"),
         ]
-        return Pool(derived, [self.oracle(recipe) for recipe in independent])
+        return Pool(derived, [self.oracle(recipe) for recipe in independent], [each.group for each in independent])
 
     def _oracle(self, recipe: Recipe):
         self.zoo.build([recipe], workers=1)

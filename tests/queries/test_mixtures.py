@@ -7,7 +7,7 @@ import torch
 
 from whorl.data import Dataset
 from whorl.errors import UsageError
-from whorl.queries.mixtures import Mixtures, corner_patches, cutmix
+from whorl.queries.mixtures import Mixtures, blends, corner_patches, cutmix
 
 
 def generator(seed=0):
@@ -19,6 +19,17 @@ def levels(count, size=8):
     labels = torch.arange(count) % 10
     images = ((labels + 0.5) / 10).view(-1, 1, 1, 1).expand(-1, 1, size, size).clone()
     return Dataset(images, labels, tuple("0123456789"))
+
+
+def test_blends_are_means_in_which_neither_picture_is_lost():
+    images = torch.stack([torch.zeros(1, 4, 4), torch.ones(1, 4, 4)])
+    mixed = blends(images, 2000, generator()).flatten(1)
+    assert mixed.shape == (2000, 16)
+    assert bool((mixed == mixed[:, :1]).all()), "one share for the whole picture"
+    share = mixed[:, 0][(mixed[:, 0] > 0) & (mixed[:, 0] < 0.999)]
+    assert len(share) == pytest.approx(1000, abs=100), "half of the pairs hold both"
+    assert 0.3 <= float(share.min()) < 0.31
+    assert 0.69 < float(share.max()) <= 0.7
 
 
 def test_cutmix_is_two_pictures_and_nothing_else():

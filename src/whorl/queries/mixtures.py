@@ -1,4 +1,4 @@
-"""Pictures made of two: CutMix, and the corner patches that go by that name in a released program."""
+"""Pictures made of two: blends, CutMix, and the corner patches that go by that name in a released program."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, draw
 from whorl.types import Access, Queries
 
-__all__ = ["Mixtures", "corner_patches", "cutmix"]
+__all__ = ["Mixtures", "blends", "corner_patches", "cutmix"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,17 @@ class Mixtures(Sampler):
         else:
             mixed, first, second = cutmix(images, labels, budget, generator)
         return Queries(mixed, {"truth": torch.stack([first, second], 1)})
+
+
+def blends(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Weighted means of two random pictures, neither of which counts less than .3 (mixup: Zhang et al., ICLR 2018).
+
+    Shape:
+        images: ``[n, c, h, w]``. Returns ``[count, c, h, w]``.
+    """
+    first, second = torch.randint(len(images), (2, count), generator=generator)
+    share = 0.3 + 0.4 * torch.rand(count, 1, 1, 1, generator=generator)
+    return share * images[first] + (1 - share) * images[second]
 
 
 def cutmix(images: Tensor, labels: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

@@ -44,6 +44,7 @@ SCHEMES: Catalog[Scheme] = _Schemes(
         "akh": "whorl.schemes.akh:AKH",
         "cw-l2": "whorl.schemes.cw_l2:CWL2",
         "conferrable": "whorl.schemes.conferrable:ConferrableExamples",
+        "contrast": "whorl.schemes.contrast:Contrast",
         "dataset-inference": "whorl.schemes.dataset_inference:BlindWalk",
         "dataset-inference-white-box": "whorl.schemes.dataset_inference:MinGD",
         "deepfool": "whorl.schemes.deepfool:DeepFool",
