@@ -8,6 +8,8 @@ KL(P || Q) between a match and none. Q is that of the group of strangers (siblin
 most often: a group that is left out of the choice is accused. Representation: which queries the suspect answers
 otherwise than the victim, each weighed by the log-likelihood ratio of a match over none. Similarity: the
 log-likelihood ratio of all answers, shifted and scaled so that the victim has 1. Access: labels of everything.
+
+The null has to hold every kind of stranger in a group of its own, as the pool does. Measured: `benchmarks/contrast.py`.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ class Contrast(PooledSampler, Scheme):
     name: ClassVar[str] = "contrast"
     paper: ClassVar[str] = "none: the likelihood ratio of Neyman and Pearson, 1933"
     idea: ClassVar[str] = "Agreement on ordinary inputs that shadow copies answer alike and no group of strangers does."
-    blind: ClassVar[str] = "copies unlike those of its pool; it accuses strangers unlike every group of its pool"
+    blind: ClassVar[str] = "extraction where the victim has siblings; it accuses strangers unlike all of pool and null"
     needs_victim: ClassVar[Access] = Access.LABELS
     needs_suspect: ClassVar[Access] = Access.LABELS
     values: ClassVar[Layout] = Layout("n", low=0, high=1)
