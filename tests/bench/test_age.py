@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from tiny_suite import least_suite
@@ -13,8 +14,11 @@ from whorl.bench.result import read_result, write_result
 from whorl.bench.runner import run
 from whorl.cli.app import app
 from whorl.report.leaderboard import site
+from whorl.storage import read_json, write_json
 from whorl.suites.suite import SUITES
 from whorl.zoo.cache import Zoo
+
+GRID = Path(__file__).parents[2] / "benchmarks" / "results" / "grid-modelreuse-tiny.json"
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +106,28 @@ def test_a_card_says_by_which_code_its_model_was_made(result, folder):
         "whorl.nets.plain: 0, now "
     )
     assert card.model_copy(update={"revisions": None}).older == "revision unknown"
+
+
+def test_a_combination_that_is_not_known_here_is_told_so(tmp_path):
+    committed = read_json(GRID)
+    names = committed["figures"]["fields"]
+    foreign = {row[names.index("combination")] for row in committed["figures"]["rows"]} - {"random+labels+hamming"}
+    rows = [
+        ["theirs+labels+hamming" if row[0] in foreign else row[0], *row[1:]]
+        for row in committed["figures"]["rows"][:40]
+    ]
+    write_json(tmp_path / "grid.json", committed | {"figures": {"fields": names, "rows": rows}})
+    shown = CliRunner().invoke(app, ["bench", "show", str(tmp_path / "grid.json")])
+    assert shown.exit_code == 0
+    assert "theirs+labels+hamming" in shown.stdout
+    assert "is not installed here" in " ".join(shown.stdout.split())
+
+
+@pytest.mark.parametrize("verb", [["report"], ["bench", "diff"], ["bench", "site"], ["bench", "export"]])
+def test_a_grid_where_cells_are_needed_is_named(verb, tmp_path):
+    files = [str(GRID)] * (2 if verb[-1] == "diff" else 1)
+    output = ["-o", str(tmp_path / "out.csv")] if verb[-1] == "export" else ["-o", str(tmp_path / "out")]
+    said = CliRunner().invoke(app, [*verb, *files, *([] if verb[-1] == "diff" else output)])
+    assert said.exit_code == 7
+    assert "is a result of whorl bench grid" in " ".join(said.stderr.split())
+    assert "whorl bench show" in " ".join(said.stderr.split())

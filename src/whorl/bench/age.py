@@ -41,7 +41,7 @@ def older_points(result: GridResult) -> dict[str, str]:
     suite = _suite(result.suite)
     models = [*result.victims, *(str(suspect.recipe) for suspect in (suite.suspects() if suite else ()))]
     names = dict.fromkeys(figure.combination for figure in result.figures)
-    expressions = {name: f"{name}{grid.settings_of(name.split('+')[0])}" for name in names}
+    expressions = {name: _point(name) for name in names}
     return dict(_changed(result.revisions, expressions, list(names), {grid.__name__} | _code_of(models), set()))
 
 
@@ -76,6 +76,14 @@ def _changed(
             why = "revision unknown: its package is not installed here, or its settings are not those of this version"
         if why:
             yield column, why
+
+
+def _point(name: str) -> str:
+    """A combination as an expression; one that is not known here stays as it is, and is told so."""
+    try:
+        return f"{name}{grid.settings_of(name.split('+')[0])}"
+    except UsageError:
+        return name
 
 
 def _code_of(recipes: Iterable[str]) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -194,6 +195,11 @@ def write_result(result: Result, path: Path) -> None:
 def read_result(path: Path) -> Result:
     """Read and check a result of any released format. Raises `InvalidFile` naming the first wrong field."""
     document: Any = read_json(path, MAX_BYTES)
+    if isinstance(document, dict) and document.get("kind") == "grid":
+        raise InvalidFile(
+            f"{path} is a result of whorl bench grid, which holds figures and no cells. To see them: "
+            f"{shlex.join(['whorl', 'bench', 'show', str(path)])}. This takes a result of whorl bench run"
+        )
     try:
         if isinstance(document, dict) and isinstance(document.get("cells"), dict):
             table = document["cells"]
