@@ -34,7 +34,7 @@ from whorl.storage import digest_file
 from whorl.suites.suite import Suite, Suspect
 from whorl.types import Access, Fingerprint
 from whorl.zoo.cache import Zoo
-from whorl.zoo.code import code_of, code_of_model
+from whorl.zoo.code import code_of, code_of_model, content_key
 from whorl.zoo.recipe import parse_recipe
 
 __all__ = ["Grid", "GridCells", "SetKey", "code_of_grid", "count_of", "plan", "run_grid", "settings_of"]
@@ -148,6 +148,7 @@ def run_grid(
             suspect=suspect.recipe.digest,
             combinations=grid.combinations,
             budgets=grid.budgets,
+            **content_key([suspect.recipe]),
         )
         for number, suspect in enumerate(suspects)
     }
@@ -286,6 +287,7 @@ def _set_key(grid: Grid, key: SetKey) -> str:
         data=str(SOURCES.bind(grid.suite.data_of(victim))),
         budget=max(grid.budgets),
         seed=seed,
+        **content_key([of], grid.suite.data_of(victim)),
     )
 
 

@@ -25,7 +25,7 @@ from whorl.revisions import digest_of, revisions_of
 from whorl.suites.suite import Kind, Suite
 from whorl.types import Access
 from whorl.zoo.cache import Zoo
-from whorl.zoo.code import code_of_model
+from whorl.zoo.code import code_of_model, content_key
 from whorl.zoo.recipe import Recipe, parse_recipe
 
 __all__ = ["MEASURES", "GroupQuality", "Pair", "Quality", "measure_quality", "overlap"]
@@ -105,6 +105,7 @@ def measure_quality(
             revision=digest_of(_code([suspect.recipe, *(suite.victims[index] for index in suspect.kinds)])),
             quality=suspect.recipe.digest,
             victims=[suite.victims[index].digest for index in suspect.kinds],
+            **content_key([suspect.recipe, *(suite.victims[index] for index in suspect.kinds)]),
         )
         for number, suspect in enumerate(suspects)
     }

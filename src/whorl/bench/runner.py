@@ -33,7 +33,7 @@ from whorl.suites.shadows import Shadows
 from whorl.suites.suite import Suite, Suspect
 from whorl.types import Fingerprint
 from whorl.zoo.cache import Zoo
-from whorl.zoo.code import code_of, code_of_model
+from whorl.zoo.code import code_of, code_of_model, content_key
 from whorl.zoo.recipe import Recipe
 
 __all__ = ["Progress", "run"]
@@ -209,6 +209,7 @@ def _jobs(suite: Suite, columns: list[str], folder: Path) -> list[_Job]:
                 known=[row.removal for row in suite.known],
                 **({"shadows": [recipe.digest for recipe in pool]} if learns else {}),
                 **({"twins": [recipe.digest for recipe in twins], "alpha": suite.alpha} if lined_up else {}),
+                **content_key([*calibrating, *twins, *(pool if learns else [])], suite.data_of(index)),
             )
             path = folder / "fingerprints" / f"{key}.safetensors"
             jobs.append(_Job(index, column, bound, str(path), code))
@@ -331,6 +332,7 @@ def _keys(suspects: list[Suspect], met: list[list[_Job]], alpha: float) -> list[
                 suspect=suspect.recipe.digest,
                 fingerprint=identity[job.path],
                 alpha=alpha,
+                **content_key([suspect.recipe]),
             )
             for job in jobs
         }

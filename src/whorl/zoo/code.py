@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from whorl.removals import REMOVALS
 from whorl.zoo.chained import Chained
 from whorl.zoo.recipe import Recipe
 
-__all__ = ["code_of", "code_of_chain", "code_of_model", "content_of_model"]
+__all__ = ["code_of", "code_of_chain", "code_of_model", "content_key", "content_of_model"]
 
 PARTS: Final = (NETS, ESTIMATORS, SOURCES)
 """What settings name: nets and data sets."""
@@ -47,8 +47,25 @@ def content_of_model(recipe: Recipe) -> str:
     Raises:
         UsageError: a file or folder is not there.
     """
+    return _content(call for step in recipe.chain.steps for call in _calls(step))
+
+
+def content_key(recipes: Iterable[Recipe], data: str = "") -> dict[str, str]:
+    """What a key must hold beside these recipes and this data set, since their words do not tell files of one name
+    apart: ``content``, or nothing where no file is read.
+
+    Raises:
+        UsageError: a file or folder is not there.
+    """
+    found = sorted(({content_of_model(recipe) for recipe in recipes} | {_content(_calls(data))}) - {""})
+    return {"content": ",".join(found)} if found else {}
+
+
+def _content(calls: Iterable[Call]) -> str:
     found: dict[str, str] = {}
-    for call in (call for step in recipe.chain.steps for call in _calls(step) if call.name in SOURCES):
+    for call in calls:
+        if call.name not in SOURCES:
+            continue
         try:
             source = SOURCES.make(call)
         except UsageError:  # a word of another kind that is also a source's name
