@@ -18,6 +18,8 @@ from typing import Any
 
 from whorl.bench.result import read_result
 from whorl.bench.standings import Standing, standings
+from whorl.cli.table import estimate
+from whorl.metrics import ClusterEstimate, Interval
 from whorl.schemes import SCHEMES, cards
 from whorl.schemes.cards import Card, card
 from whorl.types import told
@@ -67,16 +69,19 @@ def documents() -> dict[Path, str]:
 def table(rows: list[Standing]) -> str:
     """README's table: one scheme a line."""
     families = list(dict.fromkeys(family for row in rows for family in row.families))
-    heads = ["scheme", "suspect gives", "AUC", "TPR at FPR 0", *families, "accused", "inputs"]
+    heads = ["scheme", "suspect gives", "AUC", "AUC, own net", "TPR at FPR 0", *families, "accused", "not asked"]
+    heads.append("inputs")
     lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     for row in rows:
         cells = [
             f"[`{row.name}`](docs/schemes/{row.name}.md){' ~' if row.seen else ''}",
             row.suspect_access,
-            _estimate(row.auc),
+            estimate(row.auc),
+            f"{row.own_auc.value:.2f}" if row.own_auc else "-",
             f"{row.tpr.value:.2f}",
-            *(f"{row.families[family].value:.2f}" if family in row.families else "-" for family in families),
+            *(_of_family(row, family) for family in families),
             f"{row.accused.hits}/{row.accused.count}",
+            str(row.refused or ""),
             f"{row.inputs:,}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -85,11 +90,12 @@ def table(rows: list[Standing]) -> str:
 
 def index(known: dict[str, Card], rows: list[Standing]) -> str:
     """The list of all schemes, best measured first."""
-    order = [row.name for row in rows] + [name for name in known if name not in {row.name for row in rows}]
+    measured = {row.name: row for row in rows}
+    order = [row.name for row in rows] + [name for name in known if name not in measured]
     lines = ["| scheme | looks at | victim | suspect | AUC |", "| --- | --- | --- | --- | --- |"]
     for name in order:
         shown = known[name]
-        auc = _of(shown.measured["auc"]) if shown.measured else "-"
+        auc = estimate(measured[name].auc) if name in measured else "-"
         victim = told(shown.victim).lower() + (" + shadow models" if shown.shadows else "")
         lines.append(f"| [`{name}`]({name}.md) | {shown.idea} | {victim} | {told(shown.suspect).lower()} | {auc} |")
     return (
@@ -140,19 +146,36 @@ def _settings(shown: Card) -> str:
 
 def _results(shown: Card) -> str:
     of = shown.measured
-    heads = ["AUC", "TPR at FPR 0", "ARUC", *of["families"]]
-    cells = [_of(of["auc"]), _of(of["tpr"]), _of(of["aruc"]) if of["aruc"] else "-"]
-    cells += [_of(value) + (" ~" if family in of["seen"] else "") for family, value in of["families"].items()]
+    heads = ["AUC", "TPR at FPR 0", "AUC, own net", "TPR, own net", "ARUC", *of["families"]]
+    cells = [_of(of[name]) if of[name] else "-" for name in ("auc", "tpr", "own_auc", "own_tpr", "aruc")]
+    for family, value in of["families"].items():
+        signs = (" ?" if family in of["families_refused"] else "") + (" ~" if family in of["seen"] else "")
+        cells.append(_of(value) + signs)
+    accused = [
+        f"{share['hits']} of {share['count']} ({group})"
+        for group, share in of["accused_by_group"].items()
+        if share["hits"]
+    ]
     text = [
-        f"`{COMMAND}`, as `{of['expression']}`: means over victims, 95 % intervals over whole victims.",
+        f"`{COMMAND}`, as `{of['expression']}`: means over victims, 95 % intervals over whole victims; own net: "
+        "against independent models of the victim's own architecture alone.",
         "| " + " | ".join(heads) + " |\n|" + " --- |" * len(heads) + "\n| " + " | ".join(cells) + " |",
         f"Called derived: {of['flagged']['hits']} of {of['flagged']['count']} copies and {of['accused']['hits']} of "
-        f"{of['accused']['count']} independent models. {of['inputs']:,} inputs a suspect; extraction "
+        f"{of['accused']['count']} independent models"
+        + (f": {', '.join(accused)}" if accused else "")
+        + f"; {of['undecided']} verdicts on these are inconclusive. {of['inputs']:,} inputs a suspect; extraction "
         f"{of['extraction_seconds']:.1f} s"
         + (f", {of['peak_mib']:.0f} MiB at its peak" if of["peak_mib"] is not None else "")
         + f"; verification {of['verification_seconds']:.2f} s."
-        + (f" {of['refused']} suspects could not be asked." if of["refused"] else ""),
+        + (
+            f" {of['refused_copies']} copies and {of['refused_strangers']} independent models could not be asked about "
+            f"and are in no figure but the flagged; ranked as if every pair with one of them were lost."
+            if of["refused"]
+            else ""
+        ),
     ]
+    if of["families_refused"]:
+        text.append("? some copies of this family could not be asked about.")
     if of["seen"]:
         text.append("~ its shadow models went through this family too, with other pictures and seeds.")
     return "\n\n".join(text)
@@ -164,15 +187,16 @@ def _example(shown: Card) -> str:
     return f"whorl extract mine.safetensors --scheme {shown.name}{data}{shadows} -o mine.fp"
 
 
-def _estimate(of: Any) -> str:
-    return _of(dataclasses.asdict(of))
+def _of_family(row: Standing, family: str) -> str:
+    if family not in row.families:
+        return "-"
+    return f"{row.families[family].value:.2f}{' ?' if family in row.families_refused else ''}"
 
 
-def _of(estimate: dict[str, Any]) -> str:
-    low, high = estimate["interval"]["low"], estimate["interval"]["high"]
-    return (
-        f"{estimate['value']:.2f}" if estimate["clusters"] < 2 else f"{estimate['value']:.2f} [{low:.2f}, {high:.2f}]"
-    )
+def _of(measured: dict[str, Any]) -> str:
+    extent = measured["extent"]
+    of = ClusterEstimate(**measured | {"interval": Interval(**measured["interval"])})
+    return estimate(dataclasses.replace(of, extent=Interval(**extent) if extent else None))
 
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from whorl.bench.difference import compare
 from whorl.bench.result import Cell, Extraction, Result, describe_machine
-from whorl.metrics import auc, auc_interval
+from whorl.metrics import auc, auc_interval, clopper_pearson
 
 VICTIMS = 4
 
@@ -96,14 +97,14 @@ def test_nothing_moves_between_a_result_and_itself():
     assert all((each.interval.low, each.interval.high, each.change) == (0, 0, 0) for each in found.figures)
 
 
-def test_a_paired_difference_is_the_mean_over_victims_and_its_interval_draws_victims():
+def test_a_paired_difference_is_the_mean_over_victims_and_has_a_t_interval():
     one, other = result(), result(0.4)
     found = figures(compare(one, other))["auc", ""]
     changes = np.subtract(by_victim(other), by_victim(one))
     assert found.change == pytest.approx(changes.mean())
     assert (found.rule, found.victims) == ("paired", VICTIMS)
-    draws = np.random.default_rng(0).integers(VICTIMS, size=(2000, VICTIMS))
-    expected = np.quantile(changes[draws].mean(axis=1), [0.025, 0.975])
+    half = t.ppf(0.975, VICTIMS - 1) * np.sqrt(changes.var(ddof=1) / VICTIMS + 1 / (12 * 8**2 * VICTIMS))
+    expected = changes.mean() - half, changes.mean() + half
     assert [found.interval.low, found.interval.high] == pytest.approx(expected)
     assert found.moved == (expected[0] > 0)
 
@@ -177,6 +178,23 @@ def test_accusations_are_paired_too():
     assert (exact.rule, exact.moved) == ("apart", True)
 
 
+def test_one_victim_says_nothing_about_another():
+    low, high = (result(shift, victims=(victim,), copies=30, strangers=40) for shift, victim in ((-2.0, 0), (2.0, 1)))
+    assert {(each.rule, each.moved) for each in compare(low, high).figures if each.figure != "accused"} == {
+        ("value", False)
+    }
+
+
+def test_runs_of_equal_truth_seldom_move():
+    """Three victims, other copies and independent models: at most the stated share of figures is told to have moved."""
+    false = figures_in_all = 0
+    for seed in range(60):
+        found = compare(result(victims=range(3), seed=seed), result(victims=range(3), seed=1000 + seed))
+        false += sum(each.moved for each in found.figures if not each.family)
+        figures_in_all += sum(not each.family for each in found.figures)
+    assert clopper_pearson(false, figures_in_all, 0.998).low <= 0.05
+
+
 def test_what_only_one_has_is_named():
     one = result(schemes=("random", "akh"))
     other = result(schemes=("random", "zest"), rows=["FTAL"], suite="other/suite")
@@ -198,6 +216,8 @@ def test_other_settings_of_a_scheme_are_compared_and_named():
 
 
 def test_the_largest_move_comes_first():
-    changes = [abs(each.change) for each in compare(result(), result(0.8)).moved]
+    found = compare(result(victims=range(8)), result(1.6, victims=range(8)))
+    changes = [abs(each.change) for each in found.moved]
+    assert found.by_chance == pytest.approx(0.05 * len(found.figures))
     assert changes == sorted(changes, reverse=True)
     assert changes

@@ -110,7 +110,13 @@ def test_figures_are_of_the_cells(grid, cells, tmp_path):
     found = result.of("random+labels+hamming", 40, "int8")
     assert found.auc == pytest.approx(sum(areas) / 4, abs=1e-4)
     assert (found.lowest, found.highest) == pytest.approx((min(areas), max(areas)), abs=1e-4)
-    assert result.of("random+labels+hamming", 40, "classes").auc == 0  # it cannot answer, so it is least alike
+    whole = result.of("random+labels+hamming", 40)
+    assert (whole.auc, whole.answered) == (found.auc, 0.5)  # one of the two copies cannot answer and is in no figure
+    assert whole.at_worst(whole.auc) == whole.auc / 2
+    with pytest.raises(KeyError):
+        result.of("random+labels+hamming", 40, "classes")
+    assert result.of("random+sac+l1", 40).answered == 1
+    assert found.auc_interval is None  # of two victims
     write_grid(result, tmp_path / "grid.json")
     assert read_grid(tmp_path / "grid.json") == result
     assert result.of("random+labels+hamming", 20, ALL).copies >= 2
@@ -147,10 +153,10 @@ def test_queries_that_a_victim_cannot_give_are_refused_and_left_out(folder):
     """A perceptron this small errs on few of these pictures, so there are too few negatives without mixtures."""
     suite = tiny_suite(derived=(Derived("int8", "quantise(int8)"),), data="only(digits(size=8), classes=[0, 1])")
     suite = replace(suite, victims=tuple(parse_recipe(VICTIM.format(seed)) for seed in (0, 1)))
-    grid = plan(suite, schemes="negative-augment+labels+hamming,random+labels+hamming", budgets=(10,), seeds=1)
+    grid = plan(suite, schemes="negative-augment+labels+hamming,random+sac+l1", budgets=(10,), seeds=1)
     cells = run_grid(grid, folder=folder, workers=1)
     result = figures(grid, cells, command="", wall_seconds=1.0)
-    assert result.of("random+labels+hamming", 10).copies == 2
+    assert result.of("random+sac+l1", 10).copies == 2
     assert list(result.refused) == ["victim 1, negative-augment", "victim 2, negative-augment"]
     assert "errors" in result.refused["victim 1, negative-augment"]
     with pytest.raises(KeyError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from tiny_suite import models, tiny_suite
 
 from whorl.bench.age import older_columns
 from whorl.bench.export import write_table
-from whorl.bench.result import read_result, write_result
+from whorl.bench.result import Refusal, read_result, write_result
 from whorl.bench.runner import run
 from whorl.bench.standings import standings
 from whorl.bench.summary import summarise
@@ -201,7 +202,24 @@ def test_parquet_has_every_cell(result, tmp_path):
     write_table(result, tmp_path / "cells.parquet")
     rows = parquet.read_table(tmp_path / "cells.parquet").to_pylist()
     assert [row.pop("suite") for row in rows] == ["tiny"] * len(result.cells)
-    assert rows == [cell.model_dump() for cell in result.cells]
+    assert rows == [cell.model_dump() | {"reason": None} for cell in result.cells]
+
+
+def test_a_refusal_has_a_row_of_its_own(result, tmp_path):
+    last = result.cells[-1]
+    about = {
+        name: getattr(last, name) for name in ("victim", "scheme", "suspect", "group", "kind", "family", "damaged")
+    }
+    refused = Refusal(**about, reason="=grants nothing")
+    write_table(result.model_copy(update={"refusals": [refused]}), tmp_path / "cells.csv")
+    *cells, row = csv.DictReader((tmp_path / "cells.csv").open(encoding="utf-8", newline=""))
+    assert len(cells) == len(result.cells)
+    assert {key: row[key] for key in ("suspect", "similarity", "decision", "reason")} == {
+        "suspect": last.suspect,
+        "similarity": "",
+        "decision": "refused",
+        "reason": "'=grants nothing",
+    }
 
 
 def test_the_table_of_a_run(result):

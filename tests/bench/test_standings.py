@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from whorl.bench.result import Cell, Extraction, Refusal, Result, describe_machine
+from whorl.bench.result import Cell, Extraction, Model, Refusal, Result, describe_machine
 from whorl.bench.standings import standings
+from whorl.errors import UsageError
+from whorl.metrics import Interval, over_victims, rounded
 from whorl.report.pages import bench_page
 
 # victim 0: every copy above both strangers; victim 1: one of the two pruned copies below one stranger.
@@ -95,8 +97,15 @@ def named(result):
     return {row.name: row for row in standings(result)}
 
 
-def test_the_best_comes_first(result):
-    assert [row.name for row in standings(result)] == ["wide", "random"]
+def test_the_best_comes_first_and_none_for_having_refused(result):
+    """Both rank the suspects alike; wide was refused one independent model, and so stands below."""
+    assert [row.name for row in standings(result)] == ["random", "wide"]
+    better = [
+        cell.model_copy(update={"similarity": 3.9}) if cell.scheme == "wide" and cell.kind == "derived" else cell
+        for cell in result.cells
+    ]
+    asked = result.model_copy(update={"refusals": [], "cells": better})
+    assert [row.name for row in standings(asked)] == ["wide", "random"]
 
 
 def test_figures_are_means_over_victims(result):
@@ -106,7 +115,8 @@ def test_figures_are_means_over_victims(result):
     assert row.families["prune weights"].value == pytest.approx((1 + 3 / 4) / 2)
     assert row.tpr.value == pytest.approx((1 + 3 / 4) / 2)
     assert row.auc.clusters == 2
-    assert (row.auc.interval.low, row.auc.interval.high) == (7 / 8, 1)
+    assert row.auc == rounded(over_victims([1, 7 / 8], [2, 2]))
+    assert (row.auc.told, row.auc.around) == ("range", Interval(7 / 8, 1))
 
 
 def test_damaged_copies_are_in_no_figure(result):
@@ -119,16 +129,63 @@ def test_similarities_beyond_one_have_no_aruc_and_the_same_ranks(result):
     unit, wide = (named(result)[name] for name in ("random", "wide"))
     assert unit.aruc is not None
     assert wide.aruc is None
-    assert wide.tpr == unit.tpr
-    assert wide.auc.value > unit.auc.value  # one more independent model, which it refuses and so does not accuse
+    assert (wide.tpr, wide.auc) == (unit.tpr, unit.auc)  # the independent model that it refused is in no figure
+    assert (wide.refused, wide.refused_copies, wide.refused_strangers) == (1, 0, 1)
+    assert wide.answered == pytest.approx((1 + 2 / 3) / 2)
+    assert wide.at_worst(wide.auc) == pytest.approx(wide.auc.value * wide.answered)
 
 
-def test_a_copy_that_cannot_be_asked_is_missed(result):
+def test_a_copy_that_cannot_be_asked_is_in_no_area_and_never_recognised(result):
     refused = [*result.refusals, *(refusal("random", victim, "other net", "derived", "extract") for victim in (0, 1))]
-    row = named(result.model_copy(update={"refusals": refused}))["random"]
-    assert row.families["extract"].value == 0
-    assert row.refused == 2
+    row, before = named(result.model_copy(update={"refusals": refused}))["random"], named(result)["random"]
+    assert "extract" not in row.families
+    assert row.families_refused == ("extract",)
+    assert row.auc == before.auc
+    assert row.answered == pytest.approx(4 / 5)
+    assert (row.refused, row.refused_copies) == (2, 2)
     assert (row.flagged.hits, row.flagged.count) == (7, 10)
+
+
+def test_a_scheme_that_could_be_asked_about_no_copy_has_no_figures(result):
+    strangers = [cell for cell in result.cells if cell.scheme == "random" or cell.kind == "independent"]
+    assert named(result.model_copy(update={"cells": strangers})).keys() == {"random"}
+    with pytest.raises(UsageError, match="no scheme of field/tiny could be asked about both"):
+        standings(result.model_copy(update={"cells": strangers, "columns": ["wide"]}))
+
+
+def test_accusations_are_of_verdicts_given_and_by_group(result):
+    def judged(cell):
+        if cell.scheme == "wide" and cell.kind == "independent":
+            last = cell.suspect.endswith("1")
+            return cell.model_copy(
+                update={"group": "other" if last else "same", "decision": "derived" if last else "inconclusive"}
+            )
+        return cell
+
+    row = named(result.model_copy(update={"cells": [judged(cell) for cell in result.cells]}))["wide"]
+    assert (row.accused.hits, row.accused.count, row.undecided) == (2, 4, 2)
+    assert {group: (of.hits, of.count) for group, of in row.accused_by_group.items()} == {
+        "same": (0, 2),
+        "other": (2, 2),
+        "forest": (0, 0),  # refused
+    }
+
+
+def test_strangers_of_the_victim_s_own_architecture_are_held_against_copies_apart(result):
+    """Of victim 1 the stranger at .4 has another net; the one at .2 lies below every copy."""
+    nets = {"same 0": "vgg", "same 1": "resnet8"}
+    models = [
+        Model(
+            label=label, role="same", family="", recipe=f"train({net}, digits(size=8), seed=9)", accuracy=0.9,
+            agreement=None, damaged=False, queries=0, seconds=1.0,
+        )
+        for label, net in nets.items()
+    ]  # fmt: skip
+    victims = [f"train(resnet8, digits(size=8), seed={seed})" for seed in (1, 2)]
+    row = named(result.model_copy(update={"models": models, "victims": victims}))["random"]
+    assert row.auc.value == pytest.approx((1 + 7 / 8) / 2)
+    assert row.own_auc.value == row.own_tpr.value == 1
+    assert named(result)["random"].own_auc is None
 
 
 def test_costs_and_access(result):

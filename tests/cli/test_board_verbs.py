@@ -97,11 +97,27 @@ def test_what_did_not_move_does_not_fail(whorl, path):
     assert "auc, quantise" in every
 
 
+def several(path, folder, times=3):
+    """The same with every victim ``times`` over: of two victims no change is beyond chance."""
+    result = read_result(path)
+    count = len(result.victims)
+
+    def all_of(judged):
+        return [each.model_copy(update={"victim": each.victim + count * i}) for i in range(times) for each in judged]
+
+    more = {name: all_of(getattr(result, name)) for name in ("cells", "extractions")}
+    more["victims"] = [f"{victim} {i}" for i in range(times) for victim in result.victims]
+    more["victim_accuracy"] = result.victim_accuracy * times
+    write_result(result.model_copy(update=more), folder / "several.json")
+    return folder / "several.json"
+
+
 def test_what_moved_is_shown_and_can_fail(whorl, path, tmp_path):
+    path = several(path, tmp_path)
     other = moved(path, tmp_path)
     done = whorl("bench", "diff", path, other)
     assert (done.exit_code, done.stderr) == (0, "")
-    assert "moved" in done.stdout
+    assert "moved; if none had, up to " in done.stdout
     assert whorl("bench", "diff", path, other, "--fail-on", "moved").exit_code == 3
     document = json.loads(whorl("bench", "diff", path, other, "--json").stdout)
     assert (document["only_a"], document["only_b"]) == ([], [])
@@ -132,9 +148,9 @@ def test_cells_and_models_are_exported_as_csv_and_parquet(whorl, path, tmp_path)
             == f"{tmp_path / 'cells'}.{suffix}\n"
         )
         assert whorl("bench", "export", path, "--models", "-o", tmp_path / f"models.{suffix}").exit_code == 0
-    for name, records in (("cells", result.cells), ("models", result.models)):
+    for name, records, more in (("cells", result.cells, {"reason": None}), ("models", result.models, {})):
         rows = table_of(tmp_path / f"{name}.csv")
-        expected = [{"suite": result.suite} | record.model_dump() for record in records]
+        expected = [{"suite": result.suite} | record.model_dump() | more for record in records]
         assert list(rows[0]) == list(expected[0])
         assert rows == [{key: "" if value is None else str(value) for key, value in row.items()} for row in expected]
         assert parquet_of(tmp_path / f"{name}.parquet") == expected

@@ -16,7 +16,7 @@ from whorl.bench.quality import GroupQuality, Quality
 from whorl.cli import board, doctor, explain, table, verify
 from whorl.cli.standings import quality_table
 from whorl.cli.table import Column, Table, show
-from whorl.metrics.intervals import Interval
+from whorl.metrics import Interval, over_victims
 from whorl.removals import REMOVALS
 from whorl.schemes.cards import card
 from whorl.zoo.recipe import parse_recipe
@@ -125,8 +125,11 @@ def test_what_moved_between_results(room, capsys):
 def test_quality(capsys, room):
     rows = [GroupQuality(LONG, "independent", 3, 0.1, 0.2, 0.3, 0.4)]
     overlaps = {"gap": 0.1, "hamming": 0.2, "conditioned": None, "l2": 0.3}
-    show(quality_table(Quality("s", [], rows, overlaps, {})))
-    assert f"{LONG}  independent" in capsys.readouterr().out
+    around = {name: None if value is None else over_victims([value] * 3, [9] * 3) for name, value in overlaps.items()}
+    show(quality_table(Quality("s", [], rows, overlaps, around, {})))
+    seen = capsys.readouterr().out
+    assert f"{LONG}  independent" in seen
+    assert table.estimate(around["gap"]) in seen
 
 
 def test_models_of_the_zoo(whorl, room):

@@ -10,7 +10,7 @@ import pytest
 from synthetic_boards import NEED, ROWS, board_result
 from synthetic_results import make_result
 
-from whorl.bench.result import Cell
+from whorl.bench.result import Cell, Refusal
 from whorl.bench.standings import standings
 from whorl.errors import UsageError
 from whorl.report.boards import FLAGS, boards_of, leaders
@@ -126,19 +126,59 @@ def test_the_ranking_is_that_of_the_standings(results, pages):
     for row, cells in zip(rows, shown, strict=True):
         assert cells[2].split() == [rate(row.auc.value), *interval(row.auc.interval).split()]
         assert cells[3].split() == [rate(row.tpr.value), *interval(row.tpr.interval).split()]
-        assert cells[5].strip() == f"{row.flagged.hits}/{row.flagged.count}"
-        assert cells[6].split()[0].startswith(f"{row.accused.hits}/{row.accused.count}")
-        assert cells[7:9] == [row.suspect_access, f"{row.inputs:,}"]
+        assert cells[6].strip() == f"{row.flagged.hits}/{row.flagged.count}"
+        assert cells[7].split()[0].startswith(f"{row.accused.hits}/{row.accused.count}")
+        assert cells[8:10] == [str(row.undecided), str(row.refused or "")]
+        assert cells[10:12] == [row.suspect_access, f"{row.inputs:,}"]
         assert "2026-11-20" in [cell.split()[0] for cell in cells if cell]
         assert "whorl bench run plugged/field" in cells[-1]
         assert cells[-2] == card(row.name).paper
 
 
-def test_ties_go_by_intervals_and_not_by_rank(pages):
-    page = suite_page(pages)
+def test_ties_go_by_intervals_and_not_by_rank():
+    page = suite_page(site({"many.json": board_result(victims=20)}))
     tied = ["tied with the best" in cells[1] for cells in page.rows if cells and cells[0].strip().isdigit()]
-    assert tied == [True, False, True, False, False]  # sac-w; akh lies apart, zest further down does not
-    assert "1 other scheme cannot be told from it" in page.words
+    assert tied == [True, True, True, True, False]  # random lies apart
+    assert "3 other schemes cannot be told from it" in page.words
+
+
+def test_two_victims_have_ranges():
+    page = suite_page(site({"two.json": board_result(victims=2)}))
+    row = standings(board_result(victims=2))[0]
+    assert page.row("1")[2].split() == [rate(row.auc.value), *f"{rate(row.auc.extent.low)} to 1.00".split()]
+    assert "few victims" in page.words
+
+
+def test_what_was_not_answered_counts_as_lost_in_the_ranking():
+    """Every scheme is perfect; akh was refused all strangers but those it tells easily, and stands last."""
+    whole = board_result(schemes=("akh", "zest"))
+    cells = [
+        cell.model_copy(update={"similarity": 0.9 if cell.kind == "derived" else 0.1})
+        for cell in whole.cells
+        if cell.scheme == "zest" or cell.kind == "derived" or int(cell.suspect.split()[-1]) <= 11
+    ]
+    refused = [
+        Refusal(
+            victim=cell.victim, scheme="akh", suspect=cell.suspect, group="VGG", kind="independent", family="",
+            damaged=False, reason="grants nothing",
+        )
+        for cell in whole.cells
+        if cell.scheme == "akh" and cell.kind == "independent" and int(cell.suspect.split()[-1]) > 11
+    ]  # fmt: skip
+    (board,) = boards_of({"a.json": whole.model_copy(update={"cells": cells, "refusals": refused})})
+    assert [(entry.name, entry.whole.auc.value, entry.whole.answered) for entry in board.entries] == [
+        ("zest", 1, 1),
+        ("akh", 1, 0.5),
+    ]
+    assert json.loads(suite_page(site({"a.json": whole})).data)[0]["answered"][""] == 1
+
+
+def test_accusations_are_shown_by_group(results, pages):
+    page = suite_page(pages)
+    rows = {row.name: row for row in standings(results["field.json"])}
+    shown = [cells for cells in page.rows if cells and len(cells) == 2 and cells[0].strip() in rows]
+    assert dict(shown) == {name: f"{row.accused.hits}/{row.accused.count}" for name, row in rows.items()}
+    assert any(row.accused.hits for row in rows.values())
 
 
 def test_the_script_is_given_what_the_table_shows(results, pages):
@@ -164,16 +204,16 @@ def test_filters_offer_only_what_there_is(pages):
 
 def test_flags_say_what_is_weak(results):
     whole, old, limited = boards_of(results)
-    assert (whole.flags, limited.flags) == ((), tuple(FLAGS))
+    assert (whole.flags, limited.flags) == ((), tuple(flag for flag in FLAGS if flag != "few victims"))
     assert (old.suite, old.flags) == ("ipguard/textures", ("few negatives",))
     page = Page(
         site({"small.json": results["small.json"]})[
             "suite-plugged-field-at-most-1-victims-rows-and-models-in-a-group.html"
         ]
     )
-    for flag in FLAGS:
+    for flag in limited.flags:
         assert flag in page.words
-    assert page.row("1")[5:7] == ["–", "–"]  # no verdicts, so neither copies derived nor accusations
+    assert page.row("1")[6:8] == ["–", "–"]  # no verdicts, so neither copies derived nor accusations
 
 
 @pytest.mark.parametrize(
@@ -181,6 +221,7 @@ def test_flags_say_what_is_weak(results):
     [
         ({"independents": 19}, "few negatives"),
         ({"victims": 1}, "one victim"),
+        ({"victims": 2}, "few victims"),
         ({"null": 18}, "no null"),
         ({"rows": ("FTAL", "WP p=.5", "distillation")}, "no adaptive attack"),
         ({"limit": 3}, "limited run"),
@@ -229,7 +270,7 @@ def test_old_results_take_their_families_from_the_suite(results):
 def test_old_results_show_a_dash_for_what_they_lack(pages):
     cells = suite_page(pages, "suite-ipguard-textures.html").row("1")
     assert cells[-1] == "–"  # the command
-    assert "–" in cells[8:14]  # seconds of verification, and the date
+    assert "–" in cells[11:17]  # seconds of verification, and the date
 
 
 def test_the_page_of_a_scheme(results, pages):
@@ -266,9 +307,8 @@ def test_the_page_of_an_attack_tells_what_was_left_of_the_models(results, pages)
 def test_the_index_names_leaders_and_how_to_submit(results, pages):
     page = Page(pages["index.html"])
     assert page.row("sac-w")[2:] == ["● 1.00", "–"]
-    assert page.row("akh")[2] == rate(
-        next(row for row in standings(results["field.json"]) if row.name == "akh").auc.value
-    )
+    akh = next(row for row in standings(results["field.json"]) if row.name == "akh")
+    assert page.row("akh")[2] == f"● {rate(akh.auc.value)}"  # of three victims nothing can be told from the best
     assert "whorl bench validate yours.json" in page.words
     assert all(meaning in page.words for meaning in FLAGS.values())
 
@@ -281,7 +321,7 @@ def test_a_plug_in_that_is_not_installed_is_shown_without_its_needs():
     ]
     pages = site({"a.json": other.model_copy(update={"extractions": made})})
     assert "was not installed where this site was built" in pages["scheme-somebody-elses.html"]
-    assert suite_page(pages).row("random", column=1)[7] == "–"
+    assert suite_page(pages).row("random", column=1)[10] == "–"
     assert json.loads(suite_page(pages).data)[1]["access"] == -1
 
 

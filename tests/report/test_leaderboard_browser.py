@@ -17,7 +17,7 @@ from whorl.report.words import rate
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SUITE = "suite-plugged-field.html"
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
-RESULT = board_result()
+RESULT = board_result(victims=20)
 
 
 @pytest.fixture(scope="module")
@@ -89,15 +89,16 @@ def expected(measure="auc", family="", names=None):
         return row.families[family] if family else getattr(row, measure)
 
     rows = [row for row in standings(RESULT) if names is None or row.name in names]
-    ranked = sorted(rows, key=lambda row: -figure(row).value)
-    best = figure(ranked[0]).interval.low
-    return [(row.name, rank, figure(row).interval.high >= best) for rank, row in enumerate(ranked, start=1)]
+    ranked = sorted(rows, key=lambda row: -figure(row).value * row.answered)
+    best = figure(ranked[0]).interval.low * ranked[0].answered
+    ties = [figure(row).interval.high * row.answered >= best for row in ranked]
+    return [(row.name, rank, tie) for rank, (row, tie) in enumerate(zip(ranked, ties, strict=True), start=1)]
 
 
 def test_the_ranking_as_it_opens(visit):
     page = visit()
     assert shown(page) == expected()
-    expect(page.locator("#status")).to_have_text("5 of 5 schemes. Best: sac-w; 1 more cannot be told from it.")
+    expect(page.locator("#status")).to_have_text("5 of 5 schemes. Best: sac-w; 3 more cannot be told from it.")
     assert page.locator("th[aria-sort]").inner_text() == "AUC"
 
 

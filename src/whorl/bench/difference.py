@@ -2,10 +2,12 @@
 
 The rule. A figure is AUC, TPR or the share of independent models accused, of all copies or of one family of removal.
 Where both results have at least two victims in common, the two are paired: the difference is the mean over the common
-victims of (B - A), its 95 % interval draws whole victims, and the figure moved if the interval leaves out 0. Otherwise
-it moved if the two 95 % intervals do not meet; without an interval (a TPR of one victim) it is only told to differ.
+victims of (B - A), its 95 % interval is that of `difference_over_victims`, and the figure moved if the interval leaves
+out 0. Otherwise it moved if the two 95 % intervals do not meet; where a result has one victim and the other has not the
+same one, or there is no interval (a TPR of one victim), it is only told to differ.
 
-From few victims intervals cover less than they say: three victims that happen to move the same way count as moved.
+A figure that did not change is told to have moved in at most 5 % of cases, from two victims on:
+`benchmarks/intervals.py` measures it. Of many figures some do so by chance, and `Comparison.by_chance` says how many.
 """
 
 from __future__ import annotations
@@ -13,18 +15,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
-
-import numpy as np
+from statistics import mean
+from typing import Final, Literal
 
 from whorl.bench.parts import by_scheme, families_of, of_family, of_victim, standing, with_families
 from whorl.bench.result import Result
 from whorl.bench.standings import Standing
-from whorl.metrics import ClusterEstimate, Interval, cluster_bootstrap
+from whorl.metrics import ClusterEstimate, Interval, difference_over_victims
 
 __all__ = ["Comparison", "Difference", "compare"]
 
-ALIKE = 1e-9  # differences of rounding
+ALIKE: Final = 1e-9  # differences of rounding
+FALSE: Final = 0.05  # share of the figures that did not change and are told to have moved, at most
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class Comparison:
     def moved(self) -> tuple[Difference, ...]:
         """The figures that moved, largest change first."""
         return tuple(sorted((each for each in self.figures if each.moved), key=lambda each: -abs(each.change)))
+
+    @property
+    def by_chance(self) -> float:
+        """How many figures would be told to have moved if none had, at most and on average."""
+        return FALSE * sum(each.rule != "value" for each in self.figures)
 
 
 def compare(first: Result, second: Result) -> Comparison:
@@ -142,7 +149,7 @@ def _tpr(of: Standing) -> ClusterEstimate:
 
 
 def _accused(of: Standing) -> ClusterEstimate:
-    return ClusterEstimate(of.accused.hits / of.accused.count, of.accused.interval, 2)  # exact whatever the victims
+    return ClusterEstimate(of.accused.hits / of.accused.count, of.accused.interval, of.accused.clusters)
 
 
 def _judged(
@@ -150,28 +157,31 @@ def _judged(
 ) -> tuple[float, float, Literal["paired", "apart", "value"], int, Interval | None, bool] | None:
     pairs = _pairs(first, second, measure)
     if len(pairs) > 1:
-        clusters = [([one], [other]) for one, other in pairs]
-        generator = np.random.default_rng(0)
-        change = cluster_bootstrap(lambda a, b: float(b[0] - a[0]), clusters, generator=generator, average=True)
-        one, other = (float(np.mean(values)) for values in zip(*pairs, strict=True))
-        moved = change.interval.low > ALIKE or change.interval.high < -ALIKE
-        return one, other, "paired", len(pairs), change.interval, moved
+        ours, theirs, trials = zip(*pairs, strict=True)
+        change = difference_over_victims(ours, theirs, trials).interval
+        moved = change.low > ALIKE or change.high < -ALIKE
+        return mean(ours), mean(theirs), "paired", len(pairs), change, moved
     wholes = standing(first), standing(second)
     if wholes[0] is None or wholes[1] is None:
         return None
     ours, theirs = measure(wholes[0]), measure(wholes[1])
-    if measure is _tpr and min(ours.clusters, theirs.clusters) < 2:
+    same = first.victims == second.victims
+    if min(ours.clusters, theirs.clusters) < 2 and (measure is _tpr or not same):
         return ours.value, theirs.value, "value", len(pairs), None, False
     apart = ours.interval.low > theirs.interval.high + ALIKE or theirs.interval.low > ours.interval.high + ALIKE
     return ours.value, theirs.value, "apart", len(pairs), None, apart
 
 
-def _pairs(first: Result, second: Result, measure: _Measure) -> list[tuple[float, float]]:
-    """The figure of each victim that both have."""
-    pairs: list[tuple[float, float]] = []
+def _pairs(first: Result, second: Result, measure: _Measure) -> list[tuple[float, float, int]]:
+    """The figure of each victim that both have, and the models that it rests on where they are fewer."""
+    pairs: list[tuple[float, float, int]] = []
     for number, victim in enumerate(first.victims):
         if victim in second.victims:
-            of = standing(of_victim(first, number)), standing(of_victim(second, second.victims.index(victim)))
+            parts = of_victim(first, number), of_victim(second, second.victims.index(victim))
+            of = standing(parts[0]), standing(parts[1])
             if of[0] and of[1]:
-                pairs.append((measure(of[0]).value, measure(of[1]).value))
+                trials = min(
+                    min(each.flagged.count - each.refused_copies, each.accused.count) for each in (of[0], of[1])
+                )
+                pairs.append((measure(of[0]).value, measure(of[1]).value, trials))
     return pairs

@@ -19,6 +19,9 @@ FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 def write_table(result: Result, path: Path, *, models: bool = False) -> None:
     """Write one row for each cell, or for each model, with the suite's name in every row.
 
+    A suspect that a scheme could not be asked about has a row as well, of the decision ``refused``, without a
+    similarity and with the reason.
+
     Parameters:
         path: ends in .csv (UTF-8; nothing stands for None, and ' before a text that a spreadsheet would compute),
             .parquet, or .json, which holds the whole result.
@@ -34,9 +37,12 @@ def write_table(result: Result, path: Path, *, models: bool = False) -> None:
         return
     if models and not result.models:
         raise UsageError("this result was written before models were kept; run the suite again to have them")
-    records = result.models if models else result.cells
-    rows = [{"suite": result.suite, **record.model_dump()} for record in records]
-    fields = ["suite", *(Model if models else Cell).model_fields]
+    if models:
+        fields, records = ["suite", *Model.model_fields], [model.model_dump() for model in result.models]
+    else:
+        fields, records = ["suite", *Cell.model_fields, "reason"], [cell.model_dump() for cell in result.cells]
+        records += [{**refusal.model_dump(), "decision": "refused"} for refusal in result.refusals]
+    rows = [{"suite": result.suite} | {name: record.get(name) for name in fields[1:]} for record in records]
     if path.suffix == ".csv":
         _write_csv(rows, fields, path)
     else:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from whorl.bench.grid import Grid, GridCells, code_of_grid
 from whorl.bench.result import Machine, describe_machine
 from whorl.errors import InvalidFile, MissingExtra, UsageError
-from whorl.metrics import auc, tpr_at_fpr
+from whorl.metrics import FEWEST, auc, over_victims, tpr_at_fpr
 from whorl.revisions import revisions_of
 from whorl.storage import one_line, read_json, replacing, write_json
 from whorl.zoo.code import code_of_model
@@ -29,7 +30,10 @@ class Figure(BaseModel):
     """How one combination does at one budget against one group of copies.
 
     ``auc`` and ``tpr`` (at a false-positive rate of at most 0.05) are means over victims and seeds; ``lowest`` and
-    ``highest`` the extremes of the AUC over these, which is no interval. ``copies`` kept their accuracy.
+    ``highest`` the extremes of the AUC over these, which is no interval. ``auc_interval`` and ``tpr_interval`` are 95 %
+    intervals over victims; None where there are too few victims, and in results that do not say. ``copies`` kept their
+    accuracy. ``answered`` is the share of pairs (copy, independent model) in which both could be asked, of which alone
+    the figures are; None in results in which a suspect that could not be asked counted as the least alike of all.
     """
 
     combination: str
@@ -40,6 +44,13 @@ class Figure(BaseModel):
     lowest: float
     highest: float
     copies: int
+    answered: float | None = None
+    auc_interval: tuple[float, float] | None = None
+    tpr_interval: tuple[float, float] | None = None
+
+    def at_worst(self, of: float) -> float:
+        """A figure as it is ranked: as if every pair that was not answered were lost."""
+        return of if self.answered is None else of * self.answered
 
 
 class GridCosts(BaseModel):
@@ -126,35 +137,59 @@ def figures(grid: Grid, cells: GridCells, *, command: str, wall_seconds: float, 
 
 
 def _figure(grid: Grid, cells: GridCells, name: str, budget: int, group: str) -> Iterator[Figure]:
-    """The figure, or nothing where no copy of the group kept its accuracy."""
-    areas: list[float] = []
-    rates: list[float] = []
+    """The figure, or nothing where no copy of the group kept its accuracy and could be asked."""
+    areas: list[list[float]] = []
+    rates: list[list[float]] = []
+    answered: list[float] = []
+    trials: list[int] = []
     copies = 0
     for victim in range(len(grid.suite.victims)):
         positives, negatives = _scores(cells, victim, name, budget, group)
-        if not len(positives) or not len(negatives):
+        if not positives.size or not negatives.size:
             continue
         copies += len(positives)
-        for seed in range(len(grid.seeds)):
-            areas.append(auc(positives[:, seed], negatives[:, seed]))
-            rates.append(tpr_at_fpr(positives[:, seed], negatives[:, seed], FPR).rate)
+        known = [[side[~np.isnan(side[:, seed]), seed] for side in (positives, negatives)] for seed in grid.seeds]
+        answered += [len(above) * len(below) / (len(positives) * len(negatives)) for above, below in known]
+        known = [sides for sides in known if all(map(len, sides))]
+        if known:
+            areas.append([auc(*sides) for sides in known])
+            rates.append([tpr_at_fpr(*sides, FPR).rate for sides in known])
+            trials.append(min(len(side) for sides in known for side in sides))
     if areas:
         yield Figure(
             combination=name,
             budget=budget,
             group=group,
-            auc=round(float(np.mean(areas)), 4),
-            tpr=round(float(np.mean(rates)), 4),
-            lowest=round(min(areas), 4),
-            highest=round(max(areas), 4),
+            auc=round(_mean(areas), 4),
+            tpr=round(_mean(rates), 4),
+            lowest=round(min(map(min, areas)), 4),
+            highest=round(max(map(max, areas)), 4),
             copies=copies,
+            answered=round(float(np.mean(answered)), 4),
+            auc_interval=_interval(areas, trials),
+            tpr_interval=_interval(rates, trials),
         )
 
 
-def _scores(cells: GridCells, victim: int, name: str, budget: int, group: str) -> tuple[Any, Any]:
+def _mean(values: Sequence[Sequence[float]]) -> float:
+    """Over victims and seeds."""
+    return float(np.mean([value for of_victim in values for value in of_victim]))
+
+
+def _interval(values: Sequence[Sequence[float]], trials: Sequence[int]) -> tuple[float, float] | None:
+    """Over victims, each with the mean of its seeds: other queries are no other victims."""
+    if len(values) < FEWEST:
+        return None
+    of = over_victims([float(np.mean(of_victim)) for of_victim in values], trials).interval
+    return round(of.low, 4), round(of.high, 4)
+
+
+def _scores(
+    cells: GridCells, victim: int, name: str, budget: int, group: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Similarities ``[models, seeds]`` of the group's undamaged copies and of the independent models.
 
-    A suspect that could not be asked is the least alike of all.
+    NaN where a suspect could not be asked.
     """
     positives: list[list[float]] = []
     negatives: list[list[float]] = []
@@ -167,10 +202,7 @@ def _scores(cells: GridCells, victim: int, name: str, budget: int, group: str) -
             negatives.append(table[name][budget])
         elif kind != "sibling" and not cells.damaged[number] and group in (ALL, suspect.group):
             positives.append(table[name][budget])
-    known = [value for row in (*positives, *negatives) for value in row if not math.isnan(value)]
-    least = min(known, default=0.0) - 1
-    above, below = (np.nan_to_num(np.array(rows, dtype=float), nan=least) for rows in (positives, negatives))
-    return above, below
+    return np.array(positives, dtype=float), np.array(negatives, dtype=float)
 
 
 def write_grid(result: GridResult, path: Path) -> None:

@@ -70,8 +70,8 @@ def families_of(result: Result) -> list[str]:
 
 
 def standing(part: Result) -> Standing | None:
-    """The figures of the only scheme of a part; None where no victim has both a copy that kept its accuracy and an
-    independent model to compare it with."""
+    """The figures of the only scheme of a part; None where it could be asked, of no victim, about both a copy that kept
+    its accuracy and an independent model to compare it with."""
     if not part.cells or not _comparable(part):
         return None
     (row,) = standings(part)
@@ -86,9 +86,8 @@ def _of_column(result: Result, column: str) -> Result:
 
 
 def _comparable(part: Result) -> bool:
-    judged = [*part.cells, *part.refusals]
-    copies = {each.victim for each in judged if each.kind in ("derived", "beyond") and not each.damaged}
-    return bool(copies & {each.victim for each in judged if each.kind == "independent"})
+    copies = {cell.victim for cell in part.cells if cell.kind in ("derived", "beyond") and not cell.damaged}
+    return bool(copies & {cell.victim for cell in part.cells if cell.kind == "independent"})
 
 
 def _chosen(result: Result, wanted: Callable[[Cell | Refusal], bool]) -> Result:

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from whorl.bench.estimates import by_victim, mean_over_victims
 from whorl.data import SOURCES
 from whorl.engine.store import Store, cell_key
 from whorl.engine.tasks import Task
 from whorl.engine.workers import Workers, run_tasks
-from whorl.metrics import auc
+from whorl.metrics import ClusterEstimate, auc
 from whorl.oracles.base import Oracle
 from whorl.revisions import digest_of, revisions_of
 from whorl.suites.suite import Kind, Suite
@@ -70,13 +72,16 @@ class GroupQuality:
 class Quality:
     """A suite's quality: every pair, means by group, and by measure the overlap of copies and independent models.
 
-    ``revisions`` are those of the code that made it, as `whorl.revisions.revisions_of` has them.
+    ``overlaps`` are means over victims, ``around`` the same with their intervals; None where no victim has both sides
+    of a measure, and of one victim no interval but [0, 1]. ``revisions`` are those of the code that made it, as
+    `whorl.revisions.revisions_of` has them.
     """
 
     suite: str
     pairs: list[Pair]
     groups: list[GroupQuality]
     overlaps: dict[str, float | None]
+    around: dict[str, ClusterEstimate | None]
     revisions: dict[str, str]
 
 
@@ -127,15 +132,16 @@ def measure_quality(
         damaged = zoo.card(suspect.recipe).damaged
         for (victim, kind), row in zip(suspect.kinds.items(), store.get(keys[number]), strict=True):
             pairs.append(Pair(victim, suspect.label, suspect.group, kind, damaged, *row))
-    overlaps = {name: _overlap_of(pairs, name) for name in MEASURES}
-    return Quality(suite.name, pairs, _by_group(pairs), overlaps, revisions_of(_code(models)))
+    around = {name: _overlap_of(pairs, name) for name in MEASURES}
+    overlaps = {name: of.value if of else None for name, of in around.items()}
+    return Quality(suite.name, pairs, _by_group(pairs), overlaps, around, revisions_of(_code(models)))
 
 
 def _code(models: Sequence[Recipe]) -> frozenset[str]:
     return frozenset({__name__}).union(*map(code_of_model, models))
 
 
-def overlap(positives: Sequence[float], negatives: Sequence[float]) -> float:
+def overlap(positives: ArrayLike, negatives: ArrayLike) -> float:
     """1 where two samples cannot be told apart by their order, 0 where they are separated: 2 min(AUC, 1 - AUC)."""
     area = auc(positives, negatives)
     return 2 * min(area, 1 - area)
@@ -180,15 +186,12 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _overlap_of(pairs: Sequence[Pair], measure: str) -> float | None:
+def _overlap_of(pairs: Sequence[Pair], measure: str) -> ClusterEstimate | None:
     """Mean over the victims that have copies and independent models."""
-    found: list[float | None] = []
-    for victim in sorted({pair.victim for pair in pairs}):
-        sides: dict[bool, list[float]] = {True: [], False: []}
-        for pair in pairs:
-            value = getattr(pair, measure)
-            if pair.victim == victim and value is not None and pair.kind != "sibling" and not pair.damaged:
-                sides[pair.kind == "independent"].append(value)
-        if all(sides.values()):
-            found.append(overlap(sides[False], sides[True]))
-    return _mean(found)
+    known = [pair for pair in pairs if getattr(pair, measure) is not None and not pair.damaged]
+    copies, strangers = (
+        [(pair.victim, float(getattr(pair, measure))) for pair in known if pair.kind in kinds]
+        for kinds in (("derived", "beyond"), ("independent",))
+    )
+    sides = by_victim(copies, strangers)
+    return mean_over_victims(overlap, sides) if sides else None

@@ -1,26 +1,32 @@
 """All schemes side by side: how well each tells copies from independent models, by family of removal, and at what cost.
 
-Every figure averages over victims, which are the clusters of every interval. A suspect that a scheme cannot be asked
-about counts as the least alike of all: a copy that is not recognised, an independent model that is not accused.
+Every figure averages over victims, which are the clusters of every interval. A refusal is not a low similarity: figures
+are of the models that a scheme could be asked about, and what it could not be asked about is counted apart. In the
+order of the table every pair of a copy and an independent model of which one was refused counts as lost, so that no
+scheme stands above others for having refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
+from whorl.bench.architectures import own_architecture
+from whorl.bench.estimates import Share, by_victim, mean_over_victims, share_of
 from whorl.bench.lineups import is_lineup
 from whorl.bench.result import Cell, Refusal, Result
-from whorl.bench.summary import Share, share_of
 from whorl.errors import UsageError
-from whorl.metrics import ClusterEstimate, Interval, Scores, aruc, auc, auc_interval, cluster_bootstrap, rounded
+from whorl.metrics import ClusterEstimate, Scores, aruc, auc, rounded
 from whorl.metrics import tpr_at_fpr as operating_point
 from whorl.schemes import SCHEMES
 from whorl.types import Access, told
 
 __all__ = ["Standing", "standings"]
+
+Judged = TypeVar("Judged", Cell, Refusal)
 
 
 @dataclass(frozen=True)
@@ -29,11 +35,20 @@ class Standing:
 
     ``auc`` is of all copies that kept their accuracy against all independent models; ``families`` the same by family
     of removal. ``tpr`` is the share of copies above every independent model: the true-positive rate at the smallest
-    realisable false-positive rate. ``aruc`` exists only for similarities in [0, 1]. ``seen`` names the families that
-    the scheme's shadow models went through, so that its figures there are not of unseen attacks. ``inputs`` are asked
-    of each suspect; ``needed`` is the median number of queries to a verdict of derived. ``siblings`` counts the
-    suspects called derived among those that share an ancestor with the victim and are neither copies nor independent;
-    None where there are none. Access is empty where the scheme is a plug-in that is not installed here.
+    realisable false-positive rate. ``own_auc`` and ``own_tpr`` are against those of the victim's own architecture
+    alone, None where the result does not tell which they are. ``aruc`` exists only for similarities in [0, 1].
+    ``answered`` is the share of pairs (copy, independent model) in which both could be asked about; the figures are of
+    these alone. ``seen`` names the families that the scheme's shadow models went through, so that its figures there
+    are not of unseen attacks.
+
+    ``flagged`` counts copies called derived among all of them, refused ones included; ``accused`` independent models
+    called derived among all verdicts given on them, of which ``undecided`` were inconclusive; ``accused_by_group`` the
+    same by group. ``refused_copies`` and ``refused_strangers`` could not be asked about, ``refused`` counts every
+    suspect. ``siblings`` counts the suspects called derived among those that share an ancestor with the victim and are
+    neither copies nor independent; None where there are none.
+
+    ``inputs`` are asked of each suspect; ``needed`` is the median number of queries to a verdict of derived. Access is
+    empty where the scheme is a plug-in that is not installed here.
     """
 
     name: str
@@ -43,71 +58,128 @@ class Standing:
     auc: ClusterEstimate
     aruc: ClusterEstimate | None
     tpr: ClusterEstimate
+    own_auc: ClusterEstimate | None
+    own_tpr: ClusterEstimate | None
     families: dict[str, ClusterEstimate]
+    answered: float
     seen: tuple[str, ...]
     flagged: Share
     accused: Share
+    accused_by_group: dict[str, Share]
+    undecided: int
     inputs: int
     needed: float | None
     extraction_seconds: float
     verification_seconds: float
     peak_mib: float | None
     refused: int
+    refused_copies: int
+    refused_strangers: int
+    families_refused: tuple[str, ...] = ()
+    """Families of which some copies could not be asked about."""
     siblings: Share | None = None
+
+    def at_worst(self, of: ClusterEstimate) -> float:
+        """A figure as it is ranked: as if every pair that was not answered were lost."""
+        return of.value * self.answered
 
 
 def standings(result: Result) -> list[Standing]:
-    """The table, best AUC first, as it is written anywhere (`rounded`)."""
-    rows: list[Standing] = [rounded(_standing(result, column)) for column in result.columns]
-    return sorted(rows, key=lambda row: (-row.auc.value, -row.tpr.value, row.name))
+    """The table, best AUC first, as it is written anywhere (`rounded`).
+
+    A scheme that could be asked about no copy, or about no independent model, has no figures and is left out.
+
+    Raises:
+        UsageError: no scheme has figures.
+    """
+    rows: list[Standing] = [rounded(row) for column in result.columns if (row := _standing(result, column))]
+    if not rows:
+        raise UsageError(f"no scheme of {result.suite} could be asked about both a copy and an independent model")
+    return sorted(rows, key=lambda row: (-row.at_worst(row.auc), -row.at_worst(row.tpr), row.name))
 
 
-@dataclass(frozen=True)
-class _Scored:
-    """What the figures need of a suspect, whether it was asked or refused."""
-
-    of: Cell | Refusal
-    similarity: float
-
-
-def _standing(result: Result, column: str) -> Standing:
+def _standing(result: Result, column: str) -> Standing | None:
     cells = [cell for cell in result.cells if cell.scheme == column]
     refused = [refusal for refusal in result.refusals if refusal.scheme == column]
-    unit = all(0 <= cell.similarity <= 1 for cell in cells)
-    least = 0.0 if unit else min(cell.similarity for cell in cells) - 1
-    scored = [_Scored(cell, cell.similarity) for cell in cells] + [_Scored(refusal, least) for refusal in refused]
-    kept = [each for each in scored if each.of.kind in ("derived", "beyond") and not each.of.damaged]
-    strangers = [each for each in scored if each.of.kind == "independent"]
-    siblings = [each for each in scored if each.of.kind == "sibling"]
+    kept, kept_refused = _kept(cells), _kept(refused)
+    strangers, strangers_refused = _of_kind(cells, "independent"), _of_kind(refused, "independent")
+    siblings = _of_kind(cells, "sibling")
+    clusters = by_victim(_scores(kept), _scores(strangers))
+    if not clusters:
+        return None
     made = [extraction for extraction in result.extractions if extraction.scheme == column]
     victim_access, suspect_access, learns = _needs(made[0].expression)
     peaks = [extraction.peak_mib for extraction in made if extraction.peak_mib is not None]
-    needed = [each.of.needed for each in kept if isinstance(each.of, Cell) and each.of.decision == "derived"]
-
-    def estimate(statistic: Callable[[Scores, Scores], float], family: str | None = None) -> ClusterEstimate:
-        chosen = [each for each in kept if family in (None, each.of.family)]
-        return _over_victims(statistic, chosen, strangers, len(result.victims))
-
+    needed = [cell.needed for cell in kept if cell.decision == "derived"]
+    own = own_architecture(result)
+    nearest = by_victim(_scores(kept), _scores(cell for cell in strangers if (cell.victim, cell.suspect) in own))
+    families = {family: [cell for cell in kept if cell.family == family] for family in _families(kept)}
+    by_family = {family: by_victim(_scores(copies), _scores(strangers)) for family, copies in families.items()}
+    groups = dict.fromkeys(cell.group for cell in [*strangers, *strangers_refused])
     return Standing(
         name=column,
         expression=made[0].expression,
         victim_access=victim_access,
         suspect_access=suspect_access,
-        auc=estimate(auc),
-        aruc=estimate(aruc) if unit else None,
-        tpr=estimate(_above_all),
-        families={family: estimate(auc, family) for family in dict.fromkeys(each.of.family for each in kept)},
+        auc=mean_over_victims(auc, clusters),
+        aruc=mean_over_victims(aruc, clusters) if all(0 <= cell.similarity <= 1 for cell in cells) else None,
+        tpr=mean_over_victims(_above_all, clusters),
+        own_auc=mean_over_victims(auc, nearest) if nearest else None,
+        own_tpr=mean_over_victims(_above_all, nearest) if nearest else None,
+        families={family: mean_over_victims(auc, sides) for family, sides in by_family.items() if sides},
+        answered=_answered(kept, kept_refused, strangers, strangers_refused),
         seen=tuple(result.shadow_families) if learns else (),
-        flagged=share_of([_derived(each) for each in kept]),
-        accused=share_of([_derived(each) for each in strangers]),
+        flagged=share_of([*_derived(kept), *((refusal.victim, False) for refusal in kept_refused)]),
+        accused=share_of(_derived(strangers)),
+        accused_by_group={group: share_of(_derived(c for c in strangers if c.group == group)) for group in groups},
+        undecided=sum(cell.decision == "inconclusive" for cell in strangers),
         inputs=made[0].inputs,
         needed=float(np.median(needed)) if needed else None,
         extraction_seconds=float(np.mean([extraction.seconds for extraction in made])),
         verification_seconds=float(np.median([cell.seconds for cell in cells])),
         peak_mib=max(peaks) if peaks else None,
         refused=len(refused),
-        siblings=share_of([_derived(each) for each in siblings]) if siblings else None,
+        refused_copies=len(kept_refused),
+        refused_strangers=len(strangers_refused),
+        families_refused=tuple(_families(kept_refused)),
+        siblings=share_of(_derived(siblings)) if siblings else None,
     )
+
+
+def _answered(
+    copies: list[Cell], copies_refused: list[Refusal], strangers: list[Cell], strangers_refused: list[Refusal]
+) -> float:
+    """The mean over victims of the share of pairs that were answered."""
+    shares: list[float] = []
+    for victim in {each.victim for each in [*copies, *copies_refused]}:
+        counts = [
+            sum(each.victim == victim for each in side)
+            for side in (copies, copies_refused, strangers, strangers_refused)
+        ]
+        pairs = (counts[0] + counts[1]) * (counts[2] + counts[3])
+        if pairs:
+            shares.append(counts[0] * counts[2] / pairs)
+    return float(np.mean(shares))
+
+
+def _kept(judged: Iterable[Judged]) -> list[Judged]:
+    return [each for each in judged if each.kind in ("derived", "beyond") and not each.damaged]
+
+
+def _of_kind(judged: Iterable[Judged], kind: str) -> list[Judged]:
+    return [each for each in judged if each.kind == kind]
+
+
+def _families(judged: Iterable[Cell | Refusal]) -> list[str]:
+    return list(dict.fromkeys(each.family for each in judged))
+
+
+def _scores(cells: Iterable[Cell]) -> Iterator[tuple[int, float]]:
+    return ((cell.victim, cell.similarity) for cell in cells)
+
+
+def _derived(cells: Iterable[Cell]) -> Iterator[tuple[int, bool]]:
+    return ((cell.victim, cell.decision == "derived") for cell in cells)
 
 
 def _needs(expression: str) -> tuple[str, str, bool]:
@@ -122,31 +194,5 @@ def _needs(expression: str) -> tuple[str, str, bool]:
     return told(victim).lower(), told(suspect).lower(), scheme.needs_pool
 
 
-def _derived(each: _Scored) -> bool:
-    return isinstance(each.of, Cell) and each.of.decision == "derived"
-
-
 def _above_all(positives: Scores, negatives: Scores) -> float:
     return operating_point(positives, negatives, 0.0).rate
-
-
-def _over_victims(
-    statistic: Callable[[Scores, Scores], float],
-    positives: Sequence[_Scored],
-    negatives: Sequence[_Scored],
-    victims: int,
-) -> ClusterEstimate:
-    """The mean over victims and its interval; one victim alone has DeLong's interval of its AUC, or none."""
-    clusters = [
-        tuple(
-            np.array([each.similarity for each in scored if each.of.victim == victim])
-            for scored in (positives, negatives)
-        )
-        for victim in range(victims)
-    ]
-    full = [(above, below) for above, below in clusters if len(above) and len(below)]
-    if len(full) > 1:
-        return cluster_bootstrap(statistic, full, generator=np.random.default_rng(0), average=True)
-    value = statistic(*full[0])
-    interval = auc_interval(*full[0]) if statistic is auc else Interval(0.0, 1.0)
-    return ClusterEstimate(value, interval, 1)

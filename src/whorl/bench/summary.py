@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from whorl.bench.architectures import own_architecture
+from whorl.bench.estimates import Share, by_victim, mean_over_victims, share_of
 from whorl.bench.result import Cell, Extraction, Result
 from whorl.errors import UsageError
-from whorl.metrics import ClusterEstimate, Interval, aruc, auc, auc_interval, clopper_pearson, cluster_bootstrap
+from whorl.metrics import ClusterEstimate, Scores, aruc, auc
 
-__all__ = ["Column", "KPoint", "Range", "Share", "Summary", "share_of", "summarise"]
+__all__ = ["Column", "KPoint", "Range", "Summary", "summarise"]
 
 
 @dataclass(frozen=True)
@@ -26,22 +28,14 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Share:
-    """``hits`` of ``count``, with a 95 % Clopper-Pearson interval."""
-
-    hits: int
-    count: int
-    interval: Interval
-
-
-@dataclass(frozen=True)
 class Column:
     """One scheme.
 
     ``aruc`` and ``auc`` compare the paper's positives that kept their accuracy with all independent models, victim by
-    victim; ``beyond_auc`` does so for the removals that the paper does not claim to survive. ``flagged`` counts the
-    paper's positives called derived, ``accused`` independent models called derived; ``needed`` is the median number of
-    queries to a verdict of derived.
+    victim; ``own_auc`` with those of the victim's own architecture alone, None where the result does not tell which
+    they are; ``beyond_auc`` is the AUC of the removals that the paper does not claim to survive. ``flagged`` counts
+    the paper's positives called derived, ``accused`` independent models called derived among all verdicts given on
+    them, of which ``undecided`` were inconclusive; ``needed`` is the median number of queries to a verdict of derived.
     """
 
     name: str
@@ -52,9 +46,12 @@ class Column:
     converged: float | None
     aruc: ClusterEstimate
     auc: ClusterEstimate
+    own_auc: ClusterEstimate | None
     beyond_auc: float | None
     flagged: Share
     accused: Share
+    accused_by_group: dict[str, Share]
+    undecided: int
     needed: float | None
 
 
@@ -94,6 +91,8 @@ def _column(result: Result, name: str, scheme: str) -> Column:
     paper = [cell for cell in cells if cell.kind == "derived" and not cell.damaged]
     strangers = [cell for cell in cells if cell.kind == "independent"]
     beyond = [cell for cell in cells if cell.kind == "beyond" and not cell.damaged]
+    near = own_architecture(result)
+    nearest = by_victim(_placed(paper), _placed(cell for cell in strangers if (cell.victim, cell.suspect) in near))
     derived = [cell.needed for cell in paper if cell.decision == "derived"]
     converged = [extraction.notes["converged"] for extraction in extractions if "converged" in extraction.notes]
     return Column(
@@ -103,11 +102,16 @@ def _column(result: Result, name: str, scheme: str) -> Column:
         groups={group: _range([cell for cell in cells if cell.group == group]) for group in result.groups},
         seconds=float(np.mean([extraction.seconds for extraction in extractions])),
         converged=float(np.mean(converged)) if converged else None,
-        aruc=_aruc(result, paper, strangers),
-        auc=_auc(result, paper, strangers),
+        aruc=_estimate(result, aruc, paper, strangers),
+        auc=_estimate(result, auc, paper, strangers),
+        own_auc=mean_over_victims(auc, nearest) if nearest else None,
         beyond_auc=auc(_scores(beyond), _scores(strangers)) if beyond else None,
-        flagged=share_of(cell.decision == "derived" for cell in paper),
-        accused=share_of(cell.decision == "derived" for cell in strangers),
+        flagged=_derived(paper),
+        accused=_derived(strangers),
+        accused_by_group={
+            group: _derived(cell for cell in strangers if cell.group == group) for group in result.groups
+        },
+        undecided=sum(cell.decision == "inconclusive" for cell in strangers),
         needed=float(np.median(derived)) if derived else None,
     )
 
@@ -118,7 +122,7 @@ def _point(result: Result, k: float) -> KPoint:
     paper = [cell for cell in cells if cell.kind == "derived" and not cell.damaged]
     strangers = [cell for cell in cells if cell.kind == "independent"]
     calibration = [_known_aruc(extraction) for extraction in result.extractions if extraction.scheme == scheme]
-    return KPoint(k, _aruc(result, paper, strangers), float(np.mean(calibration)))
+    return KPoint(k, _estimate(result, aruc, paper, strangers), float(np.mean(calibration)))
 
 
 def _known_aruc(extraction: Extraction) -> float:
@@ -129,37 +133,21 @@ def _key(result: Result, k: float | None) -> str:
     return next(text for text in result.sweep if float(text) == k)
 
 
-def _clusters(
-    result: Result, positives: Sequence[Cell], negatives: Sequence[Cell]
-) -> list[tuple[list[float], list[float]]]:
-    """Scores by victim; a victim none of whose copies kept its accuracy says nothing."""
-    clusters = [
-        (
-            _scores(cell for cell in positives if cell.victim == victim),
-            _scores(cell for cell in negatives if cell.victim == victim),
-        )
-        for victim in range(len(result.victims))
-    ]
-    kept = [cluster for cluster in clusters if all(cluster)]
-    if not kept:
+def _estimate(
+    result: Result,
+    statistic: Callable[[Scores, Scores], float],
+    positives: Sequence[Cell],
+    negatives: Sequence[Cell],
+) -> ClusterEstimate:
+    """A victim none of whose copies kept its accuracy says nothing."""
+    clusters = by_victim(_placed(positives), _placed(negatives))
+    if not clusters:
         raise UsageError(f"no copy of {result.suite} kept its accuracy, so there is nothing to average")
-    return kept
+    return mean_over_victims(statistic, clusters)
 
 
-def _aruc(result: Result, positives: Sequence[Cell], negatives: Sequence[Cell]) -> ClusterEstimate:
-    clusters = _clusters(result, positives, negatives)
-    if len(clusters) > 1:
-        return cluster_bootstrap(aruc, clusters, generator=np.random.default_rng(0), average=True)
-    value = aruc(*clusters[0])
-    return ClusterEstimate(value, Interval(0.0, 1.0), 1)  # one victim says nothing about the next
-
-
-def _auc(result: Result, positives: Sequence[Cell], negatives: Sequence[Cell]) -> ClusterEstimate:
-    clusters = _clusters(result, positives, negatives)
-    if len(clusters) > 1:
-        return cluster_bootstrap(auc, clusters, generator=np.random.default_rng(0), average=True)
-    value, interval = auc(*clusters[0]), auc_interval(*clusters[0])
-    return ClusterEstimate(value, interval, 1)
+def _placed(cells: Iterable[Cell]) -> Iterator[tuple[int, float]]:
+    return ((cell.victim, cell.similarity) for cell in cells)
 
 
 def _range(cells: Sequence[Cell]) -> Range:
@@ -168,10 +156,8 @@ def _range(cells: Sequence[Cell]) -> Range:
     return Range(float(np.mean(values)), min(values), max(values), len(values), damaged)
 
 
-def share_of(hits: Iterable[bool]) -> Share:
-    """How many are true, with an interval."""
-    outcomes = list(hits)
-    return Share(sum(outcomes), len(outcomes), clopper_pearson(sum(outcomes), len(outcomes)))
+def _derived(cells: Iterable[Cell]) -> Share:
+    return share_of((cell.victim, cell.decision == "derived") for cell in cells)
 
 
 def _scores(cells: Iterable[Cell]) -> list[float]:

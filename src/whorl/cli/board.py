@@ -86,7 +86,8 @@ def diff(
 
     Figures are AUC, TPR, AUC and TPR by family of removal, and the share of independent models accused. Where both
     have at least two victims in common, a figure moved if the 95 % interval of its difference, over those victims in
-    pairs, leaves out 0; otherwise if the two 95 % intervals do not meet.
+    pairs, leaves out 0; otherwise if the two 95 % intervals do not meet. Of figures that did not change at most 5 % are
+    told to have moved: among many, some are.
 
     Example: whorl bench diff before.json after.json --fail-on moved
     """
@@ -154,12 +155,18 @@ def _document(found: Comparison) -> dict[str, Any]:
     import dataclasses
 
     figures = [dataclasses.asdict(each) | {"change": each.change} for each in found.figures]
-    return {"figures": figures, "only_a": list(found.only_first), "only_b": list(found.only_second)}
+    return {
+        "figures": figures,
+        "by_chance": found.by_chance,
+        "only_a": list(found.only_first),
+        "only_b": list(found.only_second),
+    }
 
 
 def _show(found: Comparison, every: bool, wide: bool) -> None:
     shown = found.figures if every else found.moved
-    out.print(f"{len(found.moved)} of {len(found.figures)} figures moved", highlight=False)
+    chance = f"; if none had, up to {found.by_chance:.1f} would be told to" if found.moved else ""
+    out.print(f"{len(found.moved)} of {len(found.figures)} figures moved{chance}", highlight=False)
     if shown:
         figures = [Column("A", right=True, rank=1), Column("B", right=True, rank=1), Column("B - A", right=True)]
         table = Table([Column("scheme"), Column("figure"), *figures, Column("by", rank=2), Column("")])

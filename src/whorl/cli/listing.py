@@ -132,10 +132,11 @@ def _measured(shown: Card) -> dict[str, str]:
     families = ", ".join(f"{family} {value['value']:.2f}" for family, value in of["families"].items())
     return {
         "measured on": shown.suite,
-        "AUC": f"{of['auc']['value']:.2f} [{of['auc']['interval']['low']:.2f}, {of['auc']['interval']['high']:.2f}]",
+        "AUC": f"{of['auc']['value']:.2f} [{of['auc']['interval']['low']:.2f}, {of['auc']['interval']['high']:.2f}]"
+        + (f" of the {of['answered']:.0%} of pairs that were answered" if of["answered"] < 1 else ""),
         "above all others": f"{of['tpr']['value']:.0%} of copies",
         "AUC by removal": families,
-        "accused": f"{of['accused']['hits']} of {of['accused']['count']} independent models",
+        "accused": f"{of['accused']['hits']} of {of['accused']['count']} verdicts on independent models",
         "costs": f"extraction {of['extraction_seconds']:.1f} s; {of['inputs']:,} inputs a suspect",
     }
 

@@ -7,11 +7,11 @@ from statistics import mean
 
 from rich.text import Text
 
+from whorl.bench.estimates import Share
 from whorl.bench.result import Result
-from whorl.bench.summary import Column, Range, Share, Summary
+from whorl.bench.summary import Column, Range, Summary
 from whorl.cli.table import Column as Shown
-from whorl.cli.table import Table
-from whorl.metrics import ClusterEstimate
+from whorl.cli.table import Table, estimate
 from whorl.printable import printable
 
 __all__ = ["suite_table"]
@@ -49,13 +49,14 @@ def suite_table(result: Result, summary: Summary) -> Iterator[Table | Text]:
     yield Text(
         "Mean matching rate over victims; ranges over independent models; (the paper's own figure). * not claimed by "
         "the paper and not in the averages; ! a copy that lost over 5 points of accuracy. flagged, accused: called "
-        f"derived at alpha {result.alpha:g} with a null of {result.null_size} models.",
+        f"derived at alpha {result.alpha:g} with a null of {result.null_size} models, of all verdicts given; "
+        "undecided: inconclusive.",
         style="dim",
     )
     if summary.sweep:
         yield Text(f"k = {summary.best_k:g} is best on calibration models. ARUC against k:")
         for point in summary.sweep:
-            yield Text(f"  k {point.k:>5g}  {_estimate(point.aruc)}")
+            yield Text(f"  k {point.k:>5g}  {estimate(point.aruc)}")
 
 
 def _schemes(result: Result, summary: Summary) -> list[list[Shown]]:
@@ -87,13 +88,20 @@ def _accuracies(result: Result) -> dict[str, list[Text]]:
 
 
 def _footer(columns: list[Column]) -> dict[str, list[Text]]:
+    nearest = [Text(estimate(column.own_auc)) if column.own_auc else Text("-") for column in columns]
     return {
         "extraction seconds": [Text(f"{column.seconds:.2f}") for column in columns],
-        "ARUC": [Text(_estimate(column.aruc)) for column in columns],
-        "AUC": [Text(_estimate(column.auc)) for column in columns],
+        "ARUC": [Text(estimate(column.aruc)) for column in columns],
+        "AUC": [Text(estimate(column.auc)) for column in columns],
+        **({"AUC, own architecture": nearest} if any(column.own_auc for column in columns) else {}),
         "AUC, beyond the paper *": [Text("" if c.beyond_auc is None else f"{c.beyond_auc:.2f}") for c in columns],
         "copies flagged": [_share(column.flagged, good=True) for column in columns],
         "independents accused": [_share(column.accused, good=False) for column in columns],
+        **{
+            f"accused: {group}": [_share(column.accused_by_group[group], good=False) for column in columns]
+            for group in columns[0].accused_by_group
+        },
+        "independents undecided": [Text(f"{column.undecided}/{column.accused.count}") for column in columns],
         "median queries to derived": [Text("-" if c.needed is None else f"{c.needed:g}") for c in columns],
     }
 
@@ -108,12 +116,6 @@ def _mean(of: Range) -> str:
 
 def _spread(of: Range) -> str:
     return f"[{of.low:.2f}, {of.high:.2f}]"
-
-
-def _estimate(of: ClusterEstimate) -> str:
-    if of.clusters < 2:
-        return f"{of.value:.2f}"
-    return f"{of.value:.2f} [{of.interval.low:.2f}, {of.interval.high:.2f}]"
 
 
 def _share(of: Share, *, good: bool) -> Text:

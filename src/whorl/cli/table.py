@@ -10,7 +10,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -19,7 +19,10 @@ from rich.text import Text
 from whorl.cli.console import out, say
 from whorl.printable import printable
 
-__all__ = ["Column", "Table", "Whole", "room", "show"]
+if TYPE_CHECKING:  # the metrics import numpy, which a help text need not wait for
+    from whorl.metrics import ClusterEstimate
+
+__all__ = ["Column", "Table", "Whole", "estimate", "room", "show"]
 
 GAP = 2
 LEAST = 24  # cells that prose needs beside the other columns, so that a line of it holds some words
@@ -128,6 +131,12 @@ def show(*parts: Table | Text, wide: bool = False, quiet: bool = False) -> None:
             out.print(line, highlight=False)
     if left_out and not quiet:
         say(f"no room for {', '.join(dict.fromkeys(left_out))} in {limit} columns; to see all, add --wide")
+
+
+def estimate(of: ClusterEstimate) -> str:
+    """``0.97 [0.93, 0.99]``, a mean over victims and its interval; ``0.97 (0.93 to 0.99)``, the range of too few."""
+    low, high = f"{of.around.low:.2f}", f"{of.around.high:.2f}"
+    return f"{of.value:.2f}" + {"interval": f" [{low}, {high}]", "range": f" ({low} to {high})", "": ""}[of.told]
 
 
 def _line(cells: list[Text], columns: list[Column], widths: list[int]) -> Text:

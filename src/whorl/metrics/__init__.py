@@ -4,13 +4,14 @@
 """
 
 from whorl.metrics.aruc import RobustnessUniqueness, aruc, robustness_uniqueness_curve
-from whorl.metrics.bootstrap import ClusterEstimate, cluster_bootstrap, cluster_bootstrap_difference
 from whorl.metrics.intervals import Interval, clopper_pearson, wilson
 from whorl.metrics.roc import OperatingPoint, auc, auc_interval, tpr_at_fpr
 from whorl.metrics.rounding import rounded
 from whorl.metrics.scores import Scores, as_scores
+from whorl.metrics.victims import FEWEST, ClusterEstimate, difference_over_victims, over_victims
 
 __all__ = [
+    "FEWEST",
     "ClusterEstimate",
     "Interval",
     "OperatingPoint",
@@ -21,8 +22,8 @@ __all__ = [
     "auc",
     "auc_interval",
     "clopper_pearson",
-    "cluster_bootstrap",
-    "cluster_bootstrap_difference",
+    "difference_over_victims",
+    "over_victims",
     "robustness_uniqueness_curve",
     "rounded",
     "tpr_at_fpr",

@@ -46,7 +46,7 @@ def auc_interval(positives: ArrayLike, negatives: ArrayLike, confidence: float =
 
     Where that variance does not exist (AUC 0 or 1, one model on a side, all scores equal) it falls back to an exact
     bound: among k = min(m, n) disjoint pairs (positive, negative), each is ordered rightly with probability AUC,
-    independently. Holds for independent models only: copies of one victim are one cluster, see `cluster_bootstrap`.
+    independently. Holds for independent models only: copies of one victim are one cluster, see `over_victims`.
 
     Source: DeLong, DeLong & Clarke-Pearson, Biometrics 44 (1988); placements as in Sun & Xu, IEEE SPL 21 (2014).
     """

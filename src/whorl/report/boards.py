@@ -20,7 +20,7 @@ from whorl.bench.result import Result
 from whorl.bench.standings import Standing
 from whorl.errors import UsageError
 from whorl.expressions import parse
-from whorl.metrics import ClusterEstimate
+from whorl.metrics import FEWEST
 
 __all__ = ["ADAPTIVE", "FLAGS", "Attack", "Board", "Entry", "Run", "boards_of", "leaders", "overlap"]
 
@@ -33,6 +33,8 @@ ADAPTIVE: Final = frozenset({"adversarial", "defend", "distil", "extract", "inpu
 FLAGS: Final = {
     "few negatives": f"Fewer than {FEW} independent models were held against a victim: rare false accusations cannot "
     "show, and the AUC rests on few comparisons.",
+    "few victims": f"Fewer than {FEWEST} victims: too few to tell how much victims differ. Two numbers beside a figure "
+    "are the victims' range and no interval.",
     "one victim": "One victim: nothing tells how much victims differ. An interval, where there is one, covers other "
     "models of the same victim and not other victims.",
     "no null": "The null is too small for the error rate asked for: no suspect can be called derived, so nothing is "
@@ -91,7 +93,7 @@ class Attack:
 
 @dataclass(frozen=True)
 class Board:
-    """A ranking, best AUC first."""
+    """A ranking, best AUC first, as `Standing.at_worst` has it."""
 
     suite: str
     about: str
@@ -127,13 +129,13 @@ def boards_of(results: Mapping[str, Result]) -> list[Board]:
 
 def leaders(entries: Iterable[Entry]) -> list[Entry]:
     """The entry of the best AUC, and those whose intervals overlap its own."""
-    ranked = sorted(entries, key=lambda entry: -entry.whole.auc.value)
-    return [entry for entry in ranked if overlap(entry.whole.auc, ranked[0].whole.auc)]
+    ranked = sorted(entries, key=lambda entry: -entry.whole.at_worst(entry.whole.auc))
+    return [entry for entry in ranked if overlap(entry.whole, ranked[0].whole)]
 
 
-def overlap(one: ClusterEstimate, best: ClusterEstimate) -> bool:
-    """Whether an estimate cannot be told from the best."""
-    return one.interval.high >= best.interval.low
+def overlap(one: Standing, best: Standing) -> bool:
+    """Whether an AUC cannot be told from the best, both as they are ranked."""
+    return one.auc.interval.high * one.answered >= best.auc.interval.low * best.answered
 
 
 def _test(result: Result) -> object:
@@ -158,6 +160,7 @@ def _board(group: list[tuple[str, Result]]) -> Board | None:
     part = _part(first)
     signs = {
         "few negatives": strangers < FEW,
+        "few victims": 1 < len(first.victims) < FEWEST,
         "one victim": len(first.victims) == 1,
         "no null": not verdicts,
         "no adaptive attack": not kept & ADAPTIVE,
@@ -213,7 +216,12 @@ def _entries(group: list[tuple[str, Result]]) -> list[Entry]:
         replace(entry, name=f"{entry.name} ({entry.run.file})") if names.count(entry.name) > 1 else entry
         for entry in found
     ]
-    return sorted(clear, key=lambda entry: (-entry.whole.auc.value, -entry.whole.tpr.value, entry.name))
+    return sorted(clear, key=_order)
+
+
+def _order(entry: Entry) -> tuple[float, float, str]:
+    of = entry.whole
+    return -of.at_worst(of.auc), -of.at_worst(of.tpr), entry.name
 
 
 def _entry(file: str, result: Result, column: str, part: Result, older: str) -> Entry | None:

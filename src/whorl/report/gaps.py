@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from whorl.metrics import FEWEST
 from whorl.report.study import Study
 from whorl.report.words import count, listed, percent, plain
 
@@ -34,8 +35,8 @@ def untested(study: Study) -> list[str]:
     sentences.append(
         "One victim: nothing here tells how much victims differ, so ARUC and AUC have no interval."
         if victims == 1
-        else f"{count(victims, 'victim')}: an interval from so few clusters covers less than the 95 % it says."
-        if victims < 10
+        else f"{count(victims, 'victim')}: too few to tell how much victims differ; ranges are no intervals."
+        if victims < FEWEST
         else f"{count(victims, 'victim')}, all of one suite."
     )
     sentences += [

@@ -16,14 +16,14 @@ from typing import Any
 
 from markupsafe import Markup
 
+from whorl.bench.estimates import Share
 from whorl.bench.result import Result
 from whorl.bench.standings import Standing
-from whorl.bench.summary import Share
 from whorl.errors import UsageError
 from whorl.metrics import ClusterEstimate
 from whorl.report.boards import ADAPTIVE, FLAGS, Attack, Board, Entry, boards_of, leaders, overlap
 from whorl.report.pages import render
-from whorl.report.words import granted, interval, plain, rate, slug
+from whorl.report.words import around, granted, plain, rate, slug
 from whorl.schemes import SCHEMES
 from whorl.schemes.cards import Card, card
 from whorl.storage import replacing
@@ -164,9 +164,9 @@ class _Site:
     def _attack_line(self, family: str, boards: Sequence[Board]) -> _AttackLine:
         best: list[tuple[ClusterEstimate, int, str] | None] = []
         for board in boards:
-            ranked = [(of.auc, entry.name) for entry in _by_family(board, family) if (of := entry.families.get(family))]
-            tied = sum(overlap(auc, ranked[0][0]) for auc, _ in ranked)
-            best.append((ranked[0][0], tied, ranked[0][1]) if ranked else None)
+            ranked = [(of, entry.name) for entry in _by_family(board, family) if (of := entry.families.get(family))]
+            tied = sum(overlap(of, ranked[0][0]) for of, _ in ranked)
+            best.append((ranked[0][0].auc, tied, ranked[0][1]) if ranked else None)
         rows = sum(attack.family == family for board in boards for attack in board.attacks)
         return _AttackLine(family, self.attack_page[family], rows, best)
 
@@ -190,6 +190,7 @@ class _Site:
             board=board,
             lines=lines,
             tied=len(tied),
+            groups=list(dict.fromkeys(group for entry in board.entries for group in entry.whole.accused_by_group)),
             siblings=any(entry.whole.siblings for entry in board.entries),
             families=[(key, family) for family, key in keys.items() if _by_family(board, family)],
             attacks=[(family, self.attack_page[family]) for family in board.families],
@@ -236,7 +237,7 @@ class _Site:
 
 def _by_family(board: Board, family: str) -> list[Entry]:
     """Entries by their AUC on one family; none where no copy of it kept its accuracy."""
-    figures = {entry.name: of.auc.value for entry in board.entries if (of := entry.families.get(family))}
+    figures = {entry.name: of.at_worst(of.auc) for entry in board.entries if (of := entry.families.get(family))}
     able = [entry for entry in board.entries if entry.name in figures]
     return sorted(able, key=lambda entry: -figures[entry.name])
 
@@ -250,6 +251,7 @@ def _data(number: int, entry: Entry, board: Board, keys: Mapping[str, str]) -> d
         "access": _level(entry),
         "inputs": entry.whole.inputs,
         "figures": {key: _figures(part, board) for key, part in ({"": entry.whole} | of).items()},
+        "answered": {key: part.answered for key, part in ({"": entry.whole} | of).items()},
     }
 
 
@@ -266,7 +268,7 @@ def _figure(of: ClusterEstimate, *, alone: bool = False) -> Figure:
     """``alone``: one victim gives an interval as well."""
     if of.clusters < 2 and not alone:
         return of.value, None, None, rate(of.value), ""
-    return of.value, of.interval.low, of.interval.high, rate(of.value), interval(of.interval)
+    return of.value, of.interval.low, of.interval.high, rate(of.value), around(of)
 
 
 def _hits(of: Share) -> Figure:

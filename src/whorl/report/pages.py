@@ -83,7 +83,9 @@ def _field_page(result: Result) -> str:
     rows = standings(result)
     bars = [interval_bar(row.auc.value, *_ends(row.auc.interval), key=f"auc-{i}") for i, row in enumerate(rows)]
     families = list(dict.fromkeys(family for row in rows for family in row.families))
-    return render("field.html.j2", result=result, rows=rows, bars=bars, families=families)
+    groups = list(dict.fromkeys(group for row in rows for group in row.accused_by_group))
+    own = any(row.own_auc for row in rows)
+    return render("field.html.j2", result=result, rows=rows, bars=bars, families=families, groups=groups, own=own)
 
 
 def _ends(interval: Interval) -> tuple[float, float]:
@@ -160,6 +162,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     names = (
+        "around",
         "count",
         "granted",
         "interval",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from whorl.bench.estimates import Share
 from whorl.bench.result import Cell
-from whorl.bench.summary import Column, Range, Share
+from whorl.bench.summary import Column, Range
 from whorl.metrics import ClusterEstimate
 from whorl.report.study import Study
-from whorl.report.words import interval, percent, rate, seconds
+from whorl.report.words import around, percent, rate, seconds
 
 __all__ = ["Entry", "Line", "Section", "paper_table"]
 
@@ -102,6 +103,15 @@ def _figures(study: Study) -> list[Line]:
         line("Accused independents", lambda column: _share(column.accused)),
         line("Median queries to a verdict", lambda column: Entry(_optional(column.needed, "{:g}"))),
     ]
+    of_group = [
+        line(f"Accused: {group}", lambda column, group=group: _share(column.accused_by_group[group]))
+        for group in study.result.groups
+    ]
+    undecided = line("Independents undecided", lambda column: Entry(f"{column.undecided}/{column.accused.count}"))
+    lines[-1:-1] = [*of_group, undecided]
+    if any(column.own_auc for column in study.summary.columns):
+        own = line("AUC, own architecture", lambda c: _estimate(c.own_auc) if c.own_auc else Entry("–"))
+        lines.insert(4, own)
     if study.rows(beyond=True):
         lines.insert(4, line("AUC, copies beyond †", lambda column: Entry(_optional(column.beyond_auc, "rate"))))
     if any(column.converged is not None for column in study.summary.columns):
@@ -110,7 +120,7 @@ def _figures(study: Study) -> list[Line]:
 
 
 def _estimate(of: ClusterEstimate) -> Entry:
-    return Entry(rate(of.value), interval(of.interval) if of.clusters > 1 else "no interval")
+    return Entry(rate(of.value), around(of) if of.clusters > 1 else "no interval")
 
 
 def _share(of: Share) -> Entry:

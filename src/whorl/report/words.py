@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from whorl.metrics import Interval
+from whorl.metrics import ClusterEstimate, Interval
 from whorl.types import Grants, told
 
 __all__ = [
+    "around",
     "count",
     "granted",
     "interval",
@@ -33,6 +34,11 @@ def rate(value: float) -> str:
 def interval(of: Interval) -> str:
     """``[.91, .98]``."""
     return f"[{rate(of.low)}, {rate(of.high)}]"
+
+
+def around(of: ClusterEstimate) -> str:
+    """``[.91, .98]``, an interval; ``.91 to .98``, the range of victims that are too few for one."""
+    return interval(of.interval) if of.told != "range" else f"{rate(of.around.low)} to {rate(of.around.high)}"
 
 
 def percent(share: float) -> str:

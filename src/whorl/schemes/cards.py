@@ -101,12 +101,18 @@ def choose(needs: Needs) -> tuple[str, str]:
     if not tried:
         least = min(able, key=lambda each: (len(each.suspect), len(each.victim), each.name))
         return least.name, f"{least.name} asks least of both sides among {len(able)} schemes for {needs.task}, {given}"
-    best = max(tried, key=lambda each: (each.measured["auc"]["value"], each.measured["tpr"]["value"], each.name))
+    best = max(tried, key=_ranked)
     found = best.measured["auc"]
     return best.name, (
         f"{best.name} has the best AUC of {len(tried)} schemes possible {given}: {found['value']:.2f} "
         f"[{found['interval']['low']:.2f}, {found['interval']['high']:.2f}] on {best.suite}"
     )
+
+
+def _ranked(each: Card) -> tuple[float, float, str]:
+    """AUC, then TPR, as `Standing.at_worst` has them: what could not be asked about counts as lost."""
+    of = each.measured
+    return of["auc"]["value"] * of["answered"], of["tpr"]["value"] * of["answered"], each.name
 
 
 def _allows(needs: Needs, each: Card) -> bool:

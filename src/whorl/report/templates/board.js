@@ -53,17 +53,23 @@
   const apply = () => {
     const wanted = chosen();
     const at = measures[wanted.by];
-    const value = (row, of) => (row.figures[wanted.family]?.[of] || [-1])[0];
+    // What was not answered counts as lost in the order, so that no scheme gains by refusing.
+    const ranked = (row, figure) => figure * row.answered[wanted.family];
+    const value = (row, of) => {
+      const figure = row.figures[wanted.family]?.[of];
+      return figure ? ranked(row, figure[0]) : -1;
+    };
     const shown = data.filter((row) => allowed(row, wanted) && row.figures[wanted.family]);
     shown.sort((a, b) => value(b, at) - value(a, at) || value(b, 1) - value(a, 1) || a.row - b.row);
-    const best = shown.length ? shown[0].figures[wanted.family][at] : null;
+    const first = shown[0];
+    const best = first ? first.figures[wanted.family][at] : null;
     let tied = 0;
     shown.forEach((row, position) => {
       const line = lines.get(row.row);
       const figures = row.figures[wanted.family];
       columns.forEach((name, of) => draw(line.querySelector(`[data-of=${name}]`), figures[of]));
       const own = figures[at];
-      const equal = Boolean(best && own && (own[2] ?? own[0]) >= (best[1] ?? best[0]));
+      const equal = Boolean(best && own && ranked(row, own[2] ?? own[0]) >= ranked(first, best[1] ?? best[0]));
       tied += equal;
       line.classList.toggle("tied", equal);
       line.querySelector("[data-of=rank]").textContent = position + 1;
@@ -73,9 +79,8 @@
     });
     const kept = new Set(shown.map((row) => row.row));
     for (const [row, line] of lines) if (!kept.has(row)) line.hidden = true;
-    const first = shown.length ? data.find((row) => row === shown[0]).name : "";
     status.textContent = shown.length
-      ? `${shown.length} of ${data.length} schemes. Best: ${first}` +
+      ? `${shown.length} of ${data.length} schemes. Best: ${first.name}` +
         (tied > 1 ? `; ${tied - 1} more cannot be told from it.` : ", apart from all others.")
       : "No scheme fits. Widen a filter.";
     document.querySelectorAll("th[data-by]").forEach((head) => {
