@@ -7,8 +7,11 @@ Queries: the conferrable ensemble method (CEM) on shadow models. Representation:
 (the paper's CAEAcc). Access: gradients of the victim and of the shadow models, labels of the suspect.
 
 Changed from the paper: half of the pool, not all of it, is optimised on; the other half chooses the most conferrable
-of a surplus of candidates where the paper keeps those above .95, so that a budget is always met. Logits are centred
-before dropout. Step size, iterations and the split of the pool are UNVERIFIED settings.
+of a surplus of candidates, those first that left the label of their seed, where the paper keeps all above .95, so that
+a budget is always met and points below .95 may be in it. Adam takes 40 steps of .005, where the paper takes 100 to 300
+of .0005; epsilon is .1, where it reports .025 and .15. Logits are centred before dropout. Points stay in [0, 1]. The
+rule, derived from a match of .75 on, gives way to ranking. The number of shadow models is what is given (in the paper
+about 18), and their split into halves is an UNVERIFIED setting.
 The paper's own figure: ROC-AUC 1.0 against .63 of earlier fingerprints; an independent replication found 1.0 on the
 models of the pool and 50 to 60 % matches, against 40 to 50 %, on fresh ones. On the small zoo it tells extracted models
 from independent ones better than IPGuard (AUC .87 against .75), most of it where architectures are equal, and a gap is

@@ -8,9 +8,12 @@ Similarity: 1 - mean absolute difference of the two matrices. Access: probabilit
 other classes. Label-only variant: mixtures+hard-sac+hamming, since one-hot answers have two correlations only.
 
 Changed from the paper: scores are centred log-probabilities, so that an interface gives the same matrix whether it
-returns logits or probabilities. CutMix pastes a box of random size and place for each picture, as described; the
-released program pastes one small box near a corner for all (``patch=corner``), which is nearly no mixture. The
-bandwidth of the Gaussian kernel and the rule for the threshold are not published.
+returns logits or probabilities; the released program takes raw logits. CutMix pastes a box of random size and place
+for each picture, as described; the released program pastes one small box near a corner for all (``patch=corner``),
+which is nearly no mixture. Both pictures of a mixture are drawn anew from all of the owner's held-out ones, where the
+released program mixes one batch of 100 test pictures, flipped at random, with a permutation of itself. The label-only
+variant stands for one-hot answers that are smoothed and passed through a softmax. The bandwidth of the Gaussian kernel
+and the rule for the threshold are not published, so suspects are ranked.
 The paper's own figures: AUC near 1 on most families of removals; QuRD finds 1.0 on SAC's own benchmark and .87 on
 another. On digits (two victims, three extractions, 100 queries) the AUC is 1.00 for fine-tuned, pruned and quantised
 copies and .97 for extracted ones as good as the victim, but below .3 for thieves that lose a tenth of the accuracy;
