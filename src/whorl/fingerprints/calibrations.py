@@ -7,21 +7,17 @@ folder that the owner keeps, remembers what was calibrated with whom.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from whorl.errors import InvalidFile
 from whorl.expressions import parse
+from whorl.fingerprints.memory import note, recall
 from whorl.fingerprints.parts import Document, Name, Text
-from whorl.storage import canonical_json
 from whorl.types import Fingerprint, Null
 
 __all__ = ["earlier_settings", "remember"]
-
-MOST_BYTES: Final = 64 << 20
 
 
 class _Line(Document):
@@ -35,34 +31,17 @@ def earlier_settings(folder: Path, fingerprint: Fingerprint, null: Null) -> tupl
     Raises:
         InvalidFile: what the folder remembers of this victim can't be read.
     """
-    path, models = _path(folder, fingerprint), {model.digest for model in null.models}
+    models = {model.digest for model in null.models}
     mine, scheme = _settings(fingerprint), parse(fingerprint.scheme).name
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise InvalidFile(f"{path} is larger than {MOST_BYTES:,} bytes; move it away to begin another")
-        lines = [_Line.model_validate_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except FileNotFoundError:
-        return ()
-    except (OSError, UnicodeDecodeError, ValidationError):
-        raise InvalidFile(f"{path} can't be read; move it away to begin another") from None
+    lines = recall(folder, fingerprint.victim, _Line)
     met = (line.settings for line in lines if not models.isdisjoint(line.models))
     return tuple(dict.fromkeys(each for each in met if each != mine and each.partition("(")[0] == scheme))
 
 
 def remember(folder: Path, fingerprint: Fingerprint, null: Null) -> None:
     """Note that ``null`` has calibrated the fingerprint. Raises `InvalidFile` where nothing can be written."""
-    path = _path(folder, fingerprint)
     line = {"settings": _settings(fingerprint), "models": [model.digest for model in null.models]}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(canonical_json(line).decode() + "\n")
-    except OSError as error:
-        raise InvalidFile(f"{path} can't be written: {error.strerror}") from None
-
-
-def _path(folder: Path, fingerprint: Fingerprint) -> Path:
-    return folder / f"{hashlib.sha256(fingerprint.victim.encode()).hexdigest()[:32]}.jsonl"
+    note(folder, fingerprint.victim, line)
 
 
 def _settings(fingerprint: Fingerprint) -> str:
