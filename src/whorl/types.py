@@ -138,7 +138,6 @@ class Evidence:
 Origin = Literal["owner", "judge", "design"]
 Grade = Literal["A", "B", "C", "D"]
 """On what a verdict rests: A weights; B a mark with drawn labels; C a judge's null; D the owner's own null."""
-
 GRADES: Mapping[Origin, Grade] = {"owner": "D", "judge": "C", "design": "B"}
 
 
@@ -279,8 +278,7 @@ class Mark:
 class Look:
     """One entry of the log of looks: somebody held the fingerprint against a suspect.
 
-    ``date`` is in UTC, as in 2026-11-28T12:00:00Z; ``previous`` is the digest of the entry before, or the
-    fingerprint's id for the first.
+    ``date`` is in UTC, as in 2026-11-28T12:00:00Z; ``previous`` the entry before, or the fingerprint, by digest.
     """
 
     date: str
@@ -333,15 +331,17 @@ class Fingerprint:
 class Rule:
     """How a suspect is judged, fixed before the first query.
 
-    ``alpha`` is the accepted chance of calling an independent model derived; ``budget`` the most queries to ask, None
-    for all; ``group`` the suspect's kind among those of the null, empty where it is not known; ``lineup`` says that
-    victim and twins are lined up.
+    ``alpha`` is the accepted chance of calling an independent model derived, in each of ``tests`` fixed together;
+    ``budget`` the most queries, None for all; ``group`` the suspect's kind among the null's, empty if unknown;
+    ``lineup`` that victim and twins are lined up; ``match_labels`` that each reads the classes as they agree best.
     """
 
     alpha: float = 0.01
     budget: int | None = None
     group: str = ""
     lineup: bool = False
+    tests: int = 1
+    match_labels: bool = False
 
 
 Decision = Literal["derived", "unrelated", "inconclusive"]
@@ -382,11 +382,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Combination:
-    """The answer of several fingerprints of one victim, with one error rate for all of them together.
+    """The answer of several tests about one victim, with one error rate for all of them together.
 
-    ``p_value`` is that of the hypothesis that the suspect is independent, and ``adjusted`` holds one p-value for each
-    verdict; all are corrected for the number of fingerprints. ``error_bound`` bounds the chance that any of them calls
-    an independent model derived.
+    ``p_value`` is that of no suspect being made from the victim, ``adjusted`` holds one for each verdict, corrected for
+    the number of tests. ``error_bound`` bounds the chance that any calls an independent model derived. ``refused`` says
+    by name why a suspect was not judged.
     """
 
     decision: Decision
@@ -396,3 +396,5 @@ class Combination:
     adjusted: tuple[float, ...]
     verdicts: tuple[Verdict, ...]
     caveats: tuple[str, ...] = ()
+    over: Literal["fingerprints", "rules", "suspects"] = "fingerprints"
+    refused: Mapping[str, str] = field(default_factory=dict[str, str])

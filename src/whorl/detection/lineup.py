@@ -15,12 +15,13 @@ Random World*, 2005, chapter 2), with models in the place of examples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linear_sum_assignment  # pyright: ignore[reportMissingTypeStubs,reportUnknownVariableType]
 
 from whorl.errors import UsageError
 from whorl.metrics import clopper_pearson
@@ -29,6 +30,7 @@ __all__ = [
     "Race",
     "Showing",
     "agreement_scores",
+    "best_orders",
     "clumped",
     "expected_scores",
     "mixture_scores",
@@ -40,6 +42,7 @@ __all__ = [
 ]
 
 Numbers = NDArray[np.float64]
+Places = NDArray[np.int64]
 
 FLOOR: Final = 0.5  # weight of the answer that a candidate did not expect
 LEAST: Final = 1e-12
@@ -50,7 +53,8 @@ def agreement_scores(candidates: ArrayLike, answers: ArrayLike) -> Numbers:
     """1 where a candidate gives the suspect's label, else 0.
 
     Shape:
-        candidates: ``[K, q]`` labels. answers: ``[q]`` labels. Returns ``[K, q]``.
+        candidates: ``[K, q]`` labels. answers: ``[q]`` labels, or ``[K, q]`` as each candidate reads them. Returns
+        ``[K, q]``.
     """
     return (np.asarray(candidates) == np.asarray(answers)).astype(np.float64)
 
@@ -94,14 +98,30 @@ def residual_scores(candidates: ArrayLike, answers: ArrayLike) -> Numbers:
     Of probabilities give logarithms, centred over the classes; of other answers the numbers themselves.
 
     Shape:
-        candidates: ``[K, q, d]``. answers: ``[q, d]``. Returns ``[K]`` in [-1, 1].
+        candidates: ``[K, q, d]``. answers: ``[q, d]``, or ``[K, q, d]`` as each candidate reads them. Returns ``[K]``
+        in [-1, 1].
     """
     known = np.asarray(candidates, dtype=np.float64)
     mean = known.mean(0)
     own = (known - mean).reshape(len(known), -1)
-    other = (np.asarray(answers, dtype=np.float64) - mean).ravel()
-    lengths = np.linalg.norm(own, axis=1) * np.linalg.norm(other)
-    return own @ other / np.maximum(lengths, LEAST)
+    other = (np.asarray(answers, dtype=np.float64) - mean).reshape(-1, own.shape[1])
+    lengths = np.linalg.norm(own, axis=1) * np.linalg.norm(other, axis=1)
+    return (own * other).sum(1) / np.maximum(lengths, LEAST)
+
+
+def best_orders(candidates: ArrayLike, answers: ArrayLike) -> Places:
+    """For each candidate the order of the suspect's classes in which the two agree most, by assignment.
+
+    Each candidate is served by the same search and sees nothing of the others, so permuting candidates permutes orders.
+
+    Shape:
+        candidates: ``[K, q, k]`` probabilities, or rows of 0 and 1. answers: ``[q, k]`` likewise. Returns ``[K, k]``:
+        at place c the suspect's class that stands for class c.
+    """
+    given = np.asarray(answers, dtype=np.float64)
+    assign = cast(Callable[..., tuple[Places, Places]], linear_sum_assignment)
+    tables = [np.asarray(each, dtype=np.float64).T @ given for each in np.asarray(candidates)]
+    return np.stack([assign(table, maximize=True)[1] for table in tables])
 
 
 def rank(totals: ArrayLike, place: int) -> int:
@@ -164,7 +184,7 @@ class Showing:
 
     ``statistic`` is what was summed, ``asked`` the number of questions that counted, of ``budget`` that might be asked
     and ``size`` that the lineup has; ``sent`` went to the suspect (a round may end after the race). ``won`` says that
-    a candidate led by the margin.
+    a candidate led by the margin, ``matched`` that each candidate read the suspect's classes in its own best order.
 
     Shape:
         totals: ``[K]``, by which candidates are ranked. path: totals ``[K]`` of the race after each question.
@@ -178,6 +198,7 @@ class Showing:
     won: bool
     path: Sequence[Numbers] = ()
     sent: int = 0
+    matched: bool = False
 
     @property
     def leader(self) -> int | None:

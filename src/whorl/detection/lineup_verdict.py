@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from whorl.detection.combination import share_of_alpha
 from whorl.detection.lineup import Showing, clumped, outermost, rank
 from whorl.detection.power import MOST_MISSED, copies_needed, measured
 from whorl.fingerprints.terms import Terms
@@ -29,7 +30,7 @@ SEEDS: Final = {
 
 
 def lineup_verdict(
-    showing: Showing, place: int | None, terms: Terms, *, recipe: str, fingerprint: str, suspect: str
+    showing: Showing, place: int | None, terms: Terms, *, recipe: str, fingerprint: str, suspect: str, tests: int = 1
 ) -> Verdict:
     """The answer of a lineup.
 
@@ -42,14 +43,15 @@ def lineup_verdict(
         terms: what was fixed beforehand, alpha among it, and what is known of the candidates.
         recipe: how they were made.
         fingerprint, suspect: what to call them.
+        tests: how many tests share the alpha of the terms.
     """
-    count, alpha = len(showing.totals), terms.alpha
+    count, alpha = len(showing.totals), share_of_alpha(terms.alpha, tests)
     power = {removal: measured(caught, copies, len(terms.copies)) for removal, (caught, copies) in terms.copies.items()}
     stands = None if place is None else rank(showing.totals, place)
     p_value = 1.0 if stands is None else stands / count
     outside = {} if place is None else outermost(terms.figures, place)
     named = 0 if place is None else sum(each == place for each in terms.strangers.values())
-    decision, reasons = _decide(showing, place, terms, p_value, outside, named, power)
+    decision, reasons = _decide(showing, place, terms, alpha, p_value, outside, named, power)
     return Verdict(
         decision=decision,
         similarity=_lead(showing, place),
@@ -77,7 +79,7 @@ def lineup_verdict(
         scheme=f"lineup({showing.statistic})",
         fingerprint=fingerprint,
         suspect=suspect,
-        caveats=(*reasons, *_always(terms, count, named, outside)),
+        caveats=(*reasons, *_always(showing, terms, named, outside)),
         lineup={
             "candidates": count,
             "rank": stands,
@@ -85,6 +87,7 @@ def lineup_verdict(
             "leader": showing.leader,
             "statistic": showing.statistic,
             "won": showing.won,
+            "matched": showing.matched,
             "totals": [round(float(value), 6) for value in showing.totals],
             "race": _thinned(showing.path),
             "figures": {name: list(values) for name, values in terms.figures.items()},
@@ -115,13 +118,14 @@ def _decide(
     showing: Showing,
     place: int | None,
     terms: Terms,
+    alpha: float,
     p_value: float,
     outside: Mapping[str, str],
     named: int,
     power: Mapping[str, Mapping[str, float]],
 ) -> tuple[Decision, tuple[str, ...]]:
     """The decision and, unless it is derived, why it is not more than that."""
-    count, alpha = len(showing.totals), terms.alpha
+    count = len(showing.totals)
     if place is None:
         return "inconclusive", ("the lineup is sealed: which candidate is the victim is in the secret file",)
     if 1 / count > alpha + 1e-12:
@@ -144,6 +148,11 @@ def _decide(
                 "would by chance: models of their kind resemble it, whoever made them",
             )
         return "derived", ()
+    if p_value <= terms.alpha + 1e-12:  # by which power was measured: a copy that is seen there is not called unrelated
+        return "inconclusive", (
+            f"alone it would be derived at alpha {terms.alpha:g}, and several tests that share it leave each "
+            f"{alpha:.4g}; a lineup with more twins decides (whorl twins -n)",
+        )
     if all(each["missed_at_most"] > MOST_MISSED for each in power.values()):
         return "inconclusive", (
             "another candidate is as like the suspect, and no removal is known whose copies would name the victim: "
@@ -152,8 +161,9 @@ def _decide(
     return "unrelated", ("unrelated only as far as the removals go whose known copies name the victim",)
 
 
-def _always(terms: Terms, count: int, named: int, outside: Mapping[str, str]) -> tuple[str, ...]:
+def _always(showing: Showing, terms: Terms, named: int, outside: Mapping[str, str]) -> tuple[str, ...]:
     """What no verdict of a lineup may leave out."""
+    count = len(showing.totals)
     told = [
         f"the {count - 1} twins were made by the owner: the error rate rests on their word that all were made as the "
         "victim was, and that none was shown to whoever made the suspect (grade D)"
@@ -161,6 +171,11 @@ def _always(terms: Terms, count: int, named: int, outside: Mapping[str, str]) ->
     if terms.hypothesis:
         told.append(f"what is tested is narrower: {terms.hypothesis}")
     told.append(SEEDS[terms.seeds])
+    if showing.matched:
+        told.append(
+            "each candidate read the suspect's classes in the order in which the two agree most, by the same search "
+            "for all; known strangers and copies were asked in the order that they state"
+        )
     if outside and terms.reason:
         told.append(f"the victim stands outside of its twins, and the owner's reason is: {terms.reason}")
     if not terms.figures:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from whorl.detection.combination import share_of_alpha
 from whorl.detection.lineup_verdict import lineup_verdict
 from whorl.errors import UsageError
 from whorl.fingerprints.second import identity
@@ -35,7 +36,7 @@ def hold(
     lineup stays sealed, and the verdict is inconclusive and says whom the suspect resembles most by number.
 
     Parameters:
-        rule: its alpha has to be the one that was fixed when the lineup was made.
+        rule: its alpha has to be the one that was fixed when the lineup was made, or a test's share of it.
 
     Raises:
         UsageError: the fingerprint holds no lineup, the secret is another's, the rule is another, or the suspect takes
@@ -50,15 +51,19 @@ def hold(
     suspect = in_order_of(suspect, fingerprint.class_names)
     before = (suspect.queries_spent, suspect.replayed.given.copy())
     probed = 0
-    if (examined := examine(fingerprint, suspect, grants(Access.LABELS))) is not None:
+    any_order = rule.match_labels
+    if (examined := examine(fingerprint, suspect, grants(Access.LABELS), any_order=any_order)) is not None:
         suspect, probed = examined.oracle, len(examined.labels)
-    showing = show(lineup, terms, order_of(lineup), suspect, budget=rule.budget, progress=progress)
+    showing = show(
+        lineup, terms, order_of(lineup), suspect, budget=rule.budget, match_labels=any_order, progress=progress
+    )
     if secret is not None:
         _refuse_twin(lineup, secret, suspect)
     verdict = lineup_verdict(
         showing,
         place,
         terms,
+        tests=rule.tests,
         recipe=lineup.recipe,
         fingerprint=identity(fingerprint),
         suspect=suspect.name,
@@ -82,11 +87,13 @@ def _admit(fingerprint: Fingerprint, lineup: Candidates, suspect: Oracle, rule: 
             f"the lineup asks {fingerprint.space} of {fingerprint.classes} classes ({fingerprint.task}); "
             f"{suspect.name} takes {suspect.space} of {suspect.classes} ({suspect.task})"
         )
-    if rule.alpha != terms.alpha:
+    if rule.alpha != share_of_alpha(terms.alpha, rule.tests):
         raise UsageError(
             f"alpha {terms.alpha:g} was fixed when this lineup of {len(lineup.digests) - 1} twins was made; "
-            f"this is {rule.alpha:g}. Leave alpha out"
+            f"this is {rule.tests * rule.alpha:g}. Leave alpha out"
         )
+    if rule.match_labels and fingerprint.class_names and suspect.class_names:
+        raise UsageError(f"the class_names of {suspect.name} say in which order its labels stand: do not match them")
     if rule.group:
         raise UsageError("a lineup asks for no group of the suspect: leave it out")
 

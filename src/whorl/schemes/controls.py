@@ -6,6 +6,7 @@ suspect that is no better than chance on them, or right under another order of t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,10 +44,10 @@ class Examined:
     labels: Tensor
 
 
-def examine(fingerprint: Fingerprint, suspect: Oracle, needed: Grants) -> Examined | None:
+def examine(fingerprint: Fingerprint, suspect: Oracle, needed: Grants, *, any_order: bool = False) -> Examined | None:
     """Ask the fingerprint's probes. None where it has none, or the suspect has no classes.
 
-    ``needed`` is what will be asked of the suspect later.
+    ``needed`` is what will be asked of the suspect later; with ``any_order`` its classes may stand in any.
 
     Raises:
         UsageError: the answers are those of a model that is described wrongly, or of one that does another task.
@@ -69,29 +70,34 @@ def examine(fingerprint: Fingerprint, suspect: Oracle, needed: Grants) -> Examin
                 f"{suspect.name} gives probabilities where logits are said, and what is needed is {told(needed)}; "
                 "where its last layer is a softmax, give the model without it"
             )
-    _check(suspect, labels, probes.labels, labels_of(probes.victim), fingerprint.class_names)
+    _check(suspect, labels, probes.labels, labels_of(probes.victim), fingerprint, any_order)
     return Examined(suspect, treatment, answers, labels)
 
 
-def _check(suspect: Oracle, labels: Tensor, known: Tensor, victim: Tensor, names: tuple[str, ...]) -> None:
+def _check(
+    suspect: Oracle, labels: Tensor, known: Tensor, victim: Tensor, fingerprint: Fingerprint, any_order: bool
+) -> None:
+    names = fingerprint.class_names
     control = known >= 0
     count, classes = int(control.sum()), suspect.classes
     if not count:
         return
     right = int((labels == known)[control].sum())
     own = int((victim == known)[control].sum())
-    if not _better_than_chance(own, count, classes):
+    tried = math.lgamma(classes + 1) if any_order else 0.0  # orders of the classes, in logarithms
+    if not _better_than_chance(own, count, classes, tried):
         return  # the controls tell nothing of any model
     order, fitting = _best_order(labels[control].numpy(), known[control].numpy(), classes)
+    right = fitting if any_order else right
     if count >= ENOUGH * classes and fitting - right >= REORDERED * count and fitting >= 0.8 * own:
         moved = ", ".join(f"{given} means {meant}" for given, meant in enumerate(order) if given != meant)
         called = f" Your classes are {', '.join(names)}." if names and classes <= 20 else ""
         raise UsageError(
             f"{suspect.name} answers {right} of {count} control pictures rightly, and {fitting} if its labels are "
             f"reordered ({moved}). Its classes seem to come in another order than yours; say in which: --set "
-            f"class_names=[...].{called}"
+            f"class_names=[...]{', or --match-labels' if fingerprint.candidates else ''}.{called}"
         )
-    if not _better_than_chance(right, count, classes):
+    if not _better_than_chance(right, count, classes, tried):
         raise UsageError(
             f"{suspect.name} answers {right} of {count} control pictures rightly, no better than chance (your model: "
             f"{own}). Either it does another task, or it is described wrongly, and then nothing can be said of it: "
@@ -99,8 +105,9 @@ def _check(suspect: Oracle, labels: Tensor, known: Tensor, victim: Tensor, names
         )
 
 
-def _better_than_chance(right: int, count: int, classes: int) -> bool:
-    return float(binom.sf(right - 1, count, 1 / max(classes, 2))) <= CHANCE
+def _better_than_chance(right: int, count: int, classes: int, tried: float) -> bool:
+    """``tried`` is the logarithm of the number of orders of the classes that were tried."""
+    return float(binom.logsf(right - 1, count, 1 / max(classes, 2))) + tried <= math.log(CHANCE)
 
 
 def _best_order(labels: np.ndarray, known: np.ndarray, classes: int) -> tuple[list[int], int]:

@@ -229,7 +229,9 @@ def record_of(fingerprint: Fingerprint, suspect: Oracle, rule: Rule) -> dict[str
         "seed": fingerprint.seed,
         "data": fingerprint.data,
         "rule": {"alpha": rule.alpha, "budget": rule.budget, "group": rule.group}
-        | ({"lineup": True} if rule.lineup else {}),
+        | ({"lineup": True} if rule.lineup else {})
+        | ({"tests": rule.tests} if rule.tests > 1 else {})
+        | ({"match_labels": True} if rule.match_labels else {}),
     }
 
 
