@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from whorl.fingerprints.files import write_fingerprint
     from whorl.nets import NETS
     from whorl.oracles.opening import open_oracle
-    from whorl.ownership import calibrate, extract, verify, verify_all
+    from whorl.ownership import calibrate, extract, line_up, verify
     from whorl.populations import shadows
     from whorl.removals import REMOVALS
     from whorl.schemes import SCHEMES
     from whorl.schemes.opening import read_fingerprint
+    from whorl.several import verify_all, verify_both, verify_suspects
     from whorl.types import Access, Combination, Fingerprint, Verdict
     from whorl.weights.comparison import compare
     from whorl.weights.family.mixtures import mixture
@@ -36,12 +37,15 @@ __all__ = [
     "calibrate",
     "compare",
     "extract",
+    "line_up",
     "mixture",
     "open_oracle",
     "read_fingerprint",
     "shadows",
     "verify",
     "verify_all",
+    "verify_both",
+    "verify_suspects",
     "write_fingerprint",
 ]
 
@@ -64,7 +68,9 @@ _FACE = {
     "SCHEMES": "whorl.schemes:SCHEMES",
     "shadows": "whorl.populations:shadows",
     "verify": "whorl.ownership:verify",
-    "verify_all": "whorl.ownership:verify_all",
+    "verify_all": "whorl.several:verify_all",
+    "verify_both": "whorl.several:verify_both",
+    "verify_suspects": "whorl.several:verify_suspects",
     "write_fingerprint": "whorl.fingerprints.files:write_fingerprint",
 }
 

@@ -6,40 +6,31 @@ Each takes whatever names a model (a module, an estimator, a file, an address, a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import torch
 
 from whorl.data import SOURCES, Dataset
 from whorl.data.base import join
-from whorl.detection.combination import combine, share_of_alpha
-from whorl.errors import InvalidFile, UsageError
+from whorl.errors import UsageError
 from whorl.expressions import parse
 from whorl.fingerprints.calibrations import earlier_settings, remember
-from whorl.fingerprints.looks import BEGUN, add_look, read_looks
-from whorl.fingerprints.second import identity
-from whorl.fingerprints.secret import Secret, read_secret, secret_path
-from whorl.fingerprints.terms import terms_of
+from whorl.fingerprints.secret import Secret
 from whorl.lineups import making
-from whorl.lineups.session import hold
 from whorl.oracles.base import Oracle
 from whorl.oracles.opening import open_oracle
 from whorl.oracles.pool import Pool
 from whorl.oracles.wrappers import digests_of
 from whorl.schemes import SCHEMES, Scheme
 from whorl.schemes.calibration import probes_of
-from whorl.schemes.opening import read_fingerprint
-from whorl.schemes.session import record_of
-from whorl.storage import canonical_json
-from whorl.suspects import asked, one_of
-from whorl.types import Combination, Fingerprint, Look, NullModel, Rule, Verdict
+from whorl.suspects import asked, judged, known_fingerprint, one_of, rule_for
+from whorl.types import Fingerprint, NullModel, Verdict
 
-__all__ = ["calibrate", "extract", "line_up", "verify", "verify_all"]
+__all__ = ["calibrate", "extract", "line_up", "verify"]
 
 HELD_OUT, OWN = 60, 120  # control pictures
-LINED_UP: Final = '"lineup":true'  # in the rule of a look
 
 
 def extract(
@@ -133,7 +124,7 @@ def calibrate(  # noqa: PLR0913 each is an option of `whorl calibrate`
             this scheme that models of this null calibrated before; ``whorl calibrate`` has one in its cache.
         options: as in `extract`, for all models that take them: an architecture is for bare weights alone.
     """
-    known = _fingerprint(fingerprint)
+    known = known_fingerprint(fingerprint)
     made = SCHEMES.make(known.scheme).calibrate(
         known,
         {name: one_of(known, model, **options) for name, model in independents.items()},
@@ -188,7 +179,7 @@ def line_up(  # noqa: PLR0913 each is an option of `whorl twins`
         copies: removal to known copies of your model, which measure power.
         options: as in `extract`, for all models.
     """
-    known = _fingerprint(fingerprint)
+    known = known_fingerprint(fingerprint)
     terms = making.fixed_terms(len(twins), alpha=alpha, victim_seed=victim_seed, hypothesis=hypothesis, reason=reason)
     mine, source = candidate(known, victim, data=data, **options)
     everyone = [one_of(known, model, **options) for model in twins.values()]
@@ -220,7 +211,7 @@ def candidate(
     Raises:
         UsageError: it is not the victim of the fingerprint, or there are no data.
     """
-    known = _fingerprint(fingerprint)
+    known = known_fingerprint(fingerprint)
     if (source := data if data is not None else known.data) in (None, ""):
         raise UsageError("this fingerprint does not name its data, and questions are chosen from some: give data")
     mine = one_of(known, victim, **options)
@@ -237,6 +228,7 @@ def verify(  # noqa: PLR0913 each is an option of `whorl verify`
     alpha: float | None = None,
     budget: int | None = None,
     group: str = "",
+    match_labels: bool = False,
     secret: Secret | Path | str | None = None,
     record: Path | str | None = None,
     replay: bool = False,
@@ -256,6 +248,8 @@ def verify(  # noqa: PLR0913 each is an option of `whorl verify`
         budget: most queries; all of the fingerprint by default. Neutral probes come beside them.
         group: the suspect's kind among the groups of the null, where it is known; without it the suspect has to stand
             out in every group.
+        match_labels: in a lineup, let each candidate read the suspect's classes in the order that agrees best, where
+            nobody knows in which order they stand. All questions are asked then.
         secret: what opens a lineup; of a fingerprint file the one beside it (``FINGERPRINT.secret``) by default.
         record: a file that keeps answers, so that an interrupted verification goes on without asking twice; for an
             address one in ``cache`` by default. One that has led to a verdict is asked anew next time.
@@ -263,99 +257,8 @@ def verify(  # noqa: PLR0913 each is an option of `whorl verify`
         cache: folder for what is kept; `whorl.zoo.cache.default_cache` by default.
         options: as in `extract`, ``access`` and ``trust_code`` of `whorl.oracles.opening.open_oracle` among them.
     """
-    known = _fingerprint(fingerprint)
-    earlier = _looks(fingerprint, known)
-    lineup = known.candidates if rule != "population" else None
-    if rule == "lineup" and lineup is None:
-        raise UsageError("this fingerprint holds no lineup; make one: whorl twins")
-    fixed = terms_of(lineup, known.task).alpha if lineup else 0.01
-    by = Rule(fixed if alpha is None else alpha, budget, group, lineup=lineup is not None)
+    known = known_fingerprint(fingerprint)
+    by = rule_for(known, rule, alpha, budget, group=group, match_labels=match_labels)
     with asked([known], suspect, by, options, record=record, replay=replay, cache=cache) as oracle:
-        if lineup is not None:
-            opened = _secret(fingerprint, secret)
-            if not isinstance(fingerprint, Fingerprint):  # before the first answer, so that no try is forgotten
-                _look(fingerprint, known, BEGUN, oracle.name, record_of(known, oracle, by))
-            verdict = hold(known, oracle, by, secret=opened, progress=progress)
-        else:
-            verdict = SCHEMES.make(known.scheme).verify(
-                known, oracle, alpha=by.alpha, budget=budget, group=group, progress=progress
-            )
-    return _logged(fingerprint, known, verdict, earlier)
-
-
-def _secret(given: Fingerprint | str | Path, secret: Secret | Path | str | None) -> Secret | None:
-    if isinstance(secret, Secret):
-        return secret
-    if secret is not None:
-        return read_secret(secret)
-    beside = None if isinstance(given, Fingerprint) else secret_path(given)
-    return read_secret(beside) if beside is not None and beside.is_file() else None
-
-
-def verify_all(
-    fingerprints: Sequence[Fingerprint | str | Path],
-    suspect: Any,
-    *,
-    alpha: float = 0.01,
-    record: Path | str | None = None,
-    replay: bool = False,
-    cache: Path | None = None,
-    progress: Callable[[int], None] = lambda _: None,
-    **options: Any,
-) -> Combination:
-    """The same from several fingerprints of one victim, with one error rate for all of them together.
-
-    Each is tested at ``alpha / m``, so m fingerprints need nulls m times as large (`whorl.detection.combination`).
-
-    Raises:
-        UsageError: the fingerprints are of several victims, or one is given twice.
-    """
-    known = [_fingerprint(each) for each in fingerprints]
-    if len({each.victim for each in known}) > 1:
-        raise UsageError("these fingerprints are of different victims; verify the suspect against each victim alone")
-    if len({identity(each) for each in known}) < len(known):
-        raise UsageError("one fingerprint is given twice; each counts once")
-    earlier = [_looks(given, one) for given, one in zip(fingerprints, known, strict=True)]
-    each = share_of_alpha(alpha, len(known))
-    with asked(known, suspect, Rule(alpha), options, record=record, replay=replay, cache=cache) as oracle:
-        verdicts = [SCHEMES.make(one.scheme).verify(one, oracle, alpha=each, progress=progress) for one in known]
-    logged = map(_logged, fingerprints, known, verdicts, earlier)
-    return combine(list(logged), alpha=alpha)
-
-
-def _looks(given: Fingerprint | str | Path, known: Fingerprint) -> tuple[Look, ...]:
-    """What was tried before with a fingerprint file; nothing is known of one that is only in memory."""
-    return () if isinstance(given, Fingerprint) else read_looks(given, known)
-
-
-def _logged(
-    given: Fingerprint | str | Path, known: Fingerprint, verdict: Verdict, earlier: tuple[Look, ...]
-) -> Verdict:
-    """The verdict with what was tried before it, and an entry of its own in the log beside a fingerprint file."""
-    caveats = list(verdict.caveats)
-    # A lineup leaves an entry before its first answer and one with its verdict: one try.
-    tries = [look for look in earlier if look.decision == BEGUN or LINED_UP not in look.rule]
-    if tries:
-        same = sum(look.suspect.startswith(f"{verdict.suspect} ") for look in tries)
-        caveats.append(
-            f"verifications by this fingerprint before this one: {len(tries)}, of this suspect: {same}; "
-            "alpha is the error rate of one look that was fixed beforehand, not of the best of several"
-        )
-    if not isinstance(given, Fingerprint):
-        try:
-            _look(given, known, verdict.decision, verdict.suspect, verdict.record)
-        except InvalidFile as error:
-            caveats.append(str(error))
-    record = {**verdict.record, "looks": [asdict(look) for look in earlier[-100:]]}
-    return replace(verdict, caveats=tuple(caveats), record=record)
-
-
-def _look(given: str | Path, known: Fingerprint, decision: str, suspect: str, record: Mapping[str, Any]) -> None:
-    """Write an entry of the log beside a fingerprint file."""
-    rule = record["rule"] | {"seed": known.seed}
-    who = f"{suspect} {record['suspect']}"
-    add_look(given, known, date=record["date"], suspect=who, rule=canonical_json(rule).decode(), decision=decision)
-
-
-def _fingerprint(given: Fingerprint | str | Path) -> Fingerprint:
-    return given if isinstance(given, Fingerprint) else read_fingerprint(given)
+        (verdict,) = judged(fingerprint, known, oracle, [by], secret, cache, progress)
+    return verdict

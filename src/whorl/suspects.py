@@ -1,25 +1,37 @@
-"""The models that are held against a fingerprint: opened with what it knows of them, their answers recorded."""
+"""The models that are held against a fingerprint: opened with what it knows of them, answers recorded, looks logged."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 from torch import nn
 
-from whorl.errors import UsageError
+from whorl.detection.combination import check_reach, share_of_alpha
+from whorl.errors import InvalidFile, UsageError
+from whorl.fingerprints.encounters import other_lineups, remember
+from whorl.fingerprints.looks import BEGUN, add_look, read_looks
 from whorl.fingerprints.second import identity
+from whorl.fingerprints.secret import Secret, read_secret, secret_path
+from whorl.fingerprints.terms import terms_of
+from whorl.lineups.session import hold
 from whorl.nets.base import Net
 from whorl.oracles.base import Oracle
 from whorl.oracles.opening import open_oracle, options_for
 from whorl.oracles.recorded import Recorded
 from whorl.schemes import SCHEMES
-from whorl.types import Fingerprint, Rule
+from whorl.schemes.opening import read_fingerprint
+from whorl.schemes.session import Session, record_of
+from whorl.storage import canonical_json
+from whorl.types import Fingerprint, Look, Rule, Verdict
 from whorl.zoo.cache import default_cache
 
-__all__ = ["asked", "one_of", "opened_for"]
+__all__ = ["asked", "earlier_looks", "judged", "known_fingerprint", "one_of", "opened_for", "rule_for"]
+
+LINED_UP: Final = '"lineup":true'  # in the rule of a look
 
 
 def opened_for(fingerprint: Fingerprint, model: Any, /, **options: Any) -> Oracle:
@@ -73,3 +85,122 @@ def asked(
         recorded.finish()  # only here, where there is a verdict: what ends in an error or by a signal is gone on with
     finally:
         recorded.close()
+
+
+def known_fingerprint(given: Fingerprint | str | Path) -> Fingerprint:
+    """A fingerprint, or the one that lies in a file."""
+    return given if isinstance(given, Fingerprint) else read_fingerprint(given)
+
+
+def earlier_looks(given: Fingerprint | str | Path, known: Fingerprint) -> tuple[Look, ...]:
+    """What was tried before with a fingerprint file; nothing is known of one that is only in memory."""
+    return () if isinstance(given, Fingerprint) else read_looks(given, known)
+
+
+def rule_for(
+    known: Fingerprint,
+    kind: Literal["lineup", "population"] | None,
+    alpha: float | None,
+    budget: int | None,
+    *,
+    group: str = "",
+    tests: int = 1,
+    match_labels: bool = False,
+) -> Rule:
+    """The rule of one of several tests that share alpha. Several must be able to show something."""
+    lineup = known.candidates if kind != "population" else None
+    if lineup is None and (kind == "lineup" or match_labels):
+        what = "labels are matched in a lineup, and " if match_labels else ""
+        raise UsageError(f"{what}this fingerprint holds no lineup; make one: whorl twins")
+    fixed = terms_of(lineup, known.task).alpha if lineup else 0.01
+    whole = fixed if alpha is None else alpha
+    if tests > 1 and lineup is not None:
+        check_reach(len(lineup.digests) - 1, alpha=whole, tests=tests, models="twins", more="whorl twins -n")
+    elif tests > 1:
+        size = len(known.calibration.null) if known.calibration else 0
+        check_reach(size, alpha=whole, tests=tests, models="models in the null", more="whorl calibrate")
+    return Rule(share_of_alpha(whole, tests), budget, group, lineup is not None, tests, match_labels)
+
+
+def judged(
+    given: Fingerprint | str | Path,
+    known: Fingerprint,
+    suspect: Oracle,
+    rules: Sequence[Rule],
+    secret: Secret | Path | str | None,
+    cache: Path | None,
+    progress: Callable[[int], None],
+    earlier: Sequence[Look] | None = None,
+) -> list[Verdict]:
+    """What each rule says of one suspect, with what was tried before all of them; every try is logged."""
+    before = earlier_looks(given, known) if earlier is None else earlier
+    opened = _secret(given, secret) if any(by.lineup for by in rules) else None
+    scheme = SCHEMES.make(known.scheme)
+    for by in rules[1:]:  # what a later rule can't ask is refused before the first query
+        Session(scheme, known, suspect, by)
+    verdicts: list[Verdict] = []
+    for by in rules:
+        if by.lineup:
+            told = _begin(given, known, suspect, by, cache)  # before the first answer, so that no try is forgotten
+            held = hold(known, suspect, by, secret=opened, progress=progress)
+            verdicts.append(replace(held, caveats=(*held.caveats, *told)))
+        else:
+            verdicts.append(Session(scheme, known, suspect, by).verify(progress))
+    return [_logged(given, known, verdict, before) for verdict in verdicts]
+
+
+def _secret(given: Fingerprint | str | Path, secret: Secret | Path | str | None) -> Secret | None:
+    if isinstance(secret, Secret):
+        return secret
+    if secret is not None:
+        return read_secret(secret)
+    beside = None if isinstance(given, Fingerprint) else secret_path(given)
+    return read_secret(beside) if beside is not None and beside.is_file() else None
+
+
+def _begin(
+    given: Fingerprint | str | Path, known: Fingerprint, suspect: Oracle, rule: Rule, cache: Path | None
+) -> tuple[str, ...]:
+    """Log that the suspect is about to stand before the lineup of a file; says before which others it stood."""
+    if isinstance(given, Fingerprint):
+        return ()
+    record = record_of(known, suspect, rule)
+    _look(given, known, BEGUN, suspect.name, record)
+    if not (digest := record["suspect"]):
+        return ()
+    folder = (cache or default_cache()) / "lineups"
+    others = other_lineups(folder, known, digest)
+    remember(folder, known, digest)
+    if not others:
+        return ()
+    return (
+        f"other lineups of this victim before which this suspect stood: {others}; alpha is the error rate of one "
+        "lineup that was fixed beforehand, not of the best of several",
+    )
+
+
+def _logged(given: Fingerprint | str | Path, known: Fingerprint, verdict: Verdict, earlier: Sequence[Look]) -> Verdict:
+    """The verdict with what was tried before it, and an entry of its own in the log beside a fingerprint file."""
+    caveats = list(verdict.caveats)
+    # A lineup leaves an entry before its first answer and one with its verdict: one try.
+    tries = [look for look in earlier if look.decision == BEGUN or LINED_UP not in look.rule]
+    if tries:
+        same = sum(look.suspect.startswith(f"{verdict.suspect} ") for look in tries)
+        caveats.append(
+            f"verifications by this fingerprint before this one: {len(tries)}, of this suspect: {same}; "
+            "alpha is the error rate of one look that was fixed beforehand, not of the best of several"
+        )
+    if not isinstance(given, Fingerprint):
+        try:
+            _look(given, known, verdict.decision, verdict.suspect, verdict.record)
+        except InvalidFile as error:
+            caveats.append(str(error))
+    record = {**verdict.record, "looks": [asdict(look) for look in earlier[-100:]]}
+    return replace(verdict, caveats=tuple(caveats), record=record)
+
+
+def _look(given: str | Path, known: Fingerprint, decision: str, suspect: str, record: Mapping[str, Any]) -> None:
+    """Write an entry of the log beside a fingerprint file."""
+    rule = record["rule"] | {"seed": known.seed}
+    who = f"{suspect} {record['suspect']}"
+    add_look(given, known, date=record["date"], suspect=who, rule=canonical_json(rule).decode(), decision=decision)

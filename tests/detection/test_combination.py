@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from whorl.detection.combination import combine, holm, share_of_alpha
+from whorl.detection.combination import check_reach, combine, holm, share_of_alpha
 from whorl.detection.verdict import Trial
 from whorl.errors import UsageError
 from whorl.types import Calibration, Null, NullModel, Verdict
@@ -88,3 +90,58 @@ def test_false_accusations_stay_below_alpha_when_the_fingerprints_share_their_su
             verdicts.append(trial.verdict(scheme="s", fingerprint="f", suspect="x"))
         accused += combine(verdicts, alpha=alpha).decision == "derived"
     assert 0 < accused <= alpha * trials + 3 * np.sqrt(alpha * (1 - alpha) * trials)
+
+
+def test_of_suspects_the_worst_decides_and_p_values_are_multiplied():
+    three = [verdict(0.5, "unrelated"), verdict(0.01, "derived"), verdict(0.2, "inconclusive")]
+    joined = combine(three, alpha=0.05, over="suspects")
+    assert joined.decision == "derived"
+    assert joined.adjusted == pytest.approx((1.0, 0.03, 0.6))
+    assert joined.p_value == pytest.approx(0.03)
+    assert "multiplied by 3" in joined.caveats[0]
+    assert joined.caveats[1] == "common"
+    assert "suspect: of p 0.2" in joined.caveats
+    clear = [verdict(0.5, "unrelated"), verdict(0.6, "unrelated"), verdict(0.7, "unrelated")]
+    assert combine(clear, alpha=0.05, over="suspects").decision == "unrelated"
+    assert combine([*clear[:2], three[2]], alpha=0.05, over="suspects").decision == "inconclusive"
+
+
+def test_a_suspect_that_was_not_judged_counts_and_leaves_it_open():
+    two = [verdict(0.5, "unrelated"), verdict(0.6, "unrelated")]
+    joined = combine(two, alpha=0.05, over="suspects", refused={"broken": "no model"})
+    assert joined.decision == "inconclusive"
+    assert "multiplied by 3" in joined.caveats[0]
+    with pytest.raises(UsageError, match=r"2 suspects that share an alpha of 0\.05 are tested at 0\.025"):
+        combine(two, alpha=0.05, over="suspects")
+
+
+def test_of_two_rules_one_that_is_derived_decides():
+    both = [verdict(0.04, "inconclusive", alpha=0.025), verdict(0.02, "derived", alpha=0.025)]
+    both = [replace(each, queries={"spent": number}) for number, each in enumerate(both, 5)]
+    joined = combine(both, alpha=0.05, over="rules")
+    assert (joined.decision, joined.p_value) == ("derived", pytest.approx(0.04))
+    assert "half of alpha, 0.025; the suspect was asked 5 by random and 6 by random" in joined.caveats[0]
+
+
+def test_what_can_show_nothing_is_refused_with_the_number_that_would_do():
+    check_reach(59, alpha=0.05, tests=3, models="twins", more="more")
+    check_reach(39, alpha=0.05, tests=2, models="twins", more="more")
+    with pytest.raises(UsageError, match=r"with 19 twins nothing can be called derived at 0\.01667: at least 59 are"):
+        check_reach(19, alpha=0.05, tests=3, models="twins", more="more")
+    with pytest.raises(UsageError, match="at least one"):
+        check_reach(19, alpha=0.05, tests=0, models="twins", more="more")
+
+
+def test_innocent_suspects_before_one_lineup_are_accused_together_no_more_often_than_alpha():
+    """Suspects that all agree whom they resemble, or not at all: whatever their dependence, alpha holds for all."""
+    generator, trials, twins, suspects = np.random.default_rng(2), 4000, 59, 3
+    bound = 0.05 + 4 * np.sqrt(0.05 * 0.95 / trials)
+    for shared in (0.0, 0.7, 1.0):
+        accused = 0
+        for _ in range(trials):
+            common = generator.normal(size=twins + 1)
+            own = generator.normal(size=(suspects, twins + 1))
+            likeness = shared * common + np.sqrt(1 - shared**2) * own
+            ranks = (likeness >= likeness[:, :1]).sum(1)
+            accused += bool((ranks / (twins + 1) <= share_of_alpha(0.05, suspects) + 1e-12).any())
+        assert 0 < accused / trials <= bound

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from whorl.cli import completion
 from whorl.cli.console import bar, counter, guarded, line, model_options, print_json, say
+from whorl.cli.folders import models_in
 from whorl.cli.options import (
     Architecture,
     Cache,
@@ -23,7 +23,7 @@ from whorl.cli.options import (
     TrustHost,
     file_to_write,
 )
-from whorl.errors import UsageError, WhorlError
+from whorl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from whorl.types import Fingerprint
 
 __all__ = ["calibrate"]
-
-SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".onnx", ".skops", ".toml"}
-DESCRIPTION = "model.toml"
-MOST = 100_000  # files that a folder of models is searched for
 
 
 @guarded
@@ -126,7 +122,7 @@ def calibrate(
     def opened(model: str) -> Oracle:
         return one_of(known, model, trust_code=trust_code, trust_hosts=trust_host or (), **options)
 
-    models, skipped = _independents(independent or [], opened)
+    models, skipped = models_in(independent or [], opened)
     _say_all((f"skipped: {path}: {reason}" for path, reason in skipped.items()), quiet)
     if not models and not train:
         raise UsageError(
@@ -230,54 +226,6 @@ def _elsewhere(
     step = counter(show, "other victims", fewest * (1 + len(alone)))
     found = populations.power_elsewhere(known, train[0], alone, count=fewest, progress=step, **settings)
     return power | {name: [*power[name], *found[name]] for name in alone}
-
-
-def _independents(given: list[str], opened: Callable[[str], Oracle]) -> tuple[dict[str, Oracle], dict[str, str]]:
-    """The models by path, and why files in folders of them were left out."""
-    models: dict[str, Oracle] = {}
-    skipped: dict[str, str] = {}
-    for each in given:
-        several = _is_collection(Path(each))
-        models |= _opened_in(Path(each), opened, skipped) if several else {each: opened(each)}
-    return models, skipped
-
-
-def _is_collection(path: Path) -> bool:
-    return path.is_dir() and not (path / DESCRIPTION).is_file()
-
-
-def _opened_in(folder: Path, opened: Callable[[str], Oracle], skipped: dict[str, str]) -> dict[str, Oracle]:
-    """The models below a folder by path; what is none, or cannot be opened, goes to ``skipped`` with the reason."""
-    found: dict[str, Oracle] = {}
-    for path in _candidates(folder):
-        if path.name.startswith("."):
-            skipped[str(path)] = "its name begins with a dot"
-        elif path.is_file() and path.suffix.lower() not in SUFFIXES:
-            skipped[str(path)] = f"no model by its suffix ({', '.join(sorted(SUFFIXES))})"
-        else:
-            try:
-                found[str(path)] = opened(str(path))
-            except WhorlError as error:
-                skipped[str(path)] = str(error)
-    if not found:
-        why = "".join(f"; {path}: {reason}" for path, reason in list(skipped.items())[:1])
-        raise UsageError(f"{folder} holds no model that can be opened{why}")
-    return found
-
-
-def _candidates(folder: Path) -> list[Path]:
-    """The files below a folder, sorted; a folder with a model.toml stands for its files. Links are not followed."""
-    found: list[Path] = []
-    for place, folders, files in os.walk(folder):
-        if DESCRIPTION in files:
-            folders.clear()
-            found.append(Path(place))
-            continue
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in files]
-        if len(found) > MOST:
-            raise UsageError(f"{folder} holds more than {MOST:,} files; give a folder of models alone")
-    return sorted(found)
 
 
 def _copies(derived: list[str], opened: Callable[[str], Oracle]) -> dict[str, list[Any]]:

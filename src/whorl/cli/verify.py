@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.text import Text
 
 from whorl.cli.console import bar, chatter, guarded, model_options, out, print_json, say
+from whorl.cli.folders import is_collection, models_in
 from whorl.cli.options import (
     Architecture,
     Cache,
@@ -29,6 +30,12 @@ from whorl.cli.table import Column, Table, show
 from whorl.errors import UsageError
 from whorl.types import Verdict
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from whorl.oracles.base import Oracle
+    from whorl.types import Combination, Fingerprint
+
 __all__ = ["verify"]
 
 
@@ -44,6 +51,7 @@ class Ruling(StrEnum):
 
     lineup = "lineup"
     population = "population"
+    both = "both"
 
 
 CODES = {FailOn.derived: 3, FailOn.inconclusive: 4}
@@ -53,13 +61,28 @@ COLOURS = {"derived": "bold red", "unrelated": "bold green", "inconclusive": "bo
 @guarded
 def verify(
     fingerprints: Annotated[list[Path], typer.Argument(help="A calibrated fingerprint, or several of one victim.")],
-    suspect: Annotated[str, typer.Argument(help="The suspect: a file, a folder with model.toml, or an address.")],
+    suspect: Annotated[
+        str, typer.Argument(help="The suspect: a file, a folder with model.toml or of several models, or an address.")
+    ],
     rule: Annotated[
         Ruling | None,
         typer.Option(
-            help="Line up victim and twins, or rank the suspect among the null. [the lineup, where there is one]"
+            help="Line up victim and twins, rank the suspect among the null, or let both count at half of alpha each. "
+            "[the lineup, where there is one]"
         ),
     ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="Another suspect, or a folder of them; all share alpha. Repeatable."),
+    ] = None,
+    match_labels: Annotated[
+        bool,
+        typer.Option(
+            "--match-labels",
+            help="In a lineup, let each candidate read the suspect's classes in the order that agrees best; all is "
+            "asked then.",
+        ),
+    ] = False,
     secret: Annotated[
         Path | None, typer.Option(help="What opens a lineup. [FINGERPRINT.secret; without it the lineup stays sealed]")
     ] = None,
@@ -101,11 +124,12 @@ def verify(
 ) -> None:
     """Ask the suspect, in random order and no longer than needed, and give a verdict with its error rate.
 
-    Several fingerprints of one victim share alpha: each is tested at alpha / m, and one verdict holds for all.
+    Several fingerprints of one victim share alpha: each is tested at alpha / m, and one verdict holds for all. So do
+    several suspects (--also, or a folder of models), each with a verdict of its own.
 
     Example: whorl verify mine.fp suspect.onnx --set output=logits --json
     """
-    from whorl import ownership
+    from whorl import ownership, several
     from whorl.schemes.opening import read_fingerprint
     from whorl.suspects import opened_for
 
@@ -114,52 +138,99 @@ def verify(
     known = [read_fingerprint(path) for path in fingerprints]
     options = {"trust_code": trust_code, "trust_hosts": trust_host or (), "access": access}
     options |= model_options(architecture, classes, shape, settings)
-    oracle = opened_for(known[0], suspect, **options)
-    lined_up = known[0].candidates if len(known) == 1 and rule is not Ruling.population else None
-    size = len(lined_up.inputs) if lined_up else sum(len(each.queries) for each in known)
-    kept = {"record": record, "replay": replay, "cache": cache}
+    suspects, skipped = _suspects([suspect, *(also or [])], known[0], options)
+    _refuse(len(known), len(suspects), rule, record=record, group=group, budget=budget, match_labels=match_labels)
+    for path, reason in {} if quiet else skipped.items():
+        say(f"skipped, no suspect: {path}: {reason}")
+    oracle = None if suspects else opened_for(known[0], suspect, **options)
+    most = _most(known, rule, budget) * max(len(suspects), 1)
     with bar(quiet) as told:
         asked = 0
 
         def progress(count: int) -> None:
             nonlocal asked
             asked += count
-            told("queries", asked, min(budget or size, size))
+            told("queries", asked, most)
 
-        if len(known) == 1:
-            terms: dict[str, Any] = {"alpha": alpha, "budget": budget, "group": group, "secret": secret}
-            terms["rule"] = None if rule is None else rule.value
-            verdict = ownership.verify(fingerprints[0], oracle, progress=progress, **terms, **kept)
+        common: dict[str, Any] = {"alpha": alpha, "replay": replay, "cache": cache, "progress": progress}
+        lined_up = {"secret": secret, "match_labels": match_labels}
+        limits: dict[str, Any] = {"rule": None if rule is None else rule.value, "budget": budget}
+        if suspects:
+            verdict = several.verify_suspects(fingerprints[0], suspects, **limits, **lined_up, **common)
+        elif len(known) > 1:
+            common["alpha"] = 0.01 if alpha is None else alpha
+            verdict = several.verify_all(fingerprints, oracle, record=record, **common)
+        elif rule is Ruling.both:
+            verdict = several.verify_both(fingerprints[0], oracle, record=record, **lined_up, **common)
         else:
-            _refuse_alone(budget, group, rule)
-            verdict = ownership.verify_all(
-                fingerprints, oracle, alpha=0.01 if alpha is None else alpha, progress=progress, **kept
+            verdict = ownership.verify(
+                fingerprints[0], oracle, record=record, group=group, **limits, **lined_up, **common
             )
-    document = dataclasses.asdict(verdict)
+    document = dataclasses.asdict(verdict) | ({"skipped": skipped} if suspects else {})
     if as_json:
         print_json(document)
     else:
         _show_all(document, wide, quiet) if "verdicts" in document else _show(document, quiet)
     if report is not None:  # after the verdict, which a page that can't be written must not cost
-        from whorl.report.pages import combination_page, verdict_page
-
-        one = isinstance(verdict, Verdict)
-        page = verdict_page(verdict, fingerprint=known[0], pictures=pictures) if one else combination_page(verdict)
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(page, encoding="utf-8")
-        if not quiet:
-            say(f"page: {report}")
+        _write_page(report, verdict, known[0], pictures, quiet)
     if fail_on is not None and verdict.decision == fail_on.value:
         raise typer.Exit(CODES[fail_on])
 
 
-def _refuse_alone(budget: int | None, group: str, rule: Ruling | None) -> None:
-    if group:
-        raise UsageError("--group names a group of one null; leave it out, or verify the fingerprints one by one")
-    # A budget for several fingerprints would have to be divided before anything is known of the suspect.
-    if budget is not None:
-        raise UsageError("--budget limits one fingerprint; leave it out, or verify them one by one")
-    if rule is Ruling.lineup:
+def _write_page(path: Path, verdict: Verdict | Combination, known: Fingerprint, pictures: bool, quiet: bool) -> None:
+    from whorl.report.pages import combination_page, verdict_page
+
+    one = isinstance(verdict, Verdict)
+    page = verdict_page(verdict, fingerprint=known, pictures=pictures) if one else combination_page(verdict)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+    if not quiet:
+        say(f"page: {path}")
+
+
+def _suspects(
+    given: Sequence[str], known: Fingerprint, options: Mapping[str, Any]
+) -> tuple[dict[str, Oracle], dict[str, str]]:
+    """Several suspects by name, and why files of a folder are none; nothing where one model is given."""
+    from whorl.suspects import one_of
+
+    if len(given) == 1 and not is_collection(Path(given[0])):
+        return {}, {}
+    return models_in(given, lambda each: one_of(known, each, **options))
+
+
+def _most(known: Sequence[Fingerprint], rule: Ruling | None, budget: int | None) -> int:
+    """How many questions one suspect may be asked."""
+    lineup = known[0].candidates if len(known) == 1 and rule is not Ruling.population else None
+    queries = sum(len(each.queries) for each in known)
+    size = queries if lineup is None else len(lineup.inputs) + (queries if rule is Ruling.both else 0)
+    return size if budget is None else min(budget, size)
+
+
+def _refuse(
+    fingerprints: int,
+    suspects: int,
+    rule: Ruling | None,
+    *,
+    record: Path | None,
+    group: str,
+    budget: int | None,
+    match_labels: bool,
+) -> None:
+    """Refuse what has no meaning for several fingerprints, suspects or rules, before anything is asked."""
+    if suspects and fingerprints > 1:
+        raise UsageError("several suspects are held against one fingerprint; give one")
+    if suspects and record is not None:
+        raise UsageError("--record keeps the answers of one suspect; leave it out, and those of addresses are kept")
+    if suspects and rule is Ruling.both:
+        raise UsageError("of several suspects one rule decides: give --rule lineup or --rule population")
+    alone = fingerprints == 1 and not suspects and rule is not Ruling.both
+    if group and not alone:
+        raise UsageError("--group names a group of one null for one suspect; leave it out, or verify them one by one")
+    # A budget for several fingerprints or rules would have to be divided before anything is known of the suspect.
+    if budget is not None and not (alone or suspects):
+        raise UsageError("--budget limits one fingerprint under one rule; leave it out, or verify them one by one")
+    if fingerprints > 1 and (rule in (Ruling.lineup, Ruling.both) or match_labels):
         raise UsageError("a lineup is held alone: give one fingerprint")
 
 
@@ -170,22 +241,32 @@ def _show_all(document: dict[str, Any], wide: bool, quiet: bool) -> None:
         f"error bound {document['error_bound']:.4f}",
         highlight=False,
     )
+    over = document["over"]
     ranks = {"similarity": 1, "p-value": 0, "adjusted": 0, "null": 2, "queries": 2, "replayed": 3}
     figures = [Column(name, right=True, rank=rank) for name, rank in ranks.items()]
-    table = Table([Column("scheme"), Column("verdict"), *figures])
+    table = Table([Column("suspect" if over == "suspects" else "scheme"), Column("verdict"), *figures])
     for verdict, adjusted in zip(document["verdicts"], document["adjusted"], strict=True):
+        lineup = verdict["lineup"]
         table.add(
-            verdict["scheme"].partition("(")[0],
+            verdict["suspect"] if over == "suspects" else verdict["scheme"].partition("(")[0],
             verdict["decision"],
-            f"{verdict['similarity']:.3f}",
+            _rank(lineup) if lineup else f"{verdict['similarity']:.3f}",
             f"{verdict['p_value']:.4f}",
             f"{adjusted:.4f}",
             str(verdict["null"]["size"]),
             f"{verdict['queries']['spent']} of {verdict['queries']['budget']}",
             str(verdict["queries"]["replayed"]),
         )
+    for name in document["refused"]:
+        table.add(name, "not judged", *("-" for _ in figures))
     show(table, wide=wide, quiet=quiet)
+    for name, reason in document["refused"].items():
+        say(f"not judged: {name}: {reason}")
     _caveats(document, quiet)
+
+
+def _rank(lineup: dict[str, Any]) -> str:
+    return "sealed" if lineup["rank"] is None else f"{lineup['rank']} of {lineup['candidates']}"
 
 
 def _caveats(document: dict[str, Any], quiet: bool) -> None:

@@ -1,27 +1,47 @@
-"""One verdict from several fingerprints of one victim.
+"""One verdict from several tests: fingerprints of one victim, rules, or suspects.
 
-Each fingerprint is tested at alpha / m, so that by Bonferroni's inequality the chance that any of m tests calls an
-independent model derived is at most alpha, however the tests depend on each other (they share their suspect, and
-mostly their null). Holm's step-down correction then says which of them hold each on its own.
+Each is tested at alpha / m, so that by Bonferroni's inequality the chance that any of m tests calls an independent
+model derived is at most alpha, however the tests depend on each other: they share their suspect and mostly their null,
+or their lineup. Holm's step-down correction then says which of them hold each on its own.
 
 Source: Holm, *A Simple Sequentially Rejective Multiple Test Procedure*, Scandinavian Journal of Statistics 6, 1979.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from whorl.errors import UsageError
 from whorl.types import Combination, Decision, Verdict
 
-__all__ = ["combine", "holm", "share_of_alpha"]
+__all__ = ["Several", "check_reach", "combine", "holm", "share_of_alpha"]
+
+Several = Literal["fingerprints", "rules", "suspects"]
 
 
-def share_of_alpha(alpha: float, fingerprints: int) -> float:
-    """The error rate at which each of so many fingerprints is tested."""
-    if fingerprints < 1:
-        raise UsageError("at least one fingerprint is needed to test a suspect")
-    return alpha / fingerprints
+def share_of_alpha(alpha: float, tests: int) -> float:
+    """The error rate at which each of so many tests decides."""
+    if tests < 1:
+        raise UsageError("at least one fingerprint and one suspect are needed for a test")
+    return alpha / tests
+
+
+def check_reach(null: int, *, alpha: float, tests: int, models: str, more: str) -> None:
+    """Refuse tests none of which could call anything derived: p can't be below 1/(N + 1), whoever is asked.
+
+    Parameters:
+        null: N, the number of models that a suspect, or the victim, is ranked among.
+        alpha: of all tests together.
+        models: what the N are called. more: how to get more of them.
+    """
+    share = share_of_alpha(alpha, tests)
+    if share * (null + 1) < 1 - 1e-9:
+        raise UsageError(
+            f"{tests} tests share alpha {alpha:g}, and with {null} {models} nothing can be called derived at "
+            f"{share:.4g}: at least {math.ceil(1 / share - 1e-9) - 1} are needed ({more}), or fewer tests"
+        )
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
@@ -38,35 +58,73 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     return tuple(adjusted)
 
 
-def combine(verdicts: Sequence[Verdict], *, alpha: float) -> Combination:
+def combine(
+    verdicts: Sequence[Verdict],
+    *,
+    alpha: float,
+    over: Several = "fingerprints",
+    refused: Mapping[str, str] | None = None,
+) -> Combination:
     """The common answer of verdicts that were each given at ``alpha / m`` (`share_of_alpha`).
 
-    It is derived when one of them is; otherwise unrelated when one of them is, and inconclusive when none can tell.
+    It is derived when one of them is. Otherwise fingerprints or rules of one suspect are unrelated when one of them is,
+    and inconclusive when none can tell; several suspects are unrelated only when all of them are.
+
+    Parameters:
+        over: of what there are several.
+        refused: by name, why a suspect could not be judged. It was one of those that share alpha.
 
     Raises:
         UsageError: no verdict, or one that was given at another error rate.
     """
-    each = share_of_alpha(alpha, len(verdicts))
+    unjudged = dict(refused or {})
+    tests = len(verdicts) + len(unjudged)
+    each = share_of_alpha(alpha, tests)
     for verdict in verdicts:
         if abs(verdict.alpha - each) > 1e-12 * alpha:
             raise UsageError(
-                f"{len(verdicts)} fingerprints that share an alpha of {alpha:g} are tested at {each:g} each; "
+                f"{tests} {over} that share an alpha of {alpha:g} are tested at {each:g} each; "
                 f"{verdict.fingerprint} was tested at {verdict.alpha:g}"
             )
-    adjusted = holm([verdict.p_value for verdict in verdicts])
+    p_values = [verdict.p_value for verdict in verdicts]
+    # Suspects are told by one and the same factor, whatever the others of them show.
+    adjusted = tuple(min(1.0, tests * p) for p in p_values) if over == "suspects" else holm(p_values)
     return Combination(
-        decision=_decide([verdict.decision for verdict in verdicts]),
-        p_value=min(adjusted),
+        decision=_decide([verdict.decision for verdict in verdicts], over, len(unjudged)),
+        p_value=min(adjusted, default=1.0),
         alpha=alpha,
         error_bound=min(1.0, sum(verdict.error_bound for verdict in verdicts)),
         adjusted=adjusted,
         verdicts=tuple(verdicts),
-        caveats=tuple(dict.fromkeys(caveat for verdict in verdicts for caveat in verdict.caveats)),
+        caveats=_caveats(verdicts, over, tests, each),
+        over=over,
+        refused=unjudged,
     )
 
 
-def _decide(decisions: Sequence[Decision]) -> Decision:
-    for decision in ("derived", "unrelated"):
-        if decision in decisions:
-            return decision
-    return "inconclusive"
+def _decide(decisions: Sequence[Decision], over: Several, unjudged: int) -> Decision:
+    if "derived" in decisions:
+        return "derived"
+    unrelated = decisions.count("unrelated")
+    if over == "suspects":
+        return "unrelated" if unrelated == len(decisions) and not unjudged else "inconclusive"
+    return "unrelated" if unrelated else "inconclusive"
+
+
+def _caveats(verdicts: Sequence[Verdict], over: Several, tests: int, each: float) -> tuple[str, ...]:
+    """What all verdicts say once, and of suspects what only some do with their names."""
+    said = list(dict.fromkeys(caveat for verdict in verdicts for caveat in verdict.caveats))
+    if over == "fingerprints":
+        return tuple(said)
+    if over == "rules":
+        spent = " and ".join(
+            f"{verdict.queries['spent']} by {verdict.scheme.partition('(')[0]}" for verdict in verdicts
+        )
+        return (f"both rules count, each at half of alpha, {each:g}; the suspect was asked {spent}", *said)
+    first = (
+        f"{tests} suspects share alpha: each was tested at {each:g}, and p-values are multiplied by {tests} "
+        "(Bonferroni); verdicts by one fingerprint are not independent, so nothing finer is claimed"
+    )
+    common = [caveat for caveat in said if all(caveat in verdict.caveats for verdict in verdicts)]
+    own = [f"{verdict.suspect}: {caveat}" for verdict in verdicts for caveat in verdict.caveats if caveat not in common]
+    return (first, *common, *own)

@@ -42,6 +42,14 @@ OF_A_LINEUP: Final = {
     "inconclusive": SAYINGS["inconclusive"],
 }
 
+OF_SUSPECTS: Final = {
+    "derived": "At least one of the suspects answers like the fingerprinted model, more than one that was made without "
+    "it would by chance.",
+    "unrelated": "None of the suspects answers like the fingerprinted model; a copy made in one of the ways that this "
+    "test is known to catch would.",
+    "inconclusive": "The evidence carries no decision on all of the suspects, in either direction.",
+}
+
 
 def bench_page(result: Result, *, fingerprints: Path | None = None) -> str:
     """The page of a benchmark: the paper's table, curves, matches of every suspect, pictures, and what is untested.
@@ -137,8 +145,15 @@ def _asked(fingerprint: Fingerprint, lineup: Lineup | None) -> Gallery:
 
 
 def combination_page(combination: Combination) -> str:
-    """The page of one verdict from several fingerprints: the decision, each test, and what to read with it."""
-    return render("combination.html.j2", combination=combination, saying=SAYINGS[combination.decision])
+    """The page of several tests with one error rate: the decision, each test, and what to read with it."""
+    several = combination.over == "suspects"
+    return render(
+        "combination.html.j2",
+        combination=combination,
+        saying=(OF_SUSPECTS if several else SAYINGS)[combination.decision],
+        tests=len(combination.verdicts) + len(combination.refused),
+        lineups=[lineup_of(verdict.lineup) for verdict in combination.verdicts],
+    )
 
 
 def render(template: str, **values: object) -> str:
