@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import sys
+import time
 
 import pytest
 
@@ -21,6 +23,12 @@ count.write_text(count.read_text() + "x" if count.exists() else "x")
 print("training with", len(given.seed), "digits")
 if pathlib.Path("broken").exists():
     sys.exit("no memory left on this machine")
+if pathlib.Path("loud").exists():
+    sys.stdout.write("first " + "x" * (5 << 20) + " last")
+if pathlib.Path("strays").exists():
+    import subprocess
+    stray = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    pathlib.Path("stray").write_text(str(stray.pid))
 if not pathlib.Path("silent").exists():
     pathlib.Path(given.out).write_text("weights" if given.fixed else "weights " + given.seed)
 """
@@ -113,3 +121,44 @@ def test_a_damaged_folder_is_one_line(command, tmp_path):
     (tmp_path / "twins" / "seeds.json").write_text('{"seeds": ["-1"]}')
     with pytest.raises(InvalidFile, match="no list of seeds"):
         secret_seeds(tmp_path / "twins", 1)
+
+
+def test_what_cannot_stand_in_a_lineup_is_refused_before_more_of_its_kind_are_trained(command, tmp_path):
+    def check(path):
+        raise UsageError(f"{path.parent.name} fits no architecture")
+
+    with pytest.raises(UsageError, match="twin-0000 fits no architecture"):
+        run_twins(command, 3, tmp_path / "twins", check=check)
+    assert runs(tmp_path) == 1
+    with pytest.raises(UsageError, match="twin-0000"):
+        run_twins(command, 3, tmp_path / "twins", check=check)
+    assert runs(tmp_path) == 1, "what was trained is kept, and looked at again"
+
+
+def test_of_a_script_that_prints_without_end_both_ends_are_kept(command, tmp_path):
+    (tmp_path / "loud").touch()
+    (path,) = run_twins(command, 1, tmp_path / "twins")
+    log = (path.parent / "log.txt").read_bytes()
+    assert len(log) < (2 << 20) + 100
+    assert b"first" in log
+    assert log.endswith(b" last")
+    assert b"bytes are left out" in log
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_processes_that_a_script_leaves_behind_end_with_it(command, tmp_path):
+    (tmp_path / "strays").touch()
+    run_twins(command, 1, tmp_path / "twins")
+    stray, until = int((tmp_path / "stray").read_text()), time.monotonic() + 10
+    while _lives(stray) and time.monotonic() < until:  # a killed one is there until the system has reaped it
+        time.sleep(0.01)
+    assert not _lives(stray)
+
+
+def _lives(process):
+    try:
+        os.kill(process, 0)
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False

@@ -15,7 +15,7 @@ from whorl.fingerprints.files import write_fingerprint
 from whorl.fingerprints.secret import commit
 from whorl.fingerprints.terms import Terms, terms_of
 from whorl.lineups.asking import order_of, show
-from whorl.lineups.making import Material, line_up, with_known
+from whorl.lineups.making import Material, check_twin, line_up, with_known
 from whorl.lineups.session import hold
 from whorl.oracles.torch import TorchOracle
 from whorl.oracles.wrappers import LabelsOnly
@@ -132,6 +132,33 @@ def test_the_victim_in_half_precision_is_no_twin(nets, bare, material):
         line_up(bare, labels[0], labels[1:], material, size=100)
     with pytest.raises(UsageError, match="every question alike"):
         line_up(bare, LabelsOnly(nets[0]), [LabelsOnly(again)], material, size=40)
+
+
+def test_a_tuned_victim_is_no_twin_however_it_answers(nets, bare, material):
+    tune = REMOVALS.make("fine_tune(all, epochs=4)")
+    again = opened(tune(nets[0], tiny_data("attacker"), generator=torch.Generator().manual_seed(1)), nets[0], name="t")
+    with pytest.raises(UsageError, match="nearly the same weights"):
+        line_up(bare, nets[0], [*nets[1:5], again], material, size=40)
+    shared = [opened(tune(nets[0], tiny_data("attacker"), generator=g), nets[0], name="b") for g in _seeds(4)]
+    line_up(bare, shared[0], shared[1:], material, size=40)  # runs that branch from one model are as far as each other
+
+
+def _seeds(count):
+    return [torch.Generator().manual_seed(seed) for seed in range(count)]
+
+
+def test_a_twin_is_looked_at_before_the_next_is_trained(bare, nets):
+    from whorl.errors import OracleError
+
+    check_twin(bare, nets[0], nets[1])
+    broken = copy.deepcopy(nets[1].module)
+    torch.nn.init.constant_(next(broken.parameters()), float("nan"))
+    nan = TorchOracle(broken, input_shape=(1, 8, 8), classes=10, access=Access.LOGITS, name="nan")
+    with pytest.raises(OracleError, match="nan gave an answer that is NaN"):
+        check_twin(bare, nets[0], nan)
+    other = TorchOracle(tiny_net(seed=1), input_shape=(1, 8, 8), classes=9, access=Access.LOGITS, name="nine")
+    with pytest.raises(UsageError, match="no twin"):
+        check_twin(bare, nets[0], other)
 
 
 def test_a_wrong_secret_costs_no_question(made, tuned):

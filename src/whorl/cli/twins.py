@@ -97,10 +97,10 @@ def twins(
     from whorl.fingerprints.looks import looks_path
     from whorl.fingerprints.secret import secret_path, write_secret
     from whorl.lineups.commands import run_twins, secret_seeds
-    from whorl.lineups.making import fixed_terms
+    from whorl.lineups.making import check_twin, fixed_terms
     from whorl.removals import REMOVALS
     from whorl.schemes.opening import read_fingerprint
-    from whorl.suspects import opened_for
+    from whorl.suspects import one_of, opened_for
 
     if sum(each is not None for each in (command, recipe, twin)) != 1:
         raise UsageError("say how twins are made: --command 'SCRIPT {seed} {out}', --recipe RECIPE, or --twin FILE ...")
@@ -127,7 +127,13 @@ def twins(
         made: dict[str, Any]
         if command is not None:
             told = _teller(several, quiet)
-            paths = run_twins(command, count, place, suffix=suffix, inputs=made_from or (), progress=told)
+
+            def check(path: Path) -> None:
+                made_now = one_of(known, path, **options)
+                made_now.name = str(path)
+                check_twin(known, mine, made_now)
+
+            paths = run_twins(command, count, place, suffix=suffix, inputs=made_from or (), check=check, progress=told)
             made = {str(path): path for path in paths}
         elif recipe is not None:
             seeds, done = secret_seeds(place, count), counter(show, "twins", count)

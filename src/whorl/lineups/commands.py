@@ -8,12 +8,14 @@ secret as the victim: whoever knows a twin can hide behind it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
 import secrets
 import shlex
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -33,8 +35,10 @@ MOST: Final = 9_999  # twins
 MOST_LETTERS: Final = 4096  # of a command
 BITS: Final = 128  # of a secret seed
 LOG: Final = "log.txt"
+MOST_LOGGED: Final = 1 << 20  # bytes of what a script prints that are kept from each end
 KEPT: Final = "run.json"
 SEEDS: Final = "seeds.json"
+PATIENCE: Final = 5  # seconds that an interrupted script has to end by itself
 SHOWN: Final = 400  # letters of a failed script's last words
 
 
@@ -94,6 +98,7 @@ def run_twins(
     *,
     suffix: str = ".safetensors",
     inputs: Sequence[Path] = (),
+    check: Callable[[Path], None] = lambda _: None,
     progress: Callable[[int, Run], None] = lambda *_: None,
 ) -> list[Path]:
     """Train ``count`` twins with ``command`` and return the paths of their models.
@@ -106,6 +111,7 @@ def run_twins(
         suffix: how the script names its model.
         inputs: files and folders that every twin is made from (data); files that the command names are seen to anyway.
             Where one changes between twins nothing goes on.
+        check: called with each model before the next is trained; raises where it can't stand in a lineup.
         progress: called after each twin with its number and how it came to be.
 
     Raises:
@@ -118,6 +124,7 @@ def run_twins(
     for number, seed in enumerate(secret_seeds(folder, count)):
         place = _Place(folder / f"twin-{number:04d}", command, suffix, digests)
         run = place.kept() or _train(place, words, seed)
+        check(place.model)
         if run.digest in made:
             raise UsageError(
                 f"twin {number} has the weights of twin {made[run.digest]}: the seed does not reach the training. Use "
@@ -182,12 +189,9 @@ def _train(place: _Place, words: Sequence[str], seed: int) -> Run:
         "{seed32}": str(seed % 2**32),
     }
     started = time.perf_counter()
-    with (place.folder / LOG).open("wb") as log:
-        done = subprocess.run(
-            [_filled(word, fields) for word in words], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
-        )
-    if done.returncode:
-        raise UsageError(f"the command ended with {done.returncode}: {_last_words(place.folder / LOG)}")
+    code = _run([_filled(word, fields) for word in words], place.folder / LOG)
+    if code:
+        raise UsageError(f"the command ended with {code}: {_last_words(place.folder / LOG)}")
     if not place.model.exists():
         raise UsageError(
             f"the command ended and left no {place.model.name} at {{out}}; --suffix says how your script names a model"
@@ -203,6 +207,46 @@ def _train(place: _Place, words: Sequence[str], seed: int) -> Run:
     )
     write_json(place.folder / KEPT, run.model_dump())
     return run
+
+
+def _run(words: Sequence[str], log: Path) -> int:
+    """The exit code of a command. What it starts and leaves behind ends with it, and so it does by Ctrl-C."""
+    with log.open("wb") as file:
+        started = subprocess.Popen(
+            words, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+        try:
+            return started.wait()
+        finally:
+            _end(started)
+            _shorten(log)
+
+
+def _end(started: subprocess.Popen[bytes]) -> None:
+    """End a command that runs still, and whatever it started."""
+    if started.poll() is None:
+        started.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            started.wait(PATIENCE)
+    if os.name == "posix":
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing is left of it
+            os.killpg(started.pid, signal.SIGKILL)
+    else:
+        started.kill()
+    started.wait()
+
+
+def _shorten(log: Path) -> None:
+    """Keep the first and the last of what a script printed."""
+    size = log.stat().st_size
+    if size <= 2 * MOST_LOGGED:
+        return
+    with log.open("r+b") as file:
+        file.seek(size - MOST_LOGGED)
+        last = file.read()
+        file.seek(MOST_LOGGED)
+        file.write(f"\n... {size - 2 * MOST_LOGGED:,} bytes are left out ...\n".encode() + last)
+        file.truncate()
 
 
 def _filled(word: str, fields: dict[str, str]) -> str:

@@ -24,16 +24,19 @@ from whorl.fingerprints.secret import Secret, commit
 from whorl.fingerprints.terms import Terms, terms_of
 from whorl.lineups.asking import order_of, show
 from whorl.oracles.base import Oracle, require
+from whorl.oracles.torch import TorchOracle
 from whorl.oracles.wrappers import digests_of
 from whorl.queries.disagreement import disputed, noisy
 from whorl.types import Access, Candidates, Fingerprint
 
-__all__ = ["MOST_FROM", "Material", "fixed_terms", "line_up", "with_known"]
+__all__ = ["MOST_FROM", "Material", "check_twin", "fixed_terms", "line_up", "with_known"]
 
 MOST_FROM: Final = 10_000  # natural inputs among which the disputed ones are looked for
 MOST_CONTROLS: Final = 1000
 MOST_CLASSES: Final = 1000  # of more, labels are kept
 SAME: Final = 0.02  # of the median distance of two candidates' answers; what is nearer is one model in two forms
+KIN: Final = 0.5  # of the median distance of two candidates' weights: copies have .4 and less, runs .7 and more
+MOST_WEIGHTS, LEAST_WEIGHTS = 100_000, 100  # that are looked at
 ROUNDING: Final = 1e-6  # mean difference of probabilities that two runtimes of one model show
 MOST_TWINS: Final = 9_999
 MOST_LETTERS: Final = 4096
@@ -123,6 +126,7 @@ def line_up(
     generator = torch.Generator().manual_seed(secrets.randbits(63))
     inputs, answers = _questions(fingerprint, candidates, material.pool, size, generator, progress)
     _refuse_equals(candidates, answers)
+    _refuse_kin(candidates)
     known = (terms or Terms()).model_copy(update={"figures": _figures(candidates, material)})
     made = Candidates(
         inputs=inputs,
@@ -167,18 +171,34 @@ def with_known(
     return replace(fingerprint, candidates=replace(lineup, settings=settings))
 
 
+def check_twin(fingerprint: Fingerprint, victim: Oracle, twin: Oracle) -> None:
+    """Refuse what can't stand beside the victim, by asking it once, so that no more of its kind are trained.
+
+    Raises:
+        UsageError, AccessRefused: it takes other inputs, has other outputs, or can't be asked.
+        OracleError: its answer is NaN or infinite.
+    """
+    _check_kind(twin, victim)
+    inputs = fingerprint.queries.inputs
+    _answers(twin, inputs[:1] if fingerprint.space.each(inputs) is None else inputs[0])
+
+
+def _check_kind(each: Oracle, victim: Oracle) -> None:
+    require(each, Access.LABELS, "a lineup")
+    if (each.space, each.classes, each.task) != (victim.space, victim.classes, victim.task):
+        raise UsageError(
+            f"{each.name} takes {each.space} of {each.classes} ({each.task}); your model {victim.space} of "
+            f"{victim.classes} ({victim.task}): no twin"
+        )
+
+
 def _candidates(victim: Oracle, twins: Sequence[Oracle]) -> tuple[list[Oracle], list[str]]:
     """Victim and twins in random order, and their digests."""
     if not twins:
         raise UsageError("a lineup needs twins of your model: other runs of its own recipe, with other seeds")
     everyone = [victim, *twins]
     for each in everyone:
-        require(each, Access.LABELS, "a lineup")
-        if (each.space, each.classes, each.task) != (victim.space, victim.classes, victim.task):
-            raise UsageError(
-                f"{each.name} takes {each.space} of {each.classes} ({each.task}); your model {victim.space} of "
-                f"{victim.classes} ({victim.task}): no twin"
-            )
+        _check_kind(each, victim)
     digests = [next(iter(digests_of(each)), "") for each in everyone]
     seen: dict[str, str] = {}
     for each, digest in zip(everyone, digests, strict=True):
@@ -255,6 +275,39 @@ def _refuse_equals(candidates: Sequence[Oracle], answers: Tensor) -> None:
             f"{other} and {one} answer alike: no twin is a copy of another, nor of your model. Where every run gives "
             "the same model, the seed does not reach the training"
         )
+
+
+def _refuse_kin(candidates: Sequence[Oracle]) -> None:
+    """Refuse a model that was made from another candidate: its weights are far nearer than those of two runs.
+
+    Answers alone would not tell a tuned copy from a twin. Two candidates have no other distance to compare theirs with.
+    """
+    rows = [_weights(each) for each in candidates]
+    known = [row for row in rows if row is not None]
+    if len(known) < max(len(rows), 3) or len({len(row) for row in known}) > 1:
+        return
+    weights = torch.stack(known)
+    weights = weights[:, (weights != weights[0]).any(0)]  # what all runs keep tells nothing
+    if weights.shape[1] < LEAST_WEIGHTS:
+        return
+    places = torch.triu_indices(len(weights), len(weights), 1)
+    apart = torch.cdist(weights, weights)[places[0], places[1]]
+    nearest = int(apart.argmin())
+    if float(apart[nearest]) < KIN * float(apart.median()):
+        one, other = (candidates[int(row[nearest])].name for row in places)
+        raise UsageError(
+            f"{other} and {one} have nearly the same weights, far nearer than those of two runs: one was made from the "
+            "other, by tuning or quantising, and no twin is made from your model or another twin"
+        )
+
+
+def _weights(oracle: Oracle) -> Tensor | None:
+    """Some of a network's weights, the same ones of each network of one architecture; None where there is none."""
+    if not isinstance(oracle, TorchOracle):
+        return None
+    parameters = [each.detach().flatten() for each in oracle.module.parameters() if each.is_floating_point()]
+    step = max(1, sum(map(len, parameters)) // MOST_WEIGHTS)
+    return torch.cat([each[::step].double().cpu() for each in parameters]) if parameters else None
 
 
 def _figures(candidates: Sequence[Oracle], material: Material) -> dict[str, tuple[float, ...]]:
