@@ -182,7 +182,10 @@ def line_up(  # noqa: PLR0913 each is an option of `whorl twins`
     known = known_fingerprint(fingerprint)
     terms = making.fixed_terms(len(twins), alpha=alpha, victim_seed=victim_seed, hypothesis=hypothesis, reason=reason)
     mine, source = candidate(known, victim, data=data, **options)
-    everyone = [_named(one_of(known, model, **options), name) for name, model in twins.items()]
+    everyone = [one_of(known, model, **options) for model in twins.values()]
+    for name, model, each in zip(twins, twins.values(), everyone, strict=True):
+        if each is not model:  # those of a script all lie in files of one name
+            each.name = name
     made, secret = making.line_up(
         known,
         mine,
@@ -201,12 +204,6 @@ def line_up(  # noqa: PLR0913 each is an option of `whorl twins`
         progress=progress,
     )
     return made, secret
-
-
-def _named(oracle: Oracle, name: str) -> Oracle:
-    """Twins by a script all lie in files of one name, so messages call them as they were given."""
-    oracle.name = name
-    return oracle
 
 
 def candidate(

@@ -302,8 +302,8 @@ def _refuse_kin(candidates: Sequence[Oracle]) -> None:
 
 
 def _weights(oracle: Oracle) -> Tensor | None:
-    """Some of a network's weights, the same ones of each network of one architecture; None where there is none."""
-    if not isinstance(oracle, TorchOracle):
+    """Some of a network's weights, the same of each of one architecture; None where none may be seen."""
+    if not isinstance(oracle, TorchOracle) or oracle.access < Access.WEIGHTS:
         return None
     parameters = [each.detach().flatten() for each in oracle.module.parameters() if each.is_floating_point()]
     step = max(1, sum(map(len, parameters)) // MOST_WEIGHTS)
