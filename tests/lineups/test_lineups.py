@@ -73,6 +73,19 @@ def test_a_tuned_copy_names_the_victim_and_is_derived(made, tuned, access):
     assert verdict.lineup["exact"]
 
 
+def test_rows_of_0_and_1_are_scored_as_the_labels_that_they_are(made, tuned):
+    class Hot(TorchOracle):
+        def _stream(self, inputs):
+            for positions, answers in super()._stream(inputs):
+                yield positions, torch.nn.functional.one_hot(answers.argmax(1), 10).float()
+
+    hot = Hot(tuned.module, input_shape=(1, 8, 8), classes=10, access=Access.PROBABILITIES, name="hot")
+    verdict = hold(made[0], hot, RULE, secret=made[1])
+    shut = hold(made[0], LabelsOnly(tuned), RULE, secret=made[1])
+    assert (verdict.decision, verdict.lineup["statistic"]) == ("derived", "mixture")
+    assert verdict.lineup["totals"] == shut.lineup["totals"]
+
+
 def test_strangers_of_any_kind_name_the_victim_no_more_often_than_chance_allows(nets, bare, material):
     named = 0
     strangers = [oracle(seed, part="calibration") for seed in (801, 802)] + [oracle(803)]
@@ -139,6 +152,8 @@ def test_a_tuned_victim_is_no_twin_however_it_answers(nets, bare, material):
     again = opened(tune(nets[0], tiny_data("attacker"), generator=torch.Generator().manual_seed(1)), nets[0], name="t")
     with pytest.raises(UsageError, match="nearly the same weights"):
         line_up(bare, nets[0], [*nets[1:5], again], material, size=40)
+    shut = [TorchOracle(each.module, input_shape=(1, 8, 8), classes=10, access=Access.LOGITS) for each in nets[:4]]
+    line_up(bare, shut[0], shut[1:], material, size=40)  # weights that may not be seen tell nothing
     shared = [opened(tune(nets[0], tiny_data("attacker"), generator=g), nets[0], name="b") for g in _seeds(4)]
     line_up(bare, shared[0], shared[1:], material, size=40)  # runs that branch from one model are as far as each other
 

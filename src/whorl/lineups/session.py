@@ -13,8 +13,9 @@ from whorl.fingerprints.secret import Secret
 from whorl.fingerprints.terms import Terms, terms_of
 from whorl.lineups.asking import order_of, show
 from whorl.oracles.base import Oracle, interface_of
+from whorl.oracles.interface import ONE_HOT
 from whorl.oracles.reordered import in_order_of
-from whorl.oracles.wrappers import digests_of
+from whorl.oracles.wrappers import LabelsOnly, digests_of
 from whorl.schemes.controls import examine
 from whorl.schemes.session import record_of, replays_of, told_of_replays
 from whorl.types import Access, Candidates, Fingerprint, Rule, Verdict, grants
@@ -53,7 +54,9 @@ def hold(
     probed = 0
     any_order = rule.match_labels
     if (examined := examine(fingerprint, suspect, grants(Access.LABELS), any_order=any_order)) is not None:
-        suspect, probed = examined.oracle, len(examined.labels)
+        # Rows of 0 and 1 hold labels alone, and are scored as such.
+        suspect = LabelsOnly(examined.oracle) if examined.treatment == ONE_HOT else examined.oracle
+        probed = len(examined.labels)
     showing = show(
         lineup, terms, order_of(lineup), suspect, budget=rule.budget, match_labels=any_order, progress=progress
     )
