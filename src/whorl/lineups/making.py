@@ -290,6 +290,7 @@ def _refuse_kin(candidates: Sequence[Oracle]) -> None:
     weights = weights[:, (weights != weights[0]).any(0)]  # what all runs keep tells nothing
     if weights.shape[1] < LEAST_WEIGHTS:
         return
+    weights = weights / weights.std(0)  # or a few of a large scale would decide
     places = torch.triu_indices(len(weights), len(weights), 1)
     apart = torch.cdist(weights, weights)[places[0], places[1]]
     nearest = int(apart.argmin())
