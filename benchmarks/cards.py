@@ -52,12 +52,12 @@ def main() -> int:
 
 def documents() -> dict[Path, str]:
     """Path to text of everything that follows from the result."""
-    rows = standings(read_result(RESULT))
-    suite = read_result(RESULT).suite
-    figures = {row.name: json.loads(json.dumps(dataclasses.asdict(row))) for row in rows}
-    measured = json.dumps({"suite": suite, "schemes": figures}, indent=1) + "\n"
+    result = read_result(RESULT)
+    rows, about = standings(result), {"suite": result.suite, "alpha": result.alpha}
+    figures = {row.name: json.loads(json.dumps(dataclasses.asdict(row))) for row in rows if row.name in SCHEMES}
+    measured = json.dumps({**about, "schemes": figures}, indent=1) + "\n"
     cards._measured.cache_clear()
-    known = {name: dataclasses.replace(card(name), measured=figures.get(name, {}), suite=suite) for name in SCHEMES}
+    known = {name: dataclasses.replace(card(name), measured=figures.get(name, {}), **about) for name in SCHEMES}
     findings = tomllib.loads(FINDINGS.read_text())
     pages = {PAGES / f"{name}.md": page(known[name], findings.get(name, "")) for name in SCHEMES}
     before, _, rest = README.read_text().partition(BEGIN)
@@ -69,18 +69,20 @@ def documents() -> dict[Path, str]:
 def table(rows: list[Standing]) -> str:
     """README's table: one scheme a line."""
     families = list(dict.fromkeys(family for row in rows for family in row.families))
-    heads = ["scheme", "suspect gives", "AUC", "AUC, own net", "TPR at FPR 0", *families, "accused", "not asked"]
-    heads.append("inputs")
+    heads = ["scheme", "suspect gives", "power", "accused", "AUC", "AUC, own net", "TPR at FPR 0", *families]
+    heads += ["not asked", "inputs"]
     lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     for row in rows:
         cells = [
-            f"[`{row.name}`](docs/schemes/{row.name}.md){' ~' if row.seen else ''}",
+            (f"[`{row.name}`](docs/schemes/{row.name}.md)" if row.name in SCHEMES else f"`{row.name}`")
+            + (" ~" if row.seen else ""),
             row.suspect_access,
+            _power(row),
+            f"{row.accused.hits}/{row.accused.count}{' !' if row.exceeds else ''}",
             estimate(row.auc),
             f"{row.own_auc.value:.2f}" if row.own_auc else "-",
             f"{row.tpr.value:.2f}",
             *(_of_family(row, family) for family in families),
-            f"{row.accused.hits}/{row.accused.count}",
             str(row.refused or ""),
             f"{row.inputs:,}",
         ]
@@ -90,17 +92,18 @@ def table(rows: list[Standing]) -> str:
 
 def index(known: dict[str, Card], rows: list[Standing]) -> str:
     """The list of all schemes, best measured first."""
-    measured = {row.name: row for row in rows}
-    order = [row.name for row in rows] + [name for name in known if name not in measured]
-    lines = ["| scheme | looks at | victim | suspect | AUC |", "| --- | --- | --- | --- | --- |"]
+    measured = {row.name: row for row in rows if row.name in known}
+    order = [*measured, *(name for name in known if name not in measured)]
+    lines = ["| scheme | looks at | victim | suspect | power | AUC |", "| --- | --- | --- | --- | --- | --- |"]
     for name in order:
         shown = known[name]
-        auc = estimate(measured[name].auc) if name in measured else "-"
+        power, auc = (_power(measured[name]), estimate(measured[name].auc)) if name in measured else ("-", "-")
         victim = told(shown.victim).lower() + (" + shadow models" if shown.shadows else "")
-        lines.append(f"| [`{name}`]({name}.md) | {shown.idea} | {victim} | {told(shown.suspect).lower()} | {auc} |")
+        suspect = told(shown.suspect).lower()
+        lines.append(f"| [`{name}`]({name}.md) | {shown.idea} | {victim} | {suspect} | {power} | {auc} |")
     return (
         "# Schemes\n\nWritten by `benchmarks/cards.py` from the cards of the schemes and the committed result of "
-        f"`{COMMAND}`.\n\n" + "\n".join(lines) + "\n"
+        f"`{COMMAND}`, by power: the share of copies called derived.\n\n" + "\n".join(lines) + "\n"
     )
 
 
@@ -146,8 +149,9 @@ def _settings(shown: Card) -> str:
 
 def _results(shown: Card) -> str:
     of = shown.measured
-    heads = ["AUC", "TPR at FPR 0", "AUC, own net", "TPR, own net", "ARUC", *of["families"]]
-    cells = [_of(of[name]) if of[name] else "-" for name in ("auc", "tpr", "own_auc", "own_tpr", "aruc")]
+    heads = ["power", "AUC", "TPR at FPR 0", "AUC, own net", "TPR, own net", "ARUC", *of["families"]]
+    names = ("power", "auc", "tpr", "own_auc", "own_tpr", "aruc")
+    cells = [_of(of[name]) if of[name] else "-" for name in names]
     for family, value in of["families"].items():
         signs = (" ?" if family in of["families_refused"] else "") + (" ~" if family in of["seen"] else "")
         cells.append(_of(value) + signs)
@@ -157,10 +161,11 @@ def _results(shown: Card) -> str:
         if share["hits"]
     ]
     text = [
-        f"`{COMMAND}`, as `{of['expression']}`: means over victims, 95 % intervals over whole victims; own net: "
+        f"`{COMMAND}`, as `{of['expression']}`: means over victims, 95 % intervals over whole victims; power: the "
+        f"share of copies called derived at alpha {shown.alpha:g}; families of removal: AUC; own net: "
         "against independent models of the victim's own architecture alone.",
         "| " + " | ".join(heads) + " |\n|" + " --- |" * len(heads) + "\n| " + " | ".join(cells) + " |",
-        f"Called derived: {of['flagged']['hits']} of {of['flagged']['count']} copies and {of['accused']['hits']} of "
+        f"Called derived: {of['power']['hits']} of {of['power']['count']} copies and {of['accused']['hits']} of "
         f"{of['accused']['count']} independent models"
         + (f": {', '.join(accused)}" if accused else "")
         + f"; {of['undecided']} verdicts on these are inconclusive. {of['inputs']:,} inputs a suspect; extraction "
@@ -169,7 +174,7 @@ def _results(shown: Card) -> str:
         + f"; verification {of['verification_seconds']:.2f} s."
         + (
             f" {of['refused_copies']} copies and {of['refused_strangers']} independent models could not be asked about "
-            f"and are in no figure but the flagged; ranked as if every pair with one of them were lost."
+            f"and are in no other figure but power; where AUC ranks, as if every pair with one of them were lost."
             if of["refused"]
             else ""
         ),
@@ -187,6 +192,10 @@ def _example(shown: Card) -> str:
     return f"whorl extract mine.safetensors --scheme {shown.name}{data}{shadows} -o mine.fp"
 
 
+def _power(row: Standing) -> str:
+    return estimate(row.power.estimate) if row.power else "-"
+
+
 def _of_family(row: Standing, family: str) -> str:
     if family not in row.families:
         return "-"
@@ -194,9 +203,9 @@ def _of_family(row: Standing, family: str) -> str:
 
 
 def _of(measured: dict[str, Any]) -> str:
-    extent = measured["extent"]
-    of = ClusterEstimate(**measured | {"interval": Interval(**measured["interval"])})
-    return estimate(dataclasses.replace(of, extent=Interval(**extent) if extent else None))
+    value = measured["value"] if "value" in measured else measured["hits"] / measured["count"]
+    extent = Interval(**measured["extent"]) if measured["extent"] else None
+    return estimate(ClusterEstimate(value, Interval(**measured["interval"]), measured["clusters"], extent))
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def test_nothing_moves_between_a_result_and_itself():
     found = compare(result(), result())
     assert set(figures(found)) == {
         (figure, family)
-        for figure in ("auc", "tpr", "accused")
+        for figure in ("power", "auc", "tpr", "accused")
         for family in ("", "fine-tune", "extract")
         if figure != "accused" or not family
     }
@@ -176,6 +176,19 @@ def test_accusations_are_paired_too():
     accused = [cell.model_copy(update={"decision": "derived"}) for cell in alone.cells]
     exact = figures(compare(alone, alone.model_copy(update={"cells": accused})))["accused", ""]
     assert (exact.rule, exact.moved) == ("apart", True)
+
+
+def test_power_is_compared_where_both_hold_verdicts():
+    """A copy is called derived above 2 here, so that the shift lifts power, over victims in pairs."""
+    victims = range(12)
+    one, other = result(victims=victims), result(1.0, victims=victims)
+    found = figures(compare(one, other))["power", ""]
+    copies = [[cell for cell in of.cells if cell.kind == "derived"] for of in (one, other)]
+    assert [found.first, found.second] == pytest.approx([np.mean([c.similarity > 2 for c in of]) for of in copies])
+    assert (found.rule, found.victims, found.moved) == ("paired", 12, True)
+    assert ("power", "extract") in figures(compare(one, other))
+    small = figures(compare(one, other.model_copy(update={"null_size": 18})))
+    assert {figure for figure, _ in small} == {"auc", "tpr", "accused"}
 
 
 def test_one_victim_says_nothing_about_another():

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import dataclasses
+from io import StringIO
 
+import pytest
+from rich.console import Console
+
+from whorl.bench.estimates import Share
 from whorl.bench.result import Cell, Extraction, Model, Refusal, Result, describe_machine
 from whorl.bench.standings import standings
+from whorl.cli.standings import field_tables
 from whorl.errors import UsageError
 from whorl.metrics import Interval, over_victims, rounded
 from whorl.report.pages import bench_page
@@ -93,6 +99,14 @@ def result():
     )
 
 
+def written(result):
+    """The tables as a pipe has them."""
+    console = Console(width=1000, file=StringIO())
+    for part in field_tables(result, standings(result)):
+        console.print(part, highlight=False)
+    return console.file.getvalue()
+
+
 def named(result):
     return {row.name: row for row in standings(result)}
 
@@ -108,6 +122,82 @@ def test_the_best_comes_first_and_none_for_having_refused(result):
     assert [row.name for row in standings(asked)] == ["wide", "random"]
 
 
+def decided(result, scheme, copies=0, strangers=0):
+    """The result with so many copies, and so many independent models, of each victim called derived by one scheme."""
+    left = {
+        (victim, kind): count for victim in (0, 1) for kind, count in (("derived", copies), ("independent", strangers))
+    }
+    cells = []
+    for each in result.cells:
+        if each.scheme == scheme and not each.damaged:
+            hit = left[each.victim, each.kind] > 0
+            left[each.victim, each.kind] -= hit
+            each = each.model_copy(update={"decision": "derived" if hit else "inconclusive"})
+        cells.append(each)
+    return result.model_copy(update={"cells": cells})
+
+
+def test_power_ranks_and_auc_decides_between_equals(result):
+    better = decided(decided(result, "wide", copies=3), "random", copies=2)
+    assert [(row.name, row.power.hits) for row in standings(better)] == [("wide", 6), ("random", 4)]
+    assert named(better)["wide"].at_worst(named(better)["wide"].auc) < named(better)["random"].auc.value
+    assert [row.name for row in standings(decided(better, "wide", copies=2))] == ["random", "wide"]
+
+
+def test_power_has_an_interval_over_victims(result):
+    row = named(result)["random"]
+    assert row.power.estimate == rounded(over_victims([1, 3 / 4], [4, 4]))
+    assert (row.leading, row.leading.told) == (row.power.estimate, "range")
+
+
+def test_a_scheme_that_accuses_clearly_more_than_alpha_stands_below_and_is_never_best(result):
+    """It calls every copy derived, and every independent model too."""
+    accusing = decided(result, "wide", copies=4, strangers=2)
+    first, last = standings(accusing)
+    assert (last.name, last.exceeds, first.exceeds) == ("wide", True, False)
+    assert last.power.hits == 8 > first.power.hits
+    assert last.accused.interval.low > accusing.alpha
+    assert not last.tied(first)
+    assert [line.split()[:1] for line in written(accusing).splitlines() if "4/4 !" in line] == [["wide"], ["wide"]]
+    alone = standings(accusing.model_copy(update={"columns": ["wide"]}))
+    assert not alone[0].tied(alone[0])
+
+
+def test_without_a_null_for_alpha_auc_ranks_and_the_table_says_so(result):
+    """18 independent models cannot give a p-value of .05; what a file calls derived there is no verdict."""
+    small = decided(result.model_copy(update={"null_size": 18}), "wide", copies=4, strangers=2)
+    rows = standings(small)
+    assert [row.name for row in rows] == ["random", "wide"]
+    assert {(row.power, row.exceeds) for row in rows} == {(None, False)}
+    assert all(row.leading == row.auc for row in rows)
+    assert "Ranked by AUC: a null of 18 is too small for verdicts at alpha 0.05." in written(small)
+    assert "Ranked by power" not in written(small)
+
+
+def test_a_lineup_holds_verdicts_whatever_the_null(result):
+    lined_up = [extraction(victim, "wide", "lineup(scores=mixture)") for victim in (0, 1)]
+    changed = decided(result, "wide", copies=1).model_copy(
+        update={"null_size": 0, "extractions": [*result.extractions[:2], *lined_up]}
+    )
+    first, other = standings(changed)
+    assert (first.name, first.power.hits, first.victim_access) == ("wide", 2, "training")
+    assert (other.power, other.tied(first)) == (None, False)
+    text = written(changed)
+    assert "AUC decides between equal powers, and alone where the null is too small" in text
+    assert "a lineup needs twins of the victim" in text
+
+
+def test_ties_go_by_the_intervals_of_power(result):
+    """AUC is equal for all; of two victims' powers alone the intervals lie apart or meet."""
+    best, near, far = (
+        dataclasses.replace(named(result)["random"], power=Share(0, 1, Interval(*ends), 2))
+        for ends in ((0.6, 0.9), (0.3, 0.6), (0.3, 0.59))
+    )
+    assert (best.tied(best), near.tied(best), far.tied(best)) == (True, True, False)
+    none = dataclasses.replace(best, power=None)
+    assert (none.tied(best), none.tied(none)) == (False, True)
+
+
 def test_figures_are_means_over_victims(result):
     row = named(result)["random"]
     assert row.auc.value == pytest.approx((1 + 7 / 8) / 2)
@@ -121,7 +211,7 @@ def test_figures_are_means_over_victims(result):
 
 def test_damaged_copies_are_in_no_figure(result):
     row = named(result)["random"]
-    assert (row.flagged.hits, row.flagged.count) == (7, 8)
+    assert (row.power.hits, row.power.count, row.copies) == (7, 8, 8)
     assert (row.accused.hits, row.accused.count) == (0, 4)
 
 
@@ -143,7 +233,7 @@ def test_a_copy_that_cannot_be_asked_is_in_no_area_and_never_recognised(result):
     assert row.auc == before.auc
     assert row.answered == pytest.approx(4 / 5)
     assert (row.refused, row.refused_copies) == (2, 2)
-    assert (row.flagged.hits, row.flagged.count) == (7, 10)
+    assert (row.power.hits, row.power.count, row.copies) == (7, 10, 8)
 
 
 def test_a_scheme_that_could_be_asked_about_no_copy_has_no_figures(result):

@@ -177,6 +177,22 @@ def test_verdicts_need_a_null_that_allows_them(sound):
     assert only(sound.model_copy(update={"extractions": short})) == "random: a null of 1 for victim 1, not of 4"
 
 
+def test_a_lineup_needs_twins_and_no_null(sound):
+    """Columns of lineups beside schemes of a null too small for alpha."""
+    made = [
+        each.model_copy(update={"scheme": "lineup", "expression": "lineup", "null": []})
+        for each in sound.extractions
+        if each.scheme == "random"
+    ]
+    cells = [each.model_copy(update={"scheme": "lineup"}) for each in sound.cells if each.scheme == "random"]
+    result = sound.model_copy(
+        update={"columns": ["lineup"], "extractions": made, "cells": cells, "chosen": "", "sweep": {}}
+    )
+    result = changed(result, decision="derived", p_value=0.25)
+    assert problems(result) == []
+    assert "below 1/(N + 1)" in only(changed(result, decision="derived", p_value=0.2))
+
+
 def test_models_are_those_of_the_suite_and_none_is_in_the_null(sound):
     null = str(tiny_suite().null[0])
     swapped = [*sound.models[:-1], sound.models[-1].model_copy(update={"recipe": null})]

@@ -25,7 +25,7 @@ def test_auto_takes_a_scheme_that_the_access_allows_and_says_why(whorl, case, tm
     assert scheme.needs_suspect is Access.LABELS
     assert not scheme.needs_pool
     assert f"{scheme.name} " in made.stderr
-    assert "AUC" in made.stderr
+    assert "the most power" in made.stderr
 
 
 def test_auto_goes_by_what_suspects_will_grant(whorl, case, tmp_path):

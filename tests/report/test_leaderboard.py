@@ -124,12 +124,11 @@ def test_the_ranking_is_that_of_the_standings(results, pages):
     shown = [cells for cells in page.rows if cells and cells[0].strip().isdigit()]
     assert [cells[1].split()[0] for cells in shown] == [row.name for row in rows]
     for row, cells in zip(rows, shown, strict=True):
-        assert cells[2].split() == [rate(row.auc.value), *interval(row.auc.interval).split()]
-        assert cells[3].split() == [rate(row.tpr.value), *interval(row.tpr.interval).split()]
-        assert cells[6].strip() == f"{row.flagged.hits}/{row.flagged.count}"
-        assert cells[7].split()[0].startswith(f"{row.accused.hits}/{row.accused.count}")
+        for place, figure in ((2, row.power.estimate), (4, row.auc), (5, row.tpr)):
+            assert cells[place].split() == [rate(figure.value), *interval(figure.interval).split()]
+        assert cells[3].split()[0].startswith(f"{row.accused.hits}/{row.accused.count}")
         assert cells[8:10] == [str(row.undecided), str(row.refused or "")]
-        assert cells[10:12] == [row.suspect_access, f"{row.inputs:,}"]
+        assert cells[10:13] == [row.victim_access, row.suspect_access, f"{row.inputs:,}"]
         assert "2026-11-20" in [cell.split()[0] for cell in cells if cell]
         assert "whorl bench run plugged/field" in cells[-1]
         assert cells[-2] == card(row.name).paper
@@ -142,10 +141,61 @@ def test_ties_go_by_intervals_and_not_by_rank():
     assert "3 other schemes cannot be told from it" in page.words
 
 
+def test_a_scheme_that_accuses_clearly_more_than_alpha_is_last_and_marked():
+    """sac-w calls every model derived, so that its power is 1."""
+    plain = board_result(victims=20)
+    cells = [
+        each.model_copy(update={"decision": "derived"}) if each.scheme == "sac-w" else each for each in plain.cells
+    ]
+    pages = site({"many.json": plain.model_copy(update={"cells": cells})})
+    page = suite_page(pages)
+    last = page.row("5")
+    assert last[1] == "sac-w ~"  # and not tied with the best
+    assert (last[2].split()[0], last[3]) == ("1.00", "440/440100 %, above 5 %")
+    assert "sac-w recognises most" not in page.words
+    assert [line["exceeds"] for line in json.loads(page.data)] == [False] * 4 + [True]
+    assert "●" not in Page(pages["index.html"]).row("sac-w")[2]
+    alone = board_result(schemes=("sac-w",), victims=20)
+    page = suite_page(site({"a.json": alone.model_copy(update={"cells": [c for c in cells if c.scheme == "sac-w"]})}))
+    assert "No scheme is best" in page.words
+
+
+def test_a_lineup_has_a_line_on_every_board_and_no_page():
+    plain = board_result(schemes=("akh", "random"), null=0)
+    made = [
+        each.model_copy(update={"expression": "lineup(scores=mixture)", "scheme": "lineup, labels"})
+        if each.scheme == "random"
+        else each
+        for each in plain.extractions
+    ]
+    named = {
+        name: [
+            each.model_copy(update={"scheme": "lineup, labels"}) if each.scheme == "random" else each
+            for each in getattr(plain, name)
+        ]
+        for name in ("cells", "refusals")
+    }
+    pages = site(
+        {"a.json": plain.model_copy(update={**named, "columns": ["akh", "lineup, labels"], "extractions": made})}
+    )
+    page = suite_page(pages)
+    heads = next(cells for cells in page.rows if "Scheme" in cells)
+    line, other = page.row("lineup,", column=1), page.row("akh", column=1)
+    assert (line[0], other[0]) == ("1", "2")  # akh has the better AUC and no null to call a copy derived by
+    assert [line[heads.index(name)] for name in ("needs of the victim", "suspect gives")] == ["training", "labels"]
+    assert (other[heads.index("power")], other[heads.index("accused")]) == ("–", "–")
+    assert [name for name in pages if name.startswith("scheme-")] == ["scheme-akh.html"]
+    assert not [link for html in pages.values() for link in Page(html).of("href") if "lineup" in link]
+    assert Page(pages["index.html"]).row("lineup")[1] == "labels"
+    assert Page(pages["index.html"]).row("akh")[2].endswith("AUC")
+
+
 def test_two_victims_have_ranges():
     page = suite_page(site({"two.json": board_result(victims=2)}))
     row = standings(board_result(victims=2))[0]
-    assert page.row("1")[2].split() == [rate(row.auc.value), *f"{rate(row.auc.extent.low)} to 1.00".split()]
+    for place, figure in ((2, row.power.estimate), (4, row.auc)):
+        low, high = figure.extent.low, figure.extent.high
+        assert page.row("1")[place].split() == [rate(figure.value), *f"{rate(low)} to {rate(high)}".split()]
     assert "few victims" in page.words
 
 
@@ -188,16 +238,17 @@ def test_the_script_is_given_what_the_table_shows(results, pages):
     assert [line["inputs"] for line in data] == [NEED[row.name] for row in rows]
     assert [line["access"] for line in data] == [len(card(row.name).suspect) for row in rows]
     for row, line in zip(rows, data, strict=True):
-        assert line["figures"][""][0][:3] == [row.auc.value, row.auc.interval.low, row.auc.interval.high]
+        for place, figure in enumerate((row.power.estimate, row.auc)):
+            assert line["figures"][""][place][:3] == [figure.value, figure.interval.low, figure.interval.high]
         assert set(line["figures"]) == {"", "fine-tune", "prune-weights", "extract"}  # no distilled copy kept accuracy
-        assert line["figures"]["extract"][0][0] == row.families["extract"].value
+        assert line["figures"]["extract"][1][0] == row.families["extract"].value
 
 
 def test_filters_offer_only_what_there_is(pages):
     page = suite_page(pages)
     values = [attributes["value"] for tag, attributes in page.elements if tag == "option"]
     families, levels = ["", "fine-tune", "prune-weights", "extract"], ["", "labels", "probabilities", "gradients"]
-    assert values == ["auc", "tpr", "aruc", *families, *levels, "", "32", "100", "2000"]
+    assert values == ["power", "auc", "tpr", "aruc", *families, *levels, "", "32", "100", "2000"]
     labelled = [attributes["for"] for tag, attributes in page.elements if tag == "label"]
     assert labelled == [attributes["id"] for tag, attributes in page.elements if tag == "select"]
 
@@ -213,7 +264,10 @@ def test_flags_say_what_is_weak(results):
     )
     for flag in limited.flags:
         assert flag in page.words
-    assert page.row("1")[6:8] == ["–", "–"]  # no verdicts, so neither copies derived nor accusations
+    heads = next(cells for cells in page.rows if "Scheme" in cells)
+    assert not {"power", "accused"} & set(heads)
+    assert "this null is too small for verdicts" in page.words
+    assert "power" not in [attributes["value"] for tag, attributes in page.elements if tag == "option"]
 
 
 @pytest.mark.parametrize(
@@ -281,34 +335,40 @@ def test_the_page_of_a_scheme(results, pages):
     assert known.paper in page.words
     row = next(row for row in standings(results["field.json"]) if row.name == "zest")
     cells = page.row("plugged/field")
-    assert cells[2] == "3 of 5"
-    assert cells[3].startswith(rate(row.auc.value))
-    assert page.row("extract")[1].startswith(rate(row.families["extract"].value))
+    place = [each.name for each in standings(results["field.json"])].index("zest") + 1
+    assert cells[2] == f"{place} of 5"
+    assert cells[3].startswith(rate(row.power.estimate.value))
+    assert cells[5].startswith(rate(row.auc.value))
+    extracted = next(entry for entry in boards_of(results)[0].entries if entry.name == "zest").families["extract"]
+    assert page.row("extract")[1].startswith(rate(extracted.power.estimate.value))
     assert page.row("distil")[1] == "–"
 
 
 def test_the_page_of_an_attack_tells_what_was_left_of_the_models(results, pages):
     page = Page(pages["attack-extract.html"])
-    assert page.row("accuracy")[2] == ".94"
-    assert page.row("fidelity")[2] == ".90"
-    assert page.row("queries")[2] == "5,000"
-    assert page.row("lost")[2] == "0 of 3"
-    best = max(standings(results["field.json"]), key=lambda row: row.families["extract"].value)
+    assert page.row("accuracy")[3] == ".94"
+    assert page.row("fidelity")[3] == ".90"
+    assert page.row("queries")[3] == "5,000"
+    assert page.row("lost")[3] == "0 of 3"
+    parts = {entry.name: entry.families["extract"] for entry in boards_of(results)[0].entries}
+    best = min(parts.values(), key=lambda of: of.order)
     names = [
         cells[0].split()[0] for cells in page.rows if cells and cells[0].split()[:1] and cells[0].split()[0] in NEED
     ]
     assert names[0] == best.name
-    assert page.row(best.name)[2] == rate(best.families["extract"].value)  # the only row of its family
+    assert page.row(best.name)[1].startswith(rate(best.power.estimate.value))
+    assert page.row(best.name)[2:] == [rate(best.auc.value), rate(best.power.estimate.value)]  # a family of one row
     gone = Page(pages["attack-distil.html"])
     assert "No copy of this family kept its accuracy here" in gone.words
-    assert gone.row("lost")[2] == "3 of 3"
+    assert gone.row("lost")[3] == "3 of 3"
 
 
 def test_the_index_names_leaders_and_how_to_submit(results, pages):
     page = Page(pages["index.html"])
-    assert page.row("sac-w")[2:] == ["● 1.00", "–"]
-    akh = next(row for row in standings(results["field.json"]) if row.name == "akh")
-    assert page.row("akh")[2] == f"● {rate(akh.auc.value)}"  # of three victims nothing can be told from the best
+    first, *_ = rows = standings(results["field.json"])
+    assert page.row(first.name)[2:] == [f"● {rate(first.power.estimate.value)}", "–"]
+    akh = next(row for row in rows if row.name == "akh")
+    assert page.row("akh")[2] == f"● {rate(akh.power.estimate.value)}"  # of three victims few can be told apart
     assert "whorl bench validate yours.json" in page.words
     assert all(meaning in page.words for meaning in FLAGS.values())
 

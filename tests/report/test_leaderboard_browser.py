@@ -10,12 +10,13 @@ from playwright.sync_api import expect, sync_playwright
 from synthetic_boards import board_result
 from synthetic_results import make_result
 
+from whorl.bench.parts import of_family
 from whorl.bench.standings import standings
 from whorl.report.leaderboard import write_site
 from whorl.report.words import rate
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-SUITE = "suite-plugged-field.html"
+SUITE, EXCEEDING = "suite-plugged-field.html", "suite-accusing-field.html"
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 RESULT = board_result(victims=20)
 
@@ -24,7 +25,12 @@ RESULT = board_result(victims=20)
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     limited = board_result(victims=1, independents=5, null=0, limit=1)
-    write_site({"field.json": RESULT, "small.json": limited, "old.json": make_result()}, folder)
+    accusing = [
+        cell.model_copy(update={"decision": "derived"}) if cell.scheme == "sac-w" else cell for cell in RESULT.cells
+    ]
+    changed = RESULT.model_copy(update={"suite": "accusing/field", "cells": accusing})
+    results = {"field.json": RESULT, "small.json": limited, "old.json": make_result(), "accusing.json": changed}
+    write_site(results, folder)
     return folder
 
 
@@ -82,30 +88,41 @@ def shown(page):
     return list(zip(names, ranks, tied, strict=True))
 
 
-def expected(measure="auc", family="", names=None):
-    """The same from the standings."""
-
-    def figure(row):
-        return row.families[family] if family else getattr(row, measure)
-
-    rows = [row for row in standings(RESULT) if names is None or row.name in names]
-    ranked = sorted(rows, key=lambda row: -figure(row).value * row.answered)
-    best = figure(ranked[0]).interval.low * ranked[0].answered
-    ties = [figure(row).interval.high * row.answered >= best for row in ranked]
+def expected(measure="", family="", names=None):
+    """The same from the standings, of the copies of one family alone where it is named."""
+    rows = {row.name: row for row in standings(of_family(RESULT, family) if family else RESULT)}
+    ranked = [row for row in rows.values() if names is None or row.name in names]
+    ties = [row.tied(ranked[0]) for row in ranked]
+    if measure:
+        ranked.sort(key=lambda row: -row.at_worst(getattr(row, measure)))
+        best = getattr(ranked[0], measure).interval.low * ranked[0].answered
+        ties = [getattr(row, measure).interval.high * row.answered >= best for row in ranked]
     return [(row.name, rank, tie) for rank, (row, tie) in enumerate(zip(ranked, ties, strict=True), start=1)]
 
 
 def test_the_ranking_as_it_opens(visit):
     page = visit()
     assert shown(page) == expected()
-    expect(page.locator("#status")).to_have_text("5 of 5 schemes. Best: sac-w; 3 more cannot be told from it.")
-    assert page.locator("th[aria-sort]").inner_text() == "AUC"
+    expect(page.locator("#status")).to_have_text("5 of 5 schemes. Best: zest; 3 more cannot be told from it.")
+    assert page.locator("th[aria-sort]").inner_text() == "power"
+
+
+def test_a_scheme_that_accuses_more_than_alpha_stays_below_whatever_ranks(visit):
+    page = visit(EXCEEDING)
+    assert shown(page)[-1] == ("sac-w", 5, False)
+    expect(page.locator("#status")).to_contain_text("Best: zest")
+    page.get_by_label("Rank by").select_option(label="AUC")
+    assert shown(page)[-1] == ("sac-w", 5, False)
+    page.get_by_label("Inputs asked of it, at most").select_option(label="100")
+    page.get_by_label("The suspect gives at most").select_option(label="probabilities")
+    assert [name for name, *_ in shown(page)] == ["akh", "random", "sac-w"]
 
 
 @pytest.mark.parametrize(
     ("label", "option", "wanted"),
     [
         ("Removals", "extract", expected(family="extract")),
+        ("Rank by", "AUC", expected("auc")),
         ("Rank by", "TPR at FPR 0", expected("tpr")),
         ("Rank by", "ARUC", expected("aruc", names={"akh", "modelgif", "random", "sac-w", "zest"})),
         ("The suspect gives at most", "labels", expected(names={"akh", "random"})),
@@ -124,12 +141,14 @@ def test_filters_combine_show_their_figures_and_are_cleared_by_mouse(visit):
     page.get_by_label("Removals").select_option(label="extract")
     page.get_by_label("The suspect gives at most").select_option(label="labels")
     assert shown(page) == expected(family="extract", names={"akh", "random"})
-    of = {row.name: row.families["extract"] for row in standings(RESULT)}
+    of = {row.name: row for row in standings(of_family(RESULT, "extract"))}
     for name in ("akh", "random"):
         line = page.locator("#ranking tbody tr", has=page.locator("th.name", has_text=re.compile(rf"^{name}\b")))
-        assert line.locator("[data-of=auc] .v").inner_text() == rate(of[name].value)
+        power = of[name].power.estimate.value
+        assert line.locator("[data-of=power] .v").inner_text() == rate(power)
+        assert line.locator("[data-of=auc] .v").inner_text() == rate(of[name].auc.value)
         bar = line.locator(".gauge").evaluate("bar => Number(bar.style.getPropertyValue('--v'))")
-        assert bar == pytest.approx(of[name].value)
+        assert bar == pytest.approx(power)
     page.get_by_role("button", name="Clear filters").click()
     expect(page.locator("#status")).to_contain_text("5 of 5 schemes")
     assert shown(page) == expected()
@@ -209,7 +228,8 @@ def test_the_status_is_told_to_those_who_listen(visit):
     status = page.get_by_role("status")
     page.get_by_label("The suspect gives at most").select_option(label="labels")
     expect(status).to_have_text("2 of 5 schemes. Best: akh, apart from all others.")
-    assert page.get_by_role("row", name=re.compile("sac-w")).count() == 0  # hidden lines are hidden from all
+    rows = page.locator("#ranking").get_by_role("row", name=re.compile("sac-w"))
+    assert rows.count() == 0  # hidden lines are hidden from all
 
 
 @pytest.mark.parametrize("viewport", [NARROW, WIDE], ids=["narrow", "wide"])

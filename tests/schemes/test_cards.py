@@ -14,12 +14,18 @@ from whorl.types import Access, grants
 def measured(monkeypatch):
     """Figures by scheme, in place of the committed ones."""
 
-    def use(**figures):
+    def use(exceeding="", auc=0.9, **powers):
         shape = {
-            name: {"auc": {"value": value, "interval": {"low": value - 0.1, "high": 1.0}}, "tpr": {"value": 0.5}}
-            for name, value in figures.items()
+            name: {
+                "power": {"hits": hits, "count": 100, "interval": {"low": hits / 100 - 0.1, "high": 1.0}},
+                "exceeds": name == exceeding,
+                "auc": {"value": auc},
+                "tpr": {"value": 0.5},
+                "answered": 1.0 if name != "random" else 0.9,
+            }
+            for name, hits in powers.items()
         }
-        monkeypatch.setattr(cards, "_measured", lambda: ("a suite", shape))
+        monkeypatch.setattr(cards, "_measured", lambda: ("a suite", 0.05, shape))
 
     return use
 
@@ -35,16 +41,28 @@ def test_every_scheme_has_a_card(name):
 
 
 def test_the_best_measured_scheme_that_access_allows(measured):
-    measured(ipguard=0.95, akh=0.9, random=0.6)
+    measured(ipguard=95, akh=90, random=60)
     assert choose(Needs(grants(Access.WEIGHTS)))[0] == "ipguard"
     name, reason = choose(Needs(grants(Access.LABELS)))
     assert name == "akh"
-    assert "best AUC of 2 schemes" in reason
-    assert "0.90 [0.80, 1.00] on a suite" in reason
+    assert "most power of 2 schemes" in reason
+    assert "0.90 [0.80, 1.00] on a suite at alpha 0.05" in reason
+
+
+def test_of_equal_powers_the_better_auc_is_taken(measured):
+    measured(random=90, akh=90)  # random could not be asked about a tenth of the pairs
+    assert choose(Needs(grants(Access.LABELS)))[0] == "akh"
+
+
+def test_a_scheme_whose_accusations_exceed_alpha_is_never_proposed(measured):
+    measured(exceeding="akh", akh=99, random=60)
+    assert choose(Needs(grants(Access.LABELS)))[0] == "random"
+    measured(exceeding="random", random=60)
+    assert choose(Needs(grants(Access.LABELS)))[0] != "random"
 
 
 def test_unmeasured_schemes_are_not_preferred(measured):
-    measured(random=0.6)
+    measured(random=60)
     assert choose(Needs(grants(Access.WEIGHTS)))[0] == "random"
 
 

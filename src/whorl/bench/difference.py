@@ -1,6 +1,7 @@
 """Which figures of two results differ by more than chance: `whorl bench diff`.
 
-The rule. A figure is AUC, TPR or the share of independent models accused, of all copies or of one family of removal.
+The rule. A figure is power, AUC or TPR, of all copies or of one family of removal, or the share of independent models
+accused. Power is compared where both results hold verdicts.
 Where both results have at least two victims in common, the two are paired: the difference is the mean over the common
 victims of (B - A), its 95 % interval is that of `difference_over_victims`, and the figure moved if the interval leaves
 out 0. Otherwise it moved if the two 95 % intervals do not meet; where a result has one victim and the other has not the
@@ -25,6 +26,8 @@ from whorl.metrics import ClusterEstimate, Interval, difference_over_victims
 
 __all__ = ["Comparison", "Difference", "compare"]
 
+Figure = Literal["power", "auc", "tpr", "accused"]
+
 ALIKE: Final = 1e-9  # differences of rounding
 FALSE: Final = 0.05  # share of the figures that did not change and are told to have moved, at most
 
@@ -38,7 +41,7 @@ class Difference:
     """
 
     scheme: str
-    figure: Literal["auc", "tpr", "accused"]
+    figure: Figure
     family: str
     first: float
     second: float
@@ -128,7 +131,7 @@ def _compared(column: str, first: _Part, second: _Part) -> Iterator[Difference]:
     for family in first.families:
         if family not in second.families:
             continue
-        figures: dict[Literal["auc", "tpr", "accused"], _Measure] = {"auc": _auc, "tpr": _tpr}
+        figures: dict[Figure, _Measure] = {"power": _power, "auc": _auc, "tpr": _tpr}
         figures |= {"accused": _accused} if not family else {}
         for figure, measure in figures.items():
             one, other = first.families[family], second.families[family]
@@ -137,7 +140,11 @@ def _compared(column: str, first: _Part, second: _Part) -> Iterator[Difference]:
                 yield Difference(column, figure, family, *judged)
 
 
-_Measure = Callable[[Standing], ClusterEstimate]
+_Measure = Callable[[Standing], ClusterEstimate | None]
+
+
+def _power(of: Standing) -> ClusterEstimate | None:
+    return of.power.estimate if of.power else None
 
 
 def _auc(of: Standing) -> ClusterEstimate:
@@ -149,7 +156,7 @@ def _tpr(of: Standing) -> ClusterEstimate:
 
 
 def _accused(of: Standing) -> ClusterEstimate:
-    return ClusterEstimate(of.accused.hits / of.accused.count, of.accused.interval, of.accused.clusters)
+    return of.accused.estimate
 
 
 def _judged(
@@ -165,6 +172,8 @@ def _judged(
     if wholes[0] is None or wholes[1] is None:
         return None
     ours, theirs = measure(wholes[0]), measure(wholes[1])
+    if ours is None or theirs is None:
+        return None
     same = first.victims == second.victims
     if min(ours.clusters, theirs.clusters) < 2 and (measure is _tpr or not same):
         return ours.value, theirs.value, "value", len(pairs), None, False
@@ -179,9 +188,7 @@ def _pairs(first: Result, second: Result, measure: _Measure) -> list[tuple[float
         if victim in second.victims:
             parts = of_victim(first, number), of_victim(second, second.victims.index(victim))
             of = standing(parts[0]), standing(parts[1])
-            if of[0] and of[1]:
-                trials = min(
-                    min(each.flagged.count - each.refused_copies, each.accused.count) for each in (of[0], of[1])
-                )
-                pairs.append((measure(of[0]).value, measure(of[1]).value, trials))
+            if of[0] and of[1] and (ours := measure(of[0])) and (theirs := measure(of[1])):
+                trials = min(min(each.copies, each.accused.count) for each in (of[0], of[1]))
+                pairs.append((ours.value, theirs.value, trials))
     return pairs

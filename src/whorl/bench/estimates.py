@@ -17,12 +17,21 @@ Sides = tuple[Sequence[float], Sequence[float]]
 
 @dataclass(frozen=True)
 class Share:
-    """``hits`` of ``count``, with a 95 % interval: over victims, or of one victim alone that of Clopper and Pearson."""
+    """``hits`` of ``count``, with a 95 % interval: over victims, or of one victim alone that of Clopper and Pearson.
+
+    ``clusters`` and ``extent`` are those of a `ClusterEstimate`.
+    """
 
     hits: int
     count: int
     interval: Interval
     clusters: int
+    extent: Interval | None = None
+
+    @property
+    def estimate(self) -> ClusterEstimate:
+        """The share as a figure; of at least one."""
+        return ClusterEstimate(self.hits / self.count, self.interval, self.clusters, self.extent)
 
 
 def share_of(outcomes: Iterable[tuple[int, bool]]) -> Share:
@@ -33,8 +42,9 @@ def share_of(outcomes: Iterable[tuple[int, bool]]) -> Share:
     hits, count = sum(map(sum, by.values())), sum(map(len, by.values()))
     if len(by) < 2:
         return Share(hits, count, clopper_pearson(hits, count), len(by))
-    of = over_victims([float(np.mean(each)) for each in by.values()], [len(each) for each in by.values()]).interval
-    return Share(hits, count, Interval(min(of.low, hits / count), max(of.high, hits / count)), len(by))
+    of = over_victims([float(np.mean(each)) for each in by.values()], [len(each) for each in by.values()])
+    low, high = min(of.interval.low, hits / count), max(of.interval.high, hits / count)
+    return Share(hits, count, Interval(low, high), len(by), of.extent)
 
 
 def by_victim(positives: Iterable[tuple[int, float]], negatives: Iterable[tuple[int, float]]) -> list[Sides]:

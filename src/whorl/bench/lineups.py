@@ -32,7 +32,7 @@ ALIKE: Final = "the suite trains the victim and its twins by one recipe"
 
 def is_lineup(expression: str) -> bool:
     """Whether a column's expression names a lineup and no scheme."""
-    return parse(expression).name == "lineup"
+    return expression.partition("(")[0].strip() == "lineup"  # what others wrote need not parse
 
 
 def make_lineup(

@@ -1,16 +1,22 @@
-"""All schemes side by side: how well each tells copies from independent models, by family of removal, and at what cost.
+"""All schemes side by side: how many copies each calls derived at a stated error, how well it tells copies from
+independent models, by family of removal, and at what cost.
+
+Schemes rank by power, the share of copies that a verdict at the suite's alpha calls derived. Where the null is too
+small for alpha no verdict says derived, and AUC, which decides between equal powers, decides alone. A scheme that
+accuses independent models clearly more often than alpha stands below all that do not: its power is not at that error.
 
 Every figure averages over victims, which are the clusters of every interval. A refusal is not a low similarity: figures
-are of the models that a scheme could be asked about, and what it could not be asked about is counted apart. In the
-order of the table every pair of a copy and an independent model of which one was refused counts as lost, so that no
-scheme stands above others for having refused.
+are of the models that a scheme could be asked about, and what it could not be asked about is counted apart. So that no
+scheme stands above others for having refused, a copy that it could not be asked about counts as not seen, and where AUC
+decides every pair of a copy and an independent model of which one was refused counts as lost.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -26,12 +32,18 @@ from whorl.types import Access, told
 
 __all__ = ["Standing", "standings"]
 
+SLACK: Final = 1e-9  # of rounding
+
 Judged = TypeVar("Judged", Cell, Refusal)
 
 
 @dataclass(frozen=True)
 class Standing:
     """One scheme in the table of the field.
+
+    ``power`` is the share of the copies that kept their accuracy which a verdict calls derived, refused ones among
+    those it does not; None where the null is too small for a verdict of derived. ``exceeds`` says that its accusations
+    clearly exceed alpha: the interval of ``accused`` lies above.
 
     ``auc`` is of all copies that kept their accuracy against all independent models; ``families`` the same by family
     of removal. ``tpr`` is the share of copies above every independent model: the true-positive rate at the smallest
@@ -41,20 +53,23 @@ class Standing:
     these alone. ``seen`` names the families that the scheme's shadow models went through, so that its figures there
     are not of unseen attacks.
 
-    ``flagged`` counts copies called derived among all of them, refused ones included; ``accused`` independent models
-    called derived among all verdicts given on them, of which ``undecided`` were inconclusive; ``accused_by_group`` the
-    same by group. ``refused_copies`` and ``refused_strangers`` could not be asked about, ``refused`` counts every
-    suspect. ``siblings`` counts the suspects called derived among those that share an ancestor with the victim and are
-    neither copies nor independent; None where there are none.
+    ``accused`` counts independent models called derived among all verdicts given on them, of which ``undecided`` were
+    inconclusive; ``accused_by_group`` the same by group. ``copies`` could be asked about, ``refused_copies`` and
+    ``refused_strangers`` could not; ``refused`` counts every suspect. ``siblings`` counts the suspects called derived
+    among those that share an ancestor with the victim and are neither copies nor independent; None where there are
+    none.
 
     ``inputs`` are asked of each suspect; ``needed`` is the median number of queries to a verdict of derived. Access is
-    empty where the scheme is a plug-in that is not installed here.
+    empty where the scheme is a plug-in that is not installed here; to the victim of a lineup it is ``training``, as it
+    needs other runs of the recipe.
     """
 
     name: str
     expression: str
     victim_access: str
     suspect_access: str
+    power: Share | None
+    exceeds: bool
     auc: ClusterEstimate
     aruc: ClusterEstimate | None
     tpr: ClusterEstimate
@@ -63,7 +78,6 @@ class Standing:
     families: dict[str, ClusterEstimate]
     answered: float
     seen: tuple[str, ...]
-    flagged: Share
     accused: Share
     accused_by_group: dict[str, Share]
     undecided: int
@@ -72,6 +86,7 @@ class Standing:
     extraction_seconds: float
     verification_seconds: float
     peak_mib: float | None
+    copies: int
     refused: int
     refused_copies: int
     refused_strangers: int
@@ -80,12 +95,31 @@ class Standing:
     siblings: Share | None = None
 
     def at_worst(self, of: ClusterEstimate) -> float:
-        """A figure as it is ranked: as if every pair that was not answered were lost."""
+        """AUC or TPR as it is ranked: as if every pair that was not answered were lost."""
         return of.value * self.answered
+
+    @property
+    def leading(self) -> ClusterEstimate:
+        """The figure that it ranks by: power, or AUC where there are no verdicts."""
+        return self.power.estimate if self.power else self.auc
+
+    @property
+    def order(self) -> tuple[bool, float, float, float]:
+        """What schemes are sorted by, the best first."""
+        power = self.power.estimate.value if self.power else 0.0
+        return self.exceeds, -power, -self.at_worst(self.auc), -self.at_worst(self.tpr)
+
+    def tied(self, best: Standing) -> bool:
+        """Whether it cannot be told from the first by the figure that this ranks by. One that exceeds alpha never."""
+        if self.exceeds or best.exceeds:
+            return False
+        if best.power:
+            return self.power is not None and self.power.interval.high >= best.power.interval.low
+        return self.auc.interval.high * self.answered >= best.auc.interval.low * best.answered
 
 
 def standings(result: Result) -> list[Standing]:
-    """The table, best AUC first, as it is written anywhere (`rounded`).
+    """The table, the best first (`Standing.order`), as it is written anywhere (`rounded`).
 
     A scheme that could be asked about no copy, or about no independent model, has no figures and is left out.
 
@@ -95,7 +129,7 @@ def standings(result: Result) -> list[Standing]:
     rows: list[Standing] = [rounded(row) for column in result.columns if (row := _standing(result, column))]
     if not rows:
         raise UsageError(f"no scheme of {result.suite} could be asked about both a copy and an independent model")
-    return sorted(rows, key=lambda row: (-row.at_worst(row.auc), -row.at_worst(row.tpr), row.name))
+    return sorted(rows, key=lambda row: (row.order, row.name))
 
 
 def _standing(result: Result, column: str) -> Standing | None:
@@ -116,11 +150,16 @@ def _standing(result: Result, column: str) -> Standing | None:
     families = {family: [cell for cell in kept if cell.family == family] for family in _families(kept)}
     by_family = {family: by_victim(_scores(copies), _scores(strangers)) for family, copies in families.items()}
     groups = dict.fromkeys(cell.group for cell in [*strangers, *strangers_refused])
+    verdicts = is_lineup(made[0].expression) or math.ceil(1 / result.alpha - SLACK) - 1 <= result.null_size
+    seen = [*_derived(kept), *((refusal.victim, False) for refusal in kept_refused)]
+    accused = share_of(_derived(strangers))
     return Standing(
         name=column,
         expression=made[0].expression,
         victim_access=victim_access,
         suspect_access=suspect_access,
+        power=share_of(seen) if verdicts else None,
+        exceeds=verdicts and accused.interval.low > result.alpha,
         auc=mean_over_victims(auc, clusters),
         aruc=mean_over_victims(aruc, clusters) if all(0 <= cell.similarity <= 1 for cell in cells) else None,
         tpr=mean_over_victims(_above_all, clusters),
@@ -129,8 +168,7 @@ def _standing(result: Result, column: str) -> Standing | None:
         families={family: mean_over_victims(auc, sides) for family, sides in by_family.items() if sides},
         answered=_answered(kept, kept_refused, strangers, strangers_refused),
         seen=tuple(result.shadow_families) if learns else (),
-        flagged=share_of([*_derived(kept), *((refusal.victim, False) for refusal in kept_refused)]),
-        accused=share_of(_derived(strangers)),
+        accused=accused,
         accused_by_group={group: share_of(_derived(c for c in strangers if c.group == group)) for group in groups},
         undecided=sum(cell.decision == "inconclusive" for cell in strangers),
         inputs=made[0].inputs,
@@ -138,6 +176,7 @@ def _standing(result: Result, column: str) -> Standing | None:
         extraction_seconds=float(np.mean([extraction.seconds for extraction in made])),
         verification_seconds=float(np.median([cell.seconds for cell in cells])),
         peak_mib=max(peaks) if peaks else None,
+        copies=len(kept),
         refused=len(refused),
         refused_copies=len(kept_refused),
         refused_strangers=len(strangers_refused),

@@ -217,22 +217,25 @@ def _verdicts(result: Result) -> Iterator[str]:
     if not 0 < result.alpha < 1:
         yield f"alpha is an error rate between 0 and 1, not {result.alpha:g}"
         return
+    twins = {each.scheme for each in result.extractions if is_lineup(each.expression)}  # in place of a null
     for each in result.extractions:
-        if len(each.null) != result.null_size:
+        if each.scheme not in twins and len(each.null) != result.null_size:
             yield f"{each.scheme}: a null of {len(each.null)} for victim {each.victim + 1}, not of {result.null_size}"
     known = ("derived", "unrelated", "inconclusive")
     yield from _count("decisions", "no verdict", [cell.decision not in known for cell in result.cells])
     derived = [cell for cell in result.cells if cell.decision == "derived"]
     needed = math.ceil(1 / result.alpha - SLACK) - 1
-    if derived and result.null_size < needed:
+    by_null = [cell for cell in derived if cell.scheme not in twins]
+    if by_null and result.null_size < needed:
         yield (
-            f"{len(derived)} suspects are called derived at alpha {result.alpha:g}, which needs a null of {needed}; "
+            f"{len(by_null)} suspects are called derived at alpha {result.alpha:g}, which needs a null of {needed}; "
             f"this one has {result.null_size}"
         )
     above = [cell.p_value > result.alpha + SLACK for cell in derived]
     yield from _count("suspects", f"called derived with a p-value above alpha {result.alpha:g}", above)
-    lowest = 1 / (result.null_size + 1) - SLACK
-    yield from _count("p-values", "below 1/(N + 1)", [cell.p_value < lowest for cell in result.cells])
+    lowest = {True: 1 / (needed + 1) - SLACK, False: 1 / (result.null_size + 1) - SLACK}
+    below = [cell.p_value < lowest[cell.scheme in twins] for cell in result.cells]
+    yield from _count("p-values", "below 1/(N + 1)", below)
 
 
 def _damage(result: Result) -> Iterator[str]:

@@ -84,10 +84,10 @@ def diff(
 ) -> None:
     """Show the figures that moved from A to B by more than chance, and what only one of them has.
 
-    Figures are AUC, TPR, AUC and TPR by family of removal, and the share of independent models accused. Where both
-    have at least two victims in common, a figure moved if the 95 % interval of its difference, over those victims in
-    pairs, leaves out 0; otherwise if the two 95 % intervals do not meet. Of figures that did not change at most 5 % are
-    told to have moved: among many, some are.
+    Figures are power, AUC and TPR, all of them also by family of removal, and the share of independent models accused.
+    Power is compared where both results hold verdicts. Where both have at least two victims in common, a figure moved
+    if the 95 % interval of its difference, over those victims in pairs, leaves out 0; otherwise if the two 95 %
+    intervals do not meet. Of figures that did not change at most 5 % are told to have moved: among many, some are.
 
     Example: whorl bench diff before.json after.json --fail-on moved
     """

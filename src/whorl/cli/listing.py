@@ -107,7 +107,9 @@ def _line(shown: Card) -> str:
         f"suspect: {told(shown.suspect).lower()}",
     ]
     if shown.measured:
-        parts += [f"{shown.measured['inputs']:,} inputs", f"AUC {shown.measured['auc']['value']:.2f} on {shown.suite}"]
+        power = shown.measured["power"]
+        told_power = f"power {power['hits'] / power['count']:.2f} on {shown.suite} at alpha {shown.alpha:g}"
+        parts += [f"{shown.measured['inputs']:,} inputs", told_power]
     return "; ".join(parts)
 
 
@@ -132,6 +134,7 @@ def _measured(shown: Card) -> dict[str, str]:
     families = ", ".join(f"{family} {value['value']:.2f}" for family, value in of["families"].items())
     return {
         "measured on": shown.suite,
+        "power": f"{of['power']['hits']} of {of['power']['count']} copies called derived at alpha {shown.alpha:g}",
         "AUC": f"{of['auc']['value']:.2f} [{of['auc']['interval']['low']:.2f}, {of['auc']['interval']['high']:.2f}]"
         + (f" of the {of['answered']:.0%} of pairs that were answered" if of["answered"] < 1 else ""),
         "above all others": f"{of['tpr']['value']:.0%} of copies",

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from statistics import mean
+from typing import Final
 
 from rich.text import Text
 
 from whorl.bench.estimates import Share
 from whorl.bench.grid_result import ALL, GridResult
+from whorl.bench.lineups import is_lineup
 from whorl.bench.quality import MEASURES, Quality
 from whorl.bench.result import Model, Result
 from whorl.bench.standings import Standing
 from whorl.cli.table import Column, Table, estimate
 
 __all__ = ["field_tables", "grid_table", "quality_table"]
+
+EXCEEDS: Final = "!"
+"""Beside the accusations of a scheme that clearly exceed alpha."""
 
 
 def field_tables(result: Result, rows: list[Standing]) -> Iterator[Table | Text]:
@@ -27,6 +32,7 @@ def field_tables(result: Result, rows: list[Standing]) -> Iterator[Table | Text]
     if any(model.queries for model in result.models):
         yield _thieves(result)
     ends = "ranges of 2 victims, which are no intervals" if victims == 2 else "95 % intervals over whole victims"
+    yield _ranked(result, rows)
     yield Text(
         "AUC, TPR and ARUC of copies that kept their accuracy against all independent models, averaged over victims, "
         f"with {ends}; own net: against those of the victim's own architecture alone; TPR at the smallest realisable "
@@ -38,14 +44,31 @@ def field_tables(result: Result, rows: list[Standing]) -> Iterator[Table | Text]
     )
     if result.refusals:
         yield Text(
-            "refused: could not be asked about, and in no figure but these; ? where that holds for some copies of a "
-            "family. answered: pairs of a copy and an independent model of which neither was refused; the order counts "
-            "the others as lost.",
+            "refused: could not be asked about, and in no figure but these and power, where such copies are not "
+            "recognised; ? where that holds for some copies of a family. answered: pairs of a copy and an independent "
+            "model of which neither was refused; where AUC decides, the order counts the others as lost.",
             style="dim",
         )
     for name in result.columns:
         if name not in {row.name for row in rows}:
             yield Text(f"{name} could be asked about no copy, or about no independent model, and has no figures.")
+
+
+def _ranked(result: Result, rows: list[Standing]) -> Text:
+    """What the order goes by."""
+    alpha, decided = f"alpha {result.alpha:g}", [row for row in rows if row.power]
+    if not decided:
+        return Text(f"Ranked by AUC: a null of {result.null_size} is too small for verdicts at {alpha}.", style="dim")
+    alone = "" if len(decided) == len(rows) else ", and alone where the null is too small for verdicts"
+    words = (
+        f"Ranked by power: the share of copies that kept their accuracy which a verdict at {alpha} calls derived; AUC "
+        f"decides between equal powers{alone}."
+    )
+    if any(row.exceeds for row in rows):
+        words += f" {EXCEEDS} accuses independent models clearly more often than alpha, and so stands below the others."
+    if any(is_lineup(row.expression) for row in rows):
+        words += " training: a lineup needs twins of the victim, trained by its recipe."
+    return Text(words, style="dim")
 
 
 def grid_table(result: GridResult, best: int = 30) -> Iterator[Table | Text]:
@@ -103,8 +126,9 @@ def _quality(title: str, rows: list[Standing]) -> Table:
     families = list(dict.fromkeys(family for row in rows for family in row.families))
     near = [("AUC, own net", 1), ("TPR, own net", 2)] if any(row.own_auc for row in rows) else []
     unasked = [("answered", 0)] if any(row.answered < 1 for row in rows) else []
-    ranks = [("AUC", 0), *unasked, ("TPR", 0), *near, ("ARUC", 4), *((family, 3) for family in families)]
-    ranks.append(("accused", 0))
+    verdicts = [("power", 0), ("accused", 0)] if any(row.power for row in rows) else []
+    ranks = [*verdicts, ("AUC", 0), *unasked, ("TPR", 1), *near, ("ARUC", 4)]
+    ranks += [(family, 3) for family in families]
     figures = [Column(name, right=True, rank=rank) for name, rank in ranks]
     table = Table([Column("scheme"), Column("suspect", rank=2), *figures], title)
     for row in rows:
@@ -114,13 +138,13 @@ def _quality(title: str, rows: list[Standing]) -> Table:
         table.add(
             row.name,
             row.suspect_access,
+            *([estimate(row.power.estimate), _accusations(row)] if row.power else ["-"] * len(verdicts)),
             estimate(row.auc),
             *([f"{row.answered:.0%}"] if unasked else []),
             estimate(row.tpr),
             *own,
             aruc,
             *cells,
-            _share(row.accused),
         )
     return table
 
@@ -134,7 +158,7 @@ def _accused(rows: list[Standing]) -> Table:
         shares = [row.accused_by_group.get(group) for group in groups]
         table.add(
             row.name,
-            _share(row.accused),
+            _accusations(row),
             str(row.undecided or ""),
             str(row.refused_strangers or ""),
             *(_share(share) if share and share.count else "-" for share in shares),
@@ -211,6 +235,10 @@ def _ends(interval: tuple[float, float] | None, digits: int) -> str:
 def _sum(shares: Iterable[Share]) -> str:
     each = [(share.hits, share.count) for share in shares]
     return f"{sum(hits for hits, _ in each):,}/{sum(count for _, count in each):,}"
+
+
+def _accusations(row: Standing) -> str:
+    return _share(row.accused) + (f" {EXCEEDS}" if row.exceeds else "")
 
 
 def _share(of: Share) -> str:

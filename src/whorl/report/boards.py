@@ -6,7 +6,6 @@ suspects and so a board of its own.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from whorl.errors import UsageError
 from whorl.expressions import parse
 from whorl.metrics import FEWEST
 
-__all__ = ["ADAPTIVE", "FLAGS", "Attack", "Board", "Entry", "Run", "boards_of", "leaders", "overlap"]
+__all__ = ["ADAPTIVE", "FLAGS", "Attack", "Board", "Entry", "Run", "boards_of", "leaders"]
 
 FEW: Final = 20
 """Independent models below which a suite is flagged."""
@@ -37,8 +36,8 @@ FLAGS: Final = {
     "are the victims' range and no interval.",
     "one victim": "One victim: nothing tells how much victims differ. An interval, where there is one, covers other "
     "models of the same victim and not other victims.",
-    "no null": "The null is too small for the error rate asked for: no suspect can be called derived, so nothing is "
-    "known of verdicts and accusations.",
+    "no null": "The null is too small for the error rate asked for: no scheme can call a suspect derived, so that "
+    "nothing is known of its verdicts and accusations and AUC ranks it.",
     "no adaptive attack": "No copy that kept its accuracy was extracted, distilled, adversarially trained or otherwise "
     "made to shed a fingerprint. Direct copies are easy for most schemes.",
     "limited run": "Only a part of the suite was run. Its figures are no substitute for those of the whole.",
@@ -93,7 +92,7 @@ class Attack:
 
 @dataclass(frozen=True)
 class Board:
-    """A ranking, best AUC first, as `Standing.at_worst` has it."""
+    """A ranking, the best first, as `Standing.order` has it."""
 
     suite: str
     about: str
@@ -105,7 +104,6 @@ class Board:
     independents: int
     null: int
     alpha: float
-    verdicts: bool
     families: tuple[str, ...]
     attacks: tuple[Attack, ...]
     entries: tuple[Entry, ...]
@@ -128,14 +126,9 @@ def boards_of(results: Mapping[str, Result]) -> list[Board]:
 
 
 def leaders(entries: Iterable[Entry]) -> list[Entry]:
-    """The entry of the best AUC, and those whose intervals overlap its own."""
-    ranked = sorted(entries, key=lambda entry: -entry.whole.at_worst(entry.whole.auc))
-    return [entry for entry in ranked if overlap(entry.whole, ranked[0].whole)]
-
-
-def overlap(one: Standing, best: Standing) -> bool:
-    """Whether an AUC cannot be told from the best, both as they are ranked."""
-    return one.auc.interval.high * one.answered >= best.auc.interval.low * best.answered
+    """The first entry and those tied with it; none where all accuse clearly more often than alpha."""
+    ranked = sorted(entries, key=lambda entry: entry.whole.order)
+    return [entry for entry in ranked if entry.whole.tied(ranked[0].whole)]
 
 
 def _test(result: Result) -> object:
@@ -154,7 +147,6 @@ def _board(group: list[tuple[str, Result]]) -> Board | None:
     if not entries:
         return None
     first, attacks = results[0], _attacks(results)
-    verdicts = math.ceil(1 / first.alpha - 1e-9) - 1 <= first.null_size
     strangers = _strangers(first)
     kept = {attack.family for attack in attacks if attack.damaged < attack.count}
     part = _part(first)
@@ -162,7 +154,7 @@ def _board(group: list[tuple[str, Result]]) -> Board | None:
         "few negatives": strangers < FEW,
         "few victims": 1 < len(first.victims) < FEWEST,
         "one victim": len(first.victims) == 1,
-        "no null": not verdicts,
+        "no null": any(entry.whole.power is None for entry in entries),
         "no adaptive attack": not kept & ADAPTIVE,
         "limited run": bool(part),
     }
@@ -176,7 +168,6 @@ def _board(group: list[tuple[str, Result]]) -> Board | None:
         independents=strangers,
         null=first.null_size,
         alpha=first.alpha,
-        verdicts=verdicts,
         families=tuple(families_of(first)),
         attacks=tuple(attacks),
         entries=tuple(entries),
@@ -202,7 +193,7 @@ def _part(result: Result) -> str:
 
 
 def _entries(group: list[tuple[str, Result]]) -> list[Entry]:
-    """Best AUC first. Of the same scheme in several results the newest is shown."""
+    """The best first. Of the same scheme in several results the newest is shown."""
     newest: dict[tuple[str, str], Entry] = {}
     for file, result in sorted(group, key=lambda named: named[1].date):
         older = older_columns(result)
@@ -216,12 +207,7 @@ def _entries(group: list[tuple[str, Result]]) -> list[Entry]:
         replace(entry, name=f"{entry.name} ({entry.run.file})") if names.count(entry.name) > 1 else entry
         for entry in found
     ]
-    return sorted(clear, key=_order)
-
-
-def _order(entry: Entry) -> tuple[float, float, str]:
-    of = entry.whole
-    return -of.at_worst(of.auc), -of.at_worst(of.tpr), entry.name
+    return sorted(clear, key=lambda entry: (entry.whole.order, entry.name))
 
 
 def _entry(file: str, result: Result, column: str, part: Result, older: str) -> Entry | None:

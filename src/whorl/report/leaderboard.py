@@ -16,14 +16,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from whorl.bench.estimates import Share
+from whorl.bench.lineups import is_lineup
 from whorl.bench.result import Result
 from whorl.bench.standings import Standing
 from whorl.errors import UsageError
 from whorl.metrics import ClusterEstimate
-from whorl.report.boards import ADAPTIVE, FLAGS, Attack, Board, Entry, boards_of, leaders, overlap
+from whorl.report.boards import ADAPTIVE, FLAGS, Attack, Board, Entry, boards_of, leaders
 from whorl.report.pages import render
-from whorl.report.words import around, granted, plain, rate, slug
+from whorl.report.words import around, plain, rate, slug
 from whorl.schemes import SCHEMES
 from whorl.schemes.cards import Card, card
 from whorl.storage import replacing
@@ -37,7 +37,7 @@ Figure = tuple[float, float | None, float | None, str, str] | None
 
 @dataclass(frozen=True)
 class _Line:
-    """One scheme in the ranking of a suite; ``figures`` are its AUC, TPR, ARUC and share of copies derived."""
+    """One scheme in the ranking of a suite; ``figures`` are its power, AUC, TPR and ARUC."""
 
     entry: Entry
     page: str
@@ -69,12 +69,12 @@ class _SchemeLine:
 
 @dataclass(frozen=True)
 class _AttackLine:
-    """One family in the overview; ``best`` holds by whole board the best AUC, how many schemes have it, and which."""
+    """One family in the overview; ``best`` holds by whole board the first there, how many are tied, and its name."""
 
     name: str
     page: str
     rows: int
-    best: list[tuple[ClusterEstimate, int, str] | None]
+    best: list[tuple[Standing, int, str] | None]
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,9 @@ class _Site:
         self.schemes = sorted({entry.scheme for entry in entries})
         self.cards = {name: _card(name) for name in self.schemes}
         self.suite_pages = _addresses("suite", [f"{board.suite} {board.part}" for board in boards])
-        self.scheme_page = dict(zip(self.schemes, _addresses("scheme", self.schemes), strict=True))
+        # A lineup is no scheme: it has a line on every board and no page of its own.
+        paged = [name for name in self.schemes if not is_lineup(name)]
+        self.scheme_page = dict(zip(paged, _addresses("scheme", paged), strict=True))
         self.attack_page = dict(zip(self.families, _addresses("attack", self.families), strict=True))
 
     def pages(self) -> dict[str, str]:
@@ -158,15 +160,15 @@ class _Site:
         for board in boards:
             first = next((entry for entry in board.entries if entry.scheme == name), None)
             best.append((first, first in leaders(board.entries)) if first else None)
-        known = self.cards[name]
-        return _SchemeLine(name, self.scheme_page[name], granted(known.suspect) if known else "", best)
+        entries = [entry for board in self.boards for entry in board.entries if entry.scheme == name]
+        return _SchemeLine(name, self.scheme_page.get(name, ""), entries[0].whole.suspect_access, best)
 
     def _attack_line(self, family: str, boards: Sequence[Board]) -> _AttackLine:
-        best: list[tuple[ClusterEstimate, int, str] | None] = []
+        best: list[tuple[Standing, int, str] | None] = []
         for board in boards:
             ranked = [(of, entry.name) for entry in _by_family(board, family) if (of := entry.families.get(family))]
-            tied = sum(overlap(of, ranked[0][0]) for of, _ in ranked)
-            best.append((ranked[0][0].auc, tied, ranked[0][1]) if ranked else None)
+            tied = sum(of.tied(ranked[0][0]) for of, _ in ranked)
+            best.append((ranked[0][0], tied, ranked[0][1]) if ranked else None)
         rows = sum(attack.family == family for board in boards for attack in board.attacks)
         return _AttackLine(family, self.attack_page[family], rows, best)
 
@@ -176,10 +178,10 @@ class _Site:
         lines = [
             _Line(
                 entry=entry,
-                page=self.scheme_page[entry.scheme],
+                page=self.scheme_page.get(entry.scheme, ""),
                 paper=known.paper if (known := self.cards[entry.scheme]) else "",
                 tied=entry in tied,
-                figures=_figures(entry.whole, board),
+                figures=_figures(entry.whole),
             )
             for entry in board.entries
         ]
@@ -191,12 +193,13 @@ class _Site:
             lines=lines,
             tied=len(tied),
             groups=list(dict.fromkeys(group for entry in board.entries for group in entry.whole.accused_by_group)),
+            powers=any(entry.whole.power for entry in board.entries),
             siblings=any(entry.whole.siblings for entry in board.entries),
             families=[(key, family) for family, key in keys.items() if _by_family(board, family)],
             attacks=[(family, self.attack_page[family]) for family in board.families],
             levels=[(level, Access(level).name.lower()) for level in given],
             budgets=sorted({entry.whole.inputs for entry in board.entries}),
-            data=[_data(number, entry, board, keys) for number, entry in enumerate(board.entries)],
+            data=[_data(number, entry, keys) for number, entry in enumerate(board.entries)],
             script=Markup(script),
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         )
@@ -224,7 +227,7 @@ class _Site:
                 page=page,
                 attacks=[attack for attack in board.attacks if attack.family == family],
                 lines=[
-                    _AttackEntry(entry, self.scheme_page[entry.scheme], of)
+                    _AttackEntry(entry, self.scheme_page.get(entry.scheme, ""), of)
                     for entry in _by_family(board, family)
                     if (of := entry.families[family])
                 ],
@@ -236,13 +239,13 @@ class _Site:
 
 
 def _by_family(board: Board, family: str) -> list[Entry]:
-    """Entries by their AUC on one family; none where no copy of it kept its accuracy."""
-    figures = {entry.name: of.at_worst(of.auc) for entry in board.entries if (of := entry.families.get(family))}
-    able = [entry for entry in board.entries if entry.name in figures]
-    return sorted(able, key=lambda entry: -figures[entry.name])
+    """Entries in their order on one family; none where no copy of it kept its accuracy."""
+    orders = {entry.name: of.order for entry in board.entries if (of := entry.families.get(family))}
+    able = [entry for entry in board.entries if entry.name in orders]
+    return sorted(able, key=lambda entry: orders[entry.name])
 
 
-def _data(number: int, entry: Entry, board: Board, keys: Mapping[str, str]) -> dict[str, Any]:
+def _data(number: int, entry: Entry, keys: Mapping[str, str]) -> dict[str, Any]:
     """What the script of a ranking knows of one line; the key of the whole is empty."""
     of = {keys[family]: part for family, part in entry.families.items() if part and family in keys}
     return {
@@ -250,17 +253,18 @@ def _data(number: int, entry: Entry, board: Board, keys: Mapping[str, str]) -> d
         "name": plain(entry.name, 60),
         "access": _level(entry),
         "inputs": entry.whole.inputs,
-        "figures": {key: _figures(part, board) for key, part in ({"": entry.whole} | of).items()},
+        "exceeds": entry.whole.exceeds,
+        "figures": {key: _figures(part) for key, part in ({"": entry.whole} | of).items()},
         "answered": {key: part.answered for key, part in ({"": entry.whole} | of).items()},
     }
 
 
-def _figures(of: Standing, board: Board) -> list[Figure]:
+def _figures(of: Standing) -> list[Figure]:
     return [
+        _figure(of.power.estimate, alone=True) if of.power else None,
         _figure(of.auc, alone=True),
         _figure(of.tpr),
         _figure(of.aruc) if of.aruc else None,
-        _hits(of.flagged) if board.verdicts else None,
     ]
 
 
@@ -269,10 +273,6 @@ def _figure(of: ClusterEstimate, *, alone: bool = False) -> Figure:
     if of.clusters < 2 and not alone:
         return of.value, None, None, rate(of.value), ""
     return of.value, of.interval.low, of.interval.high, rate(of.value), around(of)
-
-
-def _hits(of: Share) -> Figure:
-    return of.hits / of.count, of.interval.low, of.interval.high, f"{of.hits}/{of.count}", ""
 
 
 def _level(entry: Entry) -> int:

@@ -89,7 +89,8 @@ def bench_page(result: Result, *, fingerprints: Path | None = None) -> str:
 
 def _field_page(result: Result) -> str:
     rows = standings(result)
-    bars = [interval_bar(row.auc.value, *_ends(row.auc.interval), key=f"auc-{i}") for i, row in enumerate(rows)]
+    leading = [row.leading for row in rows]
+    bars = [interval_bar(of.value, *_ends(of.interval), key=f"leading-{i}") for i, of in enumerate(leading)]
     families = list(dict.fromkeys(family for row in rows for family in row.families))
     groups = list(dict.fromkeys(group for row in rows for group in row.accused_by_group))
     own = any(row.own_auc for row in rows)

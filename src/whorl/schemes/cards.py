@@ -29,7 +29,8 @@ class Card:
     ``victim`` and ``suspect`` are the grants needed of each side; ``shadows`` says whether extraction learns from
     shadow models, ``pictures`` whether it starts from data; ``together`` whether the queries are compared as a whole,
     so that all are asked; ``measured`` maps figures of the benchmark (`whorl.bench.standings`) to their values, and is
-    empty for a scheme that was not in it. ``suite`` names that benchmark.
+    empty for a scheme that was not in it. ``suite`` names that benchmark, ``alpha`` is the error rate of its
+    verdicts.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Card:
     parameters: Mapping[str, Any]
     measured: Mapping[str, Any]
     suite: str
+    alpha: float
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Needs:
 def card(name: str) -> Card:
     """The card of a scheme. Raises `UsageError` for an unknown name."""
     scheme: Any = SCHEMES[name]
-    suite, figures = _measured()
+    suite, alpha, figures = _measured()
     victim, suspect = scheme.demands()
     return Card(
         name=name,
@@ -79,6 +81,7 @@ def card(name: str) -> Card:
         parameters=SCHEMES.parameters(name),
         measured=figures.get(name, {}),
         suite=suite,
+        alpha=alpha,
     )
 
 
@@ -102,17 +105,19 @@ def choose(needs: Needs) -> tuple[str, str]:
         least = min(able, key=lambda each: (len(each.suspect), len(each.victim), each.name))
         return least.name, f"{least.name} asks least of both sides among {len(able)} schemes for {needs.task}, {given}"
     best = max(tried, key=_ranked)
-    found = best.measured["auc"]
+    found, alpha = best.measured["power"], f"alpha {best.alpha:g}"
     return best.name, (
-        f"{best.name} has the best AUC of {len(tried)} schemes possible {given}: {found['value']:.2f} "
-        f"[{found['interval']['low']:.2f}, {found['interval']['high']:.2f}] on {best.suite}"
+        f"{best.name} has the most power of {len(tried)} schemes possible {given}: "
+        f"{found['hits'] / found['count']:.2f} [{found['interval']['low']:.2f}, {found['interval']['high']:.2f}] "
+        f"on {best.suite} at {alpha}"
     )
 
 
-def _ranked(each: Card) -> tuple[float, float, str]:
-    """AUC, then TPR, as `Standing.at_worst` has them: what could not be asked about counts as lost."""
+def _ranked(each: Card) -> tuple[float, float, float, str]:
+    """Power, then AUC and TPR, as `Standing.order` has them."""
     of = each.measured
-    return of["auc"]["value"] * of["answered"], of["tpr"]["value"] * of["answered"], each.name
+    power, lost = of["power"]["hits"] / of["power"]["count"], of["answered"]
+    return power, of["auc"]["value"] * lost, of["tpr"]["value"] * lost, each.name
 
 
 def _allows(needs: Needs, each: Card) -> bool:
@@ -125,10 +130,11 @@ def _allows(needs: Needs, each: Card) -> bool:
         and needs.task in each.tasks
         and (needs.shadows or not each.shadows)
         and (needs.pictures or not each.pictures)
+        and not each.measured.get("exceeds")  # its accusations clearly exceed the error that it was asked for
     )
 
 
 @cache
-def _measured() -> tuple[str, Mapping[str, Mapping[str, Any]]]:
+def _measured() -> tuple[str, float, Mapping[str, Mapping[str, Any]]]:
     document = json.loads(files("whorl.schemes").joinpath("measured.json").read_text(encoding="utf-8"))
-    return document["suite"], document["schemes"]
+    return document["suite"], document["alpha"], document["schemes"]

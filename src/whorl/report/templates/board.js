@@ -6,8 +6,8 @@
   const data = JSON.parse(document.getElementById("figures").textContent);
   const lines = new Map([...body.rows].map((line) => [Number(line.dataset.row), line]));
   const names = ["access", "family", "inputs", "by"];
-  const measures = { auc: 0, tpr: 1, aruc: 2 };
-  const columns = ["auc", "tpr", "aruc", "flagged"];
+  const columns = ["power", "auc", "tpr", "aruc"];
+  const [POWER, AUC, TPR] = columns.keys();
 
   const chosen = () => {
     const [access, family, inputs, by] = names.map((name) => form.elements[name].value);
@@ -34,6 +34,7 @@
   };
 
   const draw = (cell, figure) => {
+    if (!cell) return;
     const [value, low, high, written, interval] = figure || [null, null, null, "–", ""];
     cell.querySelector(".v").textContent = written;
     const detail = cell.querySelector(".d");
@@ -52,24 +53,30 @@
 
   const apply = () => {
     const wanted = chosen();
-    const at = measures[wanted.by];
-    // What was not answered counts as lost in the order, so that no scheme gains by refusing.
-    const ranked = (row, figure) => figure * row.answered[wanted.family];
+    const by = columns.indexOf(wanted.by);
+    // What was not answered counts as lost in the order, so that no scheme gains by refusing; in power it already does.
+    const ranked = (row, of, figure) => (of === POWER ? figure : figure * row.answered[wanted.family]);
     const value = (row, of) => {
       const figure = row.figures[wanted.family]?.[of];
-      return figure ? ranked(row, figure[0]) : -1;
+      return figure ? ranked(row, of, figure[0]) : of === POWER ? 0 : -1;
     };
     const shown = data.filter((row) => allowed(row, wanted) && row.figures[wanted.family]);
-    shown.sort((a, b) => value(b, at) - value(a, at) || value(b, 1) - value(a, 1) || a.row - b.row);
+    const order = [by, AUC, TPR];
+    const compared = (a, b) => order.reduce((found, of) => found || value(b, of) - value(a, of), a.exceeds - b.exceeds);
+    shown.sort((a, b) => compared(a, b) || a.row - b.row);
     const first = shown[0];
-    const best = first ? first.figures[wanted.family][at] : null;
+    const at = by === POWER && !first?.figures[wanted.family][POWER] ? AUC : by;
+    const best = first && !first.exceeds ? first.figures[wanted.family][at] : null;
+    const reach = (figure, end) => figure[end] ?? figure[0];
     let tied = 0;
     shown.forEach((row, position) => {
       const line = lines.get(row.row);
       const figures = row.figures[wanted.family];
       columns.forEach((name, of) => draw(line.querySelector(`[data-of=${name}]`), figures[of]));
       const own = figures[at];
-      const equal = Boolean(best && own && ranked(row, own[2] ?? own[0]) >= ranked(first, best[1] ?? best[0]));
+      const equal = Boolean(
+        best && own && !row.exceeds && ranked(row, at, reach(own, 2)) >= ranked(first, at, reach(best, 1)),
+      );
       tied += equal;
       line.classList.toggle("tied", equal);
       line.querySelector("[data-of=rank]").textContent = position + 1;
@@ -79,10 +86,13 @@
     });
     const kept = new Set(shown.map((row) => row.row));
     for (const [row, line] of lines) if (!kept.has(row)) line.hidden = true;
-    status.textContent = shown.length
-      ? `${shown.length} of ${data.length} schemes. Best: ${first.name}` +
-        (tied > 1 ? `; ${tied - 1} more cannot be told from it.` : ", apart from all others.")
-      : "No scheme fits. Widen a filter.";
+    const count = `${shown.length} of ${data.length} schemes.`;
+    status.textContent = !shown.length
+      ? "No scheme fits. Widen a filter."
+      : first.exceeds
+        ? `${count} None is best: each accuses clearly more often than alpha.`
+        : `${count} Best: ${first.name}` +
+          (tied > 1 ? `; ${tied - 1} more cannot be told from it.` : ", apart from all others.");
     document.querySelectorAll("th[data-by]").forEach((head) => {
       if (head.dataset.by === wanted.by) head.setAttribute("aria-sort", "descending");
       else head.removeAttribute("aria-sort");
