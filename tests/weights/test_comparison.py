@@ -99,7 +99,11 @@ def test_an_embedding_alone_is_a_part(saved, tmp_path):
         (noise(0.05), "tuned", "undetermined"),  # too few numbers moved too little to tell
         (noise(0.3), "tuned", "A first"),
         (lambda name, value: value * (value.abs() > value.abs().median()), "pruned", "A first"),
-        (lambda name, value: torch.round(value / value.abs().max() * 7) / 7, "quantised", "A first"),
+        (
+            lambda name, value: torch.round(value / value.abs().max() * 7) / 7 * value.abs().max(),
+            "quantised",
+            "A first",
+        ),
     ],
 )
 def test_what_happened_is_told(saved, tmp_path, change, operation, direction):

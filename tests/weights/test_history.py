@@ -297,3 +297,58 @@ def test_equal_tensors_of_nets_with_other_tensors_too_are_not_two_identical_nets
     assert "identical" not in told(found)
     assert "every tensor of one shape in both is equal" in told(found)["partly untouched"][0]
     assert list(told(compare(saved("llama"), saved("llama"), layers=0))) == ["identical"]
+
+
+def lost(value, kind):
+    """A matrix that has lost something."""
+    if kind == "quantised":
+        return torch.round(value / value.abs().max() * 7) / 7 * value.abs().max()
+    if kind == "pruned":
+        return value * (value.abs() > value.abs().median())
+    if kind == "projected":
+        axis = torch.nn.functional.normalize(torch.arange(1.0, 1 + len(value)), dim=0)
+        return value - axis.outer(axis @ value)
+    left, sizes, right = torch.linalg.svd(value, full_matrices=False)
+    sizes[len(sizes) * 3 // 4 :] = 0
+    return left @ sizes.diag() @ right
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(each, each) for each in ("quantised", "pruned", "projected")] + [("truncated", "projected")]
+)
+def test_a_loss_tells_who_came_first_where_nothing_else_happened(saved, tmp_path, kind, name):
+    config, tensors = read(saved("llama"))
+
+    def without(those):
+        return {key: lost(value, kind) if "proj" in key else value for key, value in those.items()}
+
+    poorer = write(tmp_path / "poorer", config, without(tensors))
+    down, up = both_ways(saved("llama"), poorer)
+    assert (told(down)[name][1], told(up)[name][1]) == ("A first", "B first")
+    assert (down.direction, up.direction) == ("A first", "B first")
+    # A tuned copy came after the base that was poorer than it: a loss says only that the poorer is not the ancestor.
+    tuned = write(tmp_path / "tuned", config, moved(tensors, 0.02))
+    down, up = both_ways(tuned, poorer)
+    assert down.decision == up.decision == "related"
+    assert down.direction != "A first"
+    assert up.direction != "B first"
+    if name != "projected":  # which is not told once something else moved
+        assert told(down)[name][1] == told(up)[name][1] == "undetermined"
+
+
+def test_an_update_of_low_rank_that_was_stored_in_fewer_bits_is_told(saved, tmp_path):
+    config, tensors = read(saved("llama"))
+    chance = torch.Generator().manual_seed(0)
+
+    def updated(name, value):
+        if "proj" not in name:
+            return value
+        left, right = (torch.randn(size, 2, generator=chance) for size in value.shape)
+        return value + 0.1 * value.std() * left @ right.T
+
+    merged = {name: updated(name, value).bfloat16() for name, value in tensors.items()}
+    found = compare(saved("llama"), write(tmp_path / "merged", config, merged), layers=0)
+    (words, first) = told(found)["low-rank update"]
+    assert words == "the change has rank 2 to 2; the rest is equal after rounding to BF16"
+    assert first == "undetermined"
+    assert "cast" not in told(found), "which would say that all numbers are the same"

@@ -26,6 +26,9 @@ GROUPS: Final = (32, 64, 128, 0)  # columns that share a scale in common formats
 SAMPLED: Final = 256  # rows on which rank and grid are looked for
 GRIDDED: Final = 16
 LARGEST_RANK: Final = 64
+SLACK: Final = 6e-5
+STEPS: Final = 16
+WHOLE: Final = 0.02  # of a step by which a multiple may be off
 CASTS: Final = {
     "BF16": torch.bfloat16,
     "F16": torch.float16,
@@ -54,7 +57,8 @@ class Change:
     ``cast`` is a type through which one becomes the other exactly, and ``narrowed`` the net that is of this type and
     the other not; ``relative`` is |B - A| / |A|; ``zeros`` are shares of exact zeros in A and B, and ``kept`` the share
     of B's other numbers that are A's, unchanged; ``rank`` is that of B - A where it is small; ``grids`` are those of A
-    and of B; ``branch`` is <A - B, A> / |A - B|^2, None where they are equal.
+    and of B; ``rounded`` says whether A's numbers are B's, put on the grid of A, and B's those of A; ``branch`` is
+    <A - B, A> / |A - B|^2, None where they are equal.
     """
 
     name: str
@@ -69,6 +73,7 @@ class Change:
     rank: int | None
     grids: tuple[Grid | None, Grid | None]
     branch: float | None
+    rounded: tuple[bool, bool] = (False, False)
 
 
 def describe(name: str, blocks: Iterable[tuple[Tensor, Tensor]], *, matrix: bool) -> Change:
@@ -90,9 +95,10 @@ def describe(name: str, blocks: Iterable[tuple[Tensor, Tensor]], *, matrix: bool
             casts.see(one, two)
     count, equal = int(total["elements"]), total["change"] == 0
     one, two = (torch.cat(each)[:SAMPLED] for each in zip(*kept, strict=True)) if kept else (None, None)
-    grids, rank = (None, None), None
+    grids, rank, rounded = (None, None), None, (False, False)
     if one is not None and two is not None and min(one.shape) > 1:
         grids = grid_of(one), grid_of(two)
+        rounded = _rounded(two, one, grids[0]), _rounded(one, two, grids[1])
         rank = None if equal else rank_of(two - one, float(two.square().sum()))
     cast, narrowed = (None, None) if equal else casts.found()
     return Change(
@@ -108,6 +114,7 @@ def describe(name: str, blocks: Iterable[tuple[Tensor, Tensor]], *, matrix: bool
         rank=rank,
         grids=grids,
         branch=None if equal else -total["along"] / total["change"],
+        rounded=rounded,
     )
 
 
@@ -193,7 +200,8 @@ def rank_of(change: Tensor, energy: float) -> int | None:
 def grid_of(matrix: Tensor) -> Grid | None:
     """The coarsest grid that some rows lie on, in the longest runs that have it.
 
-    A run is on a grid where it holds at most half as many values as numbers other than zero.
+    A run is on a grid where it holds at most half as many values as numbers other than zero, or multiples of one step
+    that are no larger than `STEPS`.
 
     Shape:
         matrix: ``[n, m]``.
@@ -202,7 +210,7 @@ def grid_of(matrix: Tensor) -> Grid | None:
     best: Grid | None = None
     for group in GROUPS:
         wide = group or rows.shape[1]
-        if wide > rows.shape[1] or wide < 32 or rows.shape[1] % wide:
+        if wide > rows.shape[1] or wide < 32:
             continue
         if _levels(rows[:1], wide) is None or (levels := _levels(rows, wide)) is None:  # one row tells most
             continue
@@ -212,15 +220,57 @@ def grid_of(matrix: Tensor) -> Grid | None:
     return best
 
 
+def _rounded(free: Tensor, gridded: Tensor, grid: Grid | None) -> bool:
+    """Whether the nearest value of each run's grid to each number of ``free`` is the one that ``gridded`` has.
+
+    The runs that share a scale may be shorter than those that were found to lie on a grid. Formats round by a scale
+    that they then store in half precision, which moves a number of many levels to the next: `SLACK` of the numbers for
+    each level may differ. A net that was tuned before or after differs in more.
+    """
+    if grid is None:
+        return False
+    rows = torch.linspace(0, len(free) - 1, min(GRIDDED, len(free))).long()
+    return any(
+        _nearest(_runs(free[rows], wide), _runs(gridded[rows], wide))
+        for wide in {group or free.shape[1] for group in GROUPS}
+        if wide <= (grid.group or free.shape[1])
+    )
+
+
+def _runs(rows: Tensor, wide: int) -> Tensor:
+    """Whole runs of so many columns; what is left of a row is left out."""
+    return rows[:, : rows.shape[1] // wide * wide].reshape(-1, wide)
+
+
+def _nearest(free: Tensor, gridded: Tensor) -> bool:
+    differ, allowed = 0, 0.0
+    for ours, theirs in zip(free, gridded, strict=True):
+        levels = theirs.unique()
+        above = torch.bucketize(ours, (levels[1:] + levels[:-1]) / 2)  # ends of the grid take all that lies beyond
+        differ, allowed = differ + int((levels[above] != theirs).sum()), allowed + SLACK * len(levels) * len(ours)
+    return differ <= allowed
+
+
 def _levels(rows: Tensor, wide: int) -> int | None:
     """Most values in any run of so many columns, 0 where all are zero; None where one of the runs lies on no grid."""
-    runs = rows.reshape(-1, wide).sort(1).values
+    runs = _runs(rows, wide).sort(1).values
     different = 1 + ((runs.diff(dim=1) != 0) & (runs[:, 1:] != 0)).sum(1)
     numbers = (runs != 0).sum(1)
     told = numbers >= 2  # zeros are what pruning leaves, and no sign of a grid
-    if bool((2 * different > numbers)[told].any()):
+    many = told & (2 * different > numbers)
+    if bool(many.any()) and not bool(_stepped(runs[many]).all()):
         return None
     return int(different[told].max()) if told.any() else 0
+
+
+def _stepped(runs: Tensor) -> Tensor:
+    """Which sorted runs hold small multiples of one step alone. Numbers that are free have no such step."""
+    largest = runs.abs().amax(1, keepdim=True)
+    gaps = runs.diff(dim=1)
+    step = torch.where(gaps > largest / (2 * STEPS), gaps, torch.inf).amin(1, keepdim=True)
+    multiples = runs / step
+    whole = (multiples - multiples.round()).abs().amax(1) < WHOLE
+    return whole & (largest / step <= STEPS + WHOLE).squeeze(1)
 
 
 def weighted(changes: Sequence[Change], value: str) -> float:

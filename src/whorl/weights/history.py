@@ -40,7 +40,9 @@ LEAST: Final = 1024  # elements of a tensor that counts where roles are unknown
 AT_END, AT_MIDDLE = 0.25, 0.15
 SURE: Final = AT_END / 3  # largest standard error of a branch point that is told
 STRAIGHT: Final = 1e-6  # of 1 - cosine: two tensors that differ in their lengths alone
-MOST: Final = 0.9  # of a net's numbers must show an operation
+UNCHANGED: Final = 0.9999  # of what pruning left is equal where nothing else happened
+EXACT: Final = 0.02
+ALIKE: Final = 6.0  # standard errors of a cosine by which two tensors are related
 
 
 def operations(
@@ -95,11 +97,14 @@ def _role(change: Change) -> str:
 
 
 def direction(told: Sequence[Operation], branch: float | None) -> Direction:
-    """Who came first: what was lost or added says so; where nothing does, the branch point (`branch_point`)."""
+    """Who came first: what was lost or added says so; where nothing does, the branch point (`branch_point`).
+
+    A loss alone says that the loser did not come first, and hides where on the way the two parted.
+    """
     sides: set[Direction] = {each.first for each in told if each.first != "undetermined"}
     if sides:
         return sides.pop() if len(sides) == 1 else "undetermined"
-    if branch is None:
+    if branch is None or any(each.kind.lossy for each in told):
         return "undetermined"
     return "A first" if abs(branch) <= AT_END else "B first" if abs(branch - 1) <= AT_END else "undetermined"
 
@@ -121,13 +126,17 @@ def branch_point(changes: Sequence[Change]) -> float | None:
     taken over hidden layers, which decay moves least.
 
     A change of n numbers that has nothing to do with A, as rounding has, is along A by chance: the standard error is
-    |A| / (|A - B| sqrt(n)). None where that is above `SURE`: less moved than tells where from.
+    |A| / (|A - B| sqrt(n)). None where that is above `SURE`: less moved than tells where from. Tensors that are no more
+    alike than those of strangers tell no ancestor.
     """
     roles = any(each.name.startswith("layer ") for each in changes)
     chosen = [
         each
         for each in changes
-        if each.branch is not None and not _scaled(each) and (_role(each) in HIDDEN if roles else each.elements > LEAST)
+        if each.branch is not None
+        and not _scaled(each)
+        and each.cosine * each.elements**0.5 > ALIKE
+        and (_role(each) in HIDDEN if roles else each.elements > LEAST)
     ]
     weights = [each.relative**2 * each.elements for each in chosen]
     if sum(weights) < SURE**-2:
@@ -221,16 +230,20 @@ def _tensors(changes: Sequence[Change], types: tuple[str, str], *, whole: bool) 
         first = FIRST["AB".index(narrowed.pop())] if len(narrowed) == 1 else "undetermined"
         return [Operation("cast", f"equal after rounding to {', '.join(sorted(casts))}", first)]
     told: list[Operation] = []
-    moved = [change for change in changes if not change.equal]
+    moved = [change for change in changes if not change.equal and not change.cast]
+    # What did not move may be stored in fewer bits, which is no update of its own.
+    rest = f"; the rest is equal after rounding to {', '.join(sorted(casts))}" if casts else ""
     if all(map(_scaled, moved)):
         told.append(Operation("scaled", "all tensors that differ do so by one factor each"))
     for side in (1, 0):
         told += _grid(moved, side) or _zeros(changes, side)
+        told += _projected(moved, side) if not told else []
     ranks = [change.rank for change in moved if change.rank is not None]
-    if ranks and sum(change.elements for change in moved if change.rank is None) < 0.1 * total:
-        told.append(Operation("low-rank update", f"the change has rank {min(ranks)} to {max(ranks)}"))
+    few = sum(change.elements for change in moved if change.rank is None) < 0.1 * total
+    if ranks and few and not any(each.name == "projected" for each in told):
+        told.append(Operation("low-rank update", f"the change has rank {min(ranks)} to {max(ranks)}{rest}"))
     elif not told:
-        told.append(Operation("tuned", f"numbers moved by {weighted(changes, 'relative'):.1%} of their size"))
+        told.append(Operation("tuned", f"numbers moved by {weighted(changes, 'relative'):.1%} of their size{rest}"))
     if equal := share(lambda change: change.equal):
         told.append(Operation("partly untouched", f"{equal:.0%} of the numbers are in tensors that are equal"))
     return told
@@ -242,7 +255,7 @@ def _scaled(change: Change) -> bool:
 
 
 def _grid(changes: Sequence[Change], side: int) -> list[Operation]:
-    """One net lies on a grid and the other does not."""
+    """One net lies on a grid and the other does not. It comes later where it is the other, rounded, and no more."""
     grids = [change.grids[side] for change in changes if change.grids[side] and not change.grids[1 - side]]
     candidates = sum(change.elements for change in changes if change.elements > 1024)
     held = sum(change.elements for change in changes if change.grids[side] and not change.grids[1 - side])
@@ -251,15 +264,37 @@ def _grid(changes: Sequence[Change], side: int) -> list[Operation]:
     grid = max((each for each in grids if each), key=lambda each: each.levels)
     group = f"{grid.group} columns" if grid.group else "a row"
     told = f"{'AB'[side]} has at most {grid.levels} values in {group} ({grid.bits} bits)"
-    return [Operation("quantised", told, FIRST[side])]
+    same = all(change.rounded[side] for change in changes if change.grids[side] and not change.grids[1 - side])
+    return [Operation("quantised", told, FIRST[side] if same else "undetermined")]
 
 
 def _zeros(changes: Sequence[Change], side: int) -> list[Operation]:
-    """One net has zeros where the other has none."""
+    """One net has zeros where the other has none. It comes later where all else is equal."""
     total = sum(change.elements for change in changes)
     shares = [sum(change.zeros[net] * change.elements for change in changes) / total for net in (0, 1)]
     if shares[side] - shares[1 - side] < 0.02:
         return []
-    kept = weighted(changes, "kept")
-    rest = "the rest is unchanged" if kept > MOST else "the rest moved"
-    return [Operation("pruned", f"{shares[side]:.0%} of {'AB'[side]} is zero, {rest}", FIRST[side])]
+    kept = sum(each.kept * (1 - each.zeros[1]) * each.elements for each in changes) / max(1, total * (1 - shares[side]))
+    rest = "the rest is unchanged" if kept > UNCHANGED else "the rest moved"
+    first = FIRST[side] if kept > UNCHANGED else "undetermined"
+    return [Operation("pruned", f"{shares[side]:.0%} of {'AB'[side]} is zero, {rest}", first)]
+
+
+def _projected(changes: Sequence[Change], side: int) -> list[Operation]:
+    """One net is the other less a part that is orthogonal to all that it kept, as no training makes two nets.
+
+    Of n numbers a change that has nothing to do with a net is along it by 1 / sqrt(n) of both lengths; `EXACT` of that
+    in three tensors or more is no chance.
+    """
+    large = [change for change in changes if change.elements > LEAST and change.branch is not None]
+    if len(large) < 3:
+        return []
+    for change in large:
+        assert change.branch is not None
+        chance = 1 / (max(change.relative, 1e-12) * change.elements**0.5)
+        if abs(change.branch - side) > EXACT * chance:
+            return []
+    ranks = [change.rank for change in large if change.rank is not None]
+    told = f", of rank {min(ranks)} to {max(ranks)}" if len(ranks) == len(large) else ""
+    other, lost = "BA"[side], "AB"[side]
+    return [Operation("projected", f"{lost} is {other} less a part orthogonal to the rest{told}", FIRST[side])]

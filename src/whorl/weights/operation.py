@@ -42,6 +42,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "cast": Kind(lossy=True, equal=True),
     "quantised": Kind(lossy=True),
     "pruned": Kind(lossy=True),
+    "projected": Kind(lossy=True),
     "identical": Kind(equal=True),
     **dict.fromkeys(
         (
