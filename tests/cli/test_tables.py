@@ -155,7 +155,9 @@ def test_verdicts(whorl, room, case, tmp_path, capsys):
     sound(whorl("verify", case.calibrated, case.stolen, "--alpha", "0.05"), "DERIVED", "fine_tune(all, epochs=1): ")
     one = {"decision": "derived", "similarity": 1.0, "p_value": 0.01, "null": {"size": 1234}}
     one |= {"queries": {"spent": 12345, "budget": 67890, "replayed": 12345}, "scheme": f"{LONG}(margin=1)"}
+    one["lineup"] = {}
     joined = {"decision": "derived", "alpha": 0.05, "p_value": 0.01, "error_bound": 0.01}
+    joined |= {"over": "fingerprints", "refused": {}}
     verify._show_all(joined | {"verdicts": [one], "adjusted": [0.02], "caveats": []}, False, False)
     (row,) = (line for line in capsys.readouterr().out.splitlines() if LONG in line)
     assert row.split()[:2] == [LONG, "derived"]
