@@ -72,6 +72,37 @@ def test_exact_tests_keep_their_size_on_the_orbit_of_a_near_copy():
     assert kstest(found["constrained"], "uniform").pvalue > 0.001, "continuous enough to be uniform, not only valid"
 
 
+DEGENERATE = {
+    "half of one net's rows zero": lambda ours, theirs: (ours * (torch.arange(UNITS) < UNITS // 2)[:, None], theirs),
+    "half of both nets' rows zero": lambda ours, theirs: tuple(
+        each * (torch.arange(UNITS) < UNITS // 2)[:, None] for each in (ours, theirs)
+    ),
+    "equal rows": lambda ours, theirs: (ours[torch.arange(UNITS) // 4 * 4], theirs[torch.arange(UNITS) // 3 * 3]),
+    "rows of one number": lambda ours, theirs: (ours[:, :1], theirs[:, :1]),
+    "zero layers": lambda ours, theirs: (0 * ours, 0 * theirs),
+}
+
+
+@pytest.mark.parametrize("kind", DEGENERATE)
+def test_units_that_are_equally_near_are_no_evidence(kind):
+    """What no unit is told from another by may not be found in its place, as an assignment without draws would."""
+    chance = torch.Generator().manual_seed(0)
+    found: dict[str, list[float]] = {}
+    trials = 150
+    for trial in range(trials):
+        gates = DEGENERATE[kind](draw(10 * trial, UNITS, AXES), draw(10 * trial + 1, UNITS, AXES))
+        ups = DEGENERATE[kind](draw(10 * trial + 2, UNITS, AXES), draw(10 * trial + 3, UNITS, AXES))
+        order = [torch.randperm(UNITS, generator=chance) for _ in "ab"]
+        ours, theirs = ((gates[net][order[net]], ups[net][order[net]]) for net in (0, 1))
+        for name, test in each_of(ours, theirs, chance):
+            found.setdefault(name, []).append(math.exp(test.log_p))
+        one = match_units(ours[0], theirs[0], generator=chance)
+        other = match_units(ours[1], theirs[1], signed=False, generator=chance)
+        found.setdefault("two matchings", []).append(math.exp(matches(one, other, ours[0].norm(dim=1)).log_p))
+    for name, values in found.items():
+        assert np.mean(np.array(values) <= 0.05) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials), name
+
+
 def test_a_noisy_copy_is_found_by_each():
     gate, up = draw(1, 200, 64), draw(2, 200, 64)
     copy = gate + 0.5 * draw(3, 200, 64), up + 0.5 * draw(4, 200, 64)

@@ -226,6 +226,7 @@ def _layer(
     """The tests of one layer. Every matrix is read once."""
     gated = first.structure.gated and second.structure.gated
     ours, theirs = _Hidden(first, layer, gated, axes.ours), _Hidden(second, paired, gated, axes.theirs)
+    chance = torch.Generator().manual_seed(layer)
     if ours.experts and theirs.experts:
         one = ours.signatures(UNITS, EXPERTS)
         fits = first.structure.width == second.structure.width and len(ours.places) and ours.units <= theirs.units
@@ -233,10 +234,11 @@ def _layer(
         if fits:
             found = Fixed(int((theirs.nearest == ours.places).sum()), len(ours.places), theirs.units)
             yield "unit places", found, 1 / found.units
-        guide = match_units(one[0], two[0])
+        guide = match_units(one[0], two[0], generator=chance)
         if gated:
             yield "gated signs", sign_flips(one[1], two[1], guide), 0.5
-        found = matches(guide, match_units(one[1], two[1], signed=False), one[0].norm(dim=1) * one[1].norm(dim=1))
+        other = match_units(one[1], two[1], signed=False, generator=chance)
+        found = matches(guide, other, one[0].norm(dim=1) * one[1].norm(dim=1))
         yield "two matchings" if gated else "matched units", found, found.allowed / max(1, found.rows)
     if Key("value", layer) in first and Key("value", paired) in second:
         ours, theirs = Key("value", layer), Key("value", paired)
@@ -306,20 +308,28 @@ class _Hidden:
 
 
 class _Nearest:
-    """For each probe the most similar of rows that come in blocks."""
+    """For each probe the most similar of rows that come in blocks, drawn among those that are equally similar."""
 
     def __init__(self, probes: Tensor) -> None:
         self.probes = normalize(probes, dim=1)
         self.value = torch.full((len(probes),), -torch.inf)
         self.place = torch.zeros(len(probes), dtype=torch.long)
+        self.tied = torch.zeros(len(probes))
         self.done = 0
+        self.chance = torch.Generator().manual_seed(len(probes))
 
     def add(self, block: Tensor) -> None:
         """Rows that follow those of before."""
-        value, place = (self.probes @ block.T).div_(block.norm(dim=1).clamp_min(TINY)).max(1)
-        better = value > self.value
-        self.place = torch.where(better, place + self.done, self.place)
-        self.value = torch.where(better, value, self.value)
+        order = torch.randperm(len(block), generator=self.chance)
+        similarity = (self.probes @ block.T).div_(block.norm(dim=1).clamp_min(TINY))[:, order]
+        value, place = similarity.max(1)
+        tied = (similarity == value[:, None]).sum(1)
+        before = torch.where(value == self.value, self.tied, 0)  # as many draws were made among these
+        drawn = torch.rand(len(value), generator=self.chance) * (before + tied) < tied
+        better = (value > self.value) | ((value == self.value) & drawn)
+        self.place = torch.where(better, order[place] + self.done, self.place)
+        self.tied = torch.where(value >= self.value, before + tied, self.tied)
+        self.value = torch.maximum(value, self.value)
         self.done += len(block)
 
 

@@ -15,6 +15,9 @@ hidden units, of heads and of residual axes, and with joint sign flips of a line
 - `matches`: two matchings of the same units by different parts of them should not agree. Not exact: hubs and classes of
   units may agree by chance. The expected number is computed within strata of row norms and with every hub kept
   (`Matches.expected`), and `ALIKE` of all units are allowed on top: nets of one kind of data learn some units alike.
+
+Where several units are equally near (dead or equal ones, rows of one number), the partner is drawn among them. A search
+that takes the first, or an assignment that starts from the identity, would find equal units of strangers in place.
 """
 
 from __future__ import annotations
@@ -24,12 +27,12 @@ from typing import Final
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from whorl.detection.exact import log_fixed_points, log_permutations, log_poisson_tail, log_signs
 from whorl.errors import UsageError
+from whorl.symmetry.alignment.assignment import assign
 
 __all__ = [
     "ALIKE",
@@ -128,12 +131,27 @@ class Matching:
     units: int
 
 
-def match_units(rows: Tensor, others: Tensor, *, signed: bool = True) -> Matching:
-    """Match units by the cosine of their rows, or by its absolute value.
+def match_units(
+    rows: Tensor, others: Tensor, *, signed: bool = True, generator: torch.Generator | None = None
+) -> Matching:
+    """Match units by the cosine of their rows, or by its absolute value; ties are drawn.
+
+    Two matchings that are held against each other need one ``generator``, or they draw alike. Without one each call
+    draws the same.
 
     Shape:
         rows: ``[n, d]``; others: ``[h, d]``.
     """
+    chance = generator or torch.Generator().manual_seed(len(others))
+    order, places = torch.randperm(len(rows), generator=chance), torch.randperm(len(others), generator=chance)
+    found = _nearest(rows[order], others[places], signed)
+    nearest, mutual = torch.empty_like(found.nearest), torch.empty_like(found.mutual)
+    nearest[order], mutual[order] = places[found.nearest], found.mutual
+    return Matching(nearest, mutual, len(others))
+
+
+def _nearest(rows: Tensor, others: Tensor, signed: bool) -> Matching:
+    """The same, the first of those that are equally near."""
     unit = normalize(others, dim=1).T
     forth: list[Tensor] = []
     best = torch.full((len(others),), -torch.inf)
@@ -186,8 +204,7 @@ def constrained(ours: Tensor, theirs: Tensor, *, generator: torch.Generator, dra
     if ours.shape != theirs.shape:
         raise UsageError(f"a matching of {list(ours.shape)} with {list(theirs.shape)} has no identity to compare with")
     similarity = normalize(ours, dim=1) @ normalize(theirs, dim=1).T
-    _, matched = linear_sum_assignment(similarity.double().numpy(), maximize=True)
-    correlation = _spearman(matched, np.arange(len(ours), dtype=np.float64))
+    correlation = _spearman(assign(similarity, generator=generator).numpy(), np.arange(len(ours), dtype=np.float64))
     return Ranks(correlation, rank_law(len(ours), generator=generator, draws=draws))
 
 

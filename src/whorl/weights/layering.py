@@ -27,10 +27,10 @@ from functools import cached_property
 from typing import Final, Literal
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from whorl.checkpoints.roles import Key, Weights
+from whorl.symmetry.alignment.assignment import assign
 from whorl.weights.pairing import Basis, layer_similarity, spread
 
 __all__ = [
@@ -154,9 +154,9 @@ def monotone(worth: Tensor) -> list[tuple[int, int]]:
 
 
 def _assigned(worth: Tensor) -> list[tuple[int, int]]:
-    rows, columns = linear_sum_assignment(worth.double().numpy(), maximize=True)
-    pairs = zip(rows.tolist(), columns.tolist(), strict=True)
-    return [(row, column) for row, column in pairs if worth[row, column] > 0]
+    chance = torch.Generator().manual_seed(len(worth))  # layers that are one as the other are in no order
+    columns = assign(worth, generator=chance).tolist()
+    return [(row, column) for row, column in enumerate(columns) if column >= 0 and worth[row, column] > 0]
 
 
 def _left_over(
@@ -294,7 +294,9 @@ class LayerMap:
     def moved(self, chosen: Sequence[int]) -> dict[int, int]:
         """The most similar layer of B for each chosen layer of A."""
         ours = {layer for layer, _ in self.first.structure.mlps()}
-        return {layer: int(self.similarity[layer].argmax()) for layer in chosen if layer in ours}
+        chance = torch.Generator().manual_seed(0)  # among layers of B that are one as the other the choice is drawn
+        order = torch.randperm(self.similarity.shape[1], generator=chance)
+        return {layer: int(order[self.similarity[layer, order].argmax()]) for layer in chosen if layer in ours}
 
     def settled(self, held: dict[int, int]) -> dict[int, int]:
         """The same pairs, but of several copies in B the one whose outputs are A's: a silent copy has none at first."""

@@ -13,14 +13,21 @@ from whorl.symmetry.alignment.permutations import ABSENT
 __all__ = ["assign", "assign_softly", "match_layers"]
 
 
-def assign(similarity: Tensor) -> Tensor:
+def assign(similarity: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
     """The partner of each row, each column taken at most once, of the largest total similarity.
 
-    Where there are fewer columns than rows, the rows that are left over have `ABSENT`.
+    Where there are fewer columns than rows, the rows that are left over have `ABSENT`. Of several best assignments the
+    one nearest to the identity tends to be found; with a ``generator`` it is drawn, as tests of places need it.
 
     Shape:
         similarity: ``[m, n]``. Returns ``[m]`` int64.
     """
+    if generator is not None:
+        order, places = (torch.randperm(size, generator=generator) for size in similarity.shape)
+        drawn = assign(similarity[order][:, places])
+        index = torch.empty_like(drawn)
+        index[order] = torch.where(drawn >= 0, places[drawn], drawn)
+        return index
     rows, columns = linear_sum_assignment(similarity.detach().cpu().double().numpy(), maximize=True)
     index = torch.full((similarity.shape[0],), ABSENT)
     index[torch.from_numpy(rows)] = torch.from_numpy(columns)
