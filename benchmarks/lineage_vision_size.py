@@ -29,7 +29,7 @@ from whorl.storage import write_json
 from whorl.symmetry.alignment.assignment import assign
 from whorl.weights.findings import TESTS, about
 from whorl.weights.two_sided import balanced, match_sides
-from whorl.weights.unnamed import unnamed_findings
+from whorl.weights.unnamed import by_name
 from whorl.zoo.cache import Zoo, default_cache
 from whorl.zoo.recipe import parse_recipe
 
@@ -95,7 +95,7 @@ def main() -> None:
         nets = [open_checkpoint(zoo.path(recipe)) for recipe in recipes]
         tests: dict[str, dict[tuple[int, int], float]] = {}
         for one, two in combinations(range(options.seeds), 2):
-            found = unnamed_findings(nets[one], nets[two])
+            found = by_name(nets[one], nets[two]).findings
             for each in found:
                 tests.setdefault(each.test, {})[one, two] = math.exp(each.log_p)
             whole = bonferroni([each.log_p for each in found if each.decides])

@@ -71,6 +71,30 @@ def test_json_is_one_document_and_exit_codes_follow(nets):
     assert typed(nets / "ours", nets / "other", "--fail-on", "related").exit_code == 0
 
 
+def test_nothing_tested_is_said_and_can_be_failed_on(tmp_path):
+    for name in "ab":
+        save_file({"lin.weight": torch.randn(1, 8)}, tmp_path / f"{name}.safetensors")
+    pair = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    told = typed(*pair, "--fail-on", "untested", "--report", tmp_path / "page.html")
+    assert told.exit_code == 4
+    assert "nothing could be tested" in told.stdout
+    assert "no p-value" in told.stdout
+    assert "nothing could be tested" in (tmp_path / "page.html").read_text().lower()
+    assert typed(*pair, "--fail-on", "inconclusive").exit_code == 4
+
+
+def test_shares_of_numbers_are_told_and_a_test_that_was_made_is_not_untested(nets):
+    told = typed(nets / "ours", nets / "other", "--fail-on", "untested", "--layers", "1")
+    assert told.exit_code == 0
+    assert "that were not read" in told.stdout
+    (shares,) = {
+        each["tested"] for each in json.loads(typed(nets / "ours", nets / "ours", "--json").stdout)["coverage"]
+    }
+    held = load_file(nets / "ours" / "model.safetensors")
+    counted = [name for name in held if "mlp" in name or "embed" in name or "v_proj" in name]
+    assert shares == pytest.approx(sum(held[each].numel() for each in counted) / sum(v.numel() for v in held.values()))
+
+
 def test_the_page_shows_tests_map_and_caveats(nets, tmp_path):
     page = tmp_path / "deep" / "page.html"
     assert typed(nets / "ours", nets / "copy", "--report", page).exit_code == 0

@@ -21,6 +21,7 @@ WORDS = {
     "part reused": "some layers go back to the other net, most of those read do not",
     "inconclusive": "nothing speaks against independent training",
 }
+UNTESTED = "nothing could be tested: no part of the two nets admits a test"
 RELATIONS = {
     ("descent", "A first"): "B was made from A",
     ("descent", "B first"): "A was made from B",
@@ -33,6 +34,7 @@ class FailOn(StrEnum):
 
     related = "related"
     inconclusive = "inconclusive"
+    untested = "untested"
 
 
 @guarded
@@ -55,7 +57,10 @@ def compare(
         Path | None, typer.Option(help="Also write the comparison as an HTML page.", callback=file_to_write)
     ] = None,
     fail_on: Annotated[
-        FailOn | None, typer.Option(help="Exit with 3 on related or part reused, with 4 on inconclusive.")
+        FailOn | None,
+        typer.Option(
+            help="Exit with 3 on related or part reused, with 4 on inconclusive; untested: only where no test applied."
+        ),
     ] = None,
     wide: Wide = False,
     as_json: Json = False,
@@ -100,9 +105,12 @@ def compare(
         report.write_text(comparison_page(told, names=(str(first), str(second))), encoding="utf-8")
         if not quiet:
             say(f"page: {report}")
-    met = "inconclusive" if told["decision"] == "inconclusive" else "related"
-    if fail_on is not None and met == fail_on.value:
-        raise typer.Exit(3 if met == "related" else 4)
+    inconclusive = told["decision"] == "inconclusive"
+    met = {"inconclusive" if inconclusive else "related"} | (
+        {"untested"} if inconclusive and not told["tested"] else set()
+    )
+    if fail_on is not None and fail_on.value in met:
+        raise typer.Exit(4 if inconclusive else 3)
 
 
 def _same(one: Path, two: Path) -> bool:
@@ -111,9 +119,11 @@ def _same(one: Path, two: Path) -> bool:
 
 def _show(told: dict[str, Any], wide: bool, quiet: bool) -> None:
     decision = told["decision"]
+    words = WORDS[decision] if told["tested"] or decision != "inconclusive" else UNTESTED
+    out.print(f"[{COLOURS[decision]}]{decision.upper()}[/]  {words}", highlight=False)
     kind = "exact" if told["exact"] else "not exact: rests on an approximation"
-    out.print(f"[{COLOURS[decision]}]{decision.upper()}[/]  {WORDS[decision]}", highlight=False)
-    out.print(f"p-value {_p(told)} ({kind}), alpha {told['alpha']:g}; {foreign(told['axes'])}", highlight=False)
+    number = f"p-value {_p(told)} ({kind})" if told["tested"] else "no p-value"
+    out.print(f"{number}, alpha {told['alpha']:g}; {foreign(told['axes'])}", highlight=False)
     if told["tests"]:
         show(_tests(told["tests"]))
     if told["layers"]:
@@ -132,6 +142,8 @@ def _show(told: dict[str, Any], wide: bool, quiet: bool) -> None:
         out.print(f"estimate, without an error rate: {words}{point}", highlight=False)
     if "mixture" in told:
         _show_mixture(told["mixture"], wide, quiet)
+    for side, each in zip("AB", told["coverage"], strict=True):
+        out.print(f"{side}: {_coverage(each)}", highlight=False)
     out.print(f"{told['bytes_read'] / 1e6:,.1f} MB read in {told['seconds']:.1f} s", highlight=False)
     if not quiet:
         for caveat in told["caveats"]:
@@ -170,6 +182,12 @@ def _place(each: dict[str, Any]) -> str:
     name = each["name"] or ("embedding" if each["layer"] < 0 else str(each["layer"]))
     other = "" if each["paired"] == each["layer"] else f"→{each['paired']}"
     return f"{foreign(name)}{other} {'[red]●[/]' if each['related'] else '○'}"
+
+
+def _coverage(each: dict[str, Any]) -> str:
+    rest = "; ".join(f"{share:.1%} {reason}" for reason, share in each["left_out"].items())
+    whole = f"of {each['numbers']:,} numbers {each['read']:.1%} read, {each['tested']:.1%} tested"
+    return f"{whole}; left out: {rest}" if rest else whole
 
 
 def _p(each: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ SAYINGS: Final = {
     "part reused": "A part of one net goes back to the other; most of the layers that were read do not.",
     "inconclusive": "Nothing speaks against independent training. That is not evidence for it.",
 }
+UNTESTED: Final = "Nothing could be tested: no part of the two nets admits a test."
 LABELS, WIDTH, ROW, TOP = 150.0, 380.0, 22.0, 30.0
 STRONGEST: Final = 300.0  # powers of ten beyond which a bar grows no more
 
@@ -25,7 +26,9 @@ STRONGEST: Final = 300.0  # powers of ten beyond which a bar grows no more
 def comparison_page(told: Mapping[str, Any], *, names: tuple[str, str]) -> str:
     """One file of HTML from the document of a comparison (`whorl.weights.comparison.document`)."""
     figure = layer_map(told["layers"], told["alpha"]) if told["layers"] else Markup("")
-    return render("comparison.html.j2", told=told, names=names, saying=SAYINGS[told["decision"]], figure=figure)
+    untested = told["decision"] == "inconclusive" and not told["tested"]
+    saying = UNTESTED if untested else SAYINGS[told["decision"]]
+    return render("comparison.html.j2", told=told, names=names, saying=saying, figure=figure)
 
 
 def layer_map(places: Sequence[Mapping[str, Any]], alpha: float) -> Markup:

@@ -21,6 +21,7 @@ from whorl.checkpoints.roles import Weights
 from whorl.detection.exact import bonferroni
 from whorl.errors import UsageError
 from whorl.weights.changes import Change
+from whorl.weights.coverage import Coverage, coverage
 from whorl.weights.differences import Differences, differences_by_name
 from whorl.weights.findings import Finding, about, findings
 from whorl.weights.history import (
@@ -37,7 +38,7 @@ from whorl.weights.kurtosis import attention_kurtosis
 from whorl.weights.layering import LayerMap
 from whorl.weights.likeness import Likeness, likeness
 from whorl.weights.pairing import basis, spread
-from whorl.weights.unnamed import unnamed_findings
+from whorl.weights.unnamed import by_name
 
 __all__ = ["NULL", "Comparison", "LayerEvidence", "compare", "document"]
 
@@ -62,11 +63,15 @@ class LayerEvidence:
 class Comparison:
     """The verdict and all that led to it.
 
+    ``tested`` says whether any test that decides could be made; if not, ``log_p`` is 0 and stands for no p-value.
+    ``coverage`` (of A and B) tells what was tested and what was left out.
     ``log_p`` is that of the whole; ``exact`` says whether the decision is the same by exact tests alone;
     ``kurtosis`` (of A and B) and ``likeness`` are figures by which nothing is decided.
     """
 
     decision: Decision
+    tested: bool
+    coverage: tuple[Coverage, Coverage]
     log_p: float
     exact: bool
     alpha: float
@@ -118,7 +123,10 @@ def compare(
     places = LayerMap(one, two, axes) if axes else None
     pairs = places.pairs(chosen) if places else {}
     differences = Differences(one, two, whole=not layers, progress=progress)
-    found = findings(one, two, axes, pairs, differences.through) if known else unnamed_findings(first, second)
+    roled = [*findings(one, two, axes, pairs, differences.through)] if known else []
+    named = by_name(first, second, apart=(_with_roles(one), _with_roles(two)) if known else ((), ()))
+    found = [*roled, *named.findings]
+    tested = any(each.decides for each in found)
     log_p = bonferroni([each.log_p for each in found if each.decides])
     by_layer = _by_layer(found, alpha)
     if places and _refuted(log_p, alpha):
@@ -136,14 +144,19 @@ def compare(
     exact = bonferroni([each.log_p for each in found if each.exact] or [0.0])
     decision = _decide(log_p, alpha, by_layer)
     related = decision != "inconclusive" or same
-    told = operations((one, two), held, changes, found, places) if related else []
+    told = operations((one, two), held, changes, roled if known else found, places) if related else []
     disguised = any(each.kind.disguise for each in told)
     branch = None if disguised or not told else branch_point(changes)
     first_of = direction(told, branch)
     return Comparison(
         decision=decision,
+        tested=tested,
+        coverage=(
+            coverage(one, pairs.keys(), named.tested[0], named.left_out[0]),
+            coverage(two, pairs.values(), named.tested[1], named.left_out[1]),
+        ),
         log_p=log_p,
-        exact=_refuted(exact, alpha) or not _refuted(log_p, alpha),
+        exact=tested and (_refuted(exact, alpha) or not _refuted(log_p, alpha)),
         alpha=alpha,
         findings=tuple(found),
         layers=by_layer,
@@ -160,6 +173,10 @@ def compare(
         seconds=time.perf_counter() - started,
         caveats=tuple(_caveats(one, two, found, layers)),
     )
+
+
+def _with_roles(net: Weights) -> frozenset[str]:
+    return frozenset(part.tensor for part in net.structure.parts.values())
 
 
 def _refuted(log_p: float, alpha: float) -> bool:
@@ -184,23 +201,28 @@ def _elsewhere(places: LayerMap, by_layer: tuple[LayerEvidence, ...], alpha: flo
 
     The p-value of the whole, which has refuted independence without this, stays as it was.
     """
-    lost = [place.layer for place in by_layer if place.layer >= 0 and not place.related]
+    lost = [place.layer for place in by_layer if place.layer >= 0 and not place.name and not place.related]
     moved = {layer: at for layer, at in places.moved(lost).items() if at != layer} if lost else {}
     if not moved:
         return by_layer
     tests = findings(places.first, places.second, places.axes, moved)
     tests = [each for each in tests if each.test != "axis places"]
     again = {place.layer: place for place in _by_layer(tests, alpha / len(by_layer) * len(moved)) if place.related}
-    return tuple(again.get(place.layer, place) for place in by_layer)
+    return tuple(place if place.name else again.get(place.layer, place) for place in by_layer)
 
 
 def _decide(log_p: float, alpha: float, places: Sequence[LayerEvidence]) -> Decision:
-    """Related where independence is refuted in most layers of B that were read; a part where only in some."""
+    """Related where independence is refuted in most layers of B that were read; a part where only in some.
+
+    So it is of tensors without roles by themselves: they may be a tower of their own, of more tensors than the other.
+    """
     if not _refuted(log_p, alpha):
         return "inconclusive"
-    theirs = {place.paired for place in places if place.layer >= 0}
-    held = {place.paired for place in places if place.layer >= 0 and place.related}
-    return "related" if 2 * len(held) > len(theirs) else "part reused"
+    kinds = [[place for place in places if place.layer >= 0 and bool(place.name) == named] for named in (False, True)]
+    theirs = [{place.paired for place in kind} for kind in kinds]
+    held = [{place.paired for place in kind if place.related} for kind in kinds]
+    whole = any(theirs) and all(2 * len(some) > len(each) for some, each in zip(held, theirs, strict=True) if each)
+    return "related" if whole else "part reused"
 
 
 def _caveats(one: Weights, two: Weights, found: Sequence[Finding], layers: int) -> list[str]:
@@ -221,7 +243,7 @@ def _caveats(one: Weights, two: Weights, found: Sequence[Finding], layers: int) 
             told.append(f"{net.checkpoint.path}: the number of its heads is not known; fused attention was left out.")
     if layers and one.structure.layers > layers:
         told.append(f"{layers} of {one.structure.layers} layers were read; --all-layers reads every one.")
-    told += [f"{each.test}: evaded by {about(each.test).evasion}." for each in found]
+    told += [f"{test}: evaded by {about(test).evasion}." for test in dict.fromkeys(each.test for each in found)]
     return told
 
 
@@ -230,7 +252,9 @@ def document(comparison: Comparison) -> dict[str, Any]:
     return {
         "decision": comparison.decision,
         "null_hypothesis": NULL,
-        **_p_value(comparison.log_p),
+        "tested": comparison.tested,
+        "coverage": [asdict(each) for each in comparison.coverage],
+        **(_p_value(comparison.log_p) if comparison.tested else {"p_value": None, "log10_p": None}),
         "exact": comparison.exact,
         "alpha": comparison.alpha,
         "tests": [

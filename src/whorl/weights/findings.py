@@ -76,6 +76,12 @@ UNIT_PLACES: Final = Test(
     "permuting the hidden units, or rotating the residual stream",
     exact=True,
 )
+ROW_PLACES: Final = Test(
+    f"{ALONE}; then the order of rows is a uniformly random permutation",
+    "that rows are units and may be permuted, which names and shapes do not show; else as places of units",
+    "permuting the rows",
+    exact=False,
+)
 AXIS_PLACES: Final = Test(
     f"{ALONE}; then the order of the residual stream's axes is a uniformly random permutation",
     "axes alike at the start; an optimiser that commutes with permutations",
@@ -107,6 +113,7 @@ TESTS: Catalog[Test] = Catalog(
         "gated signs": "whorl.weights.findings:GATED_SIGNS",
         "value signs": "whorl.weights.findings:VALUE_SIGNS",
         "unit places": "whorl.weights.findings:UNIT_PLACES",
+        "row places": "whorl.weights.findings:ROW_PLACES",
         "axis places": "whorl.weights.findings:AXIS_PLACES",
         "unit ranks": "whorl.weights.findings:UNIT_RANKS",
         "two matchings": "whorl.weights.findings:TWO_MATCHINGS",

@@ -1,25 +1,27 @@
-"""Tests of independence for nets of any kind, convolutional ones included, by names and shapes alone.
+"""Tests of independence for tensors without roles, convolutional nets included, by names and shapes alone.
 
-Where no architecture is known, tensors are paired by name, and those whose names only one net has by shape, in the
-order of their names. An axis of a tensor is one of hidden units where another tensor has as many on its other side: it
-reads what the first writes. The rows of a classifier (classes), those of an embedding (tokens) and the columns of a
-first layer (colours, pixels) have an order of their own and are left out.
+Tensors are paired by name, and those whose names only one net has by shape, in the order of their names. What counts
+as evidence, and which axes hold units, is told by `whorl.weights.exchangeable`.
 
-- Places and ranks of rows are exact, and evaded by permuting units. Two tensors may share one permutation (a residual
-  stream), so their p-values are not independent: they are combined by Bonferroni's bound.
+- Places and ranks of rows are exact where units are shown to be permutable, and evaded by permuting them. Two tensors
+  may share one permutation (a residual stream), so their p-values are not independent: they are combined by
+  Bonferroni's bound. The same of other rows that something reads (*row places*) is not called exact.
 - Two matchings: each tensor that has hidden units on both axes is matched with its partner by itself
   (`whorl.weights.two_sided`), whatever the order and the positive factors of units in either net. Two tensors that
   share units then agree on them in copies, and by chance in strangers. Not exact: nets of one kind of data may learn
   units that are alike. It was measured how many (`benchmarks/lineage_vision_size.py`: 1.05 to 1.24 agreements of 16 to
   64 units, where 1 is chance, in nets trained to the end); the law that is used expects 1 and `ALIKE` of all units.
   Tensors that touch pixels or classes are left out for this: a last layer and its head agree on 4.3 of 64 in strangers.
+
+A tensor that is equal in both nets, while all else is apart, is a constant that both were given: it counts only where
+another kind of tensor is equal too.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -28,17 +30,20 @@ from torch import Tensor
 
 from whorl.checkpoints.checkpoint import Checkpoint
 from whorl.detection.exact import bonferroni, log_poisson_tail
+from whorl.weights.exchangeable import LEAST, ORDERED, Axes, kind_of, natural, reads
 from whorl.weights.findings import Finding, Observation
 from whorl.weights.independence import ALIKE, Ranks, constrained, fixed_points, rank_law
 from whorl.weights.two_sided import match_sides
 
-__all__ = ["Pair", "hidden_rows", "paired_tensors", "unnamed_findings"]
+__all__ = ["ByName", "Pair", "by_name", "hidden_rows", "paired_tensors"]
 
-LEAST: Final = 8  # units below which no order is surprising
 MOST: Final = 4096  # units that are matched one to one; the cost grows with the cube
 WIDEST: Final = 1024  # units on either axis of a tensor whose two axes are matched, some forty times over
 TENSORS: Final = 32  # of them, the smallest first
 DRAWS: Final = 9999
+GIVEN: Final = "equal in nets that are otherwise apart"
+UNREAD: Final = "rows that nothing reads in one path"
+UNPAIRED: Final = "no partner in the other net"
 
 Shape = tuple[int, ...]
 
@@ -51,70 +56,99 @@ class Pair(NamedTuple):
     theirs: str
 
 
-def paired_tensors(first: Checkpoint, second: Checkpoint) -> list[Pair]:
-    """Tensors with two axes or more: by name, the rest by shape where both have equally many of one."""
-    shapes = [
-        {name: entry.shape for name, entry in net.entries.items() if len(entry.shape) >= 2} for net in (first, second)
-    ]
+@dataclass(frozen=True)
+class ByName:
+    """The tests of tensors without roles; of each net what was ``tested``, and why each other tensor was not."""
+
+    findings: tuple[Finding, ...]
+    tested: tuple[frozenset[str], frozenset[str]]
+    left_out: tuple[dict[str, str], dict[str, str]]
+
+
+def paired_tensors(first: Axes, second: Axes) -> list[Pair]:
+    """Weights with two axes or more: by name, the rest by shape where both have equally many of one."""
+    shapes = [first.weights, second.weights]
     same = [name for name in shapes[0] if name in shapes[1]]
-    left = [sorted((name for name in each if name not in same), key=_natural) for each in shapes]
+    left = [sorted(each.keys() - same, key=natural) for each in shapes]
     names = [(name, name) for name in same]
     for shape in dict.fromkeys(shapes[0][name] for name in left[0]):
         alike = [[name for name in rest if each[name] == shape] for rest, each in zip(left, shapes, strict=True)]
         if len(alike[0]) == len(alike[1]):
             names += zip(*alike, strict=True)
-    return [Pair(number, *both) for number, both in enumerate(sorted(names, key=lambda both: _natural(both[0])))]
+    return [Pair(number, *both) for number, both in enumerate(sorted(names, key=lambda both: natural(both[0])))]
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """An order in which layer 10 comes after layer 9."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-
-def hidden_rows(first: Checkpoint, second: Checkpoint) -> list[Pair]:
-    """Pairs of one shape whose rows are units that another tensor reads."""
+def hidden_rows(first: Axes, second: Axes) -> list[Pair]:
+    """Pairs of one shape whose rows something reads in both nets."""
     return [
         pair
         for pair in paired_tensors(first, second)
-        if (shape := first.entries[pair.ours].shape) == second.entries[pair.theirs].shape
+        if (shape := first.weights[pair.ours]) == second.weights[pair.theirs]
         and shape[0] >= LEAST
-        and any(_reads(other, shape) for other in _others(first, pair.ours))
+        and first.read(pair.ours)
+        and second.read(pair.theirs)
     ]
 
 
-def _others(net: Checkpoint, name: str) -> list[Shape]:
-    """Shapes of the other tensors that may write or read several units."""
-    shapes = [entry.shape for other, entry in net.entries.items() if other != name]
-    return [shape for shape in shapes if len(shape) >= 2 and shape[0] > 1]
+def by_name(
+    first: Checkpoint, second: Checkpoint, *, apart: tuple[Collection[str], Collection[str]] = ((), ())
+) -> ByName:
+    """Places and ranks of the rows of every tensor that admits the tests, and matchings of those with two such axes.
+
+    Parameters:
+        apart: names of tensors of each net that are tested elsewhere.
+    """
+    nets = (first, second)
+    axes = [Axes(net, [name for name in net.entries if name not in but]) for net, but in zip(nets, apart, strict=True)]
+    one, two = axes
+    given = _given(one, two)
+    one.leave_out([pair.ours for pair in given], GIVEN)
+    two.leave_out([pair.theirs for pair in given], GIVEN)
+    found = [*_in_order(one, two), *_in_any_order(one, two)]
+    partners = {pair.ours: pair.theirs for pair in paired_tensors(one, two)}
+    ours = frozenset(seen.name for each in found for seen in each.observations)
+    theirs = frozenset(partners[name] for name in ours)
+    left_out = _left_out(one, partners.keys(), ours), _left_out(two, partners.values(), theirs)
+    return ByName(tuple(found), (ours, theirs), left_out)
 
 
-def _reads(reader: Shape, shape: Shape) -> bool:
-    """Whether a tensor may read the rows of another; a dense layer reads a convolution's channels at several places."""
-    rows, inputs = shape[0], reader[1]
-    return inputs == rows or (len(shape) > 2 and len(reader) == 2 and inputs % rows == 0)
+def _given(one: Axes, two: Axes) -> list[Pair]:
+    """Equal tensors of one kind among others that differ."""
+    pairs = [pair for pair in paired_tensors(one, two) if one.weights[pair.ours] == two.weights[pair.theirs]]
+    equal = [pair for pair in pairs if torch.equal(one.net.stored(pair.ours), two.net.stored(pair.theirs))]
+    alone = len({kind_of(pair.ours) for pair in equal}) == 1 and 2 * len(equal) < len(pairs)
+    return equal if alone else []
 
 
-def unnamed_findings(first: Checkpoint, second: Checkpoint) -> list[Finding]:
-    """Places and ranks of the rows of every tensor that admits the tests, and matchings of those with two such axes."""
-    return [*_in_order(first, second), *_in_any_order(first, second)]
+def _left_out(net: Axes, paired: Collection[str], tested: Collection[str]) -> dict[str, str]:
+    """Why each tensor that was not tested was not."""
+    reasons = dict(net.left_out)
+    for name in net.weights:
+        if name not in tested:
+            reasons[name] = UNPAIRED if name not in paired else ORDERED if net.was_ordered(name) else UNREAD
+    return reasons
 
 
-def _in_order(first: Checkpoint, second: Checkpoint) -> Iterator[Finding]:
-    places: list[Observation] = []
+def _in_order(first: Axes, second: Axes) -> Iterator[Finding]:
+    places: dict[bool, list[Observation]] = {True: [], False: []}
     ranks: list[Observation] = []
-    fixed = units = 0
-    for number, name, theirs_name in hidden_rows(first, second):
-        ours, theirs = first.read(name).flatten(1), second.read(theirs_name).flatten(1)
+    dropped = {True: 0, False: 0}
+    for number, name, partner in hidden_rows(first, second):
+        shown = first.shown(name) and second.shown(partner)
+        if first.ordered(name, 0) or second.ordered(partner, 0):
+            dropped[shown] += 1
+            continue
+        ours, theirs = first.net.read(name).flatten(1), second.net.read(partner).flatten(1)
         found = fixed_points(ours, theirs)
-        fixed, units = fixed + found.fixed, units + found.units
         share = found.fixed / found.rows
-        places.append(Observation(number, number, share, 1 / found.units, found.log_p, name))
-        if len(ours) <= MOST:
-            order = constrained(ours, theirs, generator=torch.Generator(), draws=0)
+        places[shown].append(Observation(number, number, share, 1 / found.units, found.log_p, name))
+        if shown and len(ours) <= MOST:
+            order = constrained(ours, theirs, generator=torch.Generator().manual_seed(number), draws=0)
             order = Ranks(order.correlation, _law(len(ours)))
             ranks.append(Observation(number, number, order.correlation, 0.0, order.log_p, name))
-    yield from _finding("unit places", places, lambda _: f"{fixed:,} of {units:,} in place")
-    yield from _finding("unit ranks", ranks, lambda mean: f"mean rank correlation {mean:.2f}")
+    for test, shown in (("unit places", True), ("row places", False)):
+        yield from _finding(test, places[shown], lambda mean: f"{mean:.1%} in place on average", dropped[shown])
+    yield from _finding("unit ranks", ranks, lambda mean: f"mean rank correlation {mean:.2f}", dropped[True])
 
 
 @lru_cache(maxsize=16)
@@ -130,11 +164,13 @@ class _Axis(NamedTuple):
     units: int
 
 
-def _in_any_order(first: Checkpoint, second: Checkpoint) -> Iterator[Finding]:
+def _in_any_order(first: Axes, second: Axes) -> Iterator[Finding]:
     axes: list[_Axis] = []
     for pair, ours, theirs in _two_sided(first, second):
+        if any(first.ordered(pair.ours, axis, ours) or second.ordered(pair.theirs, axis, theirs) for axis in (0, 1)):
+            continue
         chance = torch.Generator().manual_seed(pair.number)
-        one, two = first.read(pair.ours).reshape(ours), second.read(pair.theirs).reshape(theirs)
+        one, two = first.net.read(pair.ours).reshape(ours), second.net.read(pair.theirs).reshape(theirs)
         sides = match_sides(one, two, generator=chance)
         axes += [_Axis(pair, sides.rows, theirs[0]), _Axis(pair, sides.columns, theirs[1])]
     seen: list[Observation] = []
@@ -161,7 +197,7 @@ def _agreements(axis: _Axis, other: _Axis) -> int:
     return int(((axis.partners == other.partners) & (axis.partners >= 0)).sum())
 
 
-def _two_sided(first: Checkpoint, second: Checkpoint) -> list[tuple[Pair, Shape, Shape]]:
+def _two_sided(first: Axes, second: Axes) -> list[tuple[Pair, Shape, Shape]]:
     """Pairs with hidden units on both axes, and the shapes [rows, columns, places] to see them in; the smallest."""
     found: list[tuple[Pair, Shape, Shape]] = []
     for pair in paired_tensors(first, second):
@@ -171,19 +207,21 @@ def _two_sided(first: Checkpoint, second: Checkpoint) -> list[tuple[Pair, Shape,
     return sorted(found, key=lambda each: math.prod(each[1]))[:TENSORS]
 
 
-def _sides(net: Checkpoint, name: str) -> Shape | None:
+def _sides(net: Axes, name: str) -> Shape | None:
     """Rows, columns and places of a kernel, or of a map that was flattened; None unless both axes are hidden units."""
-    shape, others = net.entries[name].shape, _others(net, name)
-    if not any(_reads(other, shape) for other in others):
+    if not net.readers("", name):
         return None
-    rows, inputs, *kernel = shape
+    rows, inputs, *kernel = shape = net.weights[name]
+    others = [its for other, its in net.weights.items() if other != name and its[0] > 1]
     if any(other[0] == inputs for other in others):
         return rows, inputs, math.prod(kernel)
-    channels = [other[0] for other in others if len(shape) == 2 and _reads(shape, other)]
+    channels = [other[0] for other in others if len(shape) == 2 and reads(shape, other)]
     return (rows, max(channels), inputs // max(channels)) if channels else None
 
 
-def _finding(test: str, seen: list[Observation], told: Callable[[float], str]) -> Iterator[Finding]:
+def _finding(test: str, seen: list[Observation], told: Callable[[float], str], dropped: int = 0) -> Iterator[Finding]:
+    """Tensors that were ``dropped`` for their order still count among those that are corrected for."""
     if seen:
         mean = sum(each.share for each in seen) / len(seen)
-        yield Finding(test, bonferroni([each.log_p for each in seen]), told(mean), tuple(seen))
+        log_p = bonferroni([*(each.log_p for each in seen), *([0.0] * dropped)])
+        yield Finding(test, log_p, told(mean), tuple(seen))

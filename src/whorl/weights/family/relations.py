@@ -133,7 +133,7 @@ def relate(first: Checkpoint, second: Checkpoint, *, layers: int, tokens: int) -
     return Kinship(
         log_p=found.log_p,
         exact=found.exact,
-        tested=bool(found.findings),
+        tested=found.tested,
         places=inner,
         distance=distance,
         how=how,

@@ -1,0 +1,199 @@
+"""Which tensors training made, and which of their axes hold units that might as well stand in another order.
+
+All that is read of a net without roles are names, shapes and numbers. By these a tensor is left out
+
+- that no training made: whole numbers and truth values, few distinct values (masks, blur kernels), buffers by name;
+- whose rows are tokens or positions, by name;
+- whose rows nothing reads *in one path*: no other tensor inside the module around the writer, or inside the sequence
+  that this is a block of, has as many columns. Masks, tables and heads have as many rows as something elsewhere in the
+  net has columns by chance;
+- whose axis has an *order of its own*, as positions, patches, time and frequencies have, whatever they are called.
+  Units that may be permuted are as much like their neighbours as like any other. `has_order` asks whether slices that
+  stand side by side are more alike, whether what one reads oscillates along the axis, and whether norms drift, each
+  held against orders drawn at random. Dropping a tensor by this can only lower the rate of false alarms, as long as it
+  still counts among the tests that are corrected for.
+
+**What is shown.** That an axis may be permuted is shown for channels of convolutions and for hidden layers: a matrix
+with more rows than columns, and after it, in the same module, another that has as many columns and is not square. For
+all else (residual streams, the rows of attention's matrices, which stand in heads, square matrices, whose rows may be
+anything) it is likely, and no more.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect
+from collections.abc import Collection
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from whorl.checkpoints.checkpoint import Checkpoint
+from whorl.weights.pairing import spread
+
+__all__ = ["LEAST", "ORDERED", "Axes", "has_order", "kind_of", "natural"]
+
+LEAST: Final = 8  # units below which no order is surprising
+SEEN: Final = 256  # rows by which it is told what a tensor is
+FEW: Final = 8  # values: below 4 bits no file is quantised tensor by tensor
+LONGEST: Final = 4096  # units whose order is looked at
+SLICES: Final = 32  # along which oscillations are looked for
+DRAWS: Final = 100
+STEADY: Final = 3.0  # standard deviations of random orders
+SMALL: Final = 1e-12
+
+BUFFERS: Final = re.compile(
+    "mask|masks|masked|tril|triu|index|indices|idx|ids|freq|freqs|inv|mel|melw|stft|fbank|filterbank|fb|window|hann|"
+    "sinusoid|sin|cos|grid|anchors|coords|blur"
+)
+TABLES: Final = re.compile(
+    "embed|embedding|embeddings|wte|token|tokens|vocab|shared|"  # tokens
+    "wpe|pos|posembed|relpos|position|positions|positional|"
+    "time|seasonal|trend|forecast|backcast|horizon"
+)
+HEADS: Final = re.compile("q|k|v|kv|qkv|wqkv|query|queries|key|keys|value|values|in|attn")
+ORDERED: Final = "rows or columns with an order of their own"
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """An order in which layer 10 comes after layer 9."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def kind_of(name: str) -> str:
+    """A name without its numbers: what layers that repeat each other have in common."""
+    return re.sub(r"\d+", "#", name)
+
+
+def has_order(rows: Tensor) -> bool:
+    """Whether slices stand in an order of their own (module's docstring). Of long axes the first part is looked at.
+
+    Shape:
+        rows: ``[n, m]``.
+    """
+    rows = rows[:LONGEST].float()
+    if len(rows) < LEAST:
+        return False
+    chance = torch.Generator().manual_seed(len(rows))
+    centred = normalize(rows - rows.mean(0), dim=1)
+    alike, sizes = centred @ centred.T, rows.norm(dim=1)
+    sizes = sizes - sizes.mean()
+    few = centred[:, spread(centred.shape[1], SLICES)]
+    power = few.square().sum(0).clamp_min(SMALL)
+
+    def told(order: Tensor) -> Tensor:
+        near = sum(alike[order[:-lag], order[lag:]].sum() for lag in (1, 2))
+        waves = ((few[order[:-1]] * few[order[1:]]).sum(0) / power).square().sum()
+        return torch.stack([torch.as_tensor(near), waves, sizes[order[:-1]] @ sizes[order[1:]]])
+
+    drawn = torch.stack([told(torch.randperm(len(rows), generator=chance)) for _ in range(DRAWS)])
+    excess = told(torch.arange(len(rows))) - drawn.mean(0)
+    return bool((excess > STEADY * drawn.std(0).clamp_min(SMALL)).any())
+
+
+class Axes:
+    """The axes of some tensors of a checkpoint.
+
+    ``left_out`` are those that are no evidence, each with the reason; ``weights`` the others, in natural order, with
+    their shapes.
+    """
+
+    weights: dict[str, tuple[int, ...]]
+
+    def __init__(self, net: Checkpoint, names: Collection[str]) -> None:
+        self.net = net
+        self.names = sorted(names, key=natural)
+        self.left_out: dict[str, str] = {}
+        for name in self.names:
+            if reason := self._unfit(name):
+                self.left_out[name] = reason
+        self._order: dict[tuple[str, int], bool] = {}
+        self.leave_out((), "")
+
+    def _unfit(self, name: str) -> str:
+        shape = self.net.entries[name].shape
+        if len(shape) < 2:
+            return "vectors and single numbers"
+        if _says(_last(name), BUFFERS):
+            return "buffers, by name"
+        if len(shape) == 2 and _says(_module(name), TABLES):
+            return "rows that are tokens, positions or times, by name"
+        seen = self.net.stored(name, spread(shape[0], SEEN)).flatten()
+        if not seen.is_floating_point():
+            return "whole numbers and truth values"
+        values = seen[spread(len(seen), SEEN * SEEN)].float()
+        if not bool(values.isfinite().all()):
+            return "numbers that are not finite"
+        return "few distinct or whole values" if _counted(values) else ""
+
+    def readers(self, path: str, name: str) -> list[str]:
+        """Tensors under a path that may read the rows of this one; under the empty path are all."""
+        span = slice(bisect(self._sorted, path + "."), bisect(self._sorted, path + "/")) if path else slice(None)
+        others = ((other, self.weights[other]) for other in self._sorted[span] if other != name)
+        return [other for other, its in others if its[0] > 1 and reads(its, self.weights[name])]
+
+    def read(self, name: str) -> bool:
+        """Whether something reads the rows in one path: inside the module around it, or around that of a sequence."""
+        path = _holder(name)
+        return bool(self.readers(re.sub(r"(^|\.)\d+$", "", path), name))
+
+    def shown(self, name: str) -> bool:
+        """Whether rows that are read are shown to be units that may be permuted."""
+        if _says(_module(name), HEADS):
+            return False
+        rows, inputs, *kernel = self.weights[name]
+        if len(kernel) > 1 or math.prod(kernel) > 1:
+            return True
+        after = natural(name)
+        behind = [self.weights[other] for other in self.readers(_holder(name), name) if natural(other) > after]
+        return rows > inputs and any(other[0] != other[1] for other in behind)
+
+    def leave_out(self, names: Collection[str], reason: str) -> None:
+        """Take these for no evidence either."""
+        self.left_out |= dict.fromkeys(names, reason)
+        self.weights = {name: self.net.entries[name].shape for name in self.names if name not in self.left_out}
+        self._sorted = sorted(self.weights)  # what one module holds stands together: a slash follows the dot
+
+    def was_ordered(self, name: str) -> bool:
+        """Whether an axis of it was found to have an order of its own."""
+        return self._order.get((name, 0), False) or self._order.get((name, 1), False)
+
+    def ordered(self, name: str, axis: int, shape: tuple[int, ...] = ()) -> bool:
+        """Whether rows (0) or columns (1), of another ``shape`` where that is given, stand in an order of their own."""
+        if (name, axis) not in self._order:
+            value = self.net.read(name).reshape(shape or self.weights[name])
+            self._order[name, axis] = has_order(value.transpose(0, axis).flatten(1))
+        return self._order[name, axis]
+
+
+def reads(reader: tuple[int, ...], writer: tuple[int, ...]) -> bool:
+    """Whether a tensor may read the rows of another; a dense layer reads a convolution's channels at several places."""
+    rows, inputs = writer[0], reader[1]
+    return inputs == rows or (len(writer) > 2 and len(reader) == 2 and inputs % rows == 0)
+
+
+def _counted(values: Tensor) -> bool:
+    return len(values.unique()) <= FEW or bool((values == values.round()).all())
+
+
+def _last(name: str) -> str:
+    return re.split(r"[./]", name)[-1]
+
+
+def _module(name: str) -> str:
+    """The module that a tensor belongs to, or the tensor itself where it is no weight of one."""
+    parts = re.split(r"[./]", name)
+    return parts[-2] if parts[-1] in ("weight", "kernel") and len(parts) > 1 else parts[-1]
+
+
+def _holder(name: str) -> str:
+    """The path of the module that holds the one a tensor belongs to."""
+    parts = name.split(".")
+    return ".".join(parts[: -2 if parts[-1] in ("weight", "kernel") else -1])
+
+
+def _says(name: str, words: re.Pattern[str]) -> bool:
+    return any(words.fullmatch(word) for word in re.split(r"[_\d]+", name.lower()))
