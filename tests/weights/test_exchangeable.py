@@ -87,16 +87,23 @@ def test_a_constant_that_both_nets_were_given_is_no_evidence(kind, held):
 
 
 def test_a_part_that_was_taken_over_bit_for_bit_is_evidence_and_no_constant(held):
-    own = drawn(1)
-    mixed = drawn(2) | {name: own[name] for name in ("fc1.weight", "fc2.weight")}
-    found = compare(held("a", own), held("b", mixed))
-    assert found.decision == "related"
-    assert found.exact
-    copy = held("c", own)
-    assert compare(held("a", own), copy).decision == "related"
-    kept = torch.randn(WIDE, WIDE, generator=torch.Generator().manual_seed(9))
-    strangers = [open_checkpoint(held(str(seed), drawn(seed, kept=kept))) for seed in (1, 2)]
-    assert by_name(*strangers).left_out[1]["kept"] == GIVEN
+    bias = torch.randn(HIDDEN, generator=torch.Generator().manual_seed(5))
+    own, other = drawn(1, **{"fc1.bias": bias}), drawn(2, **{"fc1.bias": bias + 1})
+    part = other | {name: own[name] for name in ("fc1.weight", "fc1.bias")}
+    alone = other | {"fc1.weight": own["fc1.weight"]}
+    most = other | {name: own[name] for name in ("fc1.weight", "fc2.weight")}
+    ours = held("a", own)
+    assert [compare(ours, held("b", each)).decision for each in (own, most, part, alone)] == [
+        "related",
+        "related",
+        "part reused",
+        "inconclusive",
+    ]
+    nets = open_checkpoint(ours), open_checkpoint(held("b", alone))
+    assert by_name(*nets).left_out[1]["fc1.weight"] == GIVEN
+    scheduled = {"fc1.weight": own["fc1.weight"], "betas": torch.linspace(0.1, 2, 40)}
+    nets = open_checkpoint(held("a", own | scheduled)), open_checkpoint(held("b", other | scheduled))
+    assert by_name(*nets).left_out[0]["fc1.weight"] == GIVEN
 
 
 def test_learned_tables_that_share_an_order_are_no_evidence(held):
@@ -118,7 +125,7 @@ def test_orders_are_seen_and_units_have_none():
     assert has_order(scaled * torch.randn(32, 32, generator=torch.Generator().manual_seed(1)))
     chance = torch.Generator().manual_seed(0)
     called = [has_order(torch.randn(32, 16, generator=chance).exp()) for _ in range(100)]
-    assert sum(called) <= 6  # each of three is called by 3 deviations, a few in a thousand times
+    assert sum(called) <= 3  # beyond 4 deviations, a few in a thousand times
     order = torch.randperm(48, generator=chance)
     assert not has_order(sinusoids(48, 32)[order])
 

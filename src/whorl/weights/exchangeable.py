@@ -34,7 +34,7 @@ from torch.nn.functional import normalize
 from whorl.checkpoints.checkpoint import Checkpoint
 from whorl.weights.pairing import spread
 
-__all__ = ["LEAST", "ORDERED", "Axes", "has_order", "kind_of", "natural"]
+__all__ = ["LEAST", "ORDERED", "Axes", "has_order", "natural", "reads"]
 
 LEAST: Final = 8  # units below which no order is surprising
 SEEN: Final = 256  # rows by which it is told what a tensor is
@@ -42,7 +42,8 @@ FEW: Final = 8  # values: below 4 bits no file is quantised tensor by tensor
 LONGEST: Final = 4096  # units whose order is looked at
 SLICES: Final = 32  # along which oscillations are looked for
 DRAWS: Final = 100
-STEADY: Final = 3.0  # standard deviations of random orders
+TOGETHER: Final = 1 << 22  # numbers of draws that are made at a time
+STEADY: Final = 4.0  # standard deviations of random orders
 SMALL: Final = 1e-12
 
 BUFFERS: Final = re.compile(
@@ -55,17 +56,13 @@ TABLES: Final = re.compile(
     "time|seasonal|trend|forecast|backcast|horizon"
 )
 HEADS: Final = re.compile("q|k|v|kv|qkv|wqkv|query|queries|key|keys|value|values|in|attn")
+VECTORS: Final = "vectors and single numbers"
 ORDERED: Final = "rows or columns with an order of their own"
 
 
 def natural(name: str) -> list[tuple[int, str]]:
     """An order in which layer 10 comes after layer 9."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-
-def kind_of(name: str) -> str:
-    """A name without its numbers: what layers that repeat each other have in common."""
-    return re.sub(r"\d+", "#", name)
 
 
 def has_order(rows: Tensor) -> bool:
@@ -84,13 +81,15 @@ def has_order(rows: Tensor) -> bool:
     few = centred[:, spread(centred.shape[1], SLICES)]
     power = few.square().sum(0).clamp_min(SMALL)
 
-    def told(order: Tensor) -> Tensor:
-        near = sum(alike[order[:-lag], order[lag:]].sum() for lag in (1, 2))
-        waves = ((few[order[:-1]] * few[order[1:]]).sum(0) / power).square().sum()
-        return torch.stack([torch.as_tensor(near), waves, sizes[order[:-1]] @ sizes[order[1:]]])
+    def told(orders: Tensor) -> Tensor:
+        """Of each order the three figures: ``[draws, n]`` to ``[draws, 3]``."""
+        near = sum(alike[orders[:, :-lag], orders[:, lag:]].sum(1) for lag in (1, 2))
+        waves = ((few[orders[:, :-1]] * few[orders[:, 1:]]).sum(1) / power).square().sum(1)
+        return torch.stack([torch.as_tensor(near), waves, (sizes[orders[:, :-1]] * sizes[orders[:, 1:]]).sum(1)], 1)
 
-    drawn = torch.stack([told(torch.randperm(len(rows), generator=chance)) for _ in range(DRAWS)])
-    excess = told(torch.arange(len(rows))) - drawn.mean(0)
+    keys = torch.rand(DRAWS, len(rows), generator=chance).argsort(1)
+    drawn = torch.cat([told(some) for some in keys.split(max(1, TOGETHER // few.numel()))])
+    excess = told(torch.arange(len(rows))[None])[0] - drawn.mean(0)
     return bool((excess > STEADY * drawn.std(0).clamp_min(SMALL)).any())
 
 
@@ -116,7 +115,7 @@ class Axes:
     def _unfit(self, name: str) -> str:
         shape = self.net.entries[name].shape
         if len(shape) < 2:
-            return "vectors and single numbers"
+            return VECTORS
         if _says(_last(name), BUFFERS):
             return "buffers, by name"
         if len(shape) == 2 and _says(_module(name), TABLES):
@@ -128,6 +127,21 @@ class Axes:
         if not bool(values.isfinite().all()):
             return "numbers that are not finite"
         return "few distinct or whole values" if _counted(values) else ""
+
+    def vectors(self) -> set[str]:
+        """Names of vectors that are long enough to be told from others, and are no buffers by name."""
+        return {
+            name
+            for name, reason in self.left_out.items()
+            if reason == VECTORS and max(self.net.entries[name].shape, default=0) >= LEAST
+            if not _says(_last(name), BUFFERS)
+        }
+
+    def varied(self, name: str) -> bool:
+        """Whether a vector has been trained, by its numbers: they are many, no whole ones, and in no order."""
+        values = self.net.stored(name).flatten()
+        finite = values.is_floating_point() and bool(values.isfinite().all())
+        return finite and not _counted(values.float()) and not has_order(values.float()[:, None])
 
     def readers(self, path: str, name: str) -> list[str]:
         """Tensors under a path that may read the rows of this one; under the empty path are all."""

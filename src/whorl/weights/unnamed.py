@@ -13,8 +13,8 @@ as evidence, and which axes hold units, is told by `whorl.weights.exchangeable`.
   64 units, where 1 is chance, in nets trained to the end); the law that is used expects 1 and `ALIKE` of all units.
   Tensors that touch pixels or classes are left out for this: a last layer and its head agree on 4.3 of 64 in strangers.
 
-A tensor that is equal in both nets, while all else is apart, is a constant that both were given: it counts only where
-another kind of tensor is equal too.
+A tensor that is equal in both nets, while all else is apart, is a constant that both were given: of two nets whose
+tensors mostly differ, equal ones count only where training left a vector (a bias, a gain) that is equal too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from torch import Tensor
 
 from whorl.checkpoints.checkpoint import Checkpoint
 from whorl.detection.exact import bonferroni, log_poisson_tail
-from whorl.weights.exchangeable import LEAST, ORDERED, Axes, kind_of, natural, reads
+from whorl.weights.exchangeable import LEAST, ORDERED, Axes, natural, reads
 from whorl.weights.findings import Finding, Observation
 from whorl.weights.independence import ALIKE, Ranks, constrained, fixed_points, rank_law
 from whorl.weights.two_sided import match_sides
@@ -113,11 +113,12 @@ def by_name(
 
 
 def _given(one: Axes, two: Axes) -> list[Pair]:
-    """Equal tensors of one kind among others that differ."""
+    """Equal tensors among more that differ, where no trained vector is equal with them."""
     pairs = [pair for pair in paired_tensors(one, two) if one.weights[pair.ours] == two.weights[pair.theirs]]
     equal = [pair for pair in pairs if torch.equal(one.net.stored(pair.ours), two.net.stored(pair.theirs))]
-    alone = len({kind_of(pair.ours) for pair in equal}) == 1 and 2 * len(equal) < len(pairs)
-    return equal if alone else []
+    vectors = one.vectors() & two.vectors() if 0 < 2 * len(equal) < len(pairs) else set()
+    same = (torch.equal(one.net.stored(name), two.net.stored(name)) and one.varied(name) for name in sorted(vectors))
+    return equal if 2 * len(equal) < len(pairs) and not any(same) else []
 
 
 def _left_out(net: Axes, paired: Collection[str], tested: Collection[str]) -> dict[str, str]:
