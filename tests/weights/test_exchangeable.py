@@ -171,6 +171,19 @@ def test_no_test_is_no_test_passed(held):
     assert sum(told["coverage"][0]["left_out"].values()) == pytest.approx(1)
 
 
+def test_what_is_not_shown_is_not_called_exact(held):
+    """Square matrices, of which each may read the other, or both an axis of time."""
+    squares = [torch.randn(WIDE, WIDE, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+    ours, theirs = (
+        held(name, {"a.weight": one, "b.weight": two}) for name, one, two in (("a", *squares[:2]), ("b", *squares[2:]))
+    )
+    found = compare(ours, theirs)
+    assert (found.decision, found.tested, found.exact) == ("inconclusive", True, False)
+    found = compare(ours, ours)
+    assert (found.decision, found.exact) == ("related", False)
+    assert {each.test for each in found.findings} == {"row places", "two matchings"}
+
+
 def test_towers_without_roles_are_tested_beside_those_with(saved, tmp_path):
     """A stranger's language model that took over our picture tower: a part, by the tensors that have no roles."""
     towers = [{f"vision_tower.{name}": value for name, value in drawn(seed).items()} for seed in (1, 2)]

@@ -65,8 +65,8 @@ class Comparison:
 
     ``tested`` says whether any test that decides could be made; if not, ``log_p`` is 0 and stands for no p-value.
     ``coverage`` (of A and B) tells what was tested and what was left out.
-    ``log_p`` is that of the whole; ``exact`` says whether the decision is the same by exact tests alone;
-    ``kurtosis`` (of A and B) and ``likeness`` are figures by which nothing is decided.
+    ``log_p`` is that of the whole; ``exact`` says whether exact tests were made and the decision is the same by them
+    alone; ``kurtosis`` (of A and B) and ``likeness`` are figures by which nothing is decided.
     """
 
     decision: Decision
@@ -141,7 +141,8 @@ def compare(
         )
     progress("layers", 1 + len(pairs), 1 + len(pairs))
     same = bool(changes) and all(change.equal or change.cast for change in changes) and same_plan(one, two)
-    exact = bonferroni([each.log_p for each in found if each.exact] or [0.0])
+    proven = [each.log_p for each in found if each.exact]
+    exact = bool(proven) and (_refuted(bonferroni(proven), alpha) or not _refuted(log_p, alpha))
     decision = _decide(log_p, alpha, by_layer)
     related = decision != "inconclusive" or same
     told = operations((one, two), held, changes, roled if known else found, places) if related else []
@@ -156,7 +157,7 @@ def compare(
             coverage(two, pairs.values(), named.tested[1], named.left_out[1]),
         ),
         log_p=log_p,
-        exact=tested and (_refuted(exact, alpha) or not _refuted(log_p, alpha)),
+        exact=exact,
         alpha=alpha,
         findings=tuple(found),
         layers=by_layer,
