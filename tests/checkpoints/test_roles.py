@@ -8,6 +8,7 @@ import shutil
 import pytest
 import torch
 from families import FAMILIES, make
+from safetensors.torch import save_file
 
 from whorl.checkpoints.readers.safetensors import SafetensorsCheckpoint
 from whorl.checkpoints.roles import SHARED, Key, Weights
@@ -128,15 +129,118 @@ def test_a_configuration_that_lies_about_heads_is_not_believed(saved, tmp_path):
 
 
 def test_what_has_other_names_is_unknown(tmp_path):
-    from safetensors.torch import save_file
-
     save_file({"a.weight": torch.ones(3, 2), "b.weight": torch.ones(2)}, tmp_path / "x.safetensors")
     assert not Weights(SafetensorsCheckpoint(tmp_path / "x.safetensors")).structure.known
 
 
 def test_a_million_layers_are_refused(tmp_path):
-    from safetensors.torch import save_file
-
     save_file({"model.layers.99999.mlp.up_proj.weight": torch.ones(1, 1)}, tmp_path / "x.safetensors")
     with pytest.raises(InvalidFile, match="100,000 layers"):
         Weights(SafetensorsCheckpoint(tmp_path / "x.safetensors"))
+
+
+def written(folder, tensors, **config):
+    """A folder with these tensors; with a configuration where one is given."""
+    folder.mkdir(exist_ok=True)
+    save_file({name: value.contiguous().clone() for name, value in tensors.items()}, folder / "model.safetensors")
+    if config:
+        (folder / "config.json").write_text(json.dumps(config))
+    return Weights(SafetensorsCheckpoint(folder))
+
+
+def equal_parts(one, two, *roles):
+    return all(torch.equal(one.read(*key), two.read(*key)) for key in one.structure.parts if key.role in roles)
+
+
+GPT2_MATRICES = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
+
+
+@pytest.mark.parametrize("config", [{}, {"model_type": "gpt2", "n_head": 4}, {"model_type": "other", "n_head": 4}])
+def test_orientation_follows_shapes_and_no_family(weights, tmp_path, config):
+    """Square matrices lie as the others do: by their shape alone they could lie either way."""
+    state = {name: value for name, value in make("gpt2").state_dict().items() if name != "lm_head.weight"}
+    turned = {name: value.T if name.endswith(GPT2_MATRICES) else value for name, value in state.items()}
+    conv, linear = written(tmp_path / "conv", state, **config), written(tmp_path / "linear", turned, **config)
+    roles = ("output", "up", "down", *(("query", "key", "value") if config else ()))
+    assert {key.role for key in linear.structure.parts} >= set(roles)
+    for net in (conv, linear):
+        assert net.structure.parts.keys() == conv.structure.parts.keys()
+        assert equal_parts(net, weights("gpt2"), *roles)
+        assert torch.allclose(net.folded("up", 1), weights("gpt2").folded("up", 1))
+
+
+def test_shapes_tell_how_many_keys_a_fused_matrix_holds(tmp_path):
+    state = make("gpt2").state_dict()
+    for layer in range(2):
+        fused = state.pop(f"transformer.h.{layer}.attn.c_attn.weight").T
+        state[f"transformer.h.{layer}.attn.c_attn.weight"] = fused[:48]  # 32 rows of queries, a key and a value of 8
+        state[f"transformer.h.{layer}.attn.c_attn.bias"] = state[f"transformer.h.{layer}.attn.c_attn.bias"][:48]
+    net = written(tmp_path / "x", {k: v.T if k.endswith(GPT2_MATRICES[1:]) else v for k, v in state.items()}, n_head=4)
+    assert (net.structure.heads, net.structure.kv_heads, net.structure.head_dim) == (4, 1, 8)
+    assert torch.equal(net.read("value", 0), state["transformer.h.0.attn.c_attn.weight"][40:])
+
+
+@pytest.mark.parametrize("config", [{}, {"model_type": "some_new_family"}])
+def test_a_family_is_never_guessed_to_add_to_its_gains(saved, tmp_path, config):
+    state = make("llama").state_dict()
+    net = written(tmp_path / "x", state, **config)
+    assert net.structure.architecture == "llama"
+    gain = state["model.layers.0.post_attention_layernorm.weight"]
+    assert torch.allclose(net.folded("up", 0), state["model.layers.0.mlp.up_proj.weight"] * gain)
+    named = written(tmp_path / "y", state, model_type="gemma")
+    assert torch.allclose(named.folded("up", 0), state["model.layers.0.mlp.up_proj.weight"] * (1 + gain))
+
+
+@pytest.mark.parametrize("prefix", ["adam.m.", "model.encoder_", "zz.module."])
+def test_towers_are_never_mixed(weights, tmp_path, prefix):
+    """What sorts first or last, has all the names and no embedding, is another tower."""
+    state = {name: value for name, value in make("opt").state_dict().items() if name != "lm_head.weight"}  # tied
+    other = {f"{prefix}{name}": value + 1 for name, value in state.items() if "embed_tokens" not in name}
+    other[f"{prefix}lm_head.weight"] = torch.ones(256, 32)
+    net = written(tmp_path / "x", state | other)
+    assert net.structure.parts.keys() == weights("opt").structure.parts.keys()
+    assert equal_parts(net, weights("opt"), *(key.role for key in net.structure.parts))
+
+
+def test_numbers_and_wrappers_before_names_make_no_difference(weights, tmp_path):
+    net = written(tmp_path / "x", {f"0.auto_model.{name}": value for name, value in make("bert").state_dict().items()})
+    assert net.structure.norm == "layer"
+    assert equal_parts(net, weights("bert"), "embedding", "up", "down", "query", "output")
+
+
+META = {
+    "model.embed_tokens": "tok_embeddings",
+    "model.norm": "norm",
+    "lm_head": "output",
+    "model.layers": "layers",
+    "self_attn": "attention",
+    "mlp.gate_proj": "feed_forward.w1",
+    "mlp.up_proj": "feed_forward.w3",
+    "mlp.down_proj": "feed_forward.w2",
+    "input_layernorm": "attention_norm",
+    "post_attention_layernorm": "ffn_norm",
+} | {f"{each}_proj": f"w{each}" for each in "qkvo"}
+
+
+def test_what_meta_calls_llama_is_llama(weights, tmp_path):
+    """Its rotations turn neighbouring rows: row 2i of a head is row i, and row 2i + 1 is row i + 4, of 8."""
+    state = {}
+    for name, value in make("llama").state_dict().items():
+        if name.endswith(("q_proj.weight", "k_proj.weight")):
+            value = value.view(-1, 2, 4, 32).transpose(1, 2).reshape(value.shape)
+        for ours, theirs in META.items():
+            name = name.replace(ours, theirs)
+        state[name] = value
+    assert "layers.1.feed_forward.w3.weight" in state
+    net = written(tmp_path / "x", state, n_heads=4, n_kv_heads=2)
+    assert net.structure.parts.keys() == weights("llama").structure.parts.keys()
+    assert equal_parts(net, weights("llama"), *(key.role for key in net.structure.parts))
+    assert torch.equal(net.read("query", 1, rows=[1, 3, 9]), weights("llama").read("query", 1)[[1, 3, 9]])
+    assert Key("query", 0) not in written(tmp_path / "y", state).structure.parts  # without heads no order is known
+
+
+def test_an_embedding_of_another_width_is_projected_and_spans_no_axes(tmp_path):
+    state = make("opt").state_dict()
+    state = {name: value[:, :16] if "embed_tokens" in name else value for name, value in state.items()}
+    net = written(tmp_path / "x", state)
+    assert (net.structure.width, net.vocabulary) == (32, 0)

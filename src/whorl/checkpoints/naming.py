@@ -20,17 +20,20 @@ __all__ = ["NAMINGS", "Naming", "namings"]
 class Naming:
     """The names of one family.
 
-    ``transposed`` roles are stored [in, out]; ``by_head`` says that a fused query+key+value lists query, key and value
-    of the first head, then of the second (GPT-NeoX), instead of all queries first; ``parallel``, that the hidden layer
-    reads what attention reads, after the same norm. ``norm_offset`` is what the gain of a norm is added to (Gemma
-    stores it less one). ``models`` are the words of ``model_type`` that mean this family; a GGUF file has ``gguf`` and
-    its architecture for one.
+    Which way round a matrix lies is told by its shape, and by ``transposed`` (those of layers are [in, out]) only where
+    none of the net tells; ``by_head`` says that a fused query+key+value lists query, key and value of the first head,
+    then of the second (GPT-NeoX), instead of all queries first; ``paired``, that rotations turn neighbouring rows of
+    query and key, instead of the two halves of a head; ``parallel``, that the hidden layer reads what attention reads,
+    after the same norm. ``norm_offset`` is what the gain of a norm is added to (Gemma stores it less one); names do not
+    tell it, so a family that has one is never taken unless it is named. ``models`` are the words of ``model_type`` that
+    mean this family; a GGUF file has ``gguf`` and its architecture for one.
     """
 
     name: str
     parts: Mapping[str, str]
-    transposed: frozenset[str] = frozenset()
+    transposed: bool = False
     by_head: bool = False
+    paired: bool = False
     parallel: bool = False
     norm_offset: float = 0.0
     models: frozenset[str] = field(default_factory=frozenset)
@@ -70,6 +73,20 @@ _MIXTRAL: Final = {
     "up.expert": "layers.{layer}.block_sparse_moe.experts.{expert}.w3.weight",
     "down.expert": "layers.{layer}.block_sparse_moe.experts.{expert}.w2.weight",
 }
+_META: Final = {  # as Meta itself publishes Llama
+    "embedding": "tok_embeddings.weight",
+    "unembedding": "output.weight",
+    "final_norm": "norm.weight",
+    "attention_norm": "layers.{layer}.attention_norm.weight",
+    "mlp_norm": "layers.{layer}.ffn_norm.weight",
+    "query": "layers.{layer}.attention.wq.weight",
+    "key": "layers.{layer}.attention.wk.weight",
+    "value": "layers.{layer}.attention.wv.weight",
+    "output": "layers.{layer}.attention.wo.weight",
+    "gate": "layers.{layer}.feed_forward.w1.weight",
+    "up": "layers.{layer}.feed_forward.w3.weight",
+    "down": "layers.{layer}.feed_forward.w2.weight",
+}
 _PHI3: Final = {
     "query+key+value": "layers.{layer}.self_attn.qkv_proj.weight",
     "gate+up": "layers.{layer}.mlp.gate_up_proj.weight",
@@ -100,6 +117,8 @@ _OPT: Final = {
     "up_bias": "layers.{layer}.fc1.bias",
     "down": "layers.{layer}.fc2.weight",
 }
+# Norms of BART, BERT and DistilBERT come after the sum, so that none is read through.
+_BART: Final = {role: name for role, name in _OPT.items() if not role.endswith("norm")} | {"embedding": "shared.weight"}
 _GPT2: Final = {
     "embedding": "wte.weight",
     "position": "wpe.weight",
@@ -113,6 +132,12 @@ _GPT2: Final = {
     "up": "h.{layer}.mlp.c_fc.weight",
     "up_bias": "h.{layer}.mlp.c_fc.bias",
     "down": "h.{layer}.mlp.c_proj.weight",
+}
+_GPT_NEO: Final = {role: name for role, name in _GPT2.items() if "+" not in role} | {
+    "query": "h.{layer}.attn.attention.q_proj.weight",
+    "key": "h.{layer}.attn.attention.k_proj.weight",
+    "value": "h.{layer}.attn.attention.v_proj.weight",
+    "output": "h.{layer}.attn.attention.out_proj.weight",
 }
 _NEOX: Final = {
     "embedding": "gpt_neox.embed_in.weight",
@@ -140,6 +165,20 @@ _BERT: Final = {
     "up": "layer.{layer}.intermediate.dense.weight",
     "up_bias": "layer.{layer}.intermediate.dense.bias",
     "down": "layer.{layer}.output.dense.weight",
+}
+_DISTILBERT: Final = {
+    "embedding": "embeddings.word_embeddings.weight",
+    "position": "embeddings.position_embeddings.weight",
+    "query": "layer.{layer}.attention.q_lin.weight",
+    "key": "layer.{layer}.attention.k_lin.weight",
+    "value": "layer.{layer}.attention.v_lin.weight",
+    "query_bias": "layer.{layer}.attention.q_lin.bias",
+    "key_bias": "layer.{layer}.attention.k_lin.bias",
+    "value_bias": "layer.{layer}.attention.v_lin.bias",
+    "output": "layer.{layer}.attention.out_lin.weight",
+    "up": "layer.{layer}.ffn.lin1.weight",
+    "up_bias": "layer.{layer}.ffn.lin1.bias",
+    "down": "layer.{layer}.ffn.lin2.weight",
 }
 _VIT: Final = {
     "patches": "embeddings.patch_embeddings.projection.weight",
@@ -224,16 +263,15 @@ MIXTRAL: Final = Naming("mixtral", _LLAMA | _MIXTRAL, models=frozenset({"mixtral
 QWEN_MOE: Final = Naming("qwen-moe", _LLAMA | _EXPERTS, models=frozenset({"qwen2_moe", "qwen3_moe", "olmoe"}))
 PHI3: Final = Naming("phi3", _LLAMA | _PHI3, models=frozenset({"phi3"}))
 LLAMA: Final = Naming("llama", _LLAMA, models=frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3", "olmo2"}))
+META: Final = Naming("llama (Meta)", _META, paired=True)
 PHI: Final = Naming("phi", _PHI, parallel=True, models=frozenset({"phi"}))
 OPT: Final = Naming("opt", _OPT, models=frozenset({"opt"}))
-GPT2: Final = Naming(
-    "gpt2",
-    _GPT2,
-    transposed=frozenset({"query+key+value", "output", "up", "down"}),
-    models=frozenset({"gpt2"}),
-)
+BART: Final = Naming("bart", _BART, models=frozenset({"bart"}))
+GPT2: Final = Naming("gpt2", _GPT2, transposed=True, models=frozenset({"gpt2"}))
+GPT_NEO: Final = Naming("gpt-neo", _GPT_NEO, models=frozenset({"gpt_neo"}))
 GPT_NEOX: Final = Naming("gpt-neox", _NEOX, by_head=True, models=frozenset({"gpt_neox"}))
 BERT: Final = Naming("bert", _BERT, models=frozenset({"bert", "roberta"}))
+DISTILBERT: Final = Naming("distilbert", _DISTILBERT, models=frozenset({"distilbert"}))
 VIT: Final = Naming("vit", _VIT, models=frozenset({"vit"}))
 VIT_TRANSFORMERS_4: Final = Naming("vit (transformers 4)", _VIT4, models=frozenset({"vit"}))
 VIT_TIMM: Final = Naming("vit (timm)", _TIMM)
@@ -242,7 +280,7 @@ GGUF: Final = Naming("gguf", _GGUF)
 GGUF_PARALLEL: Final = Naming("gguf (parallel)", _GGUF, parallel=True, models=frozenset({"gguf phi2"}))
 GGUF_FUSED: Final = Naming("gguf (fused)", _GGUF_FUSED, models=frozenset({"gguf phi3", "gguf glm4", "gguf chatglm"}))
 
-# Told apart by `models` (the word `model_type` of a configuration) or else by how many names fit; more special first.
+# Told apart by `models` (the word `model_type` of a configuration) or else by how many names fit.
 NAMINGS: Catalog[Naming] = Catalog(
     "namings",
     {
@@ -252,11 +290,15 @@ NAMINGS: Catalog[Naming] = Catalog(
         "qwen-moe": "whorl.checkpoints.naming:QWEN_MOE",
         "phi3": "whorl.checkpoints.naming:PHI3",
         "llama": "whorl.checkpoints.naming:LLAMA",
+        "llama (Meta)": "whorl.checkpoints.naming:META",
         "phi": "whorl.checkpoints.naming:PHI",
         "opt": "whorl.checkpoints.naming:OPT",
+        "bart": "whorl.checkpoints.naming:BART",
         "gpt2": "whorl.checkpoints.naming:GPT2",
+        "gpt-neo": "whorl.checkpoints.naming:GPT_NEO",
         "gpt-neox": "whorl.checkpoints.naming:GPT_NEOX",
         "bert": "whorl.checkpoints.naming:BERT",
+        "distilbert": "whorl.checkpoints.naming:DISTILBERT",
         "vit": "whorl.checkpoints.naming:VIT",
         "vit (transformers 4)": "whorl.checkpoints.naming:VIT_TRANSFORMERS_4",
         "vit (timm)": "whorl.checkpoints.naming:VIT_TIMM",
@@ -268,5 +310,5 @@ NAMINGS: Catalog[Naming] = Catalog(
 
 
 def namings() -> dict[str, Any]:
-    """Every naming by its name, the more special first."""
+    """Every naming by its name."""
     return {name: NAMINGS[name] for name in NAMINGS.in_order()}

@@ -9,26 +9,26 @@ Roles: ``embedding``, ``position``, ``patches``, ``unembedding``, ``final_norm``
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
 
 from whorl.checkpoints.checkpoint import Checkpoint, Rows
-from whorl.checkpoints.naming import NAMINGS, Naming, namings
+from whorl.checkpoints.naming import Naming, namings
+from whorl.checkpoints.towers import NONE, SHARED, Key, named_parts
 from whorl.errors import InvalidFile
 
 __all__ = ["NONE", "SHARED", "Key", "Part", "Structure", "Weights"]
 
-NONE: Final = -1  # no layer, no expert
-SHARED: Final = -2  # the expert that every token passes
 STEP: Final = 1 << 20  # elements in memory at a time
 MAX_LAYERS: Final = 10_000
+NORMS: Final = ("attention_norm", "mlp_norm", "final_norm")
+READERS: Final = frozenset({"query", "key", "value", "gate", "up", "router"})  # of the residual stream
+WRITERS: Final = frozenset({"output", "down"})
 NORM_OF: Final = {
     "query": "attention_norm",
     "key": "attention_norm",
@@ -40,14 +40,6 @@ NORM_OF: Final = {
 }
 
 
-class Key(NamedTuple):
-    """Which part of a net: its role, its layer and its expert, `NONE` where it has none."""
-
-    role: str
-    layer: int = NONE
-    expert: int = NONE
-
-
 @dataclass(frozen=True)
 class Part:
     """Where a part lies: a tensor, one of its slices, some of its rows (after turning it to [out, in])."""
@@ -56,6 +48,11 @@ class Part:
     transposed: bool = False
     index: int | None = None
     rows: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def straight(self) -> bool:
+        """Whether its rows are rows of the tensor, in the tensor's order, so that some can be read alone."""
+        return self.index is None and not self.transposed and list(self.rows) == sorted(self.rows)
 
 
 @dataclass(frozen=True)
@@ -135,7 +132,7 @@ class Weights:
     def _steps(self, take: Callable[[str, Rows | None], Tensor], key: Key, rows: Sequence[int]) -> Iterator[Tensor]:
         """Few rows at a time: large fresh buffers cost more than what is read into them."""
         part = self.structure.parts[key]
-        whole = None if part.index is None and not part.transposed else _taken(take, part, None)
+        whole = None if part.straight else _taken(take, part, None)
         step = max(1, STEP // max(1, prod(self.shape(*key)[1:])))
         for first in range(0, len(rows), step):
             some = rows[first : first + step]
@@ -164,7 +161,7 @@ class Weights:
 
 def _taken(take: Callable[[str, Rows | None], Tensor], part: Part, rows: Rows | None) -> Tensor:
     """A part, or some of its rows, as ``take`` reads its tensor."""
-    if part.index is None and not part.transposed:
+    if part.straight:
         return take(part.tensor, _places(part, rows))
     value = take(part.tensor, None if part.index is None else [part.index])
     value = value if part.index is None else value[0]
@@ -192,37 +189,50 @@ def _structure(checkpoint: Checkpoint) -> Structure:
     if layers > MAX_LAYERS:
         raise InvalidFile(f"{checkpoint.path} names {layers:,} layers; at most {MAX_LAYERS:,} are read")
     shape = {key: checkpoint.entries[name].shape for key, name in found.items()}
-    heads, kv_heads, head_dim = _heads(checkpoint.config, shape, naming)
+    width = _width(shape)
+    if Key("embedding") in shape and shape[Key("embedding")][-1:] != (width,):  # projected into the stream
+        del found[Key("embedding")]
+    turned = _turned(shape, width, naming)
+    shape = {key: size[::-1] if key in turned else size for key, size in shape.items()}
+    heads = _heads(checkpoint.config, shape)
     parts: dict[Key, Part] = {}
     for key, name in found.items():
-        parts |= dict(_split(key, name, shape[key], naming, (heads, kv_heads, head_dim)))
+        parts |= dict(_split(key, Part(name, key in turned), shape[key], naming, heads))
     if naming.parallel:
         parts |= {key._replace(role="mlp_norm"): part for key, part in parts.items() if key.role == "attention_norm"}
-    norms = [name for key, name in found.items() if key.role in ("attention_norm", "final_norm", "mlp_norm")]
+    norms = [name for key, name in found.items() if key.role in NORMS]
     biased = any(f"{name.removesuffix('weight')}bias" in checkpoint.entries for name in norms)
-    biased |= naming.name == "bert"  # its norms come after the sum and are not among the roles
-    width = shape[Key("embedding")][-1] if Key("embedding") in shape else _width(shape, naming)
+    biased |= not norms and any(name.lower().endswith("norm.bias") for name in checkpoint.entries)  # after the sum
     return Structure(
         naming.name,
         parts,
         layers=layers,
         width=width,
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
+        heads=heads[0],
+        kv_heads=heads[1],
+        head_dim=heads[2],
         norm="layer" if biased else "rms",
         norm_offset=naming.norm_offset,
     )
 
 
 def _naming(checkpoint: Checkpoint) -> tuple[Naming | None, dict[Key, str]]:
-    """The family whose model type is named, or whose names fit most tensors; with the tensors by role."""
+    """The family whose model type is named, or whose names fit best (`_fit`); with the tensors by role."""
     kind = _model_type(checkpoint.config)
-    chosen = [naming for naming in namings().values() if kind in naming.models] or list(namings().values())
-    fits = [(naming, _found(naming, checkpoint)) for naming in chosen]
-    naming, found = max(fits, key=lambda fit: len(fit[1]))
-    complete = any(key.role.startswith("up") or "up" in key.role.split("+") for key in found)
-    return (naming, found) if complete else (None, {})
+    known = namings().values()
+    named = [naming for naming in known if kind in naming.models]
+    for chosen in (named, [naming for naming in known if not naming.norm_offset]):
+        fits = [(naming, named_parts(naming, checkpoint.entries)) for naming in chosen]
+        naming, found = max(fits, key=_fit, default=(None, dict[Key, str]()))
+        if any(key.role.startswith("up") or "up" in key.role.split("+") for key in found):
+            return naming, found
+    return None, {}
+
+
+def _fit(naming_and_found: tuple[Naming, dict[Key, str]]) -> tuple[int, int]:
+    """Most names found, and of several that find as many the family that knows no others: not one with experts."""
+    naming, found = naming_and_found
+    return len(found), -len(naming.parts)
 
 
 def _model_type(config: Mapping[str, Any]) -> str:
@@ -233,53 +243,26 @@ def _model_type(config: Mapping[str, Any]) -> str:
     return f"gguf {architecture}" if isinstance(architecture, str) else ""
 
 
-def _found(naming: Naming, checkpoint: Checkpoint) -> dict[Key, str]:
-    found: dict[Key, str] = {}
-    for name in checkpoint.entries:
-        for role, pattern in _patterns(naming.name):
-            if match := pattern.fullmatch(name):
-                numbers = match.groupdict()
-                expert = SHARED if role.endswith(".shared") else int(numbers.get("expert") or NONE)
-                bare = role.removesuffix(".shared").removesuffix(".expert")
-                found.setdefault(Key(bare, int(numbers.get("layer") or NONE), expert), name)
-                break
-    return found
+def _heads(config: Mapping[str, Any], shape: Mapping[Key, tuple[int, ...]]) -> tuple[int, int, int]:
+    """Query heads, key-value heads and axes of a head; zeros where they cannot be told or contradict the shapes.
 
-
-@lru_cache
-def _patterns(name: str) -> list[tuple[str, re.Pattern[str]]]:
-    naming: Any = NAMINGS[name]
-    # Words before a name hold no numbers, so that no layer is skipped, and are not those of a vision tower.
-    before = r"(?!.*(?:vision|visual))(?:[A-Za-z_]+\.)*"
-    return [
-        (
-            role,
-            re.compile(
-                before
-                + re.escape(template)
-                .replace(r"\{layer\}", r"(?P<layer>\d{1,5})")
-                .replace(r"\{expert\}", r"(?P<expert>\d{1,5})")
-            ),
-        )
-        for role, template in naming.parts.items()
-    ]
-
-
-def _heads(config: Mapping[str, Any], shape: Mapping[Key, tuple[int, ...]], naming: Naming) -> tuple[int, int, int]:
-    """Query heads, key-value heads and axes of a head; zeros where they cannot be told or contradict the shapes."""
+    How many key-value heads there are is told by shapes where no configuration tells it.
+    """
     nested = config.get("text_config")
     found: Mapping[str, Any] = nested if isinstance(nested, Mapping) else config
     arch = str(found.get("general.architecture", ""))
-    heads = _count(found, "num_attention_heads", "n_head", f"{arch}.attention.head_count")
-    kv_heads = _count(found, "num_key_value_heads", f"{arch}.attention.head_count_kv") or heads
+    heads = _count(found, "num_attention_heads", "n_head", "num_heads", "n_heads", f"{arch}.attention.head_count")
+    kv_heads = _count(found, "num_key_value_heads", f"{arch}.attention.head_count_kv")
     head_dim = _count(found, "head_dim", f"{arch}.attention.key_length")
-    rows = {key.role: size[1 if key.role in naming.transposed else 0] for key, size in shape.items() if len(size) == 2}
+    matrices = {key.role: size for key, size in shape.items() if len(size) == 2}
     if not heads:
         return 0, 0, 0
-    fused = rows.get("query+key+value", 0)
-    total = fused or rows.get("query", 0) + 2 * rows.get("key", 0)
-    head_dim = head_dim or total // (heads + 2 * kv_heads)
-    fits = head_dim > 0 and total == (heads + 2 * kv_heads) * head_dim
+    rows = {role: size[0] for role, size in matrices.items()}
+    total = rows.get("query+key+value", 0) or rows.get("query", 0) + 2 * rows.get("key", 0)
+    read = matrices["output"][1] if "output" in matrices else 0  # what the heads give together
+    head_dim = head_dim or (total // (heads + 2 * kv_heads) if kv_heads else read // heads)
+    kv_heads = kv_heads or (total // head_dim - heads) // 2 if head_dim else 0
+    fits = head_dim > 0 and kv_heads > 0 and total == (heads + 2 * kv_heads) * head_dim
     if not fits or heads % kv_heads:
         return 0, 0, 0
     return heads, kv_heads, head_dim
@@ -291,34 +274,66 @@ def _count(config: Mapping[str, Any], *names: str) -> int:
 
 
 def _split(
-    key: Key, name: str, shape: tuple[int, ...], naming: Naming, heads: tuple[int, int, int]
+    key: Key, whole: Part, shape: tuple[int, ...], naming: Naming, heads: tuple[int, int, int]
 ) -> Iterator[tuple[Key, Part]]:
-    """A tensor as the parts that it holds."""
-    transposed = key.role in naming.transposed
+    """A tensor, whose ``shape`` is [out, in], as the parts that it holds."""
     roles = key.role.split("+")
     if key.role.endswith(".experts"):
         for expert in range(shape[0] if len(shape) == 3 else 0):
-            yield Key(key.role.removesuffix(".experts"), key.layer, expert), Part(name, index=expert)
+            yield Key(key.role.removesuffix(".experts"), key.layer, expert), replace(whole, index=expert)
+    elif naming.paired and key.role in ("query", "key"):
+        if heads[0]:
+            yield key, replace(whole, rows=_halves(shape[0], heads[2]))
     elif len(roles) == 1:
-        yield key, Part(name, transposed)
+        yield key, whole
     elif len(roles) == 2:
         half = shape[0] // 2
-        yield key._replace(role=roles[0]), Part(name, rows=((0, half),))
-        yield key._replace(role=roles[1]), Part(name, rows=((half, 2 * half),))
+        yield key._replace(role=roles[0]), replace(whole, rows=((0, half),))
+        yield key._replace(role=roles[1]), replace(whole, rows=((half, 2 * half),))
     elif heads[0]:
         for role, rows in zip(roles, _attention_rows(naming, heads), strict=True):
-            yield key._replace(role=role), Part(name, transposed, rows=rows)
+            yield key._replace(role=role), replace(whole, rows=rows)
+
+
+def _halves(height: int, head_dim: int) -> tuple[tuple[int, int], ...]:
+    """Rows of query or key whose neighbours a rotation turns, in the order in which it turns two halves of a head."""
+    rows = (first + row for first in range(0, height, head_dim) for half in (0, 1) for row in range(half, head_dim, 2))
+    return tuple((row, row + 1) for row in rows)
 
 
 def _attention_rows(naming: Naming, heads: tuple[int, int, int]) -> list[tuple[tuple[int, int], ...]]:
     """Rows of query, key and value in a tensor that holds all three."""
     count, groups, wide = heads
-    if naming.by_head:
+    if naming.by_head and groups == count:
         return [tuple((wide * (3 * h + part), wide * (3 * h + part + 1)) for h in range(count)) for part in range(3)]
     ends = [0, count * wide, (count + groups) * wide, (count + 2 * groups) * wide]
     return [((first, last),) for first, last in itertools.pairwise(ends)]
 
 
-def _width(shape: Mapping[Key, tuple[int, ...]], naming: Naming) -> int:
-    first = next((size for key, size in shape.items() if key.role == "up" and len(size) == 2), (0, 0))
-    return first[0 if "up" in naming.transposed else 1]
+def _width(shape: Mapping[Key, tuple[int, ...]]) -> int:
+    """Axes of the residual stream: as many as a norm has gains, or else as many as the embedding or a matrix has."""
+    norms = [size[0] for key, size in shape.items() if key.role in NORMS and len(size) == 1]
+    others = [size[-1] for role in ("embedding", "up") for key, size in shape.items() if key.role == role and size]
+    return next(iter(norms + others), 0)
+
+
+def _turned(shape: Mapping[Key, tuple[int, ...]], width: int, naming: Naming) -> set[Key]:
+    """Matrices of layers that are stored [in, out].
+
+    The shape of one that is not square tells, by the side that is as wide as the stream; where none tells, or those
+    that do disagree about the others, most of them do.
+    """
+    sides = {key: _reading_side(key) for key, size in shape.items() if len(size) == 2 and key.layer != NONE}
+    told = {
+        key: shape[key][1 - side] == width
+        for key, side in sides.items()
+        if side is not None and (shape[key][0] == width) != (shape[key][1] == width)
+    }
+    most = 2 * sum(told.values()) > len(told) if told else naming.transposed
+    return {key for key, side in sides.items() if side is not None and told.get(key, most)}
+
+
+def _reading_side(key: Key) -> int | None:
+    """The axis of a matrix [out, in] that is the residual stream's; None for what has another orientation."""
+    roles = {role.partition(".")[0] for role in key.role.split("+")}
+    return 1 if roles <= READERS else 0 if roles <= WRITERS else None
