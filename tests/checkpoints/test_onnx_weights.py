@@ -42,12 +42,155 @@ def test_what_torch_exports(mlp, tmp_path, external):
     assert checkpoint.nbytes == sum(value.nbytes for value in mlp.state_dict().values())
 
 
-def test_a_matmul_keeps_its_orientation(tmp_path):
-    weight = torch.arange(12.0).reshape(3, 4)
-    node = helper.make_node("MatMul", ["x", "w"], ["y"])
-    graph = helper.make_graph([node], "g", [], [], [numpy_helper.from_array(weight.numpy(), "w")])
-    onnx.save(helper.make_model(graph), tmp_path / "x.onnx")
-    assert torch.equal(OnnxCheckpoint(tmp_path / "x.onnx").read("w"), weight)
+WEIGHT = torch.arange(12.0).reshape(3, 4)
+
+
+def graph(path, nodes, *tensors, functions=()):
+    """A graph whose tensors are given as (name, numbers)."""
+    held = [numpy_helper.from_array(np.asarray(value), name) for name, value in tensors]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "g", [], [], held), functions=functions), path)
+    return OnnxCheckpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("turned", "nodes"),
+    [
+        (True, [helper.make_node("MatMul", ["x", "w"], ["y"])]),
+        (True, [helper.make_node("Gemm", ["x", "w"], ["y"])]),
+        (True, [helper.make_node("Cast", ["w"], ["c"], to=1), helper.make_node("MatMul", ["x", "c"], ["y"])]),
+        (False, [helper.make_node("Gemm", ["x", "w"], ["y"], transB=1)]),
+        (False, [helper.make_node("MatMul", ["w", "x"], ["y"])]),
+        (False, [helper.make_node("Gather", ["w", "x"], ["y"]), helper.make_node("MatMul", ["y", "w"], ["z"])]),
+        (False, [helper.make_node("Transpose", ["w"], ["t"]), helper.make_node("MatMul", ["x", "t"], ["y"])]),
+        (False, []),
+    ],
+)
+def test_a_matrix_is_handed_out_as_layers_hold_it(tmp_path, turned, nodes):
+    checkpoint = graph(tmp_path / "x.onnx", nodes, ("w", WEIGHT))
+    wanted = WEIGHT.T if turned else WEIGHT
+    assert torch.equal(checkpoint.read("w"), wanted)
+    assert torch.equal(checkpoint.read("w", rows=[0, 2]), wanted[[0, 2]])
+
+
+def constant(name, value):
+    return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.asarray(value), "inner"))
+
+
+def test_constants_are_weights_wherever_they_stand(tmp_path):
+    """In the graph, in a branch, in a function; shapes, axes and single numbers are none."""
+    small = [constant("axes", np.array([1, 2])), constant("half", np.float32(0.5)), constant("few", np.int32([3, 4]))]
+    branch = helper.make_graph([constant("b", WEIGHT + 1)], "then", [], [])
+    other = helper.make_graph([constant("c", WEIGHT + 2)], "else", [], [])
+    function = helper.make_function("own", "F", [], ["d"], [constant("d", WEIGHT + 3)], [helper.make_opsetid("", 13)])
+    nodes = [
+        constant("a", WEIGHT),
+        helper.make_node("MatMul", ["x", "a"], ["y"]),
+        helper.make_node("If", ["x"], ["z"], then_branch=branch, else_branch=other),
+        *small,
+    ]
+    checkpoint = graph(tmp_path / "x.onnx", nodes, functions=[function])
+    assert list(checkpoint.entries) == ["a", "b", "c", "d"]
+    assert torch.equal(checkpoint.read("a"), WEIGHT.T)
+    assert all(torch.equal(checkpoint.read(name), WEIGHT + 1 + place) for place, name in enumerate("bcd"))
+
+
+def field(number, content):
+    """A field of the wire with its length before it."""
+    length, size = bytearray(), len(content)
+    while size > 127:
+        length.append(size & 127 | 128)
+        size >>= 7
+    return bytes([number << 3 | 2, *length, size]) + content
+
+
+def test_branches_have_an_end(tmp_path):
+    """Deeper than the package itself would read."""
+    inner = field(5, b"")
+    for _ in range(70):
+        inner = field(1, field(5, field(6, inner)))
+    (tmp_path / "x.onnx").write_bytes(field(7, inner))
+    with pytest.raises(InvalidFile, match="more than 64 deep"):
+        OnnxCheckpoint(tmp_path / "x.onnx")
+
+
+SCALE, ZERO = np.float32(0.25), np.uint8(7)
+NUMBERS = np.arange(12, dtype=np.uint8).reshape(3, 4)
+MEANT = (torch.arange(12.0).reshape(3, 4) - 7) / 4
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [
+            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"]),
+            helper.make_node("MatMul", ["x", "w"], ["y"]),
+        ],
+        [
+            helper.make_node("MatMulInteger", ["x", "q", "xz", "z"], ["i"]),
+            helper.make_node("Cast", ["i"], ["f"], to=1),
+            helper.make_node("Mul", ["xs", "s"], ["both"]),
+            helper.make_node("Mul", ["f", "both"], ["y"]),
+        ],
+        [helper.make_node("QLinearMatMul", ["x", "xs", "xz", "q", "s", "z", "ys", "yz"], ["y"])],
+        [helper.make_node("DynamicQuantizeMatMul", ["x", "q", "s", "z"], ["y"], domain="com.microsoft")],
+    ],
+)
+def test_integers_are_the_numbers_that_they_stand_for(tmp_path, nodes):
+    checkpoint = graph(tmp_path / "x.onnx", nodes, ("q", NUMBERS), ("s", SCALE), ("z", ZERO))
+    assert list(checkpoint.entries) == ["q"]
+    assert checkpoint.entries["q"].dtype == "UINT8 scaled"
+    assert torch.equal(checkpoint.read("q"), MEANT.T)
+    assert torch.equal(checkpoint.read("q", rows=[1, 3]), MEANT.T[[1, 3]])
+
+
+@pytest.mark.parametrize(
+    ("axis", "scale", "spread"),
+    [
+        (0, [1.0, 2.0, 4.0], [[1.0], [2.0], [4.0]]),
+        (1, [1.0, 2.0, 4.0, 8.0], [[1.0, 2.0, 4.0, 8.0]]),
+        (-1, [[1.0, 2.0], [4.0, 8.0], [16.0, 32.0]], [[1.0, 1, 2, 2], [4, 4, 8, 8], [16, 16, 32, 32]]),
+        (1, [[0.5]], [[0.5]]),
+    ],
+)
+def test_scales_of_rows_columns_and_blocks(tmp_path, axis, scale, spread):
+    nodes = [helper.make_node("DequantizeLinear", ["q", "s"], ["w"], axis=axis), helper.make_node("Relu", ["w"], ["y"])]
+    checkpoint = graph(tmp_path / "x.onnx", nodes, ("q", NUMBERS), ("s", np.float32(scale)))
+    assert torch.equal(checkpoint.read("q"), torch.from_numpy(NUMBERS) * torch.tensor(spread))
+
+
+def test_scales_may_be_constants_and_must_fit(tmp_path):
+    use = helper.make_node("DequantizeLinear", ["q", "s"], ["w"])
+    checkpoint = graph(tmp_path / "x.onnx", [constant("s", SCALE), use], ("q", NUMBERS))
+    assert torch.equal(checkpoint.read("q"), torch.from_numpy(NUMBERS) / 4)
+    with pytest.raises(InvalidFile, match=r"scales of the shape \[5\] do not fit"):
+        graph(tmp_path / "y.onnx", [use], ("q", NUMBERS), ("s", np.ones(5, np.float32)))
+
+
+def test_numbers_that_a_graph_only_rounds_stay_as_they_are(tmp_path):
+    """Rounding to a grid in the graph itself scales numbers and not integers."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["w", "s"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s"], ["d"]),
+        helper.make_node("MatMul", ["x", "d"], ["y"]),
+    ]
+    assert torch.equal(graph(tmp_path / "x.onnx", nodes, ("w", WEIGHT), ("s", SCALE)).read("w"), WEIGHT.T)
+
+
+def test_nodes_tell_what_exporters_leave_out(tmp_path):
+    nodes = [
+        helper.make_node("MatMul", ["x", "onnx::MatMul_31"], ["y"], name="/model/layers.0/q_proj/MatMul"),
+        helper.make_node(
+            "MatMul", ["x", "onnx::MatMul_32_quantized"], ["z"], name="/model/layers.1/q_proj/MatMul_quant"
+        ),
+        helper.make_node("MatMul", ["x", "onnx::MatMul_33"], ["u"], name="/twice/MatMul"),
+        helper.make_node("MatMul", ["x", "onnx::MatMul_33"], ["v"], name="/twice/MatMul_1"),
+        helper.make_node("MatMul", ["x", "named.weight"], ["t"], name="/other/MatMul"),
+    ]
+    names = ["onnx::MatMul_31", "onnx::MatMul_32_quantized", "onnx::MatMul_33", "named.weight"]
+    held = graph(tmp_path / "x.onnx", nodes, *((name, WEIGHT + place) for place, name in enumerate(names)))
+    layers = [f"model.layers.{layer}.q_proj.weight" for layer in (0, 1)]
+    assert list(held.entries) == sorted([*layers, "onnx::MatMul_33", "named.weight"])
+    assert torch.equal(held.read(layers[1]), (WEIGHT + 1).T)
 
 
 KINDS = {

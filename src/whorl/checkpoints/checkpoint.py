@@ -27,6 +27,7 @@ __all__ = [
     "Entry",
     "Place",
     "Rows",
+    "check_entries",
     "check_promised",
     "contained",
     "read_config",

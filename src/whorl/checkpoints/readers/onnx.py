@@ -1,13 +1,15 @@
-"""Initialisers of ONNX graphs: the numbers of a model, whose graph is neither checked nor run.
+"""Weights of ONNX graphs, initialisers and constants: the numbers of a model, whose graph is not run.
 
 The file is walked message by message, so that numbers stay on disk until they are read; the package reads what is
-small. A matrix keeps the orientation that the exporter gave it: [in, out] for MatMul, [out, in] for Gemm with transB.
-Format: Protocol Buffers' wire encoding, and ``onnx.proto``.
+small. A matrix is presented as PyTorch's layers hold it, [out, in], and integers as the numbers that they stand for:
+`whorl.checkpoints.readers.onnx_graph` finds both out. Format: Protocol Buffers' wire encoding, and ``onnx.proto``.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Final, NamedTuple
@@ -16,21 +18,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whorl.checkpoints.checkpoint import Checkpoint, Entry, Place, contained, read_config
+from whorl.checkpoints.checkpoint import Checkpoint, Entry, Place, check_entries, contained, read_config
+from whorl.checkpoints.readers.onnx_graph import Node, Use, uses
 from whorl.errors import InvalidFile, MissingExtra, WhorlError
 from whorl.storage import check_size, one_line
 
 __all__ = ["OnnxCheckpoint"]
 
 GRAPH: Final = 7  # of a model
-INITIALIZER: Final = 5  # of a graph
+FUNCTION: Final = 25
+NODES: Final = 1  # of a graph
+FUNCTION_NODES: Final = 7
+INITIALIZER: Final = 5
 SPARSE: Final = 15
+ATTRIBUTE: Final = 5  # of a node
+TENSORS: Final = frozenset({5, 10})  # of an attribute
+GRAPHS: Final = frozenset({6, 11})
+SPARSES: Final = frozenset({22, 23})
 NUMBERS: Final = frozenset({4, 5, 6, 7, 10, 11})  # of a tensor: one list for each kind of number
 RAW: Final = 9  # of a tensor: all its bytes
 WORDY: Final = 12  # of a tensor: its documentation
 EXTERNAL: Final = 1
+WHOLE: Final = frozenset({"INT32", "INT64"})  # types of shapes, axes and places
+INTEGERS: Final = frozenset({"INT8", "UINT8", "INT16", "UINT16", "INT32"})  # that may stand for other numbers
 MAX_FIELDS: Final = 5_000_000
 MAX_ABOUT: Final = 1 << 20
+MAX_NODES: Final = 1_000_000
+MAX_WORDS: Final = 1 << 28  # bytes of all nodes together
+MAX_DEPTH: Final = 64  # branches inside of branches
 TYPES: Final = {
     "FLOAT": torch.float32,
     "DOUBLE": torch.float64,
@@ -43,6 +58,7 @@ TYPES: Final = {
     "INT16": torch.int16,
     "INT8": torch.int8,
     "UINT8": torch.uint8,
+    "UINT16": torch.uint16,
     "BOOL": torch.bool,
 }
 
@@ -57,6 +73,8 @@ class _Field(NamedTuple):
 class OnnxCheckpoint(Checkpoint):
     """One ``.onnx`` file, with its weights inside or in other files of its folder.
 
+    Constants of one number, and whole ones (shapes, axes, places), are no weights and left out.
+
     Raises:
         MissingExtra: the package ``onnx`` is not installed.
         UsageError: a file is missing.
@@ -69,30 +87,74 @@ class OnnxCheckpoint(Checkpoint):
     def __init__(self, path: Path) -> None:
         self._whole: dict[str, Place] = {}  # tensors whose numbers are lists: the place of the message
         self._raw: dict[str, Place] = {}
-        entries: dict[str, Entry] = {}
+        self._held: dict[str, Entry] = {}  # by their names in the file, as they lie in it
+        self._settings: set[str] = set()
+        self.path = path
         size = check_size(path, 1 << 62)
-        try:
-            import onnx
-        except ImportError:
-            raise MissingExtra(f"reading {path.name}", "onnx") from None
+        if importlib.util.find_spec("onnx") is None:
+            raise MissingExtra(f"reading {path.name}", "onnx")
         try:
             with path.open("rb") as file:
-                wire = _Wire(file)
-                for start, end in _initialisers(wire, size):
-                    about, bulk = _about(wire, start, end)
-                    name, entry, raw = _entry(path, onnx.TensorProto.FromString(about), bulk)
-                    if name in entries:
-                        raise ValueError(f"two initialisers {name[:100]!r}")
-                    entries[name] = entry
-                    (self._raw if raw else self._whole)[name] = raw or Place(path, start, end - start)
+                graph = self._walk(_Wire(file), size)
+            check_entries(path, self._held)  # before anything is made of their shapes
+            shapes = {name: entry.shape for name, entry in self._held.items()}
+            found = uses(graph, shapes, {name for name, entry in self._held.items() if entry.dtype in INTEGERS})
+            self._uses = {use.name: (name, use) for name, use in found.items()}
+            parts = {each for use in found.values() if use.scale for each in (use.scale, use.zero)} | self._settings
+            entries = {use.name: self._presented(name, use) for name, use in found.items() if name not in parts}
         except WhorlError:
             raise
         except Exception as error:  # protobuf's DecodeError is not importable in every version
             raise InvalidFile(f"{path} is not a whole ONNX file: {one_line(error)}") from None
         super().__init__(path, entries, read_config(path.parent))
 
+    def _walk(self, wire: _Wire, size: int) -> list[Node]:
+        """The nodes of the graph, once its tensors have been noted."""
+        import onnx
+
+        graph = _walked(wire, size)
+        for start, end, constant in graph.tensors:
+            about, bulk = _about(wire, start, end)
+            described = onnx.TensorProto.FromString(about)
+            if constant and described.data_type == onnx.TensorProto.STRING:
+                continue
+            name, entry, raw = _entry(self.path, described, bulk)
+            name = constant or name
+            if name in self._held:
+                raise ValueError(f"two tensors {name[:100]!r}")
+            self._held[name] = entry
+            (self._raw if raw else self._whole)[name] = raw or Place(self.path, start, end - start)
+            if constant and (entry.dtype in WHOLE or prod(entry.shape) < 2):
+                self._settings.add(name)
+        return graph.nodes
+
+    def _presented(self, name: str, use: Use) -> Entry:
+        """What a tensor is once it is turned and scaled. Raises `ValueError` for scales that do not fit it."""
+        entry = self._held[name]
+        word, size = entry.dtype, entry.nbytes
+        if use.scale:
+            for part in filter(None, (use.scale, use.zero)):
+                _spread(torch.empty(self._held[part].shape, device="meta"), entry.shape, use.axis)
+                size += self._held[part].nbytes
+            word = f"{word} scaled"
+        return Entry(entry.shape[::-1] if use.turned else entry.shape, word, size)
+
     def _stored(self, name: str, rows: Sequence[int] | None) -> Tensor:
-        entry = self.entries[name]
+        own, use = self._uses[name]
+        if not (use.turned or use.scale):
+            return self._numbers(own, rows)
+        value = self._numbers(own, None)
+        if use.scale:
+            shape, value = value.shape, value.float()
+            if use.zero:
+                value -= _spread(self._numbers(use.zero, None).float(), shape, use.axis)
+            value *= _spread(self._numbers(use.scale, None).float(), shape, use.axis)
+        value = value.T.contiguous() if use.turned else value
+        return value if rows is None else value[list(rows)]
+
+    def _numbers(self, name: str, rows: Sequence[int] | None) -> Tensor:
+        """A tensor as it lies in the file."""
+        entry = self._held[name]
         if place := self._raw.get(name):
             buffer = place.read(rows, *entry.shape[:1])
             self.bytes_read += len(buffer)
@@ -103,6 +165,25 @@ class OnnxCheckpoint(Checkpoint):
         self.bytes_read += len(buffer)
         value = _listed(self.path, name, bytes(buffer))
         return value if rows is None else value[list(rows)]
+
+
+def _spread(scale: Tensor, shape: Sequence[int], axis: int) -> Tensor:
+    """Scales or zero points as many as ``shape``: one for all, one for each place of an axis, or one for a block of it.
+
+    Raises `ValueError` where they do not fit.
+    """
+    if scale.numel() == 1:
+        return scale.reshape([1] * len(shape)).expand(*shape)
+    if -len(shape) <= axis < len(shape):
+        axis %= len(shape)
+        if scale.ndim == 1 and len(scale) == shape[axis]:
+            return scale.reshape([-1 if each == axis else 1 for each in range(len(shape))]).expand(*shape)
+        steps = scale.shape[axis] if scale.ndim == len(shape) else 0
+        if steps and [*scale.shape[:axis], *scale.shape[axis + 1 :]] == [*shape[:axis], *shape[axis + 1 :]]:
+            block = -(-shape[axis] // steps)
+            if -(-shape[axis] // block) == steps:
+                return scale.repeat_interleave(block, axis).narrow(axis, 0, shape[axis])
+    raise ValueError(f"scales of the shape {list(scale.shape)} do not fit integers of {list(shape)}")
 
 
 class _Wire:
@@ -149,26 +230,84 @@ class _Wire:
         raise ValueError("it ends within a number")
 
 
-def _initialisers(wire: _Wire, size: int) -> list[tuple[int, int]]:
-    """Where the tensors of the main graph lie."""
-    graphs = [(field.start, field.end) for field in wire.fields(0, size) if field.number == GRAPH]
-    fields = [field for start, end in graphs for field in wire.fields(start, end)]
-    if any(field.number == SPARSE for field in fields):
-        raise ValueError("it holds sparse initialisers, which are not read")
-    return [(field.start, field.end) for field in fields if field.number == INITIALIZER]
+@dataclass
+class _Graph:
+    """All nodes but those of functions; and where tensors lie, each with its name where it has none of its own."""
+
+    nodes: list[Node] = field(default_factory=list[Node])
+    tensors: list[tuple[int, int, str]] = field(default_factory=list[tuple[int, int, str]])
+    words: int = 0
+
+
+def _walked(wire: _Wire, size: int) -> _Graph:
+    """Nodes and tensors of the main graph, of its branches, and constants of functions."""
+    graph = _Graph()
+    for whole in wire.fields(0, size):
+        if whole.number == GRAPH:
+            _walk(wire, whole, graph, 0)
+        elif whole.number == FUNCTION:
+            apart = _Graph()  # names in a function are its own
+            for each in wire.fields(whole.start, whole.end):
+                if each.number == FUNCTION_NODES:
+                    _node(wire, each, apart, 0)
+            taken = {name for _, _, name in graph.tensors}
+            graph.tensors += [each for each in apart.tensors if each[2] and each[2] not in taken]
+    return graph
+
+
+def _walk(wire: _Wire, whole: _Field, graph: _Graph, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise ValueError(f"graphs inside of graphs, more than {MAX_DEPTH} deep")
+    for each in wire.fields(whole.start, whole.end):
+        if each.number == INITIALIZER:
+            graph.tensors.append((each.start, each.end, ""))
+        elif each.number == SPARSE:
+            raise ValueError("it holds sparse initialisers, which are not read")
+        elif each.number == NODES:
+            _node(wire, each, graph, depth)
+
+
+def _node(wire: _Wire, whole: _Field, graph: _Graph, depth: int) -> None:
+    """A node without its tensors and graphs, and where these lie."""
+    import onnx
+
+    small: list[bytes] = []
+    held: list[_Field] = []
+    for each in wire.fields(whole.start, whole.end):
+        inner = list(wire.fields(each.start, each.end)) if each.number == ATTRIBUTE else []
+        bulk = [part for part in inner if part.number in TENSORS | GRAPHS | SPARSES]
+        held += bulk
+        if not bulk:
+            graph.words += each.end - each.first
+            if graph.words > MAX_WORDS or each.end - each.first > MAX_ABOUT:
+                raise ValueError(f"nodes with more than {MAX_ABOUT:,} bytes, or {MAX_WORDS:,} together")
+            small.append(wire.bytes(each.first, each.end))
+    proto = onnx.NodeProto.FromString(b"".join(small))
+    numbers = {each.name: each.i for each in proto.attribute if each.type == onnx.AttributeProto.INT}
+    graph.nodes.append(Node(proto.name, proto.op_type, tuple(proto.input), tuple(proto.output), numbers))
+    if len(graph.nodes) > MAX_NODES:
+        raise ValueError(f"more than {MAX_NODES:,} nodes")
+    made = proto.output[0] if proto.output else proto.name
+    for place, part in enumerate(held):
+        if part.number in GRAPHS:
+            _walk(wire, part, graph, depth + 1)
+        elif part.number in TENSORS:
+            graph.tensors.append((part.start, part.end, f"{made}/{place}" if place else made))
+        else:
+            raise ValueError("it holds sparse constants, which are not read")
 
 
 def _about(wire: _Wire, start: int, end: int) -> tuple[bytes, list[_Field]]:
     """A tensor's message without its numbers, and the fields with its numbers."""
     small, bulk, length = [], [], 0
-    for field in wire.fields(start, end):
-        if field.number in NUMBERS or field.number == RAW:
-            bulk.append(field)
-        elif field.number != WORDY:
-            length += field.end - field.first
+    for each in wire.fields(start, end):
+        if each.number in NUMBERS or each.number == RAW:
+            bulk.append(each)
+        elif each.number != WORDY:
+            length += each.end - each.first
             if length > MAX_ABOUT:
                 raise ValueError(f"a tensor with more than {MAX_ABOUT:,} bytes beside its numbers")
-            small.append(wire.bytes(field.first, field.end))
+            small.append(wire.bytes(each.first, each.end))
     return b"".join(small), bulk
 
 

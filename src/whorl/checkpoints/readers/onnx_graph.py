@@ -1,0 +1,164 @@
+"""What an ONNX graph does with its weights: which way round a matrix lies, what scales integers, how modules are named.
+
+Nodes are looked at, never run. A matrix is the second operand of a product in most graphs, and so lies [in, out]; a
+convolution's kernel, the rows of a `Gather` and the operand of a `Gemm` with ``transB`` lie as PyTorch's do. Integers
+come with their scales in a `DequantizeLinear` before their product, in the product itself (``QLinear...``), or in a
+`Mul` after it (`MatMulInteger`); zero points default to 0. Operators: ``onnx/docs/Operators.md``, and onnxruntime's
+``docs/ContribOperators.md``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+__all__ = ["Node", "Use", "uses"]
+
+PASSING: Final = frozenset({"Identity", "Cast", "QuantizeLinear", "DequantizeLinear"})
+OPERAND: Final = {  # the input of a product that may be a matrix [in, out]
+    "MatMul": 1,
+    "Gemm": 1,
+    "FusedMatMul": 1,
+    "Attention": 1,
+    "MatMulInteger": 1,
+    "MatMulIntegerToFloat": 1,
+    "DynamicQuantizeMatMul": 1,
+    "QLinearMatMul": 3,
+    "QGemm": 3,
+}
+KERNEL: Final = {"Conv": 1, "ConvTranspose": 1, "ConvInteger": 1, "QLinearConv": 3}
+INSIDE: Final = {  # places of integers, scale and zero point among the inputs, and the axis that scales are along
+    "DequantizeLinear": (0, 1, 2, 1),
+    "QLinearMatMul": (3, 4, 5, -1),
+    "QGemm": (3, 4, 5, -1),
+    "QLinearConv": (3, 4, 5, 0),
+    "DynamicQuantizeMatMul": (1, 2, 3, -1),
+    "MatMulIntegerToFloat": (1, 3, 5, -1),
+}
+AFTER: Final = {"MatMulInteger": (1, 3, -1), "ConvInteger": (1, 3, 0)}  # integers, zero point, axis
+NAMELESS: Final = re.compile(r"(?:onnx::)?[A-Za-z_]*\d+")  # what exporters call what they made themselves
+MAX_LINKS: Final = 64  # of identities and casts from a tensor to where it is used
+Scale = tuple[str, str, int]
+Source = Callable[[str], str]
+
+
+class Node(NamedTuple):
+    """One operation, without the tensors and graphs among its attributes."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    numbers: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Use:
+    """How the graph reads a tensor: ``turned`` is [in, out]; ``name`` is what its module is called.
+
+    ``scale`` and ``zero`` name the tensors by which integers become numbers, along ``axis``; empty without such.
+    """
+
+    name: str
+    turned: bool = False
+    scale: str = ""
+    zero: str = ""
+    axis: int = 0
+
+
+def uses(nodes: Sequence[Node], shapes: Mapping[str, tuple[int, ...]], integers: Set[str]) -> dict[str, Use]:
+    """How each tensor of a graph is used, by its name in the file; only ``integers`` may have scales."""
+    same = {node.outputs[0]: node.inputs[0] for node in nodes if node.outputs and node.inputs and node.op in PASSING}
+
+    def source(name: str) -> str:
+        for _ in range(MAX_LINKS):
+            if name in shapes or name not in same:
+                break
+            name = same[name]
+        return name
+
+    scales = _scales(nodes, shapes, integers, source)
+    readers: dict[str, list[tuple[Node, int]]] = {}
+    for node in nodes:
+        if node.outputs and node.outputs[0] not in same:
+            for place, name in enumerate(node.inputs):
+                if (tensor := source(name)) in shapes:
+                    readers.setdefault(tensor, []).append((node, place))
+    found: dict[str, Use] = {}
+    taken = set(shapes)
+    for tensor, shape in shapes.items():
+        held = readers.get(tensor, [])
+        turned = len(shape) == 2 and bool(held) and all(map(_turns, *zip(*held, strict=True)))
+        name = _called(tensor, held)
+        name = tensor if name in taken else name
+        taken.add(name)
+        found[tensor] = Use(name, turned, *scales.get(tensor, ("", "", 0)))
+    return found
+
+
+def _turns(node: Node, place: int) -> bool:
+    return OPERAND.get(node.op) == place and not node.numbers.get("transB")
+
+
+def _called(tensor: str, readers: Sequence[tuple[Node, int]]) -> str:
+    """A tensor's own name, or that of the module that alone uses it, which exporters write into the names of nodes."""
+    name = tensor.removesuffix("_quantized")
+    if len(readers) != 1 or not NAMELESS.fullmatch(name):
+        return name
+    node, place = readers[0]
+    *path, _ = node.name.split("/")
+    fits = place in (OPERAND.get(node.op), KERNEL.get(node.op)) and any(path)
+    return ".".join([*filter(None, path), "weight"]) if fits else name
+
+
+def _scales(
+    nodes: Sequence[Node], shapes: Mapping[str, tuple[int, ...]], integers: Set[str], source: Source
+) -> dict[str, Scale]:
+    """Scale, zero point and axis of each tensor of integers that has them."""
+    makers = {output: node for node in nodes for output in node.outputs}
+    readers: dict[str, list[Node]] = {}
+    for node in nodes:
+        for name in node.inputs:
+            readers.setdefault(name, []).append(node)
+    found: dict[str, Scale] = {}
+    for node in nodes:
+        if node.op in INSIDE:
+            *places, axis = INSIDE[node.op]
+            tensor, scale, zero = (source(_input(node, place)) for place in places)
+            axis = node.numbers.get("axis", axis)
+        elif node.op in AFTER and node.outputs:
+            *places, axis = AFTER[node.op]
+            tensor, zero = (source(_input(node, place)) for place in places)
+            scale = _scaled_after(node.outputs[0], readers, makers, shapes)
+        else:
+            continue
+        if tensor in integers and scale in shapes and (zero in shapes or not zero):
+            found.setdefault(tensor, (scale, zero, axis))
+    return found
+
+
+def _scaled_after(
+    output: str, readers: Mapping[str, list[Node]], makers: Mapping[str, Node], shapes: Mapping[str, tuple[int, ...]]
+) -> str:
+    """The tensor by which a sum of integers is multiplied, by itself or in a product with the scale of the input."""
+    for _ in range(MAX_LINKS):
+        held = readers.get(output, [])
+        if len(held) != 1 or not held[0].outputs:
+            break
+        if held[0].op != "Mul":
+            if held[0].op not in PASSING:
+                break
+            output = held[0].outputs[0]
+            continue
+        factors = [name for name in held[0].inputs if name != output]
+        factors += [
+            each for name in factors if name in makers and makers[name].op == "Mul" for each in makers[name].inputs
+        ]
+        return next((name for name in factors if name in shapes), "")
+    return ""
+
+
+def _input(node: Node, place: int) -> str:
+    return node.inputs[place] if place < len(node.inputs) else ""
