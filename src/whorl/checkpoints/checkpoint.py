@@ -27,6 +27,7 @@ __all__ = [
     "Entry",
     "Place",
     "Rows",
+    "UnusableTensor",
     "check_entries",
     "check_promised",
     "contained",
@@ -117,16 +118,17 @@ class Checkpoint(ABC):
 
         Raises:
             UsageError: no such tensor, or rows out of range.
-            InvalidFile: the file changed, is cut off, or holds numbers that are not finite.
+            UnusableTensor: it holds numbers that are not finite.
+            InvalidFile: the file changed or is cut off.
         """
-        value = self.stored(name, rows).to(torch.float32)
-        # Least and largest carry every NaN and infinity, in a twentieth of the time that isfinite takes.
-        if value.numel() and not all(bool(end.isfinite()) for end in value.aminmax()):
-            raise InvalidFile(f"{self.path}: {name} holds NaN or an infinity")
+        stored = self.stored(name, rows)
+        value = stored.to(torch.float32)
+        if stored.dtype == torch.float64 and not _finite(value):
+            raise UnusableTensor(self, name)
         return value
 
     def stored(self, name: str, rows: Rows | None = None) -> Tensor:
-        """The same in the type that the file holds; a packed type is unpacked to float32."""
+        """The same in the type that the file holds; a packed type is unpacked to float32. It raises the same."""
         if name not in self.entries:
             raise UsageError(f"{self.path} holds no tensor {name!r}")
         if rows is not None:
@@ -137,16 +139,36 @@ class Checkpoint(ABC):
                 raise UsageError("rows are asked for in ascending order, each once")
             if rows and not (0 <= rows[0] and rows[-1] < self.entries[name].shape[0]):
                 raise UsageError(f"{name} has {self.entries[name].shape[0]} rows; {rows[-1]} was asked for")
-        with self._reading:
-            value = self._stored(name, rows)
+        try:
+            with self._reading:
+                value = self._stored(name, rows)
+        except UnusableTensor:  # under the name that it has here
+            raise UnusableTensor(self, name) from None
         wanted = self.entries[name].shape if rows is None else (len(rows), *self.entries[name].shape[1:])
         if tuple(value.shape) != wanted:
             raise InvalidFile(f"{self.path}: {name} is {list(value.shape)} and was said to be {list(wanted)}")
+        if not _finite(value):
+            raise UnusableTensor(self, name)
         return value
 
     @abstractmethod
     def _stored(self, name: str, rows: Sequence[int] | None) -> Tensor:
         """Read it, and add to ``bytes_read``. Name and rows have been checked."""
+
+
+class UnusableTensor(InvalidFile):
+    """One ``tensor`` of a ``checkpoint`` holds NaN or an infinity; the others may be read."""
+
+    def __init__(self, checkpoint: Checkpoint, tensor: str) -> None:
+        super().__init__(f"{checkpoint.path}: {tensor} holds NaN or an infinity")
+        self.checkpoint, self.tensor = checkpoint, tensor
+
+
+def _finite(value: Tensor) -> bool:
+    """Least and largest carry every NaN and infinity, in a twentieth of the time that isfinite takes."""
+    if not value.numel() or not value.is_floating_point():
+        return True
+    return all(bool(end.isfinite()) for end in (value if value.itemsize > 1 else value.float()).aminmax())
 
 
 def check_entries(path: Path, entries: Mapping[str, Entry]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -38,6 +38,7 @@ from whorl.weights.kurtosis import attention_kurtosis
 from whorl.weights.layering import LayerMap
 from whorl.weights.likeness import Likeness, likeness
 from whorl.weights.pairing import basis, spread
+from whorl.weights.several import each_with_each
 from whorl.weights.unnamed import by_name
 
 __all__ = ["NULL", "Comparison", "LayerEvidence", "compare", "document"]
@@ -115,6 +116,24 @@ def compare(
         raise UsageError("alpha lies between 0 and 1, tokens are at least 2, and layers not below 0 (0 for all)")
     first, second = (each if isinstance(each, Checkpoint) else open_checkpoint(Path(each)) for each in (first, second))
     started, before = time.perf_counter(), first.bytes_read + second.bytes_read
+
+    def compared(one: Checkpoint, two: Checkpoint, level: float) -> Comparison:
+        return _compared(one, two, level, layers, tokens, progress)
+
+    told = replace(each_with_each(first, second, compared, alpha), alpha=alpha)
+    read = first.bytes_read + second.bytes_read - before
+    return replace(told, bytes_read=read, seconds=time.perf_counter() - started)
+
+
+def _compared(
+    first: Checkpoint,
+    second: Checkpoint,
+    alpha: float,
+    layers: int,
+    tokens: int,
+    progress: Callable[[str, int, int], None],
+) -> Comparison:
+    """Two nets compared."""
     one, two = Weights(first), Weights(second)
     known = one.structure.known and two.structure.known
     axes = basis(one, two, tokens) if known else None
@@ -170,8 +189,8 @@ def compare(
         likeness=likeness(one, two, matched if related else pairs, most=2 if layers else 4),
         axes=axes.how if axes else "tensors by name and shape",
         architectures=(one.structure.architecture, two.structure.architecture),
-        bytes_read=first.bytes_read + second.bytes_read - before,
-        seconds=time.perf_counter() - started,
+        bytes_read=0,
+        seconds=0.0,
         caveats=tuple(_caveats(one, two, found, layers)),
     )
 

@@ -1,0 +1,112 @@
+"""A checkpoint seen otherwise: some of its tensors, under other names; and the nets of a file that holds several.
+
+Trainers lay an average (EMA), an optimiser's moments, a reference or a teacher beside the weights: the same names after
+other prefixes. Each is a net, and a file of them is compared net by net.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar, Final
+
+from torch import Tensor
+
+from whorl.checkpoints.checkpoint import Checkpoint
+
+__all__ = ["View", "nets", "without"]
+
+DEEPEST: Final = 4  # words of a prefix
+MANY: Final = 16  # prefixes with one and the same name below: no nets, but layers or experts
+ALIKE: Final = 0.9  # of the tensors below a prefix are below another one too, in the same shape
+SHARE: Final = 0.05  # of the numbers of a file are in a net that is worth its tests
+MATRICES: Final = 3  # that a net has at least
+NETS: Final = 4  # of one file, the largest first
+
+Prefix = tuple[str, ...]
+
+
+class View(Checkpoint):
+    """Some tensors of a checkpoint, each under a name of its own: ``names`` are the checkpoint's, by name here.
+
+    ``prefix`` is what was left out before them all, where it is a net among others.
+    """
+
+    format: ClassVar[str] = "view"
+
+    def __init__(self, inner: Checkpoint, names: Mapping[str, str], prefix: str = "") -> None:
+        super().__init__(inner.path, {name: inner.entries[own] for name, own in names.items()}, inner.config)
+        self.prefix, self._inner, self._names = prefix, inner, names
+
+    def _stored(self, name: str, rows: Sequence[int] | None) -> Tensor:
+        before = self._inner.bytes_read
+        try:
+            return self._inner.stored(self._names[name], rows)
+        finally:
+            self.bytes_read += self._inner.bytes_read - before
+
+
+def without(checkpoint: Checkpoint, name: str) -> Checkpoint:
+    """A checkpoint less one of its tensors. Raises `InvalidFile` where that was the only one."""
+    prefix = checkpoint.prefix if isinstance(checkpoint, View) else ""
+    return View(checkpoint, {each: each for each in checkpoint.entries if each != name}, prefix)
+
+
+def nets(checkpoint: Checkpoint) -> list[Checkpoint]:
+    """The nets of a checkpoint, the largest first: itself where it holds one.
+
+    Below two prefixes lie two nets where nearly all tensors below the one have namesakes of their shape below the other
+    (`ALIKE`). Words that are numbers make no prefix: layers and experts are parts of one net. What lies below no such
+    prefix is in the net that has the shortest one. Of more than `NETS` the largest are taken.
+    """
+    prefixes = _prefixes(checkpoint)
+    if len(prefixes) < 2:
+        return [checkpoint]
+    rest = min(prefixes, key=lambda prefix: (len(prefix), prefix))
+    groups: dict[Prefix, dict[str, str]] = {prefix: {} for prefix in prefixes}
+    for name in checkpoint.entries:
+        words = tuple(name.split("."))
+        held = [prefix for prefix in prefixes if words[: len(prefix)] == prefix]
+        prefix = max(held, key=len, default=rest)
+        groups[prefix][".".join(words[len(prefix) :]) if held else name] = name
+    views: list[Checkpoint] = [
+        View(checkpoint, names, ".".join([*prefix, ""])) for prefix, names in sorted(groups.items())
+    ]
+    return sorted(views, key=lambda view: -view.parameters)[:NETS]
+
+
+def _prefixes(checkpoint: Checkpoint) -> list[Prefix]:
+    """Prefixes, none or one of them empty, below which the same names stand in the same shapes."""
+    below: dict[tuple[str, tuple[int, ...]], list[Prefix]] = {}
+    sizes: Counter[Prefix] = Counter()
+    counts: Counter[Prefix] = Counter()
+    matrices: Counter[Prefix] = Counter()
+    for name, entry in checkpoint.entries.items():
+        words = name.split(".")
+        for depth in range(min(DEEPEST, len(words) - 1) + 1):
+            if depth and words[depth - 1].isdigit():
+                break
+            prefix = tuple(words[:depth])
+            below.setdefault((".".join(words[depth:]), entry.shape), []).append(prefix)
+            counts[prefix] += 1
+            sizes[prefix] += entry.nbytes
+            matrices[prefix] += len(entry.shape) > 1
+    shared: Counter[tuple[Prefix, Prefix]] = Counter()
+    for prefixes in below.values():
+        if 1 < len(prefixes) <= MANY:
+            shared.update((one, two) for one in prefixes for two in prefixes if one != two)
+    least = SHARE * checkpoint.nbytes
+    pairs = {
+        frozenset((one, two))
+        for (one, two), count in shared.items()
+        if count >= ALIKE * counts[one] and matrices[one] >= MATRICES and sizes[one] >= least
+    }
+    # What lies deeper in two nets is alike too, and says the same once more.
+    found = {each for pair in pairs if frozenset(_above(pair)) not in pairs for each in pair}
+    return [prefix for prefix in found if not any(prefix[:depth] in found for depth in range(1, len(prefix)))]
+
+
+def _above(pair: Iterable[Prefix]) -> list[Prefix]:
+    """Two prefixes less the word that ends both; none where they end in two words."""
+    pair = list(pair)
+    return [prefix[:-1] for prefix in pair] if all(pair) and len({prefix[-1] for prefix in pair}) == 1 else []

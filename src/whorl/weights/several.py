@@ -1,0 +1,98 @@
+"""Files that hold several nets, or tensors that cannot be used: which nets of two files are held against each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from whorl.checkpoints.checkpoint import Checkpoint, UnusableTensor
+from whorl.checkpoints.views import View, nets, without
+from whorl.errors import UsageError
+from whorl.weights.operation import Operation
+
+if TYPE_CHECKING:
+    from whorl.weights.comparison import Comparison
+
+__all__ = ["each_with_each"]
+
+UNUSABLE: Final = 16  # tensors that may be left out
+
+Compared = Callable[[Checkpoint, Checkpoint, float], "Comparison"]
+
+
+class _Tried(NamedTuple):
+    found: Comparison
+    ours: Checkpoint
+    theirs: Checkpoint
+
+    @property
+    def related(self) -> bool:
+        return self.found.decision != "inconclusive"
+
+    @property
+    def equal(self) -> bool:
+        return any(each.kind.equal for each in self.found.operations)
+
+
+def each_with_each(first: Checkpoint, second: Checkpoint, compared: Compared, alpha: float) -> Comparison:
+    """What ``compared`` finds in two files; where they hold several nets, in the most alike of all pairs.
+
+    Each pair is compared at alpha over their number, and the p-value is multiplied by it (Bonferroni). B is `related`
+    only where most of its numbers are in nets that are, and else a part of it was reused; that something is equal is
+    told of the files only where it is told of each of their nets. Tensors that hold NaN or an infinity are left out and
+    named in the caveats, `UNUSABLE` of each pair.
+
+    Raises:
+        UsageError: no pair of nets has anything that can be compared.
+        InvalidFile: a file is damaged or untrue.
+    """
+    held = nets(first), nets(second)
+    pairs = [(one, two) for one in held[0] for two in held[1]]
+    tried: list[_Tried] = []
+    for one, two in pairs:
+        try:
+            tried.append(_Tried(_usable(one, two, compared, alpha / len(pairs)), one, two))
+        except UsageError:
+            if not tried and two is held[1][-1] and one is held[0][-1]:
+                raise
+    return tried[0].found if len(pairs) == 1 else _best(tried, held, second.parameters)
+
+
+def _best(
+    tried: Sequence[_Tried], held: tuple[Sequence[Checkpoint], Sequence[Checkpoint]], parameters: int
+) -> Comparison:
+    best = min(tried, key=lambda each: (not each.related, not each.equal, each.found.log_p))
+    theirs = {id(each.theirs): each.theirs for each in tried if each.related}
+    most = 2 * sum(net.parameters for net in theirs.values()) > parameters
+    whole = {id(net) for each in tried if each.equal for net in each[1:]} >= {id(net) for side in held for net in side}
+    names = [repr(net.prefix if isinstance(net, View) else "") for net in best[1:]]
+    told = Operation("partly untouched", f"the net {names[0]} of A is the net {names[1]} of B; there are others")
+    several = (
+        f"A holds {len(held[0])} and B {len(held[1])} nets, by the prefixes of names; each was compared with each, and "
+        f"what is told is of {names[0]} in A and {names[1]} in B."
+    )
+    return replace(
+        best.found,
+        decision=best.found.decision if most or not best.related else "part reused",
+        log_p=min(0.0, best.found.log_p + math.log(len(held[0]) * len(held[1]))),
+        operations=tuple(told if each.kind.equal and not whole else each for each in best.found.operations),
+        caveats=(several, *best.found.caveats),
+    )
+
+
+def _usable(first: Checkpoint, second: Checkpoint, compared: Compared, alpha: float) -> Comparison:
+    skipped: list[str] = []
+    while True:
+        try:
+            found = compared(first, second, alpha)
+        except UnusableTensor as error:
+            sides = error.checkpoint is first, error.checkpoint is second
+            if len(skipped) == UNUSABLE or not any(sides):
+                raise
+            first = without(first, error.tensor) if sides[0] else first
+            second = without(second, error.tensor) if sides[1] else second
+            skipped.append(f"{error}; it was left out.")
+        else:
+            return replace(found, caveats=(*skipped, *found.caveats))

@@ -1,0 +1,80 @@
+"""Files with several nets, and with numbers that are none."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from families import make
+from safetensors.torch import save_file
+
+from whorl.errors import InvalidFile
+from whorl.weights.comparison import compare
+
+
+def state(seed=0):
+    return {name: value.contiguous().clone() for name, value in make("llama", seed).state_dict().items()}
+
+
+def saved(path, *states):
+    save_file({f"{prefix}{name}": value.clone() for prefix, each in states for name, value in each.items()}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return saved(tmp_path_factory.mktemp("plain") / "a.safetensors", ("", state()))
+
+
+def told(found):
+    return {each.name for each in found.operations}
+
+
+@pytest.mark.parametrize("prefix", ["adam.m.", "zz."])
+def test_a_net_is_found_beside_another_one_whatever_sorts_first(plain, tmp_path, prefix):
+    """Half of the numbers of B are A's: a part of the file, and no more."""
+    path = saved(tmp_path / "b.safetensors", ("", state()), (prefix, state(1)))
+    found = compare(plain, path)
+    assert found.decision == "part reused"
+    assert "identical" not in told(found)
+    assert any("B 2 nets" in each and "''" in each for each in found.caveats)
+    assert compare(path, plain).decision == "related"
+
+
+def test_p_values_are_corrected_for_the_number_of_pairs(plain, tmp_path):
+    alone = compare(plain, plain)
+    path = saved(tmp_path / "b.safetensors", ("", state()), ("other.", state(1)), ("third.", state(2)))
+    assert compare(plain, path).log_p == pytest.approx(alone.log_p + math.log(3))
+    assert compare(path, path).log_p == pytest.approx(alone.log_p + math.log(9))
+
+
+def test_identical_is_told_of_files_whose_every_net_is(tmp_path):
+    one = saved(tmp_path / "a.safetensors", ("", state()), ("ema.", state(1)))
+    other = saved(tmp_path / "b.safetensors", ("", state()), ("ema.", state(2)))
+    assert told(compare(one, one)) == {"identical"}
+    assert compare(one, one).decision == "related"
+    assert told(compare(one, other)) == {"partly untouched"}
+
+
+def test_strangers_stay_strangers_net_by_net(tmp_path):
+    one = saved(tmp_path / "a.safetensors", ("", state(3)), ("ema.", state(4)))
+    other = saved(tmp_path / "b.safetensors", ("", state(5)), ("ema.", state(6)))
+    assert compare(one, other).decision == "inconclusive"
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+@pytest.mark.parametrize("name", ["model.layers.0.mlp.up_proj.weight", "model.norm.weight"])
+def test_what_is_not_finite_is_left_out_and_named(plain, tmp_path, name, value):
+    broken = state()
+    broken[name].view(-1)[5] = value
+    path = saved(tmp_path / "b.safetensors", ("", broken))
+    for found in (compare(plain, path), compare(path, plain), compare(path, path)):
+        assert found.decision == "related"
+        assert any(name in each and "left out" in each for each in found.caveats)
+    assert "identical" not in told(compare(plain, path))
+
+
+def test_a_file_of_nothing_else_is_refused(plain, tmp_path):
+    path = saved(tmp_path / "b.safetensors", ("", {name: value * math.nan for name, value in state().items()}))
+    with pytest.raises(InvalidFile, match="NaN or an infinity"):
+        compare(plain, path)
