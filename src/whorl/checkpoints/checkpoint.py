@@ -7,6 +7,7 @@ tensor, or some of its rows, into memory. Sizes are checked before anything is r
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,16 +41,22 @@ MAX_ELEMENTS: Final = 1 << 33  # of one tensor: an embedding of 500,000 tokens b
 MAX_AXES: Final = 64  # torch's own limit
 MAX_NAME: Final = 1000
 MAX_CONFIG: Final = 4 << 20
+QUANTISED: Final = re.compile(r"(?:I?Q|TQ|MXFP|NVFP|GPTQ|AWQ)\d.*|.* scaled")
 Rows = slice | Sequence[int]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a file says of a tensor. ``dtype`` is the file's own word, as in ``BF16`` or ``Q4_K``."""
+    """What a file says of a tensor. ``dtype`` is the file's own word, as in ``BF16``, ``Q4_K`` or ``UINT8 scaled``."""
 
     shape: tuple[int, ...]
     dtype: str
     nbytes: int
+
+    @property
+    def quantised(self) -> bool:
+        """Whether the file states that its numbers are integers, or eighths, times scales."""
+        return QUANTISED.fullmatch(self.dtype) is not None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ away. Where nothing says so, or two things disagree, the direction is `undetermi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Final, Literal
 
 from whorl.checkpoints.roles import Structure, Weights
@@ -71,7 +73,7 @@ def operations(
         same = all(change.equal for change in rest)
         told.append(Operation("reordered heads", f"{words}; all else is equal" if same else words))
         matrices = [] if same else rest
-    return told + (_tensors(matrices, _types(*nets), whole=same_plan(*nets)) if matrices else [])
+    return told + (_tensors(matrices, nets, whole=same_plan(*nets)) if matrices else [])
 
 
 def _turned_heads(changes: Sequence[Change]) -> list[str]:
@@ -212,8 +214,9 @@ def same_plan(first: Weights, second: Weights) -> bool:
     return ours == theirs
 
 
-def _tensors(changes: Sequence[Change], types: tuple[str, str], *, whole: bool) -> list[Operation]:
+def _tensors(changes: Sequence[Change], nets: tuple[Weights, Weights], *, whole: bool) -> list[Operation]:
     """What became of tensors; ``whole`` where the two nets have no others."""
+    types = _types(*nets)
     total = sum(change.elements for change in changes)
 
     def share(test: Callable[[Change], object]) -> float:
@@ -236,7 +239,7 @@ def _tensors(changes: Sequence[Change], types: tuple[str, str], *, whole: bool) 
     if all(map(_scaled, moved)):
         told.append(Operation("scaled", "all tensors that differ do so by one factor each"))
     for side in (1, 0):
-        told += _grid(moved, side) or _zeros(changes, side)
+        told += _grid(moved, side) or _stated(nets, side) or _zeros(changes, side)
         told += _projected(moved, side) if not told else []
     ranks = [change.rank for change in moved if change.rank is not None]
     few = sum(change.elements for change in moved if change.rank is None) < 0.1 * total
@@ -266,6 +269,25 @@ def _grid(changes: Sequence[Change], side: int) -> list[Operation]:
     told = f"{'AB'[side]} has at most {grid.levels} values in {group} ({grid.bits} bits)"
     same = all(change.rounded[side] for change in changes if change.grids[side] and not change.grids[1 - side])
     return [Operation("quantised", told, FIRST[side] if same else "undetermined")]
+
+
+def _stated(nets: tuple[Weights, Weights], side: int) -> list[Operation]:
+    """One net is stored in a quantised type and the other is not: 8 bits are more levels than a grid is found by.
+
+    Whether it is the other, rounded, is not looked at, so nobody came first.
+    """
+    word, other = _packing(nets[side]), _packing(nets[1 - side])
+    return [Operation("quantised", f"{'AB'[side]} is stored as {word}")] if word and not other else []
+
+
+def _packing(net: Weights) -> str:
+    """The quantised type that most numbers of a net's matrices are stored in; empty where most are in no such type."""
+    numbers: Counter[str] = Counter()
+    for entry in net.checkpoint.entries.values():
+        if len(entry.shape) > 1:
+            numbers[entry.dtype if entry.quantised else ""] += prod(entry.shape)
+    most = numbers.most_common(1)
+    return most[0][0] if most else ""
 
 
 def _zeros(changes: Sequence[Change], side: int) -> list[Operation]:
