@@ -280,7 +280,6 @@ def library(name: str, **settings: Any) -> nn.Module:
     config, kind = {
         "whisper": (transformers.WhisperConfig, transformers.WhisperForConditionalGeneration),
         "bart": (transformers.BartConfig, transformers.BartForConditionalGeneration),
-        "t5": (transformers.T5Config, transformers.T5ForConditionalGeneration),
     }[name]
     tokens = {"vocab_size": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
     return kind(config(**tokens, **settings))
@@ -314,7 +313,6 @@ KINDS: Final[dict[str, tuple[Callable[[], nn.Module], Callable[[], tuple[Tensor,
     "ViT": (partial(picture_net, "vit_tiny_patch16_224", **VIT), pictures, classes),
     "Whisper": (partial(library, "whisper", **TOWERS, **WHISPER), text, heard_loss),
     "BART": (partial(library, "bart", **TOWERS, max_position_embeddings=24), text, told_loss),
-    "T5": (partial(library, "t5", d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4), text, told_loss),
 }
 
 
