@@ -81,3 +81,24 @@ def test_some_tensors_may_be_left_out(tmp_path):
     assert left.bytes_read == checkpoint.bytes_read == 12
     with pytest.raises(InvalidFile, match="holds no tensors"):
         without(left, "b")
+
+
+@pytest.mark.parametrize("wrap", ["module.{}", "module._orig_mod.{}", "_fsdp_wrapped_module.{}"])
+def test_words_of_wrappers_make_no_difference(tmp_path, wrap):
+    inner = {name.replace("mlp", "_checkpoint_wrapped_module.mlp"): value for name, value in state().items()}
+    checkpoint = opened(tmp_path, ("", {wrap.format(name): value for name, value in inner.items()}))
+    assert checkpoint.entries.keys() == state().keys()
+    assert torch.equal(checkpoint.read("model.norm.weight"), state()["model.norm.weight"])
+
+
+def test_names_that_would_be_two_stay(tmp_path):
+    checkpoint = opened(tmp_path, ("", {"a.w": torch.ones(2), "a._orig_mod.w": torch.zeros(2)}))
+    assert list(checkpoint.entries) == ["a._orig_mod.w", "a.w"]
+
+
+@pytest.mark.parametrize("name", ["x.pth.tar", "x.ckpt"])
+@pytest.mark.parametrize("key", ["state_dict", "model", "module", "params_ema"])
+def test_what_training_loops_save(tmp_path, name, key):
+    torch.save({key: {"module.w": torch.ones(2, 3)}, "epoch": 7, "best": torch.ones(1)}, tmp_path / name)
+    for path in (tmp_path, tmp_path / name):
+        assert torch.equal(open_checkpoint(path).read("w"), torch.ones(2, 3))

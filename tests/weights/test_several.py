@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
+import torch
 from families import make
 from safetensors.torch import save_file
 
 from whorl.errors import InvalidFile
 from whorl.weights.comparison import compare
+from whorl.weights.family import relations
+from whorl.weights.family.tree import lineage
 
 
 def state(seed=0):
@@ -78,3 +82,44 @@ def test_a_file_of_nothing_else_is_refused(plain, tmp_path):
     path = saved(tmp_path / "b.safetensors", ("", {name: value * math.nan for name, value in state().items()}))
     with pytest.raises(InvalidFile, match="NaN or an infinity"):
         compare(plain, path)
+
+
+def folder(path, vocabulary, seed=0):
+    path.mkdir()
+    saved(path / "model.safetensors", ("", state(seed)))
+    (path / "vocab.json").write_text(vocabulary)
+    return path
+
+
+@pytest.mark.parametrize(
+    "vocabulary",
+    [
+        json.dumps({f"other {place}": place for place in range(256)}),
+        json.dumps({f"word {place}": 255 - place for place in range(256)}),
+        "{",
+        "[3, 4]",
+    ],
+)
+def test_a_wrong_tokenizer_hides_no_copy(tmp_path, vocabulary):
+    """Tokens that no name pairs, or that names pair wrongly, are paired by their numbers; and strangers stay so."""
+    ours = folder(tmp_path / "ours", json.dumps({f"word {place}": place for place in range(256)}))
+    assert compare(ours, folder(tmp_path / "copy", vocabulary)).decision == "related"
+    assert compare(ours, folder(tmp_path / "stranger", vocabulary, seed=1)).decision == "inconclusive"
+
+
+def test_a_pair_that_fails_ends_no_family_tree(tmp_path, monkeypatch):
+    """Nor does a net with which nothing can be compared; such pairs are no comparisons."""
+    for seed in range(3):
+        folder(tmp_path / f"net{seed}", "{}", seed)
+    save_file({"other": torch.ones(3, 5)}, tmp_path / "other.safetensors")
+
+    def failing(first, second, **settings):
+        if {first.path.name, second.path.name} == {"net0", "net1"}:
+            raise InvalidFile("net1 was cut off while it was read")
+        return compare(first, second, **settings)
+
+    monkeypatch.setattr(relations, "compare", failing)
+    found = lineage(tmp_path)
+    assert (found.pairs, found.compared) == (6, 2)
+    assert ("net0", "net1") in found.untested
+    assert len(found.untested) == 4

@@ -10,9 +10,10 @@ from whorl.checkpoints.checkpoint import Checkpoint, read_config
 from whorl.checkpoints.readers.adapter import ADAPTER_CONFIG, Adapter
 from whorl.checkpoints.readers.gguf import SHARD
 from whorl.checkpoints.readers.packed import unpacked
+from whorl.checkpoints.views import unwrapped
 from whorl.errors import UsageError
 
-__all__ = ["READERS", "declared_base", "is_adapter", "open_checkpoint", "suffixes", "wholes"]
+__all__ = ["READERS", "declared_base", "is_adapter", "open_checkpoint", "suffix_of", "suffixes", "wholes"]
 
 READERS: Catalog[Checkpoint] = Catalog(
     "readers",
@@ -30,6 +31,11 @@ def suffixes() -> dict[str, Any]:
     return {suffix: kind for kind in _kinds() for suffix in kind.suffixes}
 
 
+def suffix_of(name: str) -> str | None:
+    """The suffix by which a file's name is known, which may hold a dot as ``.pth.tar`` does; None for no such name."""
+    return next((suffix for suffix in suffixes() if name.endswith(suffix)), None)
+
+
 def wholes() -> dict[str, Any]:
     """The reader of each file that makes a folder one checkpoint, the preferred ones first."""
     return {name: kind for kind in _kinds() for name in kind.whole}
@@ -43,7 +49,7 @@ def open_checkpoint(path: str | Path, *, base: str | Path | Checkpoint | None = 
     """The named tensors of a file or folder, none of which is read yet; packed ones are unpacked when they are.
 
     Parameters:
-        path: a ``.safetensors``, ``.bin``, ``.pt``, ``.pth``, ``.gguf`` or ``.onnx`` file; or a folder with one
+        path: a file with one of the `suffixes`, as ``.safetensors``, ``.pt``, ``.gguf``, ``.onnx``; or a folder of one
             checkpoint, in one piece or in shards. Of several formats safetensors are read first, then PyTorch's.
         base: what a PEFT adapter adapts, needed for one and refused for anything else.
 
@@ -61,14 +67,14 @@ def open_checkpoint(path: str | Path, *, base: str | Path | Checkpoint | None = 
         return Adapter(path, base if isinstance(base, Checkpoint) else open_checkpoint(base))
     if base is not None:
         raise UsageError(f"{path} is no adapter and needs no base; an adapter is a folder with {ADAPTER_CONFIG}")
-    return unpacked(_folder(path) if path.is_dir() else _file(path))
+    return unwrapped(unpacked(_folder(path) if path.is_dir() else _file(path)))
 
 
 def _file(path: Path) -> Checkpoint:
     known = suffixes()
-    if path.suffix not in known:
+    if (suffix := suffix_of(path.name)) is None:
         raise UsageError(f"{path} is not known to hold weights; the suffixes are {', '.join(known)}")
-    return known[path.suffix](path)
+    return known[suffix](path)
 
 
 def _folder(path: Path) -> Checkpoint:

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from whorl.checkpoints.checkpoint import Checkpoint
 
-__all__ = ["View", "nets", "without"]
+__all__ = ["View", "nets", "unwrapped", "without"]
 
+# Words that torch.compile, FSDP and checkpointing of activations put into names.
+WRAPPERS: Final = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 DEEPEST: Final = 4  # words of a prefix
 MANY: Final = 16  # prefixes with one and the same name below: no nets, but layers or experts
 ALIKE: Final = 0.9  # of the tensors below a prefix are below another one too, in the same shape
@@ -44,6 +46,18 @@ class View(Checkpoint):
             return self._inner.stored(self._names[name], rows)
         finally:
             self.bytes_read += self._inner.bytes_read - before
+
+
+def unwrapped(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint itself, or the same without the words that wrappers of modules put into names.
+
+    ``module.``, as of data-parallel training, goes where all names begin with it. Names that would be two stay.
+    """
+    parts = {name: [word for word in name.split(".") if word not in WRAPPERS] for name in checkpoint.entries}
+    led = all(len(words) > 1 and words[0] == "module" for words in parts.values())
+    names = {".".join(words[led:]): name for name, words in parts.items()}
+    plain = names.keys() == checkpoint.entries.keys() or len(names) < len(parts) or "" in names
+    return checkpoint if plain else View(checkpoint, names)
 
 
 def without(checkpoint: Checkpoint, name: str) -> Checkpoint:

@@ -110,6 +110,7 @@ def _show(found: Lineage) -> None:
     for one, two in found.parts:
         out.print(f"share a part: {one}, {two}", markup=False, highlight=False)
     told = f"{len(found.members)} nets, {found.pairs} pairs ({found.compared} compared now), alpha {found.alpha:g}"
+    told += f"; {len(found.untested)} pairs could not be tested" if found.untested else ""
     out.print(told + (f"; {len(found.skipped)} not read" if found.skipped else ""), highlight=False)
 
 

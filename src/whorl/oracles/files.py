@@ -34,6 +34,8 @@ NESTED: Final = (
     "model_state_dict",
     "model",
     "module",
+    "params_ema",
+    "params",
 )  # where training loops put the weights in a checkpoint
 
 

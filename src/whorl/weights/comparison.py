@@ -37,7 +37,7 @@ from whorl.weights.history import (
 from whorl.weights.kurtosis import attention_kurtosis
 from whorl.weights.layering import LayerMap
 from whorl.weights.likeness import Likeness, likeness
-from whorl.weights.pairing import basis, spread
+from whorl.weights.pairing import basis, spread, vocabularies_differ
 from whorl.weights.several import each_with_each
 from whorl.weights.unnamed import by_name
 
@@ -118,7 +118,14 @@ def compare(
     started, before = time.perf_counter(), first.bytes_read + second.bytes_read
 
     def compared(one: Checkpoint, two: Checkpoint, level: float) -> Comparison:
-        return _compared(one, two, level, layers, tokens, progress)
+        if not vocabularies_differ(Weights(one), Weights(two)):
+            return _compared(one, two, level, layers, tokens, progress)
+        # Two pairings of tokens, of which a wrong tokenizer spoils but one; Bonferroni, whether the second is needed.
+        found = _compared(one, two, level / 2, layers, tokens, progress)
+        if found.decision != "related":
+            other = _compared(one, two, level / 2, layers, tokens, progress, by_number=True)
+            found = min(found, other, key=lambda each: each.log_p)
+        return replace(found, log_p=min(0.0, found.log_p + math.log(2)))
 
     told = replace(each_with_each(first, second, compared, alpha), alpha=alpha)
     read = first.bytes_read + second.bytes_read - before
@@ -132,11 +139,13 @@ def _compared(
     layers: int,
     tokens: int,
     progress: Callable[[str, int, int], None],
+    *,
+    by_number: bool = False,
 ) -> Comparison:
     """Two nets compared."""
     one, two = Weights(first), Weights(second)
     known = one.structure.known and two.structure.known
-    axes = basis(one, two, tokens) if known else None
+    axes = basis(one, two, tokens, by_number=by_number) if known else None
     depth = one.structure.layers
     chosen = spread(depth, layers or depth) if depth else []
     places = LayerMap(one, two, axes) if axes else None

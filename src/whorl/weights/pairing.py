@@ -12,13 +12,14 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from whorl.checkpoints.roles import Key, Weights
-from whorl.errors import InvalidFile, UsageError
+from whorl.errors import InvalidFile
 from whorl.storage import read_json
 
-__all__ = ["Basis", "basis", "layer_similarity", "spread", "vocabulary"]
+__all__ = ["Basis", "basis", "layer_similarity", "spread", "vocabularies_differ", "vocabulary"]
 
 PROBES: Final = 64  # rows of a layer by which layers are told apart
 FLAT: Final = 1e-3  # of the largest spread of tokens: below lie the mean that was taken away, and rounding
+LEAST: Final = 32  # tokens in common by which rows are paired by name
 VOCABULARIES: Final = ("tokenizer.json", "vocab.json")
 
 
@@ -55,12 +56,15 @@ def _polar(embedded: Tensor) -> Tensor:
     return (left * (values > FLAT * values[0])) @ right
 
 
-def basis(first: Weights, second: Weights, count: int) -> Basis | None:
-    """Token space of ``count`` shared tokens, or the residual stream; None where neither can be had."""
+def basis(first: Weights, second: Weights, count: int, *, by_number: bool = False) -> Basis | None:
+    """Token space of ``count`` shared tokens, or the residual stream; None where neither can be had.
+
+    Tokens are shared that the tokenizers beside the weights name alike; ``by_number``, those of one number.
+    """
     if not first.vocabulary or not second.vocabulary:
         same = 0 < first.structure.width == second.structure.width
         return Basis(None, None, 0, "the residual stream's own axes") if same else None
-    places, how = _shared(first, second, count)
+    places, how = _shared(first, second, count, by_number=by_number)
     ours, theirs = (_tokens(net, rows) for net, rows in zip((first, second), places, strict=True))
     return Basis(ours, theirs, len(places[0]), how)
 
@@ -73,38 +77,41 @@ def _tokens(net: Weights, places: Sequence[int]) -> Tensor:
     return (embedded - embedded.mean(0)).T
 
 
-def _shared(first: Weights, second: Weights, count: int) -> tuple[tuple[list[int], list[int]], str]:
+def vocabularies_differ(first: Weights, second: Weights) -> bool:
+    """Whether tokens can be paired in two ways: by the names that tokenizers give them, and by their numbers."""
+    names = [vocabulary(net.checkpoint.path) for net in (first, second)]
+    return bool(first.vocabulary and second.vocabulary) and all(names) and names[0] != names[1]
+
+
+def _shared(first: Weights, second: Weights, count: int, *, by_number: bool) -> tuple[tuple[list[int], list[int]], str]:
     """Rows of the same tokens in both embeddings."""
     names = [vocabulary(net.checkpoint.path) for net in (first, second)]
-    if all(names) and names[0] != names[1]:
+    if all(names) and names[0] != names[1] and not by_number:
         common = sorted(names[0].keys() & names[1].keys(), key=names[0].__getitem__)
         held = [
             (names[0][token], names[1][token])
             for token in common
             if names[0][token] < first.vocabulary and names[1][token] < second.vocabulary
         ]
-        if len(held) < 2:
-            raise UsageError("the two vocabularies share no tokens, so that nothing can be compared in token space")
-        chosen = [held[place] for place in spread(len(held), count)]
-        ours, theirs = [pair[0] for pair in chosen], [pair[1] for pair in chosen]
-        return (ours, theirs), f"{len(chosen)} of {len(held):,} tokens that both vocabularies name"
+        if len(held) >= LEAST:
+            chosen = [held[place] for place in spread(len(held), count)]
+            ours, theirs = [pair[0] for pair in chosen], [pair[1] for pair in chosen]
+            return (ours, theirs), f"{len(chosen)} of {len(held):,} tokens that both vocabularies name"
     rows = spread(min(first.vocabulary, second.vocabulary), count)
-    known = (
-        "one vocabulary" if all(names) else "no vocabularies beside the weights: equal numbers taken for equal tokens"
-    )
+    known = "one vocabulary" if all(names) and names[0] == names[1] else "equal numbers taken for equal tokens"
     return (rows, rows), f"{len(rows)} tokens by number ({known})"
 
 
 def vocabulary(path: Path) -> dict[str, int]:
-    """Tokens and their numbers from the tokenizer beside the weights; empty where there is none.
-
-    Raises `InvalidFile` for a file that is there and is no tokenizer.
-    """
+    """Tokens and their numbers from the tokenizer beside the weights; empty where there is none that can be read."""
     folder = path if path.is_dir() else path.parent
     for name in VOCABULARIES:
         if not (folder / name).is_file():
             continue
-        document: Any = read_json(folder / name)
+        try:
+            document: Any = read_json(folder / name)
+        except InvalidFile:  # a tokenizer helps, and what is none is no reason to compare nothing
+            continue
         held = document
         if name == "tokenizer.json":
             model = document.get("model") if isinstance(document, Mapping) else None
@@ -114,7 +121,7 @@ def vocabulary(path: Path) -> dict[str, int]:
         if not isinstance(held, Mapping) or not all(
             isinstance(token, str) and type(place) is int and place >= 0 for token, place in held.items()
         ):
-            raise InvalidFile(f"{folder / name} holds no vocabulary")
+            continue
         return dict(held)
     return {}
 

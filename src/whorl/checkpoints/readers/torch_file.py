@@ -1,4 +1,4 @@
-"""Tensors of PyTorch state dicts, in one ``.bin``, ``.pt`` or ``.pth`` file or in shards.
+"""Tensors of PyTorch state dicts, in one file or in shards.
 
 `whorl.oracles.files.map_weights` opens them without running what they hold. Tensors stay mapped from the disk until
 they are read, and are copied then: a file that another program cuts off meanwhile ends the process, as with any
@@ -34,7 +34,7 @@ class TorchCheckpoint(Checkpoint):
     """
 
     format: ClassVar[str] = "torch"
-    suffixes: ClassVar[tuple[str, ...]] = (".bin", ".pt", ".pth")
+    suffixes: ClassVar[tuple[str, ...]] = (".bin", ".pt", ".pth", ".pth.tar", ".ckpt")
     whole: ClassVar[tuple[str, ...]] = (TORCH_INDEX, "pytorch_model.bin")
 
     def __init__(self, path: Path) -> None:

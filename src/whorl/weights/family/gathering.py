@@ -13,7 +13,7 @@ from typing import Final
 import torch
 
 from whorl.checkpoints.checkpoint import Checkpoint
-from whorl.checkpoints.opening import declared_base, is_adapter, open_checkpoint, suffixes, wholes
+from whorl.checkpoints.opening import declared_base, is_adapter, open_checkpoint, suffix_of, wholes
 from whorl.checkpoints.readers.adapter import ADAPTER_CONFIG
 from whorl.checkpoints.roles import Weights
 from whorl.errors import UsageError, WhorlError
@@ -57,8 +57,7 @@ def find(folder: Path) -> Iterator[Path]:
 
 def _find(folder: Path, depth: int) -> Iterator[Path]:
     inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    known = suffixes()
-    files = [path for path in inside if path.suffix in known and path.is_file()]
+    files = [path for path in inside if suffix_of(path.name) and path.is_file()]
     files = [path for path in files if not NO_WEIGHTS.fullmatch(path.name)]
     if any((folder / name).is_file() for name in (*wholes(), ADAPTER_CONFIG)) or (
         files and all(PIECE.fullmatch(path.name) for path in files)
@@ -109,8 +108,8 @@ def _base(path: Path, members: list[Member]) -> Member:
 
 
 def _last(name: str) -> str:
-    path = PurePosixPath(name)
-    return path.stem if path.suffix in suffixes() else path.name
+    last = PurePosixPath(name).name
+    return last.removesuffix(suffix_of(last) or "")
 
 
 def _joined(equal: list[Member]) -> Member:

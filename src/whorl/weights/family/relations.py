@@ -24,8 +24,9 @@ from torch.nn.functional import normalize
 
 from whorl.checkpoints.checkpoint import Checkpoint
 from whorl.checkpoints.roles import Key, Weights
-from whorl.errors import UsageError
+from whorl.errors import WhorlError
 from whorl.revisions import digest_of
+from whorl.storage import one_line
 from whorl.weights.changes import Change
 from whorl.weights.comparison import Comparison, compare
 from whorl.weights.family.gathering import Member
@@ -120,14 +121,11 @@ def pair_key(first: Member, second: Member, *, layers: int, tokens: int) -> str:
 
 
 def relate(first: Checkpoint, second: Checkpoint, *, layers: int, tokens: int) -> Kinship:
-    """Compare two nets. Nets that have nothing to be compared by are unrelated, with a note that says so.
-
-    Raises `InvalidFile` for a file that changed or is damaged.
-    """
+    """Compare two nets. Nets that cannot be compared are unrelated and untested, with a note that says why."""
     try:
         found = compare(first, second, alpha=ALPHA, layers=layers, tokens=tokens)
-    except UsageError as error:
-        return Kinship(0.0, True, False, (), 2.0, "none", (), "undetermined", note=str(error))
+    except (WhorlError, OSError) as error:
+        return Kinship(0.0, False, False, (), 2.0, "none", (), "undetermined", note=one_line(error))
     distance, how = _distance(first, second, found, tokens)
     inner = tuple(place.log_p for place in found.layers if place.layer >= 0)
     return Kinship(

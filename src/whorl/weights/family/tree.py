@@ -37,8 +37,8 @@ class Lineage:
     """All families of a folder, the largest first; a family of one is a net without relatives here.
 
     ``skipped`` says what could not be read and why. ``parts`` are pairs of which only a part goes back to the other
-    net; ``untested`` are pairs that no test applies to. ``compared`` of all ``pairs`` were compared now, and the others
-    known from before.
+    net; ``untested`` are pairs that no test applies to, or that failed. ``compared`` of all ``pairs`` were compared now;
+    the others are known from before, or hold nothing that can be compared.
     """
 
     folder: str
@@ -119,15 +119,18 @@ def _relations(
     }
     kept = {key: restore(each) for key, each in cells.get_many(keys.values()).items()}
     found: dict[tuple[int, int], Kinship] = {}
+    compared = 0
     for done, ((one, two), key) in enumerate(keys.items()):
         progress("pairs", done, len(keys))
         if key in kept:
             found[one, two] = kept[key]
         else:
             found[one, two] = relate(members[one].checkpoint, members[two].checkpoint, layers=layers, tokens=tokens)
-            cells.put(key, found[one, two].document())
+            if not found[one, two].note:  # what failed may be mended, and is tried again
+                compared += 1
+                cells.put(key, found[one, two].document())
     progress("pairs", len(keys), len(keys))
-    return {pair: _worded(members, pair, each) for pair, each in found.items()}, len(keys) - len(kept)
+    return {pair: _worded(members, pair, each) for pair, each in found.items()}, compared
 
 
 def _worded(members: Sequence[Member], pair: tuple[int, int], found: Kinship) -> Kinship:
