@@ -124,8 +124,6 @@ class Axes:
         if not seen.is_floating_point():
             return "whole numbers and truth values"
         values = seen[spread(len(seen), SEEN * SEEN)].float()
-        if not bool(values.isfinite().all()):
-            return "numbers that are not finite"
         return "few distinct or whole values" if _counted(values) else ""
 
     def vectors(self) -> set[str]:
@@ -140,8 +138,7 @@ class Axes:
     def varied(self, name: str) -> bool:
         """Whether a vector has been trained, by its numbers: they are many, no whole ones, and in no order."""
         values = self.net.stored(name).flatten()
-        finite = values.is_floating_point() and bool(values.isfinite().all())
-        return finite and not _counted(values.float()) and not has_order(values.float()[:, None])
+        return values.is_floating_point() and not _counted(values.float()) and not has_order(values.float()[:, None])
 
     def readers(self, path: str, name: str) -> list[str]:
         """Tensors under a path that may read the rows of this one; under the empty path are all."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Final, Literal
 
@@ -239,7 +240,7 @@ def _tensors(changes: Sequence[Change], nets: tuple[Weights, Weights], *, whole:
     if all(map(_scaled, moved)):
         told.append(Operation("scaled", "all tensors that differ do so by one factor each"))
     for side in (1, 0):
-        told += _grid(moved, side) or _stated(nets, side) or _zeros(changes, side)
+        told += _quantised(moved, nets, side) or _zeros(changes, side)
         told += _projected(moved, side) if not told else []
     ranks = [change.rank for change in moved if change.rank is not None]
     few = sum(change.elements for change in moved if change.rank is None) < 0.1 * total
@@ -255,6 +256,12 @@ def _tensors(changes: Sequence[Change], nets: tuple[Weights, Weights], *, whole:
 def _scaled(change: Change) -> bool:
     """Whether a tensor is the other times a factor; a cosine in single precision tells no more than `STRAIGHT`."""
     return 1 - change.cosine < STRAIGHT and change.relative > 100 * STRAIGHT**0.5
+
+
+def _quantised(changes: Sequence[Change], nets: tuple[Weights, Weights], side: int) -> list[Operation]:
+    """What a file states in its words, what its numbers show else; who came first by the numbers alone."""
+    seen, stated = _grid(changes, side), _stated(nets, side)
+    return [replace(each, first=of.first) for each, of in zip(stated, seen, strict=False)] or stated or seen
 
 
 def _grid(changes: Sequence[Change], side: int) -> list[Operation]:

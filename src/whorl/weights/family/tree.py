@@ -37,8 +37,8 @@ class Lineage:
     """All families of a folder, the largest first; a family of one is a net without relatives here.
 
     ``skipped`` says what could not be read and why. ``parts`` are pairs of which only a part goes back to the other
-    net; ``untested`` are pairs that no test applies to, or that failed. ``compared`` of all ``pairs`` were compared now;
-    the others are known from before, or hold nothing that can be compared.
+    net; ``untested`` are pairs that no test applies to, or that failed. ``compared`` of all ``pairs`` were compared
+    now; the others are known from before, or hold nothing that can be compared.
     """
 
     folder: str
