@@ -352,3 +352,18 @@ def test_an_update_of_low_rank_that_was_stored_in_fewer_bits_is_told(saved, tmp_
     assert words == "the change has rank 2 to 2; the rest is equal after rounding to BF16"
     assert first == "undetermined"
     assert "cast" not in told(found), "which would say that all numbers are the same"
+
+
+def test_identical_is_said_of_every_tensor(saved, tmp_path):
+    """Also of those without a role, and of layers that are not read otherwise."""
+    config, tensors = read(saved("bert"))
+    assert "identical" in told(compare(saved("bert"), write(tmp_path / "same", config, tensors)))
+    gains = {name: value + 0.1 if "LayerNorm" in name else value for name, value in tensors.items()}
+    found = compare(saved("bert"), write(tmp_path / "gains", config, gains))
+    assert found.decision == "related"
+    assert (
+        told(found)["partly untouched"][0]
+        == "every tensor that was compared is equal; others differ, or have no partner"
+    )
+    more = compare(saved("bert"), write(tmp_path / "more", config, tensors | {"extra": torch.ones(3)}))
+    assert "identical" not in told(more)

@@ -22,7 +22,7 @@ from whorl.detection.exact import bonferroni
 from whorl.errors import UsageError
 from whorl.weights.changes import Change
 from whorl.weights.coverage import Coverage, coverage
-from whorl.weights.differences import Differences, differences_by_name
+from whorl.weights.differences import Differences, all_equal, differences_by_name
 from whorl.weights.findings import Finding, about, findings
 from whorl.weights.history import (
     Direction,
@@ -174,6 +174,9 @@ def _compared(
     decision = _decide(log_p, alpha, by_layer)
     related = decision != "inconclusive" or same
     told = operations((one, two), held, changes, roled if known else found, places) if related else []
+    if any(each.name == "identical" for each in told) and not all_equal(one, two):
+        words = "every tensor that was compared is equal; others differ, or have no partner"
+        told = [Operation("partly untouched", words) if each.name == "identical" else each for each in told]
     disguised = any(each.kind.disguise for each in told)
     branch = None if disguised or not told else branch_point(changes)
     first_of = direction(told, branch)

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from typing import Final, TypeVar
 
 import torch
+from torch import Tensor
 
 from whorl.checkpoints.checkpoint import Checkpoint
 from whorl.checkpoints.roles import NONE, Key, Weights
 from whorl.weights.changes import Change, describe
 from whorl.weights.pairing import spread
 
-__all__ = ["Differences", "differences_by_name"]
+__all__ = ["Differences", "all_equal", "differences_by_name"]
 
 ROWS: Final = 512  # of each tensor, where not all are read
 OUTSIDE: Final = (NONE, NONE)  # tensors of no layer
@@ -95,3 +96,31 @@ def differences_by_name(first: Checkpoint, second: Checkpoint) -> Iterator[Chang
     for name, entry in first.entries.items():
         if name in second.entries and second.entries[name].shape == entry.shape:
             yield describe(name, [(first.stored(name), second.stored(name))], matrix=len(entry.shape) == 2)
+
+
+def all_equal(one: Weights, two: Weights) -> bool:
+    """Whether every tensor of each net is in the other with equal numbers; read until one is not.
+
+    Tensors are partners by name, or by role where the two nets name them otherwise.
+    """
+    ours, theirs = one.checkpoint, two.checkpoint
+    if ours.entries.keys() == theirs.entries.keys():
+        return all(_alike(ours.stored(name), theirs.stored(name)) for name in ours.entries)
+    named = [{part.tensor for part in net.structure.parts.values()} for net in (one, two)]
+    if ours.entries.keys() - named[0] or theirs.entries.keys() - named[1]:
+        return False  # some have no role, and so no partner
+    keys = one.structure.parts.keys()
+    if keys != two.structure.parts.keys():
+        return False
+    rows = ((key, range(one.rows(*key))) for key in keys)
+    return all(
+        _alike(*blocks)
+        for key, every in rows
+        for blocks in zip(one.stored(*key, rows=every), two.stored(*key, rows=every), strict=True)
+    )
+
+
+def _alike(ours: Tensor, theirs: Tensor) -> bool:
+    if ours.shape != theirs.shape:
+        return False
+    return torch.equal(ours, theirs) if ours.dtype == theirs.dtype else torch.equal(ours.float(), theirs.float())
