@@ -31,7 +31,7 @@ PAGES = ROOT / "docs" / "schemes"
 FINDINGS = PAGES / "findings.toml"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- the table of the field -->", "<!-- its end -->"
-COMMAND = "whorl bench run field/textures"
+COMMAND = "whorl bench run field/textures --lineup"
 
 
 def main() -> int:
