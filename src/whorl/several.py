@@ -33,9 +33,11 @@ def verify_all(
     Each is tested at ``alpha / m``, so m fingerprints need nulls m times as large (`whorl.detection.combination`).
 
     Raises:
-        UsageError: the fingerprints are of several victims, or one is given twice.
+        UsageError: the fingerprints are of several victims, one is given twice, or one holds a lineup and no null.
     """
     known = [known_fingerprint(each) for each in fingerprints]
+    if any(each.candidates is not None and each.calibration is None for each in known):
+        raise UsageError("a lineup is held alone: give one fingerprint, or calibrate those that have no null")
     if len({each.victim for each in known}) > 1:
         raise UsageError("these fingerprints are of different victims; verify the suspect against each victim alone")
     if len({identity(each) for each in known}) < len(known):

@@ -258,3 +258,25 @@ def test_the_race_stops_early_on_a_copy_and_the_answers_after_it_change_nothing(
     again = show(lineup, Terms(), order, one)
     assert again.asked == again.sent == showing.asked
     assert again.totals.tolist() == showing.totals.tolist()
+
+
+def test_a_candidate_is_no_stranger(nets, made):
+    """Each candidate names itself, so that a lineup of them would look as if nobody named the victim."""
+    for known in (nets[0], nets[3]):
+        with pytest.raises(UsageError, match="is a candidate of this lineup, and no stranger"):
+            with_known(*made, strangers={"known": known}, copies={})
+    other = oracle(750)
+    with pytest.raises(UsageError, match=r"again has the weights of once.*counts once"):
+        with_known(*made, strangers={"once": other, "again": other}, copies={})
+
+
+def test_inputs_of_other_classes_show_no_figures(bare, nets, material):
+    """A net of ten classes, and pictures that are sorted into two."""
+    halves = dataclasses.replace(material.held_out, labels=material.held_out.labels % 2, classes=("even", "odd"))
+    made, _ = line_up(bare, nets[0], nets[1:4], Material(material.pool, halves, halves), size=50)
+    assert terms_of(made.candidates, "classification").figures == {}
+
+
+def test_lineups_are_not_joined_as_if_they_were_nulls(made, bare, tuned):
+    with pytest.raises(UsageError, match="a lineup is held alone"):
+        whorl.verify_all([made[0], bare], tuned)

@@ -151,11 +151,15 @@ def with_known(
     """The fingerprint whose lineup also knows whom strangers name, and how many known copies name the victim.
 
     Strangers show whether a kind of model names the victim without being made from it, known copies what would be seen.
+
+    Raises:
+        UsageError: a stranger is a candidate of this lineup, or is given twice.
     """
     lineup = fingerprint.candidates
     assert lineup is not None
     terms, order, place = terms_of(lineup, fingerprint.task), order_of(lineup), secret.open(lineup)
     named: dict[str, int] = dict(terms.strangers)
+    _refuse_acquainted(lineup, secret, strangers)
     for name, stranger in strangers.items():
         leader = show(lineup, terms, order, stranger).leader
         named[name] = -1 if leader is None else leader
@@ -190,6 +194,17 @@ def _check_kind(each: Oracle, victim: Oracle) -> None:
             f"{each.name} takes {each.space} of {each.classes} ({each.task}); your model {victim.space} of "
             f"{victim.classes} ({victim.task}): no twin"
         )
+
+
+def _refuse_acquainted(lineup: Candidates, secret: Secret, strangers: Mapping[str, Oracle]) -> None:
+    seen: dict[str, str] = {}
+    for name, stranger in strangers.items():
+        digests = digests_of(stranger)
+        if {secret.seal(each) for each in digests} & set(lineup.digests):
+            raise UsageError(f"{name} is a candidate of this lineup, and no stranger to it: give models of other kinds")
+        if twice := [seen[each] for each in digests if each in seen]:
+            raise UsageError(f"{name} has the weights of {twice[0]}: each stranger counts once")
+        seen |= dict.fromkeys(digests, name)
 
 
 def _candidates(victim: Oracle, twins: Sequence[Oracle]) -> tuple[list[Oracle], list[str]]:
@@ -316,7 +331,8 @@ def _figures(candidates: Sequence[Oracle], material: Material) -> dict[str, tupl
     found: dict[str, tuple[float, ...]] = {}
     if candidates[0].task != "classification":
         return found
-    if (held_out := _some(material.held_out)) is not None:
+    classes = candidates[0].classes
+    if (held_out := _some(material.held_out, classes)) is not None:
         answers = [_answers(each, held_out.inputs()) for each in candidates]
         labels = torch.stack([each if each.ndim == 1 else each.argmax(1) for each in answers])
         found["accuracy"] = tuple(float((row == held_out.labels).double().mean()) for row in labels)
@@ -325,13 +341,15 @@ def _figures(candidates: Sequence[Oracle], material: Material) -> dict[str, tupl
         )
         if answers[0].ndim == 2:
             found["confidence"] = tuple(float(each.max(1).values.double().mean()) for each in answers)
-    if (learned := _some(material.learned)) is not None:
+    if (learned := _some(material.learned, classes)) is not None:
         found["loss"] = tuple(_loss(each, learned) for each in candidates)
     return {name: tuple(round(value, 9) for value in values) for name, values in found.items()}
 
 
-def _some(data: Dataset | None) -> Dataset | None:
-    return None if data is None or not len(data) else data.subset(slice(0, MOST_CONTROLS))
+def _some(data: Dataset | None, classes: int) -> Dataset | None:
+    """Some inputs of known class; None where there are none, or their classes are others than the candidates'."""
+    known = data is not None and len(data) > 0 and data.outputs == classes
+    return data.subset(slice(0, MOST_CONTROLS)) if data is not None and known else None
 
 
 def _loss(oracle: Oracle, data: Dataset) -> float:
