@@ -50,12 +50,11 @@ def verify_all(
     return combine(verdicts, alpha=alpha)
 
 
-def verify_both(  # noqa: PLR0913 each is an option of `whorl verify`
+def verify_both(
     fingerprint: Fingerprint | str | Path,
     suspect: Any,
     *,
     alpha: float | None = None,
-    match_labels: bool = False,
     secret: Secret | Path | str | None = None,
     record: Path | str | None = None,
     replay: bool = False,
@@ -65,13 +64,14 @@ def verify_both(  # noqa: PLR0913 each is an option of `whorl verify`
 ) -> Combination:
     """Was the suspect made from the victim, where both rules shall count, each at half of the lineup's alpha?
 
-    The first verdict is the lineup's. It is derived when one of them is. Parameters are those of `whorl.verify`.
+    The first verdict is the lineup's. It is derived when one of them is. Parameters are those of `whorl.verify`. Labels
+    can't be matched, as the population rule reads them in their stated order.
 
     Raises:
         UsageError: there is no lineup, or it or the null is too small for half of alpha; said before the first query.
     """
     known = known_fingerprint(fingerprint)
-    rules = [rule_for(known, "lineup", alpha, None, tests=2, match_labels=match_labels)]
+    rules = [rule_for(known, "lineup", alpha, None, tests=2)]
     rules.append(rule_for(known, "population", 2 * rules[0].alpha, None, tests=2))
     with asked([known], suspect, rules[0], options, record=record, replay=replay, cache=cache) as oracle:
         verdicts = judged(fingerprint, known, oracle, rules, secret, cache, progress)
@@ -109,16 +109,16 @@ def verify_suspects(  # noqa: PLR0913 each is an option of `whorl verify`
     known = known_fingerprint(fingerprint)
     earlier = earlier_looks(fingerprint, known)
     by = rule_for(known, rule, alpha, budget, tests=len(suspects), match_labels=match_labels)
-    oracles = {name: one_of(known, model, **options) for name, model in suspects.items()}
     verdicts: list[Verdict] = []
     refused: dict[str, str] = {}
-    for name, oracle in oracles.items():
+    for name, model in suspects.items():
         try:
+            oracle = one_of(known, model, **options)
             with asked([known], oracle, by, {}, record=None, replay=replay, cache=cache) as recorded:
                 found = judged(fingerprint, known, recorded, [by], secret, cache, progress, earlier)
             verdicts += [replace(verdict, suspect=name) for verdict in found]
         except WhorlError as error:  # of one suspect, which must not cost the others
             refused[name] = str(error)
-            if len(refused) == len(oracles):
+            if len(refused) == len(suspects):
                 raise
     return combine(verdicts, alpha=by.tests * by.alpha, over="suspects", refused=refused)

@@ -8,6 +8,7 @@ import shutil
 import pytest
 from model_server import ModelServer
 
+import whorl
 from whorl.fingerprints.encounters import other_lineups
 from whorl.nets.files import read_model
 from whorl.schemes.opening import read_fingerprint
@@ -154,6 +155,7 @@ def test_a_memory_that_cannot_be_read_is_one_line(whorl, fresh, case, tmp_path):
         (("calibrated", "stolen", "--also", "stranger", "--rule", "both"), "one rule decides"),
         (("calibrated", "stolen", "--rule", "both", "--budget", "3"), "--budget"),
         (("calibrated", "stolen", "--rule", "both"), "holds no lineup"),
+        (("calibrated", "stolen", "--rule", "both", "--match-labels"), "can't match labels"),
         (("calibrated", "stolen", "--match-labels"), "labels are matched in a lineup"),
         (("calibrated", "raw", "stolen", "--match-labels"), "held alone"),
         (("calibrated", "stolen", "--also", "nowhere.onnx"), "nowhere.onnx"),
@@ -163,3 +165,12 @@ def test_refusals(whorl, case, arguments, says):
     result = whorl("verify", *(getattr(case, each, each) for each in arguments))
     assert result.exit_code == 2
     assert says in " ".join(result.stderr.split())
+
+
+def test_a_suspect_that_is_no_model_is_listed_and_costs_no_other_its_verdict(fresh, case, tmp_path):
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"none")
+    joined = whorl.verify_suspects(fresh, {"stolen": case.stolen, "broken": broken}, cache=tmp_path)
+    assert [verdict.decision for verdict in joined.verdicts] == ["derived"]
+    assert list(joined.refused) == ["broken"]
+    assert joined.verdicts[0].alpha == 0.25 / 2, "it counts"

@@ -161,7 +161,7 @@ def verify(
             common["alpha"] = 0.01 if alpha is None else alpha
             verdict = several.verify_all(fingerprints, oracle, record=record, **common)
         elif rule is Ruling.both:
-            verdict = several.verify_both(fingerprints[0], oracle, record=record, **lined_up, **common)
+            verdict = several.verify_both(fingerprints[0], oracle, record=record, secret=secret, **common)
         else:
             verdict = ownership.verify(
                 fingerprints[0], oracle, record=record, group=group, **limits, **lined_up, **common
@@ -224,6 +224,8 @@ def _refuse(
         raise UsageError("--record keeps the answers of one suspect; leave it out, and those of addresses are kept")
     if suspects and rule is Ruling.both:
         raise UsageError("of several suspects one rule decides: give --rule lineup or --rule population")
+    if match_labels and rule is Ruling.both:
+        raise UsageError("the population rule can't match labels: name the suspect's classes, or give --rule lineup")
     alone = fingerprints == 1 and not suspects and rule is not Ruling.both
     if group and not alone:
         raise UsageError("--group names a group of one null for one suspect; leave it out, or verify them one by one")

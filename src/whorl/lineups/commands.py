@@ -83,10 +83,16 @@ class _Place:
             run = Run.model_validate(read_json(path, max_bytes=1 << 20))
         except ValidationError:
             raise InvalidFile(f"{path} is no record of a twin; move {self.folder} away to train it anew") from None
-        if run.command != self.command or run.inputs != self.inputs:
+        if run.command != self.command:
             raise UsageError(
-                f"{self.folder} holds a twin of another command, or its files have changed since: all twins are made "
-                "alike, so give another --folder, or remove this one to train all of them anew"
+                f"{self.folder} holds a twin of another command: all twins are made alike, so give another --folder, "
+                "or remove this one to train all of them anew"
+            )
+        if changed := [name for name, _ in {*run.inputs.items()} ^ {*self.inputs.items()}]:
+            raise UsageError(
+                f"{min(changed)} has changed since the twin in {self.folder} was made from it: all twins are made "
+                "alike, so put it back, give another --folder, or remove this one to train all of them anew. A file "
+                "that the script writes must not be named in the command"
             )
         return run if self.model.exists() and _digest(self.model) == run.digest else None
 
