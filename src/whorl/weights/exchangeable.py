@@ -149,6 +149,8 @@ class Axes:
     def read(self, name: str) -> bool:
         """Whether something reads the rows in one path: inside the module around it, or around that of a sequence."""
         path = _holder(name)
+        if _module(name).isdigit():  # an item of a sequence, which the module around the sequence goes on from
+            path = path.rpartition(".")[0]
         return bool(self.readers(re.sub(r"(^|\.)\d+$", "", path), name))
 
     def shown(self, name: str) -> bool:
