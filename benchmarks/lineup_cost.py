@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from careless import oracles
 from false_accusations import Training, train_stack
-from lineup_size import interval
+from lineup_size import interval, pictures
 
 import whorl
 from whorl.bench.result import describe_machine
-from whorl.data import SOURCES, Dataset
+from whorl.data import Dataset
 from whorl.detection.lineup import outermost, rank
 from whorl.fingerprints.terms import Terms
 from whorl.lineups.asking import order_of, show
@@ -125,10 +125,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/results/lineup-cost.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    source = SOURCES.make("digits(size=8)")
-    parts = {part: source.load(part) for part in ("victim", "attacker", "calibration", "test")}
-    parts["pool"] = source.load("queries+test")
-    started, victims = time.perf_counter(), []
+    parts, started, victims = pictures(), time.perf_counter(), []
     for number in range(options.victims):
         victims.append(one(FIRST + number, parts))
         print(f"{number + 1}/{options.victims}", flush=True)

@@ -1,8 +1,8 @@
 """Which copies name their victim in a lineup, by labels alone and by probabilities, and how many questions it takes?
 
 A suite's victims, copies and independent models, held before lineups of each victim and its twins: the suite's null,
-where it is of the victim's own recipe. Nothing is chosen on the models under test. Ranks are given for fixed numbers of
-questions, and for the race; few victims have no interval worth the name, so ranges over them are given.
+where it is of the victim's own recipe, else others. Nothing is chosen on the models under test. Ranks are given for
+fixed numbers of questions, and for the race; few victims have no interval worth the name, so ranges over them are given.
 
 Run: python benchmarks/lineup_power.py field/textures [--cache FOLDER] [-o benchmarks/results/lineup-SUITE.json]
 """
@@ -20,7 +20,6 @@ import torch
 import whorl
 from whorl.bench.result import describe_machine
 from whorl.detection.lineup import outermost, rank
-from whorl.errors import UsageError
 from whorl.fingerprints.terms import Terms
 from whorl.lineups.asking import order_of, show
 from whorl.lineups.making import Material, line_up
@@ -30,18 +29,8 @@ from whorl.storage import write_json
 from whorl.suites.suite import SUITES, Suite
 from whorl.types import Access
 from whorl.zoo.cache import Zoo
-from whorl.zoo.recipe import Recipe
 
 LABELS, SCORES = (50, 100, 300, 1000, 3000), (30, 100, 300, 1000)
-
-
-def twins_of(suite: Suite, victim: Recipe) -> list[Recipe]:
-    """The models of the null that are the victim's recipe with other seeds."""
-    seed = dict(victim.chain.steps[-1].kwargs)["seed"]
-    alike = [each for each in suite.null if str(each.with_seed(seed)) == str(victim)]
-    if len(alike) < 19:
-        raise UsageError(f"{suite.name}: {len(alike)} models of the null are twins of {victim}; 19 are needed")
-    return alike[:19]
 
 
 def standing(made: Any, place: int, suspect: Oracle, questions: int) -> list[dict[str, Any]]:
@@ -70,9 +59,7 @@ def study(suite: Suite, zoo: Zoo, questions: int) -> list[dict[str, Any]]:
     for number, victim in enumerate(suite.victims):
         mine = zoo.oracle(victim)
         bare = whorl.extract(mine, data=suite.data, scheme="random", budget=4)
-        made, secret = line_up(
-            bare, mine, [zoo.oracle(each) for each in twins_of(suite, victim)], material, size=questions
-        )
+        made, secret = line_up(bare, mine, [zoo.oracle(each) for each in suite.twins(number)], material, size=questions)
         outside = outermost(made.candidates.settings["figures"], secret.place)
         tested = [(row.label, "copy", victim.then(row.removal)) for row in suite.derived]
         tested += [(group, "stranger", each) for group, models in suite.independents.items() for each in models]

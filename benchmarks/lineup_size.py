@@ -155,16 +155,20 @@ def _outside(chosen: list[list[dict[str, Any]]]) -> dict[str, float]:
     return {name: round(count / len(chosen), 4) for name, count in sorted(counts.items())}
 
 
+def pictures() -> dict[str, Dataset]:
+    """The digits by part, and ``pool``, of which questions are chosen."""
+    source = SOURCES.make("digits(size=8)")
+    parts = {part: source.load(part) for part in ("victim", "attacker", "calibration", "test")}
+    return parts | {"pool": source.load("queries+test")}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--victims", type=int, default=40)
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/results/lineup-size.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    source = SOURCES.make("digits(size=8)")
-    parts = {part: source.load(part) for part in ("victim", "attacker", "calibration", "test")}
-    parts["pool"] = source.load("queries+test")
-    started, victims = time.perf_counter(), []
+    parts, started, victims = pictures(), time.perf_counter(), []
     for number in range(options.victims):
         victims.append(one(FIRST + number, parts))
         if number:

@@ -145,6 +145,7 @@ def test_of_a_script_that_prints_without_end_both_ends_are_kept(command, tmp_pat
     assert b"bytes are left out" in log
 
 
+# A process that was killed and not yet reaped answers signals as a living one does; /proc alone tells them apart.
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_processes_that_a_script_leaves_behind_end_with_it(command, tmp_path):
     (tmp_path / "strays").touch()
