@@ -2,7 +2,7 @@
 
 A suite's victims, copies and independent models, held before lineups of each victim and its twins: the suite's null,
 where it is of the victim's own recipe, else others. Nothing is chosen on the models under test. Ranks are given for
-fixed numbers of questions, and for the race; few victims have no interval worth the name, so ranges over them are given.
+fixed numbers of questions, and for the race; few victims have no interval worth the name, so they have ranges.
 
 Run: python benchmarks/lineup_power.py field/textures [--cache FOLDER] [-o benchmarks/results/lineup-SUITE.json]
 """
