@@ -12,10 +12,10 @@ from scipy import stats
 from whorl.detection.exact import (
     bonferroni,
     fisher,
+    log_binomial_tail,
     log_fixed_points,
     log_permutations,
     log_poisson_tail,
-    log_signs,
 )
 from whorl.errors import UsageError
 
@@ -23,11 +23,13 @@ from whorl.errors import UsageError
 def test_signs_are_the_binomial_tail():
     for trials in (1, 7, 40):
         for agreements in range(trials + 1):
-            expected = stats.binom.sf(agreements - 1, trials, 0.5)
-            assert math.exp(log_signs(agreements, trials)) == pytest.approx(expected)
-    assert log_signs(0, 0) == 0
-    assert log_signs(3000, 3000) == pytest.approx(-3000 * math.log(2))
-    assert log_signs(20_000, 30_000) < -1500
+            for chance in (0.5, 0.2, 0.97):
+                expected = stats.binom.sf(agreements - 1, trials, chance)
+                assert math.exp(log_binomial_tail(agreements, trials, chance)) == pytest.approx(expected)
+            assert log_binomial_tail(agreements, trials) == log_binomial_tail(agreements, trials, 0.5)
+    assert log_binomial_tail(0, 0) == 0
+    assert log_binomial_tail(3000, 3000) == pytest.approx(-3000 * math.log(2))
+    assert log_binomial_tail(20_000, 30_000) < -1500
 
 
 def test_the_bound_on_fixed_points_holds_for_every_map_and_count():
@@ -82,6 +84,10 @@ def test_permutations_and_bonferroni():
 
 
 def test_impossible_counts_are_refused():
-    for wrong in (lambda: log_signs(3, 2), lambda: log_fixed_points(1, 3, 2), lambda: log_poisson_tail(-1, 1.0)):
+    for wrong in (
+        lambda: log_binomial_tail(3, 2),
+        lambda: log_fixed_points(1, 3, 2),
+        lambda: log_poisson_tail(-1, 1.0),
+    ):
         with pytest.raises(UsageError):
             wrong()

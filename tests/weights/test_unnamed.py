@@ -62,6 +62,25 @@ def test_strangers_are_not_accused(architecture, held):
     assert {each.log_p > math.log(0.01) for each in found.values()} == {True}
 
 
+@pytest.mark.parametrize("units", [16, 24, 48])
+def test_features_of_a_small_task_that_both_nets_learned_are_no_copy(units, held):
+    """Eight units of each layer are wired alike, to each other; the rest were drawn, and each net has an order."""
+    chance = torch.Generator().manual_seed(units)
+    names = ("0.weight", "1.weight", "2.weight")
+    ours, theirs = ({name: torch.randn(units, units, generator=chance) for name in names} for _ in "ab")
+    learned = [torch.randn(8, 8, generator=chance) for _ in names]
+    for net in (ours, theirs):
+        orders = [torch.randperm(units, generator=chance) for _ in range(4)]
+        for layer, name in enumerate(names):
+            net[name][:8] *= 0.05
+            net[name][:, :8] *= 0.05
+            net[name][:8, :8] = learned[layer]
+            net[name] = net[name][orders[layer + 1]][:, orders[layer]]
+    found = each_of(held(ours, "a"), held(theirs, "b"))["two matchings"]
+    assert found.log_p > math.log(0.01)
+    assert max(each.share for each in found.observations) * units > 5, "the features are found"
+
+
 def test_a_wider_copy_is_found(held):
     net = net_of("vgg(width=8)", 1)
     chance = torch.Generator().manual_seed(2)

@@ -10,14 +10,17 @@ from collections.abc import Iterable, Sequence
 
 from whorl.errors import UsageError
 
-__all__ = ["bonferroni", "fisher", "log_fixed_points", "log_permutations", "log_poisson_tail", "log_signs"]
+__all__ = ["bonferroni", "fisher", "log_binomial_tail", "log_fixed_points", "log_permutations", "log_poisson_tail"]
 
 
-def log_signs(agreements: int, trials: int) -> float:
-    """log P(K >= agreements) for K of ``trials`` fair coins; 0 where there are no trials."""
-    _count("agreements", agreements, trials)
-    terms = (_log_choose(trials, count) for count in range(agreements, trials + 1))
-    return min(0.0, _log_sum(terms) - trials * math.log(2))
+def log_binomial_tail(count: int, trials: int, chance: float = 0.5) -> float:
+    """log P(K >= count) for K of ``trials`` coins, fair ones unless a ``chance`` is given; 0 where there are none."""
+    _count("count", count, trials)
+    if not 0 < chance < 1:
+        raise UsageError(f"a coin's chance lies between 0 and 1: {chance}")
+    odds = math.log(chance) - math.log1p(-chance)
+    terms = (_log_choose(trials, each) + each * odds for each in range(count, trials + 1))
+    return min(0.0, _log_sum(terms) + trials * math.log1p(-chance))
 
 
 def log_fixed_points(fixed: int, rows: int, units: int) -> float:

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from whorl.detection.exact import log_fixed_points, log_permutations, log_poisson_tail, log_signs
+from whorl.detection.exact import log_binomial_tail, log_fixed_points, log_permutations, log_poisson_tail
 from whorl.errors import UsageError
 from whorl.symmetry.alignment.assignment import assign
 
@@ -67,7 +67,7 @@ class Signs:
     @property
     def log_p(self) -> float:
         """Exact: the tail of the binomial law."""
-        return log_signs(self.agreements, self.trials)
+        return log_binomial_tail(self.agreements, self.trials)
 
 
 @dataclass(frozen=True)

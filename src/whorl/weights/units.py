@@ -78,8 +78,9 @@ def height(net: Weights, layer: int) -> int:
 
 def find_units(few: Units, many: Units) -> Found:
     """Look for units among others. One is found where both its parts are nearest to the same one."""
-    one = match_units(few.read, many.read).nearest
-    two = match_units(few.second, many.second, signed=not few.gated).nearest
+    chance = torch.Generator().manual_seed(len(many.read))  # one for both: ties of two matchings fall apart
+    one = match_units(few.read, many.read, generator=chance).nearest
+    two = match_units(few.second, many.second, signed=not few.gated, generator=chance).nearest
     rest = torch.ones(len(many.read), dtype=torch.bool)
     rest[one] = False
     idle = float(many.idle[rest].float().mean()) if rest.any() else 0.0
