@@ -48,6 +48,51 @@ def test_suspects_and_victims_that_are_better_than_the_null_show():
     assert np.mean([each.below and each.degraded and not each.above for each in worse]) > 0.9
 
 
+def sure(labels, known, right, generator):
+    """Probabilities whose largest is the label's: ``right`` of it on average, more or less from model to model."""
+    share = np.clip(right + generator.normal(0, 0.01, (len(labels), 1)), 0, 1) * np.ones(labels.shape)
+    rest = np.repeat((1 - share)[..., None] / (CLASSES - 1), CLASSES, axis=2)
+    np.put_along_axis(rest, labels[..., None], share[..., None], axis=2)
+    return rest.astype(np.float32)
+
+
+def draw_sure(seed, suspect=0.8, victim=0.8, null=0.8):
+    generator = np.random.default_rng(seed)
+    known = generator.integers(0, CLASSES, PROBES)
+    labels = models(generator, known, generator.normal(0.8, 0.02, NULL + 2))
+    rights = np.array([suspect, victim, *[null] * NULL])[:, None]
+    answers = sure(labels, known, rights, generator)
+    return answers, known, likeness(answers[0], answers[2:], answers[1], known)
+
+
+def test_models_that_are_surer_than_the_null_show_though_their_labels_do_not():
+    assert np.mean([draw_sure(seed, suspect=0.95, null=0.5)[2].above for seed in range(30)]) > 0.8
+    found = [draw_sure(seed, victim=0.95, suspect=0.5, null=0.5)[2] for seed in range(30)]
+    assert np.mean([each.victim_above for each in found]) > 0.8
+    assert np.mean([each.above for each in found]) < 0.2
+    like = [draw_sure(seed)[2] for seed in range(200)]
+    assert clopper_pearson(sum(each.above for each in like), len(like)).low <= CAVEAT
+    assert 0.6 < like[0].confidence < 0.7, "right in some .8, and .8 sure"
+
+
+def test_confidence_is_compared_among_probabilities_alone():
+    answers, known, _ = draw_sure(0, suspect=1.0, victim=0.8)
+    labels = answers.argmax(2)
+    mixed = likeness(labels[0], answers[2:], answers[1], known)
+    assert mixed.confidence is None
+    assert mixed.document() == likeness(labels[0], labels[2:], labels[1], known).document()
+
+
+def test_a_copy_that_was_made_surer_does_not_stand_higher_for_a_verdict():
+    answers, known, plain = draw_sure(1, suspect=0.5, null=0.5)
+    sharpened = np.where(answers[0] == answers[0].max(1, keepdims=True), 1.0, 0.0).astype(np.float32)
+    found = likeness(sharpened, answers[2:], answers[1], known)
+    assert found.above
+    assert not plain.above
+    assert found.standing == pytest.approx(plain.standing)
+    assert not found.explains(0.95, 0.2 + 0.02 * found.standings, 0.05)
+
+
 def test_figures_are_those_of_the_models():
     known = np.array([0, 1, 2, -1])
     null = np.array([[0, 1, 2, 3], [0, 1, 0, 3], [1, 1, 2, 2]])
@@ -84,7 +129,7 @@ def test_what_standing_explains_is_not_called_derived_and_a_copy_is():
     assert "stranger of that standing may be as alike" in verdict.caveats[0]
     verdict = copy.verdict(**names)
     assert verdict.decision == "derived"
-    assert any("more often right, or agrees more" in caveat for caveat in verdict.caveats)
+    assert any("more often right, or surer, or agrees more" in caveat for caveat in verdict.caveats)
     assert verdict.likeness["p_more"] <= CAVEAT
 
 

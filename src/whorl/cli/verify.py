@@ -329,10 +329,10 @@ def _lined_up(lineup: dict[str, Any]) -> str:
 
 
 def _standing(likeness: dict[str, Any]) -> str:
-    """Accuracy and agreement on neutral probes, beside the null's and the victim's."""
+    """Accuracy, agreement and confidence on neutral probes, beside the null's and the victim's."""
     parts: list[str] = []
-    for name in ("accuracy", "agreement"):
-        if likeness[name] is not None:
+    for name in ("accuracy", "agreement", "confidence"):
+        if likeness.get(name) is not None:  # verdicts of older versions hold no confidence
             low, _, high = likeness["of_null"][name]
             own = likeness["of_victim"][name]
             parts.append(f"{name} {likeness[name]:.3f} (null {low:.3f} to {high:.3f}, your model {own:.3f})")

@@ -45,7 +45,7 @@ def standing(likeness: Likeness | None, decision: Decision, null: Null) -> tuple
     told: list[str] = []
     if likeness.above:
         told.append(
-            f"the suspect is more often right, or agrees more, on neutral inputs than models of the null do "
+            f"the suspect is more often right, or surer, or agrees more, on neutral inputs than models of the null do "
             f"(p {likeness.more:.2g}): strangers like it may be called derived more often than the error rate says"
         )
     if likeness.victim_above:

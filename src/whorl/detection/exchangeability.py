@@ -2,17 +2,18 @@
 
 The population level (`whorl.detection.population`) is exact where the suspect, if it is independent, is exchangeable
 with the null. That can't be proven from answers, but it can be refuted: exchangeable models are also exchangeable in
-how many control pictures they answer rightly and in how much they agree with each other. So these two figures,
-standardised and added, are ranked: the suspect's among those of the null, and the victim's too, for a null whose models
-are worse than the victim holds none like it. Half of the controls or more are pictures that the victim learned from:
-models that were trained on fewer of them, or for less long, show there first.
+how many control pictures they answer rightly, in how much they agree with each other, and in how sure they are of the
+right class. So these figures, standardised and added, are ranked: the suspect's among those of the null, and the
+victim's too, for a null whose models are worse than the victim holds none like it. Half of the controls or more are
+pictures that the victim learned from: models that were trained on fewer of them, or for less long, show there first,
+and in their confidence before their labels.
 
 Source: Vovk, Gammerman & Shafer, *Algorithmic Learning in a Random World*, 2005, chapter 2 (conformal p-values).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ NEAR: Final = 0.25  # models that differ less than this share of the usual count
 
 Labels = NDArray[np.int64]
 Numbers = NDArray[np.float64]
+Answers = NDArray[np.int64] | NDArray[np.float32] | Numbers
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,20 @@ class Likeness:
     """How suspect and victim answer neutral probes, beside the null.
 
     ``accuracy`` is the suspect's share of right answers on control pictures (None where no class is known),
-    ``agreement`` its mean share of labels in common with the models of the null; ``of_null`` and ``of_victim`` hold the
-    same figures of the null (least, median, largest) and of the victim.
+    ``agreement`` its mean share of labels in common with the models of the null, ``confidence`` the mean probability
+    that it gives to the right class (None also where labels are compared); ``of_null`` and ``of_victim`` hold the same
+    figures of the null (least, median, largest) and of the victim.
 
-    ``more`` is the conformal p-value of answering so rightly and agreeing so much, ``victim_more`` that of the victim,
-    ``less`` and ``worse`` those of doing so little and of being so rarely right: for a model that is exchangeable with
-    the null each is at most u with probability at most u.
+    ``more`` is the conformal p-value of answering so rightly and so surely and agreeing so much, ``victim_more`` that
+    of the victim, ``less`` that of answering so rarely rightly and agreeing so little, ``worse`` that of being right so
+    rarely: for a model that is exchangeable with the null each is at most u with probability at most u. ``standing``
+    and ``standings`` (of the suspect, and ``[N]`` of the null) hold no confidence: a copy is made surer than it was by
+    a multiplication, and must not stand too high for a verdict by that.
     """
 
     accuracy: float | None
     agreement: float
+    confidence: float | None
     of_null: dict[str, tuple[float, float, float]]
     of_victim: dict[str, float]
     more: float
@@ -62,6 +68,7 @@ class Likeness:
         return {
             "accuracy": self.accuracy,
             "agreement": self.agreement,
+            "confidence": self.confidence,
             "of_null": {name: list(values) for name, values in self.of_null.items()},
             "of_victim": dict(self.of_victim),
             "p_more": self.more,
@@ -110,35 +117,39 @@ class Likeness:
         return (1 + int((left >= similarity - slope * self.standing).sum())) / (len(values) + 1) > alpha
 
 
-def likeness(suspect: Labels, null: Labels, victim: Labels, known: Labels) -> Likeness:
-    """Rank accuracy and agreement of suspect and victim among those of the null.
+def likeness(suspect: Answers, null: Answers, victim: Answers, known: Labels) -> Likeness:
+    """Rank accuracy, agreement and confidence of suspect and victim among those of the null.
+
+    Confidence counts where all answers are probabilities.
 
     Shape:
-        suspect, victim: ``[p]`` labels. null: ``[N, p]``. known: ``[p]`` the true classes, -1 where unknown.
+        suspect, victim: ``[p]`` labels, or ``[p, k]`` probabilities. null: ``[N, p]`` or ``[N, p, k]``. known: ``[p]``
+        the true classes, -1 where unknown.
 
     Raises:
         UsageError: fewer than two models, or unequal numbers of probes.
     """
-    if null.ndim != 2 or len(null) < 2 or any(each.shape != null.shape[1:] for each in (suspect, victim, known)):
+    suspect_labels, labels, victim_labels = _labels(suspect), _labels(null), _labels(victim)
+    counted = (suspect_labels, victim_labels, known)
+    if labels.ndim != 2 or len(labels) < 2 or any(each.shape != labels.shape[1:] for each in counted):
         raise UsageError(
-            f"a suspect is ranked among two models or more that answered the same probes; these are {list(null.shape)} "
-            f"beside {list(suspect.shape)}, {list(victim.shape)} and {list(known.shape)}"
+            f"a suspect is ranked among two models or more that answered the same probes; these are "
+            f"{list(labels.shape)} beside {', '.join(str(list(each.shape)) for each in counted)}"
         )
-    agreement, right, standing = _standings(suspect, null, known)
-    of_null = {"agreement": _spread(agreement[:-1])}
-    of_victim = {"agreement": float((null == victim).mean())}
-    if right is not None:
-        of_null["accuracy"] = _spread(right[:-1])
-        of_victim["accuracy"] = float((victim == known)[known >= 0].mean())
+    sure = all(each.dtype.kind == "f" for each in (suspect, null, victim))
+    own, victims = (_figures(each, null, known, sure) for each in (suspect, victim))
+    standing = _added(own, ("agreement", "accuracy"))
+    own_values = {name: float(values[-1]) for name, values in own.items()}
     return Likeness(
-        accuracy=None if right is None else float(right[-1]),
-        agreement=float(agreement[-1]),
-        of_null=of_null,
-        of_victim=of_victim,
-        more=_rank(standing),
-        victim_more=_rank(_standings(victim, null, known)[2]),
+        accuracy=own_values.get("accuracy"),
+        agreement=own_values["agreement"],
+        confidence=own_values.get("confidence"),
+        of_null={name: _spread(values[:-1]) for name, values in own.items()},
+        of_victim={name: float(values[-1]) for name, values in victims.items()},
+        more=_rank(_added(own, own)),
+        victim_more=_rank(_added(victims, victims)),
         less=_rank(-standing),
-        worse=1.0 if right is None else _rank(-right),
+        worse=_rank(-own["accuracy"]) if "accuracy" in own else 1.0,
         standing=float(standing[-1]),
         standings=standing[:-1],
     )
@@ -171,19 +182,28 @@ def clusters(answers: ArrayLike) -> list[list[int]]:
     return sorted(groups, key=len, reverse=True)
 
 
-def _standings(one: Labels, null: Labels, known: Labels) -> tuple[Numbers, Numbers | None, Numbers]:
-    """Agreement, accuracy (None where no class is known) and the sum of both, standardised: of the null and of one.
+def _figures(one: Answers, null: Answers, known: Labels, sure: bool) -> dict[str, Numbers]:
+    """Each figure ``[N + 1]`` of the null and, last, of one; accuracy and confidence only where a class is known.
 
     Each model is compared with all others, so that all are treated alike.
     """
-    everyone = np.vstack([null, one])
-    alike = _agreements(everyone)
-    agreement = (alike.sum(1) - 1) / (len(everyone) - 1)
-    control = known >= 0
-    if not control.any():
-        return agreement, None, _standardised(agreement)
-    right = (everyone[:, control] == known[control]).mean(1)
-    return agreement, right, _standardised(agreement) + _standardised(right)
+    everyone = np.vstack([_labels(null), _labels(one)])
+    found = {"agreement": (_agreements(everyone).sum(1) - 1) / (len(everyone) - 1)}
+    control = np.flatnonzero(known >= 0)
+    if len(control):
+        found["accuracy"] = (everyone[:, control] == known[control]).mean(1)
+        if sure:
+            both = (null[:, control, known[control]], one[None, control, known[control]])
+            found["confidence"] = np.vstack(both).astype(np.float64).mean(1)
+    return found
+
+
+def _added(figures: Mapping[str, Numbers], names: Iterable[str]) -> Numbers:
+    return np.sum([_standardised(figures[name]) for name in names if name in figures], axis=0)
+
+
+def _labels(answers: Answers) -> Labels:
+    return (answers.argmax(-1) if answers.dtype.kind == "f" else answers).astype(np.int64)
 
 
 def _agreements(labels: Labels) -> Numbers:

@@ -37,6 +37,11 @@ __all__ = [
 MOST_CLASSES: Final = 1000  # of more, labels are kept
 SAME: Final = 1e-4  # probabilities that differ less come from one model, saved or run in another way
 FEW: Final = 4  # of so many models of a null one is looked at as a copy of the victim
+DOES: Final = {
+    "accuracy": ("is right on {} of the control pictures", "on"),
+    "confidence": ("gives the right class of the control pictures {} on average", "give it"),
+    "agreement": ("agrees with the null's on {} of the control pictures", "among each other on"),
+}
 TELLING: Final = 5  # answers that are not all but certain, from which that can be seen
 
 
@@ -122,16 +127,18 @@ def _unlike_the_victim(fingerprint: Fingerprint, null: Null) -> Iterator[str]:
     probes = fingerprint.probes
     if probes is None or null.probes is None or len(null) < 2:
         return
-    victim, models, known = (each.numpy() for each in (labels_of(probes.victim), labels_of(null.probes), probes.labels))
+    victim, models, known = (each.numpy() for each in (probes.victim, null.probes, probes.labels))
     found = likeness(victim, models, victim, known)  # the very look that a verdict takes at the victim
     if not found.victim_above:
         return
-    right = "accuracy" in found.of_null and found.of_victim["accuracy"] > found.of_null["accuracy"][1]
-    figure, does = ("accuracy", "is right on") if right else ("agreement", "agrees with the null's on")
-    least, _, most = found.of_null[figure]
+    own, of_null = found.of_victim, found.of_null
+    # Told of the first figure in which the victim stands above the usual model: the plainest comes first.
+    figure = next((name for name in DOES if name in own and own[name] > of_null[name][1]), "agreement")
+    least, _, most = of_null[figure]
+    does, do = DOES[figure]
     yield (
-        f"your model {does} {found.of_victim[figure]:.2f} of the control pictures, the null's models on {least:.2f} to "
-        f"{most:.2f}: verdicts will carry a caveat; train them as your model was trained, on the same pictures"
+        f"your model {does.format(f'{own[figure]:.2f}')}, the null's models {do} {least:.2f} to {most:.2f}: verdicts "
+        "will carry a caveat; train them as your model was trained, on the same pictures"
     )
 
 

@@ -25,7 +25,7 @@ from whorl.oracles.base import Oracle, interface_of
 from whorl.oracles.interface import ONE_HOT
 from whorl.oracles.wrappers import digests_of
 from whorl.schemes.asking import admit, asking_order, compare, ordered, readable, represent
-from whorl.schemes.calibration import labels_of, same_answers, sees_probabilities
+from whorl.schemes.calibration import same_answers, sees_probabilities
 from whorl.schemes.controls import examine
 from whorl.types import Calibration, Evidence, Fingerprint, Rule, Verdict, grants
 
@@ -106,8 +106,9 @@ class Session:
             calibration = shown
         beside = None
         if null is not None and null.probes is not None and len(null) > 1 and (probes := self.fingerprint.probes):
-            answers = (examined.labels, labels_of(null.probes), labels_of(probes.victim), probes.labels)
-            beside = likeness(*(each.numpy() for each in answers))
+            # Rows of 0 and 1 are as sure as can be, whoever gives them: they are compared as labels.
+            own = examined.labels if ONE_HOT in examined.treatment else examined.answers
+            beside = likeness(*(each.numpy() for each in (own, null.probes, probes.victim, probes.labels)))
         self.trial = self._tried(calibration, beside)
 
     def verify(self, progress: Callable[[int], None] = lambda _: None) -> Verdict:
