@@ -76,6 +76,47 @@ def test_a_cast_is_told_with_the_net_that_lost_digits(name, dtype):
     assert described(narrow, narrow.float()).equal
 
 
+def rounded(matrix, bits, group, zero=False, dtype=torch.float32):
+    """To whole numbers of so many bits, a scale for each group of columns; with a zero point, or about 0."""
+    runs = matrix.reshape(-1, group)
+    low, high = runs.amin(1, keepdim=True), runs.amax(1, keepdim=True)
+    if zero:
+        step = (high - low) / (2**bits - 1)
+        shift = (-low / step).round()
+        whole = ((runs / step).round() + shift).clamp(0, 2**bits - 1) - shift
+    else:
+        step = torch.maximum(high, -low) / (2 ** (bits - 1) - 1)
+        whole = (runs / step).round()
+    return (whole * step).to(dtype).float().view_as(matrix)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize(
+    ("bits", "group", "columns"), [(8, 32, 32), (8, 128, 256), (8, 300, 300), (4, 64, 64), (6, 32, 96)]
+)
+def test_whole_multiples_of_a_step_are_a_grid_however_many_there_are(bits, group, columns, zero, dtype):
+    free = drawn(64, columns)
+    gridded = rounded(free, bits, group, zero, dtype)
+    found = described(free, gridded)
+    assert found.grids[0] is None
+    assert found.grids[1].bits in (bits - 1, bits)
+    assert found.rounded == (False, dtype is torch.float32 or found.rounded[1])
+    assert grid_of(free.bfloat16().float()) is None, "numbers of few digits are no grid"
+    assert grid_of(torch.where(drawn(64, columns, seed=2) > 0.8, free, 0)) is None
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("share", [0.02, 0.1, 1.0])
+def test_what_was_tuned_after_it_was_put_on_a_grid_was_not_rounded_to_it(bits, share):
+    gridded = rounded(drawn(64, 128), bits, 64)
+    step = gridded.abs().amax() / 2 ** (bits - 1)
+    tuned = gridded + share * step * drawn(64, 128, seed=1)
+    found = described(tuned, gridded)
+    assert found.grids[1] is not None
+    assert found.rounded == (False, False)
+
+
 def test_rank_and_grid():
     ours = drawn(300, 256)
     found = described(ours, ours + drawn(300, 3, seed=1) @ drawn(3, 256, seed=2))

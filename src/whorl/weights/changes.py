@@ -27,8 +27,11 @@ SAMPLED: Final = 256  # rows on which rank and grid are looked for
 GRIDDED: Final = 16
 LARGEST_RANK: Final = 64
 SLACK: Final = 6e-5
-STEPS: Final = 16
-WHOLE: Final = 0.02  # of a step by which a multiple may be off
+STEPS: Final = 255  # of the largest number, at most
+COLUMNS: Final = 512  # of a run, on which a step is looked for
+WHOLE, ROUNDING = 0.02, 2.0**-10  # of a step, and of itself (half precision), by which a multiple may be off
+CHANCE: Final = -25.0  # logarithm of the chance that free numbers would be such multiples
+OUTER: Final = 0.25  # of rounded numbers that lie nearer to an end of their cell than to its middle, a half as a rule
 CASTS: Final = {
     "BF16": torch.bfloat16,
     "F16": torch.float16,
@@ -79,8 +82,8 @@ class Change:
 def describe(name: str, blocks: Iterable[tuple[Tensor, Tensor]], *, matrix: bool) -> Change:
     """Compare two tensors of one shape, given in blocks of rows of any type. Each block is seen once and let go.
 
-    Grid and rank are looked for in the first `SAMPLED` rows of a ``matrix``: a change of rank r has rank r in any
-    rows that are at least as many.
+    Grid and rank are looked for in the first `SAMPLED` rows of a ``matrix``, or a kernel with all that a row reads: a
+    change of rank r has rank r in any rows that are at least as many.
 
     Raises `InvalidFile` for numbers that are not finite.
     """
@@ -88,7 +91,7 @@ def describe(name: str, blocks: Iterable[tuple[Tensor, Tensor]], *, matrix: bool
     kept: list[tuple[Tensor, Tensor]] = []
     for ours, theirs in blocks:
         if matrix and sum(len(one) for one, _ in kept) < SAMPLED:
-            kept.append((ours[:SAMPLED].float(), theirs[:SAMPLED].float()))
+            kept.append((ours[:SAMPLED].flatten(1).float(), theirs[:SAMPLED].flatten(1).float()))
         for one, two in _pieces(ours.reshape(-1), theirs.reshape(-1)):
             for key, value in zip(SUMS, _sums(name, one, two), strict=True):
                 total[key] += value
@@ -201,7 +204,7 @@ def grid_of(matrix: Tensor) -> Grid | None:
     """The coarsest grid that some rows lie on, in the longest runs that have it.
 
     A run is on a grid where it holds at most half as many values as numbers other than zero, or multiples of one step
-    that are no larger than `STEPS`.
+    of which the largest is at most `STEPS`: what rounds to whole numbers leaves those, by whatever scale and zero.
 
     Shape:
         matrix: ``[n, m]``.
@@ -221,7 +224,7 @@ def grid_of(matrix: Tensor) -> Grid | None:
 
 
 def _rounded(free: Tensor, gridded: Tensor, grid: Grid | None) -> bool:
-    """Whether the nearest value of each run's grid to each number of ``free`` is the one that ``gridded`` has.
+    """Whether each number of ``free`` was rounded to the one that ``gridded`` has, the nearest of its run's grid.
 
     The runs that share a scale may be shorter than those that were found to lie on a grid. Formats round by a scale
     that they then store in half precision, which moves a number of many levels to the next: `SLACK` of the numbers for
@@ -243,12 +246,24 @@ def _runs(rows: Tensor, wide: int) -> Tensor:
 
 
 def _nearest(free: Tensor, gridded: Tensor) -> bool:
-    differ, allowed = 0, 0.0
-    for ours, theirs in zip(free, gridded, strict=True):
+    """Whether numbers were rounded to what they are on a grid, run by run.
+
+    What was rounded lies anywhere in its cell; a number of the grid that moved a little later lies in the middle.
+    """
+    differ, outer, allowed = 0, 0, 0.0
+    for ours, theirs, step in zip(free, gridded, _steps(gridded).tolist(), strict=True):
         levels = theirs.unique()
-        above = torch.bucketize(ours, (levels[1:] + levels[:-1]) / 2)  # ends of the grid take all that lies beyond
-        differ, allowed = differ + int((levels[above] != theirs).sum()), allowed + SLACK * len(levels) * len(ours)
-    return differ <= allowed
+        if step:  # levels that no number has happened to have
+            levels = step * torch.arange(int((levels[0] / step).round()), int((levels[-1] / step).round()) + 1)
+        ends = (levels[1:] + levels[:-1]) / 2
+        own, place = torch.bucketize(theirs, ends), torch.bucketize(ours, ends)  # the ends take all that lies beyond
+        differ, allowed = differ + int((place != own).sum()), allowed + SLACK * len(levels) * len(ours)
+        away, middle = ours - levels[own], 0 * ours
+        if len(ends):
+            below, above = ends[(own - 1).clamp_min(0)], ends[own.clamp_max(len(ends) - 1)]
+            middle = torch.where(away < 0, below - levels[own], above - levels[own]) / 2
+        outer += int((away.abs() > middle.abs()).sum())
+    return differ <= allowed and outer >= OUTER * free.numel()
 
 
 def _levels(rows: Tensor, wide: int) -> int | None:
@@ -258,19 +273,38 @@ def _levels(rows: Tensor, wide: int) -> int | None:
     numbers = (runs != 0).sum(1)
     told = numbers >= 2  # zeros are what pruning leaves, and no sign of a grid
     many = told & (2 * different > numbers)
-    if bool(many.any()) and not bool(_stepped(runs[many]).all()):
-        return None
+    for some in (many.nonzero().flatten()[:1], many.nonzero().flatten()):  # one run tells most
+        if len(some):
+            steps = _steps(runs[some])
+            if not bool((steps > 0).all()):
+                return None
+            different[some] = 1 + ((runs[some, -1] - runs[some, 0]) / steps).round().long()
     return int(different[told].max()) if told.any() else 0
 
 
-def _stepped(runs: Tensor) -> Tensor:
-    """Which sorted runs hold small multiples of one step alone. Numbers that are free have no such step."""
+def _steps(runs: Tensor) -> Tensor:
+    """The largest step of which each run holds whole multiples alone, `STEPS` at most; 0 where there is none.
+
+    Of the largest number it is a whole part. Enough numbers must be whole that free ones would not be by chance.
+
+    Shape:
+        runs: ``[n, m]``; returns ``[n]``.
+    """
     largest = runs.abs().amax(1, keepdim=True)
-    gaps = runs.diff(dim=1)
-    step = torch.where(gaps > largest / (2 * STEPS), gaps, torch.inf).amin(1, keepdim=True)
-    multiples = runs / step
-    whole = (multiples - multiples.round()).abs().amax(1) < WHOLE
-    return whole & (largest / step <= STEPS + WHOLE).squeeze(1)
+    seen = runs[:, torch.linspace(0, runs.shape[1] - 1, min(COLUMNS, runs.shape[1])).long()]
+    steps = torch.zeros(len(runs))
+    parts = torch.arange(1, STEPS + 1)[:, None]
+    for place, (row, most) in enumerate(zip(seen, largest[:, 0].tolist(), strict=True)):
+        if not most:
+            continue
+        multiples = row / most * parts
+        whole = multiples.round()
+        off = WHOLE + ROUNDING * whole.abs()
+        fits = ((multiples - whole).abs() <= off).all(1)
+        chance = torch.where((row != 0) & (row.abs() != most), (2 * off).clamp_max(1).log(), 0.0).sum(1)
+        found = (fits & (chance < CHANCE)).nonzero().flatten()
+        steps[place] = most / (int(found[0]) + 1) if len(found) else 0.0
+    return steps
 
 
 def weighted(changes: Sequence[Change], value: str) -> float:

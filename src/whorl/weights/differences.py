@@ -69,7 +69,7 @@ class Differences:
             height = self.one.rows(*key)
             rows = range(height) if self.whole else spread(height, ROWS)
             blocks = zip(self.one.stored(*key, rows=rows), self.two.stored(*other, rows=rows), strict=True)
-            yield describe(_label(key), blocks, matrix=len(self.one.shape(*key)) == 2)
+            yield describe(_label(key), blocks, matrix=len(self.one.shape(*key)) > 1)
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def differences_by_name(first: Checkpoint, second: Checkpoint) -> Iterator[Chang
     """The same of nets without roles: of tensors that have one name and shape in both."""
     for name, entry in first.entries.items():
         if name in second.entries and second.entries[name].shape == entry.shape:
-            yield describe(name, [(first.stored(name), second.stored(name))], matrix=len(entry.shape) == 2)
+            yield describe(name, [(first.stored(name), second.stored(name))], matrix=len(entry.shape) > 1)
 
 
 def all_equal(one: Weights, two: Weights) -> bool:
