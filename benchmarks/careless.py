@@ -6,13 +6,14 @@ that differs from that recipe in one thing. A stranger is wrongly accused when i
 unwarned where the verdict has no word on suspect or victim standing above the null. `before` is the same decision
 without the look at the standing, for strangers and for true copies (power). Errors are clustered by pool.
 
-Run: python benchmarks/careless.py [--pools 60] [-o benchmarks/results/careless.json]
+Run: python benchmarks/careless.py --keep CACHE [--pools 60] [-o benchmarks/results/careless.json]
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -24,6 +25,7 @@ from false_accusations import COLUMNS, Training, train_stack
 from whorl.bench.result import describe_machine
 from whorl.data import SOURCES, Dataset
 from whorl.data.base import join
+from whorl.errors import UsageError
 from whorl.oracles.base import Oracle
 from whorl.oracles.torch import TorchOracle
 from whorl.removals import REMOVALS
@@ -47,6 +49,7 @@ CELLS: dict[str, tuple[str, Training]] = {
     "width 128": ("victim", Training(width=128)),
     "rate/10": ("victim", Training(rate=0.02)),
 }
+SEPARATOR = " | "
 COPIES = {"fine_tune(all)": 4, "retrain(all)": 4, "prune_weights(1/2)": 1, "quantise(int8)": 1}
 
 
@@ -62,19 +65,19 @@ def warned(verdict: Verdict) -> bool:
 
 
 def judged(fingerprint: Fingerprint, suspect: Oracle) -> dict[str, bool]:
-    """What was decided with the look at the standing and without it."""
+    """What was decided with the look at the standing and without it, and whether a question was asked instead."""
     scheme = SCHEMES.make(fingerprint.scheme)
-    verdict = scheme.verify(fingerprint, suspect, alpha=ALPHA)
     blind = scheme.verify(dataclasses.replace(fingerprint, probes=None), suspect, alpha=ALPHA)
-    return {
-        "derived": verdict.decision == "derived",
-        "before": blind.decision == "derived",
-        "warned": warned(verdict),
-    }
+    before = blind.decision == "derived"
+    try:
+        verdict = scheme.verify(fingerprint, suspect, alpha=ALPHA)
+    except UsageError:  # a copy that was damaged until it takes two classes for each other
+        return {"derived": False, "before": before, "warned": False, "asked": True}
+    return {"derived": verdict.decision == "derived", "before": before, "warned": warned(verdict), "asked": False}
 
 
-def pool(seed: int, parts: dict[str, Dataset]) -> dict[tuple[str, str, str], list[dict[str, bool]]]:
-    """What happens in one pool, by cell, scheme and kind of suspect."""
+def pool(seed: int, parts: dict[str, Dataset]) -> dict[str, list[dict[str, bool]]]:
+    """What happens in one pool, by cell, scheme and kind of suspect, as ``cell | scheme | kind``."""
     generator = torch.Generator().manual_seed(seed)
     data = parts["victim"]
     victim = oracles(list(train_stack(1, data, generator)), data, "victim")[0]
@@ -93,14 +96,14 @@ def pool(seed: int, parts: dict[str, Dataset]) -> dict[tuple[str, str, str], lis
         seeds = data if scheme.part == "victim" else parts["queries"]
         made = scheme.extract(victim, seeds, budget=budget, seed=seed)
         bare.append(dataclasses.replace(made, probes=probes_of(victim, controls)))
-    found: dict[tuple[str, str, str], list[dict[str, bool]]] = {}
+    found: dict[str, list[dict[str, bool]]] = {}
     for cell, (part, how) in CELLS.items():
         nets = oracles(list(train_stack(NULL, parts[part], generator, how)), data, cell)
         for column, fingerprint in zip(COLUMNS, bare, strict=True):
             scheme = SCHEMES.make(fingerprint.scheme)
             known = scheme.calibrate(fingerprint, {net.name: net for net in nets}, pool=cell)
             for kind, models in suspects.items():
-                found[cell, column, kind] = [judged(known, model) for model in models]
+                found[SEPARATOR.join((cell, column, kind))] = [judged(known, model) for model in models]
     return found
 
 
@@ -114,26 +117,34 @@ def clustered(values: list[list[bool]]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pools", type=int, default=60)
+    parser.add_argument("--keep", type=Path, required=True, help="a folder in which finished pools are found again")
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/results/careless.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
+    options.keep.mkdir(parents=True, exist_ok=True)
     source = SOURCES.make("digits(size=8)")
     parts = {part: source.load(part) for part in ("victim", "attacker", "calibration", "queries", "test")}
-    started = time.perf_counter()
-    gathered: dict[tuple[str, str, str], list[list[dict[str, bool]]]] = defaultdict(list)
+    gathered: dict[str, list[list[dict[str, bool]]]] = defaultdict(list)
+    seconds = 0.0
     for number in range(options.pools):
-        for key, values in pool(FIRST + number, parts).items():
+        kept = options.keep / f"{FIRST + number}.json"
+        if not kept.exists():
+            started = time.process_time()
+            found = pool(FIRST + number, parts)
+            write_json(kept, {"found": found, "seconds": time.process_time() - started})
+            print(f"{number + 1}/{options.pools}", flush=True)
+        held = json.loads(kept.read_bytes())
+        seconds += held["seconds"]
+        for key, values in held["found"].items():
             gathered[key].append(values)
-        write_json(options.output, document(gathered, number + 1, time.perf_counter() - started))
-        print(f"{number + 1}/{options.pools}", flush=True)
+    write_json(options.output, document(gathered, options.pools, seconds))
 
 
-def document(
-    gathered: dict[tuple[str, str, str], list[list[dict[str, bool]]]], pools: int, seconds: float
-) -> dict[str, object]:
-    """The table as JSON."""
+def document(gathered: dict[str, list[list[dict[str, bool]]]], pools: int, seconds: float) -> dict[str, object]:
+    """The table as JSON; ``seconds`` are those of a processor."""
     rows = []
-    for (cell, column, kind), values in gathered.items():
+    for key, values in gathered.items():
+        cell, column, kind = key.split(SEPARATOR)
         shares = {name: clustered([[each[name] for each in one] for one in values]) for name in values[0][0]}
         row = {"null": cell, "scheme": column, "suspect": kind, "count": sum(map(len, values)), **shares}
         if kind == "stranger":

@@ -60,7 +60,8 @@ class Structure:
     """The plan of a net. ``parts`` is empty where the names mean nothing here (`known`).
 
     ``heads``, ``kv_heads`` and ``head_dim`` are 0 where neither file nor shapes tell. ``norm`` is ``layer`` where norms
-    have biases and so subtract a mean, ``rms`` otherwise.
+    have biases and so subtract a mean, ``rms`` otherwise. ``placed`` says whether nets of this family write positions
+    beside what the tokens are, by a table or by waves that no file holds.
     """
 
     architecture: str
@@ -72,6 +73,7 @@ class Structure:
     head_dim: int = 0
     norm: Literal["rms", "layer"] = "rms"
     norm_offset: float = 0.0
+    placed: bool = False
 
     @property
     def known(self) -> bool:
@@ -213,6 +215,7 @@ def _structure(checkpoint: Checkpoint) -> Structure:
         head_dim=heads[2],
         norm="layer" if biased else "rms",
         norm_offset=naming.norm_offset,
+        placed="position" in naming.parts,
     )
 
 

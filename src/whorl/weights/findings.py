@@ -18,6 +18,7 @@ from torch.nn.functional import normalize
 from whorl.catalog import Catalog
 from whorl.checkpoints.roles import Key, Weights
 from whorl.detection.exact import fisher, log_poisson_tail
+from whorl.weights.exchangeable import has_order
 from whorl.weights.independence import Fixed, Matches, Signs, fixed_points, match_units, matches, sign_flips
 from whorl.weights.pairing import Basis, spread
 
@@ -180,10 +181,22 @@ def findings(
         for tests in through(lambda pair: list(_observed(first, second, axes, *pair)), layers.items()):
             for name, observation, found in tests:
                 seen[name].append((observation, found))
-    if axes is not None and axes.ours is not None and axes.theirs is not None and len(axes.ours) == len(axes.theirs):
-        found = fixed_points(axes.ours, axes.theirs)
+    ours, theirs = (axes.ours, axes.theirs) if axes else (None, None)
+    if ours is not None and theirs is not None and len(ours) == len(theirs) and _alike(first) and _alike(second):
+        found = fixed_points(ours, theirs)
         seen["axis places"].append((Observation(-1, -1, _share(found), 1 / found.units, found.log_p), found))
     return [_finding(name, rows) for name, rows in seen.items() if rows]
+
+
+def _alike(net: Weights) -> bool:
+    """Whether the axes of the residual stream may be permuted, as far as the file shows.
+
+    Waves that are added to the stream (Vaswani et al., NeurIPS 2017, section 3.5) give each axis a frequency: nets that
+    were trained apart then put the same things on the same axes. A table that was learned does not.
+    """
+    if (key := Key("position")) in net:
+        return not has_order(net.read(*key).flatten(0, -2).T)
+    return net.structure.gated or not net.structure.placed
 
 
 def _share(found: Counted) -> float:
