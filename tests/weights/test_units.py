@@ -51,3 +51,11 @@ def test_axes_are_found_both_ways_and_near():
     assert shared_axes(drawn(16, 256, 3), many) == 0
     turned = torch.linalg.qr(drawn(24, 24, 4)).Q @ many
     assert shared_axes(turned[:16], many) < 0.2
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_units_that_are_equally_near_are_not_found_by_drawing_alike(gated):
+    """Of strangers: units of one number each, to which all of the other net's are equally near."""
+    few, equal = units(60, 1, gated=gated), torch.ones(80, 64)
+    many = Units(equal, equal, equal, gated)
+    assert find_units(few, many).share < 0.15

@@ -77,8 +77,11 @@ def height(net: Weights, layer: int) -> int:
 
 
 def find_units(few: Units, many: Units) -> Found:
-    """Look for units among others. One is found where both its parts are nearest to the same one."""
-    chance = torch.Generator().manual_seed(len(many.read))  # one for both: ties of two matchings fall apart
+    """Look for units among others. One is found where both its parts are nearest to the same one.
+
+    Among units that are equally near each part draws for itself: drawn alike, dead or equal units would be found.
+    """
+    chance = torch.Generator().manual_seed(len(many.read))
     one = match_units(few.read, many.read, generator=chance).nearest
     two = match_units(few.second, many.second, signed=not few.gated, generator=chance).nearest
     rest = torch.ones(len(many.read), dtype=torch.bool)
