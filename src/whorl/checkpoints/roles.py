@@ -125,7 +125,7 @@ class Weights:
 
     def blocks(self, role: str, layer: int, expert: int, rows: Sequence[int]) -> Iterator[Tensor]:
         """Rows of the same, block by block."""
-        gain = self._gain(role, layer)
+        gain = self.gain(role, layer)
         for block in self._steps(self.checkpoint.read, Key(role, layer, expert), rows):
             if gain is not None and len(gain) != block.shape[1]:
                 raise InvalidFile(f"{self.checkpoint.path}: {len(gain)} gains of a norm for {block.shape[1]} axes")
@@ -140,7 +140,8 @@ class Weights:
             some = rows[first : first + step]
             yield _taken(take, part, some) if whole is None else whole[list(some)]
 
-    def _gain(self, role: str, layer: int) -> Tensor | None:
+    def gain(self, role: str, layer: int = NONE) -> Tensor | None:
+        """The gains of the norm before a matrix that reads the residual stream: [width]; None where it has none."""
         if role not in NORM_OF:
             return None
         norm = Key(NORM_OF[role], NONE if role == "unembedding" else layer)

@@ -61,7 +61,8 @@ class Change:
     the other not; ``relative`` is |B - A| / |A|; ``zeros`` are shares of exact zeros in A and B, and ``kept`` the share
     of B's other numbers that are A's, unchanged; ``rank`` is that of B - A where it is small; ``grids`` are those of A
     and of B; ``rounded`` says whether A's numbers are B's, put on the grid of A, and B's those of A; ``branch`` is
-    <A - B, A> / |A - B|^2, None where they are equal.
+    <A - B, A> / |A - B|^2, None where they are equal; ``folded`` says that the gains of a norm were multiplied into
+    both before, because one of them has them in it (`whorl.weights.folds`).
     """
 
     name: str
@@ -77,6 +78,7 @@ class Change:
     grids: tuple[Grid | None, Grid | None]
     branch: float | None
     rounded: tuple[bool, bool] = (False, False)
+    folded: bool = False
 
 
 def describe(name: str, blocks: Iterable[tuple[Tensor, Tensor]], *, matrix: bool) -> Change:

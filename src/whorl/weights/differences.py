@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final, TypeVar
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from whorl.checkpoints.checkpoint import Checkpoint
 from whorl.checkpoints.roles import NONE, Key, Weights
 from whorl.weights.changes import Change, describe
+from whorl.weights.folds import Factors, reads_folded
 from whorl.weights.pairing import spread
 
 __all__ = ["Differences", "all_equal", "differences_by_name"]
@@ -62,14 +64,29 @@ class Differences:
         return self._found[pair]
 
     def _described(self, layer: int, paired: int) -> Iterator[Change]:
-        for key in sorted(key for key in self.one.structure.parts if key.layer == layer):
-            other = key._replace(layer=paired)
-            if other not in self.two or self.one.shape(*key) != self.two.shape(*other):
-                continue
+        """Readers of norms that one net has folded are compared with the gains in both.
+
+        Gains and offsets that differ are no changes of their own then.
+        """
+        keys = sorted(key for key in self.one.structure.parts if key.layer == layer)
+        pairs = {key: key._replace(layer=paired) for key in keys}
+        pairs = {
+            key: other
+            for key, other in pairs.items()
+            if other in self.two and self.one.shape(*key) == self.two.shape(*other)
+        }
+        folded = {key for key, other in pairs.items() if reads_folded(self.one, self.two, key, other)}
+        for key, other in pairs.items():
             height = self.one.rows(*key)
             rows = range(height) if self.whole else spread(height, ROWS)
-            blocks = zip(self.one.stored(*key, rows=rows), self.two.stored(*other, rows=rows), strict=True)
-            yield describe(_label(key), blocks, matrix=len(self.one.shape(*key)) > 1)
+            if key in folded:
+                blocks = zip(self.one.blocks(*key, rows), self.two.blocks(*other, rows), strict=True)
+            else:
+                blocks = zip(self.one.stored(*key, rows=rows), self.two.stored(*other, rows=rows), strict=True)
+            axes = len(self.one.shape(*key))
+            found = describe(_label(key), blocks, matrix=axes > 1)
+            if axes > 1 or found.equal or not folded:
+                yield replace(found, folded=key in folded)
 
 
 @contextmanager
@@ -93,9 +110,20 @@ def _label(key: Key) -> str:
 
 def differences_by_name(first: Checkpoint, second: Checkpoint) -> Iterator[Change]:
     """The same of nets without roles: of tensors that have one name and shape in both."""
+    factors, vectors, any_folded = Factors(first, second), list[Change](), False
     for name, entry in first.entries.items():
         if name in second.entries and second.entries[name].shape == entry.shape:
-            yield describe(name, [(first.stored(name), second.stored(name))], matrix=len(entry.shape) > 1)
+            pair = first.stored(name), second.stored(name)
+            folded = None
+            if len(entry.shape) > 1 and pair[0].is_floating_point() and not torch.equal(*pair):
+                folded = factors.applied(*pair)
+            found = describe(name, [folded or pair], matrix=len(entry.shape) > 1)
+            any_folded = any_folded or folded is not None
+            if len(entry.shape) > 1 or found.equal:
+                yield replace(found, folded=folded is not None)
+            else:
+                vectors.append(found)
+    yield from vectors if not any_folded else ()
 
 
 def all_equal(one: Weights, two: Weights) -> bool:

@@ -45,6 +45,7 @@ SURE: Final = AT_END / 3  # largest standard error of a branch point that is tol
 STRAIGHT: Final = 1e-6  # of 1 - cosine: two tensors that differ in their lengths alone
 UNCHANGED: Final = 0.9999  # of what pruning left is equal where nothing else happened
 EXACT: Final = 0.02
+REWRITTEN: Final = 1e-5  # of a matrix by which it may differ from one that was multiplied in another order
 ALIKE: Final = 6.0  # standard errors of a cosine by which two tensors are related
 
 
@@ -74,6 +75,12 @@ def operations(
         same = all(change.equal for change in rest)
         told.append(Operation("reordered heads", f"{words}; all else is equal" if same else words))
         matrices = [] if same else rest
+    if folded := [change for change in matrices if change.folded]:
+        words = f"the gains of norms are in the matrices beside them, in one net alone: {len(folded)} tensors"
+        matrices = [change for change in matrices if not (change.folded and change.relative < REWRITTEN)]
+        same = all(change.equal for change in matrices)
+        told.append(Operation("folded norms", f"{words}; all else is equal" if same else words))
+        matrices = [] if same else matrices
     return told + (_tensors(matrices, nets, whole=same_plan(*nets)) if matrices else [])
 
 

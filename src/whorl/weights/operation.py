@@ -46,7 +46,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "identical": Kind(equal=True),
     **dict.fromkeys(
         (
-            *("adapter", "axes pruned", "embedding untied", "hidden width changed", "layers dropped"),
+            *("adapter", "axes pruned", "embedding untied", "folded norms", "hidden width changed", "layers dropped"),
             *("layers duplicated", "layers inserted", "layers reordered", "low-rank update", "one expert"),
             *("partly untouched", "reordered heads", "scaled", "tuned", "unembedding", "units added", "units pruned"),
             *("upcycled", "vocabulary changed", "vocabulary cut", "vocabulary extended"),
