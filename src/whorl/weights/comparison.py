@@ -22,7 +22,7 @@ from whorl.detection.exact import bonferroni
 from whorl.errors import UsageError
 from whorl.weights.changes import Change
 from whorl.weights.coverage import Coverage, coverage
-from whorl.weights.differences import Differences, all_equal, differences_by_name
+from whorl.weights.differences import Differences, all_equal, differences_by_name, tables
 from whorl.weights.findings import Finding, about, findings
 from whorl.weights.history import (
     Direction,
@@ -33,11 +33,13 @@ from whorl.weights.history import (
     operations,
     relation,
     same_plan,
+    telling,
 )
 from whorl.weights.kurtosis import attention_kurtosis
 from whorl.weights.layering import LayerMap
 from whorl.weights.likeness import Likeness, likeness
 from whorl.weights.pairing import basis, spread, vocabularies_differ
+from whorl.weights.parting import Parting, parting
 from whorl.weights.several import each_with_each
 from whorl.weights.unnamed import by_name
 
@@ -67,7 +69,8 @@ class Comparison:
     ``tested`` says whether any test that decides could be made; if not, ``log_p`` is 0 and stands for no p-value.
     ``coverage`` (of A and B) tells what was tested and what was left out.
     ``log_p`` is that of the whole; ``exact`` says whether exact tests were made and the decision is the same by them
-    alone; ``kurtosis`` (of A and B) and ``likeness`` are figures by which nothing is decided.
+    alone; ``branch`` is an estimate of where the two parted, and ``parting`` what movement says of who came
+    first; ``kurtosis`` (of A and B) and ``likeness`` are figures by which nothing is decided.
     """
 
     decision: Decision
@@ -83,6 +86,7 @@ class Comparison:
     relation: Relation
     direction: Direction
     branch: float | None
+    parting: Parting | None
     kurtosis: tuple[float | None, float | None]
     likeness: Likeness | None
     axes: str
@@ -178,8 +182,10 @@ def _compared(
         words = "every tensor that was compared is equal; others differ, or have no partner"
         told = [Operation("partly untouched", words) if each.name == "identical" else each for each in told]
     disguised = any(each.kind.disguise for each in told)
-    branch = None if disguised or not told else branch_point(changes)
-    first_of = direction(told, branch)
+    parted = [] if disguised or not told else [each for each in changes if _in_related(each, decision, by_layer)]
+    branch = branch_point(parted)
+    movement = parting(telling(parted), tables(one, two)) if parted and branch is not None else None
+    first_of = direction(told, movement)
     return Comparison(
         decision=decision,
         tested=tested,
@@ -197,6 +203,7 @@ def _compared(
         relation=relation(first_of, branch) if told else "undetermined",
         direction=first_of,
         branch=branch,
+        parting=movement,
         kurtosis=(attention_kurtosis(one, matched.keys()), attention_kurtosis(two, matched.values())),
         likeness=likeness(one, two, matched if related else pairs, most=2 if layers else 4),
         axes=axes.how if axes else "tensors by name and shape",
@@ -204,6 +211,17 @@ def _compared(
         bytes_read=0,
         seconds=0.0,
         caveats=tuple(_caveats(one, two, found, layers)),
+    )
+
+
+def _in_related(change: Change, decision: Decision, by_layer: Sequence[LayerEvidence]) -> bool:
+    """Whether a tensor tells where two nets parted: any where the nets are related, else those of related places."""
+    if decision != "part reused":
+        return True
+    return any(
+        change.name == at.name if at.name else change.name.startswith(f"layer {at.layer} ")
+        for at in by_layer
+        if at.related
     )
 
 
@@ -316,6 +334,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
         "relation": comparison.relation,
         "direction": comparison.direction,
         "branch": comparison.branch,
+        "parting": asdict(comparison.parting) if comparison.parting else None,
         "kurtosis": comparison.kurtosis,
         "likeness": asdict(comparison.likeness) if comparison.likeness else None,
         "changes": [asdict(each) for each in comparison.changes],

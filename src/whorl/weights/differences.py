@@ -16,10 +16,12 @@ from whorl.checkpoints.roles import NONE, Key, Weights
 from whorl.weights.changes import Change, describe
 from whorl.weights.folds import Factors, reads_folded
 from whorl.weights.pairing import spread
+from whorl.weights.parting import Table, table_of
 
-__all__ = ["Differences", "all_equal", "differences_by_name"]
+__all__ = ["Differences", "all_equal", "differences_by_name", "tables"]
 
 ROWS: Final = 512  # of each tensor, where not all are read
+TOKENS: Final = 2048  # rows of a table of tokens
 OUTSIDE: Final = (NONE, NONE)  # tensors of no layer
 WORKERS: Final = 4  # layers in memory at a time, a block of rows of each
 Tested = TypeVar("Tested")
@@ -124,6 +126,27 @@ def differences_by_name(first: Checkpoint, second: Checkpoint) -> Iterator[Chang
             else:
                 vectors.append(found)
     yield from vectors if not any_folded else ()
+
+
+def tables(one: Weights, two: Weights) -> list[Table]:
+    """What became of rows that training touches one by one: tokens, or where roles are not known any rows."""
+    key = Key("embedding")
+    if key in one and key in two:
+        if one.shape(*key) != two.shape(*key):
+            return []
+        rows = spread(one.rows(*key), TOKENS)
+        pairs = [(one.read(*key[:2], rows=rows), two.read(*key[:2], rows=rows))]
+    else:
+        first, second = one.checkpoint, two.checkpoint
+        shared = [
+            name
+            for name, entry in first.entries.items()
+            if len(entry.shape) == 2 and name in second.entries and second.entries[name].shape == entry.shape
+        ]
+        some = ((name, spread(first.entries[name].shape[0], TOKENS)) for name in shared)
+        pairs = ((first.read(name, rows), second.read(name, rows)) for name, rows in some)
+    found = (table_of(*pair) for pair in pairs)
+    return [each for each in found if each is not None]
 
 
 def all_equal(one: Weights, two: Weights) -> bool:

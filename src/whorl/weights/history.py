@@ -18,6 +18,7 @@ from whorl.weights.changes import Change, weighted
 from whorl.weights.findings import Finding
 from whorl.weights.layering import Copied, Layering, LayerMap
 from whorl.weights.operation import FIRST, Direction, Operation
+from whorl.weights.parting import Parting
 from whorl.weights.plans import plans
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "operations",
     "relation",
     "same_plan",
+    "telling",
 ]
 
 Relation = Literal["descent", "common ancestor", "undetermined"]
@@ -38,10 +40,10 @@ ATTENTION: Final = (*HEADS[0], *HEADS[1])
 # Chosen on seed 300 and 301 of the tiny language models: above .99 and below .41 there.
 SAME_BASIS, OTHER_BASIS = 0.9, 0.7
 LEAST: Final = 1024  # elements of a tensor that counts where roles are unknown
-# How far a branch point may be from where it is expected: chosen on seeds of the tiny language models below 100, and
+# How far the branch point of siblings may be from 1/2: chosen on seeds of the tiny language models below 100, and
 # measured on others (docs/lineage-measured.md). The estimate has no error rate.
-AT_END, AT_MIDDLE = 0.25, 0.15
-SURE: Final = AT_END / 3  # largest standard error of a branch point that is told
+AT_MIDDLE: Final = 0.15
+SURE: Final = 1 / 12  # largest standard error of a branch point that is told
 STRAIGHT: Final = 1e-6  # of 1 - cosine: two tensors that differ in their lengths alone
 UNCHANGED: Final = 0.9999  # of what pruning left is equal where nothing else happened
 EXACT: Final = 0.02
@@ -106,17 +108,15 @@ def _role(change: Change) -> str:
     return change.name.rpartition(" ")[2].partition(".")[0]
 
 
-def direction(told: Sequence[Operation], branch: float | None) -> Direction:
-    """Who came first: what was lost or added says so; where nothing does, the branch point (`branch_point`).
+def direction(told: Sequence[Operation], parted: Parting | None) -> Direction:
+    """Who came first: what was lost or added says so; where nothing does, the movement (`whorl.weights.parting`).
 
     A loss alone says that the loser did not come first, and hides where on the way the two parted.
     """
     sides: set[Direction] = {each.first for each in told if each.first != "undetermined"}
     if sides:
         return sides.pop() if len(sides) == 1 else "undetermined"
-    if branch is None or any(each.kind.lossy for each in told):
-        return "undetermined"
-    return "A first" if abs(branch) <= AT_END else "B first" if abs(branch - 1) <= AT_END else "undetermined"
+    return "undetermined" if parted is None or any(each.kind.lossy for each in told) else parted.first
 
 
 def relation(first: Direction, branch: float | None) -> Relation:
@@ -131,16 +131,27 @@ def branch_point(changes: Sequence[Change]) -> float | None:
 
     Let A = C + a and B = C + b, with an ancestor C and what each has learned since. Where a, b and C are orthogonal, as
     they nearly are in many dimensions, <A - B, A> / |A - B|^2 = |a|^2 / (|a|^2 + |b|^2). Two nets of one initialisation
-    have 1/2, a fine-tuned net and its base 0. An estimate, not a test: weight decay moves it from 0 upwards, growing
-    weights downwards, and pruning, which leaves out what is B's own, to 1 (`direction` asks operations first). It is
-    taken over hidden layers, which decay moves least.
+    have 1/2, a fine-tuned net and its base 0. An estimate that decides nothing: weight decay moves it from 0 upwards,
+    growing weights downwards, and pruning, which leaves out what is B's own, to 1. It is taken over hidden layers,
+    which decay moves least (`telling`).
 
     A change of n numbers that has nothing to do with A, as rounding has, is along A by chance: the standard error is
-    |A| / (|A - B| sqrt(n)). None where that is above `SURE`: less moved than tells where from. Tensors that are no more
-    alike than those of strangers tell no ancestor.
+    |A| / (|A - B| sqrt(n)). None where that is above `SURE`: less moved than tells where from.
+    """
+    chosen = telling(changes)
+    weights = [each.relative**2 * each.elements for each in chosen]
+    if sum(weights) < SURE**-2:
+        return None
+    return sum(each.branch * weight for each, weight in zip(chosen, weights, strict=True) if each.branch) / sum(weights)
+
+
+def telling(changes: Sequence[Change]) -> list[Change]:
+    """Those that tell where two nets parted: hidden layers, or large tensors where roles are not known.
+
+    Tensors that are no more alike than those of strangers tell no ancestor.
     """
     roles = any(each.name.startswith("layer ") for each in changes)
-    chosen = [
+    return [
         each
         for each in changes
         if each.branch is not None
@@ -148,10 +159,6 @@ def branch_point(changes: Sequence[Change]) -> float | None:
         and each.cosine * each.elements**0.5 > ALIKE
         and (_role(each) in HIDDEN if roles else each.elements > LEAST)
     ]
-    weights = [each.relative**2 * each.elements for each in chosen]
-    if sum(weights) < SURE**-2:
-        return None
-    return sum(each.branch * weight for each, weight in zip(chosen, weights, strict=True) if each.branch) / sum(weights)
 
 
 def layered(path: Layering, copied: Sequence[Copied]) -> list[Operation]:
