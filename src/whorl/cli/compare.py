@@ -139,7 +139,7 @@ def _show(told: dict[str, Any], wide: bool, quiet: bool) -> None:
     if told["operations"]:
         words = RELATIONS.get((told["relation"], told["direction"]), "who came first cannot be told")
         point = "" if told["branch"] is None else f" (branch point {told['branch']:.2f}; 0 is A, 1 is B)"
-        out.print(f"estimate, without an error rate: {words}{point}", highlight=False)
+        out.print(f"{_rests_on(told)}: {words}{point}", highlight=False)
     if "mixture" in told:
         _show_mixture(told["mixture"], wide, quiet)
     for side, each in zip("AB", told["coverage"], strict=True):
@@ -148,6 +148,14 @@ def _show(told: dict[str, Any], wide: bool, quiet: bool) -> None:
     if not quiet:
         for caveat in told["caveats"]:
             chatter.print(f"[dim]·[/] {foreign(caveat)}", highlight=False)
+
+
+def _rests_on(told: dict[str, Any]) -> str:
+    """What is told of who came first rests on this."""
+    if told["direction"] == "undetermined":
+        return "estimate, without an error rate"
+    lost = any(each["first"] != "undetermined" for each in told["operations"])
+    return "by what was lost or added" if lost else "by movement"
 
 
 def _show_mixture(told: dict[str, Any], wide: bool, quiet: bool) -> None:

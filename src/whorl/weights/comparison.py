@@ -47,6 +47,10 @@ __all__ = ["NULL", "Comparison", "LayerEvidence", "compare", "document"]
 
 Decision = Literal["related", "part reused", "inconclusive"]
 NULL: Final = "the training of one of the two nets did not depend on the other"
+BY_MOVEMENT: Final = (
+    "Who came first rests on movement where no operation says it: a sibling that was tuned far less than the other, on "
+    "the same text, looks like its parent."
+)
 LAYERS: Final = 4
 TOKENS: Final = 256
 
@@ -210,7 +214,10 @@ def _compared(
         architectures=(one.structure.architecture, two.structure.architecture),
         bytes_read=0,
         seconds=0.0,
-        caveats=tuple(_caveats(one, two, found, layers)),
+        caveats=(
+            *_caveats(one, two, found, layers),
+            *([BY_MOVEMENT] if first_of != "undetermined" and movement else []),
+        ),
     )
 
 

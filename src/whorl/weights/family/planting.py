@@ -6,7 +6,7 @@ their ancestor, so merges take part in no arborescence and hang below their pare
 to anything else hangs below it. Distances by units, or of nets of other plans, are taken
 only where no others lead to a net.
 
-What cannot be told: direction rests on what operations lose, and for tunes on the branch point, which is an estimate.
+What cannot be told: direction rests on what operations lose, and for tunes on movement (`whorl.weights.parting`).
 (MoTHer's kurtosis, which grows along training, is not used: it turns between phases of training.) Without either, an
 arborescence needs a root all the same. Where several nets could be the root, the one nearest to all others is drawn as
 such, all are listed, and edges that turn with the root are undirected. A net whose true parent is absent hangs below

@@ -6,8 +6,8 @@ tensors that both have, weighted by their sizes. Where units or axes were reorde
 basis; then the cosine is that of hidden units of A with their nearest ones of B in token space. The two scales are of
 one kind and not exactly comparable.
 
-Which of two nets came first is told by operations, and where they say nothing estimated from the branch point
-(`whorl.weights.history`); nets between which neither tells, and whose units were reordered, stay ``undetermined``.
+Which of two nets came first is told by operations, and where they say nothing by movement, if at all
+(`whorl.weights.parting`); nets between which neither tells, and whose units were reordered, stay ``undetermined``.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Kinship:
 
     @property
     def estimated(self) -> bool:
-        """Whether its direction is an estimate: told by the branch point and no operation."""
+        """Whether its direction is an estimate: told by movement and no operation."""
         return self.direction != "undetermined" and all(each.first == "undetermined" for each in self.operations)
 
     def document(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ __all__ = ["CAVEATS", "Lineage", "document", "lineage"]
 CAVEATS = (
     "Related means that one net was made from the other or both from a common ancestor, which may not be here.",
     "An undetermined edge could as well be the other way round, or join two children of a net that is not here.",
-    "Which of two tunes came first is estimated from their branch point; merges and heavy weight decay mislead it.",
+    "Which of two tunes came first is told by movement, if at all; a sibling that was tuned far less may look like it.",
     "Distillation and training anew leave no trace in weights, so that such a descent is not found.",
     "An adapter is read with the net that its configuration names, and all its relations rest on that word.",
 )
