@@ -5,7 +5,7 @@
 Bases and tunes are those of `direction_nets`. Of each base every tune is compared with it (descents), with the tune of
 its own recipe on other data (twins), and 24 pairs of tunes of unlike recipes are drawn (siblings). A direction told
 for two tunes is wrong whichever way. The limits of `whorl.weights.parting` were chosen on the bases of `CHOSEN`, which
-are left out here. Intervals are bootstraps over bases. A killed run goes on where it stopped.
+are left out here. Intervals are bootstraps over bases, Clopper-Pearson's over bases at none and all. A killed run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -79,6 +79,9 @@ def shares(bases: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         sums = [np.sum([counts[name] for name in draw], 0) for draw in draws]
         drawn = [hit / count for hit, count in sums if count]
         low, high = np.quantile(drawn, [0.025, 0.975]).round(3).tolist() if drawn else (None, None)
+        if total and hits in (0, total):  # all bases are alike, which no bootstrap can see: as if each were one pair
+            most = round(0.025 ** (1 / sum(count > 0 for _, count in counts.values())), 3)
+            low, high = (0.0, round(1 - most, 3)) if hits == 0 else (most, 1.0)
         return {"count": hits, "of": total, "share": round(hits / total, 3) if total else None, "interval": [low, high]}
 
     def told(row: dict[str, Any]) -> bool:
@@ -117,9 +120,7 @@ def main() -> None:
         "limits were chosen on": sorted(f"{kind} {seed}" for kind, seed in CHOSEN),
         "measured on": sorted(held),
         "measured": shares(held),
-        "told wrongly": [
-            {"base": name, **row} for name, rows in held.items() for row in rows if row["right"] is False
-        ],
+        "told wrongly": [{"base": name, **row} for name, rows in held.items() for row in rows if row["right"] is False],
     }
     write_json(options.output, document)
     for name, each in document["measured"].items():

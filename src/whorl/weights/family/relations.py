@@ -38,6 +38,7 @@ __all__ = ["Cells", "Kinship", "Memory", "pair_key", "relate", "restore"]
 
 ALPHA: Final = 0.01  # beyond which no operations are looked for; a tree asks for less
 UNITS: Final = 256
+AT_END: Final = 0.25  # how far the branch point of a likely descent may be from an end; chosen as `AT_MIDDLE` was
 EXACT: Final = 1e-4  # of 1 - cosine: below, single precision no longer tells
 
 
@@ -102,6 +103,16 @@ class Kinship:
     def estimated(self) -> bool:
         """Whether its direction is an estimate: told by movement and no operation."""
         return self.direction != "undetermined" and all(each.first == "undetermined" for each in self.operations)
+
+    @property
+    def likely(self) -> Direction:
+        """The direction, or what the branch point suggests: enough to look for merges by, and to tell nobody."""
+        lossy = any(each.kind.lossy for each in self.operations)
+        if self.direction != "undetermined" or self.branch is None or lossy:
+            return self.direction
+        return (
+            "A first" if abs(self.branch) <= AT_END else "B first" if abs(self.branch - 1) <= AT_END else "undetermined"
+        )
 
     def document(self) -> dict[str, Any]:
         """As JSON."""

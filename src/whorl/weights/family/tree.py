@@ -99,9 +99,9 @@ def lineage(
 
 
 def _earlier(pairs: Mapping[tuple[int, int], Kinship]) -> set[tuple[int, int]]:
-    """(Ancestor, descendant) of every pair whose direction is told or estimated."""
-    forward = {pair for pair, found in pairs.items() if found.direction == "A first"}
-    return forward | {(two, one) for (one, two), found in pairs.items() if found.direction == "B first"}
+    """(Ancestor, descendant) of every pair whose direction is told or likely."""
+    forward = {pair for pair, found in pairs.items() if found.likely == "A first"}
+    return forward | {(two, one) for (one, two), found in pairs.items() if found.likely == "B first"}
 
 
 def _named(names: Sequence[str], pairs: Iterable[tuple[int, int]]) -> tuple[tuple[str, str], ...]:
