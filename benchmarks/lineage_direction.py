@@ -5,7 +5,8 @@
 Bases and tunes are those of `direction_nets`. Of each base every tune is compared with it (descents), with the tune of
 its own recipe on other data (twins), and 24 pairs of tunes of unlike recipes are drawn (siblings). A direction told
 for two tunes is wrong whichever way. The limits of `whorl.weights.parting` were chosen on the bases of `CHOSEN`, which
-are left out here. Intervals are bootstraps over bases, Clopper-Pearson's over bases at none and all. A killed run goes on where it stopped.
+are left out here. Intervals are bootstraps over bases, Clopper-Pearson's over bases at none and all. A killed run goes
+on where it stopped.
 """
 
 from __future__ import annotations
