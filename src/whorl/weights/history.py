@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
+from statistics import median
 from typing import Final, Literal
 
 from whorl.checkpoints.roles import Structure, Weights
@@ -199,7 +200,10 @@ def _moved(ours: Structure, theirs: Structure, layers: Sequence[tuple[int, int]]
 
 
 def _symmetries(found: Sequence[Finding]) -> list[Operation]:
-    """What matching finds intact and a test of places or signs does not."""
+    """What matching finds intact and a test of places or signs does not.
+
+    Of most tensors, units stand elsewhere or they do not: of some, as maps of two columns, places are lost by tuning.
+    """
     shares = {each.test: sum(seen.share for seen in each.observations) / len(each.observations) for each in found}
     matched = shares.get("two matchings", shares.get("matched units", 0.0))
     if matched < 0.1:
@@ -207,7 +211,8 @@ def _symmetries(found: Sequence[Finding]) -> list[Operation]:
     told: list[Operation] = []
     if shares.get("gated signs", 1.0) < 0.5 + matched / 4:
         told.append(Operation("signs flipped", "the ungated branch has other signs"))
-    if shares.get("unit places", 1.0) < matched / 2:
+    places = [seen.share for each in found if each.test in ("unit places", "row places") for seen in each.observations]
+    if places and median(places) < matched / 2:
         told.append(Operation("reordered units", "hidden units stand elsewhere, or the residual stream was turned"))
     if shares.get("axis places", 1.0) < matched / 2:
         told.append(Operation("reordered axes", "the residual stream was permuted or turned, or the embedding is new"))
