@@ -50,6 +50,46 @@ def test_an_unfinished_session_goes_on_and_a_finished_one_is_asked_anew(path):
     assert asked == [(10, 0, 0), (8, 10, 8), (8, 10, 8), (10, 0, 0)]
 
 
+class Answering(LinearOracle):
+    """Adds ``shifts``, one after another, to the labels of each round; the last one stays."""
+
+    def __init__(self, *shifts):
+        super().__init__(Access.LABELS)
+        self.shifts = list(shifts)
+
+    def _stream(self, inputs):
+        shift = self.shifts.pop(0) if len(self.shifts) > 1 else self.shifts[0]
+        for positions, answers in super()._stream(inputs):
+            yield positions, (answers + shift) % self.classes
+
+
+def test_what_was_answered_is_confirmed_by_the_model_itself(path):
+    inner = Answering(0)
+    with closing(Recorded(inner, path)) as oracle:
+        oracle.answers(INPUTS)
+        LabelsOnly(oracle).confirm(INPUTS[:4])
+        assert (len(inner.asked), oracle.replayed.sentinels) == (14, 4)
+        oracle.confirm(pictures(12)[10:])
+        assert len(inner.asked) == 14, "what was never asked is not asked now"
+        oracle.finish()
+    with closing(Recorded(Answering(1), path, replay=True)) as oracle:
+        oracle.answers(INPUTS)
+        oracle.confirm(INPUTS)
+        assert oracle.inner.asked == [], "nobody was asked who may have changed"
+
+
+def test_a_model_that_was_exchanged_is_refused_and_one_that_answers_at_random_is_told(path):
+    with closing(Recorded(Answering(0, 1), path)) as oracle:
+        oracle.answers(INPUTS)
+        with pytest.raises(OracleError, match=r"10 of 10 questions that .* answered before are answered otherwise now"):
+            oracle.confirm(INPUTS)
+    path.unlink()
+    with closing(Recorded(Answering(0, 1, 2), path)) as oracle:
+        oracle.answers(INPUTS)
+        oracle.confirm(INPUTS)
+        assert (oracle.replayed.sentinels, oracle.replayed.unsteady) == (0, 10)
+
+
 @pytest.mark.parametrize("other", [{"purpose": "b", "rule": "strict"}, {"purpose": "a", "rule": "lax"}])
 def test_only_the_same_verification_goes_on(path, other):
     with closing(Recorded(LinearOracle(), path, purpose="a", rule="strict")) as oracle:

@@ -31,11 +31,13 @@ class Replays:
     """What a record answered in a model's place.
 
     ``given`` counts replayed answers by the UTC time at which the model gave them, as in 2026-11-28T12:00:00Z;
-    ``sentinels`` counts recorded answers that were asked again, and were found alike.
+    ``sentinels`` counts recorded answers that were asked again and found alike, ``unsteady`` those of a model that does
+    not answer alike twice.
     """
 
     given: Counter[str] = field(default_factory=Counter[str])
     sentinels: int = 0
+    unsteady: int = 0
 
 
 class Oracle(ABC):
@@ -89,6 +91,19 @@ class Oracle(ABC):
     def grants(self) -> Grants:
         """Everything that may be asked: the level of access with those below it, and what lies beyond the ladder."""
         return grants(self.access, self.beyond)
+
+    def confirm(self, inputs: Tensor) -> None:
+        """Ask again, past any record, what was answered before, where it may be another model that answers by now.
+
+        Whatever keeps no record of the answers has nothing to compare with, and asks nothing.
+
+        Shape:
+            inputs: ``[n, *input]``.
+
+        Raises:
+            OracleError: the model answers otherwise by now.
+        """
+        del inputs
 
     @abstractmethod
     def _stream(self, inputs: Tensor) -> Iterator[Chunk]:

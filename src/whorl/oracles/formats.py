@@ -138,7 +138,10 @@ class AnswerFormat:
         place = int(value) - self.first_label
         if not 0 <= place < self.classes:
             first, last = self.first_label, self.first_label + self.classes - 1
-            hint = ". If its labels begin at 1, set first_label=1" if (first, value) == (0, self.classes) else ""
+            begins = (
+                "1, set first_label=1" if (first, value) == (0, self.classes) else "another number, set first_label"
+            )
+            hint = f". If its labels begin at {begins}" if value >= self.classes else ""
             raise OracleError(f"the label {shorten(value, 20)} is outside {first}..{last}{hint}")
         return place
 
@@ -147,7 +150,10 @@ class AnswerFormat:
             digits = name.removeprefix("LABEL_")
             if name != digits and digits.isascii() and digits.isdigit() and len(digits) < 10:
                 return replace(self, first_label=0).label(int(digits))
-            raise OracleError(f"the class name {shorten(name)!r} is unknown; give the class names in order")
+            raise OracleError(
+                f"the class name {shorten(name)!r} is unknown; give class_names=, all of them in the model's own order "
+                "(in any, where a lineup matches labels)"
+            )
         if name not in self.class_names:
             raise OracleError(f"the class name {shorten(name)!r} is not among the {self.classes} given")
         return self.class_names.index(name)

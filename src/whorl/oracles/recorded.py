@@ -90,6 +90,30 @@ class Recorded(Wrapper):
         self._drawn: set[bytes] = set()
         self._due: list[tuple[Tensor, Tensor]] = []  # inputs to ask again, each with its recorded answer
 
+    def confirm(self, inputs: Tensor) -> None:
+        """Ask the model again about inputs that it answered, and stop where it is another one by now.
+
+        One that does not answer alike twice in a row either is the same for all that anybody can tell, and counts as
+        ``unsteady``. What was never recorded is left out.
+        """
+        found = self._record.read(list(keys := dict(zip(self._keys(inputs), inputs, strict=True))))
+        if not found or not self._asked:  # where all came from the record, nobody was asked who may have changed
+            return
+        asked = torch.stack([keys[key] for key in found])
+        recorded = torch.stack([self._decode(answer) for answer, _ in found.values()])
+        answers = self.inner.answers(asked)
+        if not (differs := self._differ(answers, recorded)):
+            self.replayed.sentinels += len(asked)
+            return
+        if self._differ(self.inner.answers(asked), answers):
+            self.replayed.unsteady += differs
+            return
+        raise OracleError(
+            f"{differs} of {len(asked)} questions that {self.name} answered before are answered otherwise now: it is "
+            "another model than the one that was asked, or answers at random. Nothing was decided; ask it anew when it "
+            "stays the same"
+        )
+
     def finish(self) -> None:
         """Say that the session has led to what it was for: from now on it is asked anew unless ``replay`` is set."""
         self._record.finish()
@@ -134,18 +158,20 @@ class Recorded(Wrapper):
         inputs, recorded = (torch.stack(each) for each in zip(*self._due, strict=True))
         answers = self.inner.answers(inputs)
         self.replayed.sentinels += len(inputs)
-        if self.access is Access.LABELS:
-            differs = answers != recorded
-        else:
-            differs = ((answers - recorded).abs() > TOLERANCE * recorded.abs().max()).any(1)
-        if differs.any():
+        if differs := self._differ(answers, recorded):
             anew = "leave out --replay" if self._replay else "give another file (--record FILE)"
             raise OracleError(
-                f"{int(differs.sum())} of {len(inputs)} answers asked again differ from those in {self.path}: "
+                f"{differs} of {len(inputs)} answers asked again differ from those in {self.path}: "
                 f"{self.name} is another model by now, or one that does not answer alike twice. Nothing was decided; "
                 f"to begin anew, {anew}"
             )
         self._due = []
+
+    def _differ(self, answers: Tensor, recorded: Tensor) -> int:
+        """How many answers are not the recorded ones."""
+        if self.access is Access.LABELS:
+            return int((answers != recorded).sum())
+        return int(((answers - recorded).abs() > TOLERANCE * recorded.abs().max()).any(1).sum())
 
     def _keys(self, inputs: Tensor) -> Iterator[bytes]:
         for encoded in self.space.encode(inputs):

@@ -62,6 +62,10 @@ class Wrapper(Oracle):
         changes = (inner.treatment, change)
         self.treatment = " -> ".join(part for part in changes if part)
 
+    def confirm(self, inputs: Tensor) -> None:
+        """As whatever is wrapped does."""
+        self.inner.confirm(inputs)
+
 
 def digests_of(oracle: Oracle) -> tuple[str, ...]:
     """Digests by which a model is known again: of its weights, where they can be seen, and the one it was given."""
