@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from whorl.fingerprints.files import write_fingerprint
     from whorl.nets import NETS
     from whorl.oracles.opening import open_oracle
-    from whorl.ownership import calibrate, extract, line_up, verify
+    from whorl.ownership import calibrate, extract, give_reasons, line_up, verify
     from whorl.populations import shadows
     from whorl.removals import REMOVALS
     from whorl.schemes import SCHEMES
@@ -37,6 +37,7 @@ __all__ = [
     "calibrate",
     "compare",
     "extract",
+    "give_reasons",
     "line_up",
     "mixture",
     "open_oracle",
@@ -56,6 +57,7 @@ _FACE = {
     "Fingerprint": "whorl.types:Fingerprint",
     "Verdict": "whorl.types:Verdict",
     "calibrate": "whorl.ownership:calibrate",
+    "give_reasons": "whorl.ownership:give_reasons",
     "line_up": "whorl.ownership:line_up",
     "compare": "whorl.weights.comparison:compare",
     "mixture": "whorl.weights.family.mixtures:mixture",

@@ -17,18 +17,31 @@ from whorl.data.base import join
 from whorl.errors import UsageError
 from whorl.expressions import parse
 from whorl.fingerprints.calibrations import earlier_settings, remember
+from whorl.fingerprints.roles import take_roles
 from whorl.fingerprints.secret import Secret
+from whorl.fingerprints.terms import terms_of
 from whorl.lineups import making
+from whorl.lineups.figures import with_reasons
 from whorl.oracles.base import Oracle
 from whorl.oracles.opening import open_oracle
 from whorl.oracles.pool import Pool
 from whorl.oracles.wrappers import digests_of
 from whorl.schemes import SCHEMES, Scheme
 from whorl.schemes.calibration import probes_of
-from whorl.suspects import asked, judged, known_fingerprint, one_of, rule_for
+from whorl.suspects import (
+    asked,
+    earlier_looks,
+    judged,
+    known_fingerprint,
+    lineups_in,
+    one_of,
+    refuse_unfinished,
+    rule_for,
+    secret_of,
+)
 from whorl.types import Fingerprint, NullModel, Verdict
 
-__all__ = ["calibrate", "extract", "line_up", "verify"]
+__all__ = ["calibrate", "candidate", "extract", "give_reasons", "line_up", "verify"]
 
 HELD_OUT, OWN = 60, 120  # control pictures
 
@@ -157,9 +170,9 @@ def line_up(  # noqa: PLR0913 each is an option of `whorl twins`
     recipe: str = "",
     victim_seed: int | None = None,
     hypothesis: str = "",
-    reason: str = "",
     strangers: Mapping[str, Any] | None = None,
     copies: Mapping[str, Sequence[Any]] | None = None,
+    cache: Path | None = None,
     progress: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> tuple[Fingerprint, Secret]:
@@ -174,13 +187,14 @@ def line_up(  # noqa: PLR0913 each is an option of `whorl twins`
         recipe: how your model and all twins were made, in words.
         victim_seed: your model's own seed; it is not kept. Without one of 64 bits or more no verdict is called exact.
         hypothesis: what is tested where the twins share a part of your model's history, as a checkpoint.
-        reason: why your model may stand among them although a figure sets it apart.
         strangers: models made without yours, public ancestors above all: verdicts say how many of them name it.
         copies: removal to known copies of your model, which measure power.
+        cache: folder that remembers in which lineups each of these nets stood as victim or as twin, so that a change
+            of roles is told; `whorl.zoo.cache.default_cache` by default.
         options: as in `extract`, for all models.
     """
     known = known_fingerprint(fingerprint)
-    terms = making.fixed_terms(len(twins), alpha=alpha, victim_seed=victim_seed, hypothesis=hypothesis, reason=reason)
+    terms = making.fixed_terms(len(twins), alpha=alpha, victim_seed=victim_seed, hypothesis=hypothesis)
     mine, source = candidate(known, victim, data=data, **options)
     everyone = [one_of(known, model, **options) for model in twins.values()]
     for name, model, each in zip(twins, twins.values(), everyone, strict=True):
@@ -203,7 +217,54 @@ def line_up(  # noqa: PLR0913 each is an option of `whorl twins`
         copies={name: [one_of(known, each, **options) for each in models] for name, models in (copies or {}).items()},
         progress=progress,
     )
-    return made, secret
+    return _remembered(made, secret, mine, everyone, cache), secret
+
+
+def _remembered(
+    made: Fingerprint, secret: Secret, victim: Oracle, twins: Sequence[Oracle], cache: Path | None
+) -> Fingerprint:
+    """The fingerprint whose lineup also knows in how many others its nets stood in other roles."""
+    assert made.candidates is not None
+    known = [each for twin in twins for each in digests_of(twin)]
+    turned = take_roles(lineups_in(cache), secret.commitment, digests_of(victim), known)
+    terms = terms_of(made.candidates, made.task).model_copy(update={"turned": turned})
+    return replace(made, candidates=replace(made.candidates, settings=terms.document()))
+
+
+def give_reasons(
+    fingerprint: Fingerprint | str | Path,
+    reasons: Mapping[str, str],
+    *,
+    secret: Secret | Path | str | None = None,
+    cache: Path | None = None,
+) -> Fingerprint:
+    """The fingerprint whose lineup also says why your model may stand among its twins although figures set it apart.
+
+    A reason lifts the figure that it names and no other, and is given when the figures are known and no suspect was
+    asked yet. Every verdict quotes it.
+
+    Parameters:
+        reasons: by figure, as in ``{"accuracy": "..."}``.
+        secret: what opens the lineup; of a fingerprint file the one beside it by default.
+        cache: folder that remembers verifications, as in `verify`.
+
+    Raises:
+        UsageError: there is no lineup, no secret, or a suspect was asked already; or a figure does not set your model
+            apart.
+    """
+    known = known_fingerprint(fingerprint)
+    if known.candidates is None:
+        raise UsageError("this fingerprint holds no lineup, and so nothing to give a reason for; make one: whorl twins")
+    if earlier_looks(fingerprint, known, cache):
+        raise UsageError(
+            "this lineup was held against suspects already, and a reason is given before the first look: line up anew "
+            "(whorl twins)"
+        )
+    if (opened := secret_of(fingerprint, secret)) is None:
+        raise UsageError(
+            "FINGERPRINT.secret says which candidate is yours, and it is not beside the fingerprint: put it there"
+        )
+    return with_reasons(known, opened, reasons)
 
 
 def candidate(
@@ -261,6 +322,7 @@ def verify(  # noqa: PLR0913 each is an option of `whorl verify`
         options: as in `extract`, ``access`` and ``trust_code`` of `whorl.oracles.opening.open_oracle` among them.
     """
     known = known_fingerprint(fingerprint)
+    refuse_unfinished(fingerprint, known, rule)
     by = rule_for(known, rule, alpha, budget, group=group, match_labels=match_labels)
     with asked([known], suspect, by, options, record=record, replay=replay, cache=cache) as oracle:
         (verdict,) = judged(fingerprint, known, oracle, [by], secret, cache, progress)

@@ -11,7 +11,7 @@ from whorl.detection.combination import combine, share_of_alpha
 from whorl.errors import UsageError, WhorlError
 from whorl.fingerprints.second import identity
 from whorl.fingerprints.secret import Secret
-from whorl.suspects import asked, earlier_looks, judged, known_fingerprint, one_of, rule_for
+from whorl.suspects import asked, earlier_looks, judged, known_fingerprint, one_of, refuse_unfinished, rule_for
 from whorl.types import Combination, Fingerprint, Rule, Verdict
 
 __all__ = ["verify_all", "verify_both", "verify_suspects"]
@@ -107,7 +107,8 @@ def verify_suspects(  # noqa: PLR0913 each is an option of `whorl verify`
         UsageError: the lineup or the null is too small for so many suspects; said before the first query.
     """
     known = known_fingerprint(fingerprint)
-    earlier = earlier_looks(fingerprint, known)
+    refuse_unfinished(fingerprint, known, rule)
+    earlier = earlier_looks(fingerprint, known, cache)
     by = rule_for(known, rule, alpha, budget, tests=len(suspects), match_labels=match_labels)
     verdicts: list[Verdict] = []
     refused: dict[str, str] = {}

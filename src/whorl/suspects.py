@@ -13,7 +13,8 @@ from torch import nn
 from whorl.detection.combination import check_reach, share_of_alpha
 from whorl.errors import InvalidFile, UsageError
 from whorl.fingerprints.encounters import other_lineups, remember
-from whorl.fingerprints.looks import BEGUN, add_look, read_looks
+from whorl.fingerprints.looks import BEGUN, add_look, looks_of_copies, read_looks, remember_look
+from whorl.fingerprints.roles import turned
 from whorl.fingerprints.second import identity
 from whorl.fingerprints.secret import Secret, read_secret, secret_path
 from whorl.fingerprints.terms import terms_of
@@ -29,7 +30,18 @@ from whorl.storage import canonical_json
 from whorl.types import Fingerprint, Look, Rule, Verdict
 from whorl.zoo.cache import default_cache
 
-__all__ = ["asked", "earlier_looks", "judged", "known_fingerprint", "one_of", "opened_for", "rule_for"]
+__all__ = [
+    "asked",
+    "earlier_looks",
+    "judged",
+    "known_fingerprint",
+    "lineups_in",
+    "one_of",
+    "opened_for",
+    "refuse_unfinished",
+    "rule_for",
+    "secret_of",
+]
 
 LINED_UP: Final = '"lineup":true'  # in the rule of a look
 
@@ -92,9 +104,35 @@ def known_fingerprint(given: Fingerprint | str | Path) -> Fingerprint:
     return given if isinstance(given, Fingerprint) else read_fingerprint(given)
 
 
-def earlier_looks(given: Fingerprint | str | Path, known: Fingerprint) -> tuple[Look, ...]:
-    """What was tried before with a fingerprint file; nothing is known of one that is only in memory."""
-    return () if isinstance(given, Fingerprint) else read_looks(given, known)
+def earlier_looks(given: Fingerprint | str | Path, known: Fingerprint, cache: Path | None) -> tuple[Look, ...]:
+    """What was tried before with a fingerprint file or a copy of it; nothing is known of one that is only in memory."""
+    if isinstance(given, Fingerprint):
+        return ()
+    log = read_looks(given, known)
+    return tuple(sorted((*looks_of_copies(_looks_in(cache), known, log), *log), key=lambda look: look.date))
+
+
+def _looks_in(cache: Path | None) -> Path:
+    return (cache or default_cache()) / "looks"
+
+
+def lineups_in(cache: Path | None) -> Path:
+    """Where the cache remembers lineups: who stood before them, and in which role nets stood in them."""
+    return (cache or default_cache()) / "lineups"
+
+
+def refuse_unfinished(
+    given: Fingerprint | str | Path, known: Fingerprint, rule: Literal["lineup", "population"] | None
+) -> None:
+    """Raise `UsageError` where twins were begun for a file that holds no lineup, and no rule is named without one."""
+    if isinstance(given, Fingerprint) or known.candidates is not None or rule is not None:
+        return
+    if (folder := Path(f"{given}.twins")).is_dir():
+        raise UsageError(
+            f"{given} holds no lineup, and {folder} holds twins for one: a verification now would be a look that "
+            "counts. Type the same whorl twins again to finish it, give the file that it wrote (-o), or say --rule "
+            "population"
+        )
 
 
 def rule_for(
@@ -133,8 +171,8 @@ def judged(
     earlier: Sequence[Look] | None = None,
 ) -> list[Verdict]:
     """What each rule says of one suspect, with what was tried before all of them; every try is logged."""
-    before = earlier_looks(given, known) if earlier is None else earlier
-    opened = _secret(given, secret) if any(by.lineup for by in rules) else None
+    before = earlier_looks(given, known, cache) if earlier is None else earlier
+    opened = secret_of(given, secret) if any(by.lineup for by in rules) else None
     scheme = SCHEMES.make(known.scheme)
     for by in rules[1:]:  # what a later rule can't ask is refused before the first query
         Session(scheme, known, suspect, by)
@@ -142,14 +180,16 @@ def judged(
     for by in rules:
         if by.lineup:
             told = _begin(given, known, suspect, by, cache)  # before the first answer, so that no try is forgotten
-            held = hold(known, suspect, by, secret=opened, progress=progress)
+            others = turned(lineups_in(cache), known.candidates.commitment) if known.candidates else 0
+            held = hold(known, suspect, by, secret=opened, turned=others, progress=progress)
             verdicts.append(replace(held, caveats=(*held.caveats, *told)))
         else:
             verdicts.append(Session(scheme, known, suspect, by).verify(progress))
-    return [_logged(given, known, verdict, before) for verdict in verdicts]
+    return [_logged(given, known, verdict, before, cache) for verdict in verdicts]
 
 
-def _secret(given: Fingerprint | str | Path, secret: Secret | Path | str | None) -> Secret | None:
+def secret_of(given: Fingerprint | str | Path, secret: Secret | Path | str | None) -> Secret | None:
+    """What opens a lineup: what is given, or what lies beside a fingerprint file; None where it stays sealed."""
     if isinstance(secret, Secret):
         return secret
     if secret is not None:
@@ -165,10 +205,10 @@ def _begin(
     if isinstance(given, Fingerprint):
         return ()
     record = record_of(known, suspect, rule)
-    _look(given, known, BEGUN, suspect.name, record)
+    _look(given, known, BEGUN, suspect.name, record, cache)
     if not (digest := record["suspect"]):
         return ()
-    folder = (cache or default_cache()) / "lineups"
+    folder = lineups_in(cache)
     others = other_lineups(folder, known, digest)
     remember(folder, known, digest)
     if not others:
@@ -179,28 +219,39 @@ def _begin(
     )
 
 
-def _logged(given: Fingerprint | str | Path, known: Fingerprint, verdict: Verdict, earlier: Sequence[Look]) -> Verdict:
+def _logged(
+    given: Fingerprint | str | Path,
+    known: Fingerprint,
+    verdict: Verdict,
+    earlier: Sequence[Look],
+    cache: Path | None,
+) -> Verdict:
     """The verdict with what was tried before it, and an entry of its own in the log beside a fingerprint file."""
     caveats = list(verdict.caveats)
     # A lineup leaves an entry before its first answer and one with its verdict: one try.
     tries = [look for look in earlier if look.decision == BEGUN or LINED_UP not in look.rule]
     if tries:
+        copies = sum(not look.previous for look in tries)
         same = sum(look.suspect.startswith(f"{verdict.suspect} ") for look in tries)
         caveats.append(
-            f"verifications by this fingerprint before this one: {len(tries)}, of this suspect: {same}; "
+            f"verifications by this fingerprint before this one: {len(tries)}, of this suspect: {same}"
+            f"{f', by copies of its file: {copies}' if copies else ''}; "
             "alpha is the error rate of one look that was fixed beforehand, not of the best of several"
         )
     if not isinstance(given, Fingerprint):
         try:
-            _look(given, known, verdict.decision, verdict.suspect, verdict.record)
+            _look(given, known, verdict.decision, verdict.suspect, verdict.record, cache)
         except InvalidFile as error:
             caveats.append(str(error))
     record = {**verdict.record, "looks": [asdict(look) for look in earlier[-100:]]}
     return replace(verdict, caveats=tuple(caveats), record=record)
 
 
-def _look(given: str | Path, known: Fingerprint, decision: str, suspect: str, record: Mapping[str, Any]) -> None:
-    """Write an entry of the log beside a fingerprint file."""
-    rule = record["rule"] | {"seed": known.seed}
-    who = f"{suspect} {record['suspect']}"
-    add_look(given, known, date=record["date"], suspect=who, rule=canonical_json(rule).decode(), decision=decision)
+def _look(
+    given: str | Path, known: Fingerprint, decision: str, suspect: str, record: Mapping[str, Any], cache: Path | None
+) -> None:
+    """Write an entry of the log beside a fingerprint file, and keep it in the cache for copies of the file."""
+    rule = canonical_json(record["rule"] | {"seed": known.seed}).decode()
+    entry = {"date": record["date"], "suspect": f"{suspect} {record['suspect']}", "rule": rule, "decision": decision}
+    remember_look(_looks_in(cache), known, **entry)
+    add_look(given, known, **entry)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from model_server import ModelServer
+from reasoned import reason_in
 
 from whorl.nets.files import read_model
 
@@ -31,14 +33,13 @@ def lined_up(case, tmp_path_factory):
             *twins,
             "-o",
             str(path),
-            "--reason",
-            "a case of tests",
             "--questions",
             str(QUESTIONS),
             "--quiet",
         ],
     )
     assert made.exit_code == 0, made.stderr
+    reason_in(path)
     return path
 
 
@@ -83,6 +84,55 @@ def test_an_interrupted_lineup_goes_on_without_asking_twice_and_replays(whorl, f
     assert sum(endpoint.asked.values()) - asked <= again["queries"]["sentinels"]
     assert again["lineup"]["totals"] == verdict["lineup"]["totals"]
     assert any("before this one: 2" in caveat for caveat in again["caveats"])
+
+
+class Exchanged(torch.nn.Module):
+    """Another model after ``count`` answers."""
+
+    def __init__(self, net, count):
+        super().__init__()
+        self.net, self.left = net, count
+
+    def forward(self, inputs):
+        self.left -= len(inputs)
+        scores = self.net(inputs)
+        return scores if self.left >= 0 else scores.roll(1, dims=1)
+
+
+def test_a_model_that_is_exchanged_in_the_middle_of_the_race_is_refused(whorl, fresh, case):
+    model, header = read_model(case.stolen)
+    with ModelServer(Exchanged(model, 180 + 16), header.input_shape, labels=True) as server:
+        told = whorl("verify", fresh, *paid(server))
+        assert told.exit_code == 1
+        said = " ".join(told.stderr.split())
+        assert "are answered otherwise now: it is another model than the one that was asked" in said
+    with ModelServer(model, header.input_shape, labels=True) as server:
+        verdict = json.loads(whorl("verify", fresh, *paid(server), "--json").stdout)
+        assert verdict["queries"]["sentinels"] == 8
+        assert sum(count - 1 for count in server.asked.values()) == 8, "and nothing else twice"
+
+
+def test_twins_that_were_begun_are_told_before_a_look_is_spent(whorl, case, tmp_path):
+    alone = tmp_path / "c.fp"
+    alone.write_bytes(case.calibrated.read_bytes())
+    (tmp_path / "c.fp.twins").mkdir()
+    for more in ((), ("--also", case.stranger)):
+        told = whorl("verify", alone, case.stolen, *more)
+        assert told.exit_code == 2
+        assert "c.fp.twins holds twins for one" in " ".join(told.stderr.split())
+    assert not (tmp_path / "c.fp.looks").exists()
+    assert whorl("verify", alone, case.stolen, "--rule", "population", "--alpha", ".05").exit_code == 0
+
+
+def test_a_reason_is_given_before_the_first_look(whorl, lined_up, fresh, case, tmp_path):
+    assert whorl("verify", fresh, case.stolen).exit_code == 0
+    copy = tmp_path / "c.fp"
+    for suffix in ("", ".secret"):
+        (tmp_path / f"c.fp{suffix}").write_bytes(lined_up.with_name(f"a.fp{suffix}").read_bytes())
+    for each in (fresh, copy):
+        told = whorl("twins", each, "--reason", "accuracy=it is the best that I have")
+        assert told.exit_code == 2
+        assert "a reason is given before the first look" in " ".join(told.stderr.split())
 
 
 def test_a_budget_ends_the_lineup_and_the_page_draws_it(whorl, fresh, endpoint, tmp_path):

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 from model_server import ModelServer
+from reasoned import reason_in
 
 import whorl
 from whorl.fingerprints.encounters import other_lineups
@@ -23,11 +24,12 @@ def lined_up(case, tmp_path_factory):
 
     path = tmp_path_factory.mktemp("several") / "a.fp"
     twins = [word for each in sorted(case.independents.iterdir()) for word in ("--twin", str(each))]
-    terms = ("--reason", "a case of tests", "--questions", "80", "--alpha", ".25", "--quiet")
+    terms = ("--questions", "80", "--alpha", ".25", "--quiet")
     made = CliRunner().invoke(
         app, ["twins", str(case.calibrated), "--victim", str(case.victim), *twins, "-o", str(path), *terms]
     )
     assert made.exit_code == 0, made.stderr
+    reason_in(path)
     return path
 
 
@@ -126,7 +128,7 @@ def test_the_lineup_alone_decides_where_nobody_asks_for_both(whorl, fresh, case)
 def test_a_lineup_made_anew_against_the_same_suspect_is_told(whorl, fresh, lined_up, case, tmp_path):
     assert whorl("verify", fresh, case.stolen).exit_code == 0
     twins = [word for each in sorted(case.independents.iterdir())[:9] for word in ("--twin", str(each))]
-    terms = ("--reason", "x", "--questions", "40", "--alpha", ".25")
+    terms = ("--questions", "40", "--alpha", ".25")
     other = tmp_path / "c.fp"
     made = whorl("twins", case.raw, "--victim", case.victim, *twins, "-o", other, *terms)
     assert made.exit_code == 0, made.stderr
@@ -158,13 +160,25 @@ def test_a_memory_that_cannot_be_read_is_one_line(whorl, fresh, case, tmp_path):
         (("calibrated", "stolen", "--rule", "both", "--match-labels"), "can't match labels"),
         (("calibrated", "stolen", "--match-labels"), "labels are matched in a lineup"),
         (("calibrated", "raw", "stolen", "--match-labels"), "held alone"),
-        (("calibrated", "stolen", "--also", "nowhere.onnx"), "nowhere.onnx"),
     ],
 )
 def test_refusals(whorl, case, arguments, says):
     result = whorl("verify", *(getattr(case, each, each) for each in arguments))
     assert result.exit_code == 2
     assert says in " ".join(result.stderr.split())
+
+
+def test_a_suspect_that_does_not_open_is_listed_and_counts(whorl, fresh, case, tmp_path):
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"none")
+    told = whorl("verify", fresh, case.stolen, "--also", broken, "--also", tmp_path / "nowhere.onnx", "--json")
+    joined = json.loads(told.stdout)
+    assert [verdict["decision"] for verdict in joined["verdicts"]] == ["derived"]
+    assert joined["verdicts"][0]["alpha"] == pytest.approx(0.25 / 3), "whoever was named counts"
+    assert joined["refused"].keys() == {str(broken), str(tmp_path / "nowhere.onnx")}
+    assert "no such file" in joined["refused"][str(tmp_path / "nowhere.onnx")]
+    none = whorl("verify", fresh, broken, "--also", tmp_path / "nowhere.onnx")
+    assert none.exit_code == 2, "and where none opens, that is an error"
 
 
 def test_a_suspect_that_is_no_model_is_listed_and_costs_no_other_its_verdict(fresh, case, tmp_path):

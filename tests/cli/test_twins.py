@@ -73,12 +73,16 @@ def test_a_script_of_ones_own_goes_through_end_to_end(own, whorl, tmp_path):
     command = f"{sys.executable} train.py --seed {{seed63}} --out {{out}}"
     made = whorl(
         "twins", "mine.fp", "--victim", "mine.safetensors", "--command", command, "-n", "3", "--alpha", "0.25",
-        "--questions", "200", "--victim-seed", own, "--reason", "three twins", "--json", *HOW,
+        "--questions", "200", "--victim-seed", own, "--json", *HOW,
     )  # fmt: skip
     assert made.exit_code == 0, made.stderr
     said = json.loads(made.stdout)
     assert (said["twins"], said["questions"], said["smallest_alpha"]) == (3, 200, 0.25)
     assert "twin 3 of 3" in made.stderr
+    assert own not in made.stdout + made.stderr, "the victim's seed is secret"
+    for figure in said["outermost"]:
+        told = whorl("twins", "mine.fp", "--reason", f"{figure}=three twins", "--json")
+        assert told.exit_code == 0, told.stderr
     copy = whorl("verify", "mine.fp", "mine.safetensors", "--json", *HOW)
     verdict = json.loads(copy.stdout)
     assert (verdict["decision"], verdict["lineup"]["rank"], verdict["lineup"]["exact"]) == ("derived", 1, True)
@@ -121,7 +125,14 @@ def test_a_recipe_of_whorl_needs_no_script(case, whorl, tmp_path):
         (("--command", NEVER, "-n", "3", "--alpha", ".05"), "give 19 twins or more"),
         (("--command", NEVER, "-n", "20000"), "holds 9,999 at most"),
         (("--command", NEVER, "--alpha", "2"), "a chance between 0 and 1"),
-        (("--command", NEVER, "--reason", "x" * 5000), "4,096 letters at most"),
+        (("--command", NEVER, "--hypothesis", "x" * 5000), "4,096 letters at most"),
+        (("--command", NEVER, "--reason", "accuracy=why"), "a reason is given when it is known which figures"),
+        (("--reason", "accuracy"), "takes FIGURE=TEXT"),
+        (("--reason", "accuracy=why"), "holds no lineup"),
+        (("--twin", "{stranger}", "--twin", "{stranger}", "--alpha", ".5"), "is given twice"),
+        (("--command", NEVER, "--victim-seed", "-5"), "whole number of 0 or more"),
+        (("--command", NEVER, "--suffix", "pt"), "a suffix begins with a dot"),
+        (("--command", NEVER, "--copies", "0"), "--copies"),
         (("--command", NEVER, "--data", "no_such"), "no_such"),
         (("--command", NEVER, "--removal", "no_such"), "no_such"),
         (("--command", NEVER, "--stranger", "nowhere.onnx"), "nowhere.onnx"),

@@ -15,17 +15,48 @@ def held(terms, place=19):
     return lineup_verdict(SHOWING, place, terms, recipe="", fingerprint="f", suspect="s")
 
 
-def test_a_reason_is_told_where_it_was_needed():
+def test_a_reason_is_told_where_it_was_needed_and_lifts_the_figure_that_it_names():
     equals = {"accuracy": (0.9,) * 20}
-    told = held(Terms(reason="measured twice", figures=equals))
+    told = held(Terms(reasons={"accuracy": "measured twice"}, figures=equals))
     assert told.decision == "derived"
     assert not any("stands outside" in each for each in told.caveats)
-    best = {"accuracy": (0.8,) * 19 + (0.9,)}
-    told = held(Terms(reason="measured twice", figures=best))
+    best = {"accuracy": (0.8,) * 19 + (0.9,), "loss": (0.2,) * 19 + (0.1,)}
+    told = held(Terms(reasons={"accuracy": "measured twice"}, figures=best))
+    assert told.decision == "inconclusive", "nobody said why the loss is the least"
+    assert "of all candidates your model has the least loss." in told.caveats[0]
+    assert "--reason loss=" in told.caveats[0]
+    told = held(Terms(reasons={"accuracy": "measured twice", "loss": "rounded"}, figures=best))
     assert told.decision == "derived"
-    assert any(
-        "stands outside of its twins, and the owner's reason is: measured twice" in each for each in told.caveats
-    )
+    for figure, why in (("the most accuracy", "measured twice"), ("the least loss", "rounded")):
+        said = f"as it has {figure}, and the owner's reason, given after that was known, is: {why}"
+        assert any(said in each for each in told.caveats)
+
+
+def test_twins_of_another_net_convict_nobody_however_few_they_are():
+    one = {"parameters": (1000.0,) * 18 + (999.0, 1000.0)}
+    told = held(Terms(figures=one))
+    assert told.decision == "inconclusive"
+    assert "your model has a number of parameters that not every twin has" in told.caveats[0]
+    assert "by chance" not in told.caveats[0]
+    assert held(Terms(figures={"parameters": (1000.0,) * 20})).decision == "derived"
+
+
+def test_whether_architectures_were_seen_is_told():
+    def unseen(figures):
+        return any("architecture was not seen" in each for each in held(Terms(figures=figures)).caveats)
+
+    assert unseen({"loss": (0.1,) * 20})
+    assert not unseen({"parameters": (5.0,) * 20})
+
+
+def test_nets_that_stood_in_another_role_take_the_word_exact_away():
+    assert held(Terms(seeds="secret")).lineup["exact"]
+    for terms, turned in ((Terms(seeds="secret", turned=2), 0), (Terms(seeds="secret"), 2)):
+        told = lineup_verdict(SHOWING, 19, terms, recipe="", fingerprint="f", suspect="s", turned=turned)
+        assert not told.lineup["exact"]
+        (said,) = [each for each in told.caveats if "another role" in each]
+        assert "in 2 other lineups" in said
+        assert "up to 3 times alpha" in said
 
 
 def test_what_was_fixed_beforehand_is_in_the_document():
@@ -44,6 +75,7 @@ def test_a_place_among_equals_is_a_range():
 
 def test_what_was_not_measured_of_the_twins_is_told():
     assert any("nothing was measured" in each for each in held(Terms()).caveats)
+    assert any("nothing was measured" in each for each in held(Terms(figures={"parameters": (9.0,) * 20})).caveats)
     assert not any("nothing was measured" in each for each in held(Terms(figures={"loss": (0.1,) * 20})).caveats)
 
 

@@ -19,7 +19,8 @@ SAID = {"date": "2026-11-28T12:00:00Z", "rule": '{"alpha":0.05}', "decision": "u
 
 
 @pytest.fixture
-def path(tmp_path):
+def path(tmp_path, monkeypatch):
+    monkeypatch.setenv("WHORL_CACHE", str(tmp_path / "cache"))
     made = whorl.extract(tiny_victim(), data="digits(size=8)", scheme="random", budget=4)
     write_fingerprint(made, tmp_path / "a.fp")
     return tmp_path / "a.fp"
@@ -37,6 +38,18 @@ def test_every_verification_of_a_file_is_an_entry_and_the_next_verdict_tells(pat
     assert [json.loads(look.rule)["alpha"] for look in looks] == [0.05, 0.2]
     assert whorl.verify(read_fingerprint(path), suspect).record["looks"] == [], "what is in memory has no log"
     assert len(looks_path(path).read_text().splitlines()) == 2
+
+
+def test_a_copy_of_the_file_is_no_new_fingerprint(path, tmp_path):
+    suspect, copy = tiny_victim(seed=1), tmp_path / "elsewhere" / "b.fp"
+    copy.parent.mkdir()
+    whorl.verify(path, suspect, alpha=0.05)
+    copy.write_bytes(path.read_bytes())
+    second = whorl.verify(copy, suspect, alpha=0.05)
+    assert any("before this one: 1, of this suspect: 1, by copies of its file: 1;" in each for each in second.caveats)
+    third = whorl.verify(path, suspect, alpha=0.05)
+    assert any("before this one: 2, of this suspect: 2, by copies of its file: 1;" in each for each in third.caveats)
+    assert len(third.record["looks"]) == 2, "what the log and the memory both hold counts once"
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,17 @@ import dataclasses
 
 import pytest
 import torch
+from reasoned import reasoned
 
 import whorl
 from whorl.data.base import join
+from whorl.detection.lineup import outermost
 from whorl.errors import InvalidFile, UsageError
 from whorl.fingerprints.files import write_fingerprint
 from whorl.fingerprints.secret import commit
 from whorl.fingerprints.terms import Terms, terms_of
 from whorl.lineups.asking import order_of, show
+from whorl.lineups.figures import with_reasons
 from whorl.lineups.making import Material, check_twin, line_up, with_known
 from whorl.lineups.session import hold
 from whorl.oracles.torch import TorchOracle
@@ -51,8 +54,9 @@ def bare(nets):
 
 @pytest.fixture(scope="module")
 def made(nets, bare, material):
-    terms = Terms(seeds="secret", reason="seeds 700 to 719 differ in nothing else")
-    return line_up(bare, nets[0], nets[1:], material, size=300, terms=terms, recipe="train(mlp, digits)")
+    terms = Terms(seeds="secret")
+    made, secret = line_up(bare, nets[0], nets[1:], material, size=300, terms=terms, recipe="train(mlp, digits)")
+    return reasoned(made, secret, "seeds 700 to 719 differ in nothing else"), secret
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +95,9 @@ def test_strangers_of_any_kind_name_the_victim_no_more_often_than_chance_allows(
     strangers = [oracle(seed, part="calibration") for seed in (801, 802)] + [oracle(803)]
     for place in range(0, 20, 2):  # another victim each time; the others are its twins
         others = nets[:place] + nets[place + 1 :]
-        fingerprint, secret = line_up(bare, nets[place], others, material, size=60, terms=Terms(reason="none"))
+        fingerprint, secret = line_up(bare, nets[place], others, material, size=60)
         for stranger in strangers:
-            named += hold(fingerprint, stranger, RULE, secret=secret).decision == "derived"
+            named += hold(reasoned(fingerprint, secret), stranger, RULE, secret=secret).decision == "derived"
     # Each stranger names one of 20 candidates, and ten of them are victims here: at most one each, by arithmetic.
     assert named <= len(strangers)
 
@@ -197,6 +201,71 @@ def test_a_victim_that_stands_outside_of_its_twins_convicts_nobody_without_a_rea
     assert "accuracy" in verdict.lineup["outermost"]
 
 
+def test_a_reason_is_for_a_figure_that_sets_the_victim_apart(bare, material, tuned, nets):
+    weak = [oracle(seed, part="test") for seed in range(900, 919)]
+    fingerprint, secret = line_up(bare, nets[0], weak, material, size=100)
+    terms = terms_of(fingerprint.candidates, "classification")
+    apart = outermost(terms.figures, secret.place)
+    known = with_reasons(fingerprint, secret, {"accuracy": "the twins saw a tenth of the pictures"})
+    verdict = hold(known, tuned, RULE, secret=secret)
+    assert len(apart) > 1
+    assert verdict.decision == "inconclusive", "the others have no reason yet"
+    assert hold(reasoned(known, secret), tuned, RULE, secret=secret).decision == "derived"
+    with pytest.raises(UsageError, match="does not stand outside of its twins by 'weather'; what sets it apart is"):
+        with_reasons(fingerprint, secret, {"weather": "it rained"})
+    with pytest.raises(UsageError, match="the reason for accuracy has 1 to 4,096 letters"):
+        with_reasons(fingerprint, secret, {"accuracy": " "})
+    lineup = fingerprint.candidates
+    with pytest.raises(InvalidFile, match="a reason for 'weather', which is none of its figures"):
+        terms_of(
+            dataclasses.replace(lineup, settings={**lineup.settings, "reasons": {"weather": "x"}}), "classification"
+        )
+
+
+def test_twins_of_another_architecture_convict_nobody(bare, material, nets):
+    wide = [
+        TorchOracle(
+            tiny_net(seed=seed, architecture="mlp(width=33)"),
+            input_shape=(1, 8, 8),
+            classes=10,
+            access=Access.WEIGHTS,
+            name=f"wide {seed}",
+        )
+        for seed in (1, 2)
+    ]
+    fingerprint, secret = line_up(bare, nets[0], [*nets[1:18], *wide], material, size=60)
+    verdict = hold(fingerprint, nets[0], RULE, secret=secret)
+    assert verdict.decision == "inconclusive"
+    assert "a number of parameters that not every twin has" in verdict.caveats[0]
+    shut = [LabelsOnly(each) for each in (*nets[:18], *wide)]
+    fingerprint, secret = line_up(bare, shut[0], shut[1:], material, size=60)
+    assert any("architecture was not seen" in c for c in hold(fingerprint, nets[0], RULE, secret=secret).caveats)
+
+
+def test_runs_that_take_turns_as_the_victim_lose_the_word_exact(bare, nets, tmp_path):
+    """Some run is like any stranger most, so whoever accuses with one after another accuses everybody."""
+    runs, stranger, seed = nets[:5], oracle(815), 1 << 127
+    many = {"data": "digits(size=8)", "size": 60, "alpha": 0.2, "victim_seed": seed, "cache": tmp_path}
+    made = []
+    for place, victim in enumerate(runs):
+        own = whorl.extract(victim, data="digits(size=8)", scheme="random", budget=4)
+        twins = {each.name: each for each in (*runs[:place], *runs[place + 1 :])}
+        fingerprint, secret = whorl.line_up(own, victim, twins, **many)
+        made.append((reasoned(fingerprint, secret), secret))
+    for number, (fingerprint, secret) in enumerate(made):
+        assert terms_of(fingerprint.candidates, "classification").turned == number, "as far as known when it was made"
+        verdict = whorl.verify(fingerprint, stranger, secret=secret, cache=tmp_path)
+        assert not verdict.lineup["exact"]
+        assert any("in 4 other lineups" in each and "up to 5 times alpha" in each for each in verdict.caveats)
+        elsewhere = whorl.verify(fingerprint, stranger, secret=secret, cache=tmp_path / "other")
+        assert elsewhere.lineup["exact"] == (not number), "what the file itself says travels with it"
+    own = whorl.extract(runs[0], data="digits(size=8)", scheme="random", budget=4)
+    again = {each.name: each for each in runs[1:]}
+    for cache in (tmp_path / "new", tmp_path / "new"):
+        fingerprint, secret = whorl.line_up(own, runs[0], again, **{**many, "cache": cache})
+        assert terms_of(fingerprint.candidates, "classification").turned == 0, "the same roles again are no turn"
+
+
 def test_known_strangers_and_copies_are_counted_and_a_clump_convicts_nobody(made, tuned, nets):
     strangers = {f"s{seed}": oracle(seed) for seed in (811, 812)}
     known = with_known(made[0], made[1], strangers=strangers, copies={"fine_tune": [tuned, tuned]})
@@ -222,8 +291,8 @@ def test_the_rule_is_the_one_that_was_fixed(made, tuned):
 
 
 def test_too_few_twins_for_alpha_are_told_with_the_number_that_would_do(nets, bare, material, tuned):
-    fingerprint, secret = line_up(bare, nets[0], nets[1:5], material, size=50, terms=Terms(reason="few"))
-    verdict = hold(fingerprint, tuned, RULE, secret=secret)
+    fingerprint, secret = line_up(bare, nets[0], nets[1:5], material, size=50)
+    verdict = hold(reasoned(fingerprint, secret), tuned, RULE, secret=secret)
     assert verdict.decision == "inconclusive"
     assert "at least 19 are needed" in verdict.caveats[0]
 
@@ -274,7 +343,7 @@ def test_inputs_of_other_classes_show_no_figures(bare, nets, material):
     """A net of ten classes, and pictures that are sorted into two."""
     halves = dataclasses.replace(material.held_out, labels=material.held_out.labels % 2, classes=("even", "odd"))
     made, _ = line_up(bare, nets[0], nets[1:4], Material(material.pool, halves, halves), size=50)
-    assert terms_of(made.candidates, "classification").figures == {}
+    assert terms_of(made.candidates, "classification").figures.keys() == {"parameters"}
 
 
 def test_lineups_are_not_joined_as_if_they_were_nulls(made, bare, tuned):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from reasoned import reasoned
 
 import whorl
 from whorl.data.base import join
@@ -42,7 +43,8 @@ def nets():
 def made(nets):
     material = Material(join(tiny_data("queries"), tiny_data("test")), tiny_data("test"), tiny_data("victim"))
     bare = whorl.extract(nets[0], data="digits(size=8)", scheme="random", budget=4)
-    return line_up(bare, nets[0], nets[1:], material, size=300, terms=Terms(seeds="secret", reason="equal seeds"))
+    made, secret = line_up(bare, nets[0], nets[1:], material, size=300, terms=Terms(seeds="secret"))
+    return reasoned(made, secret), secret
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +106,8 @@ def test_candidates_that_gave_labels_are_matched_by_labels(nets, tuned):
     material = Material(tiny_data("test"), tiny_data("test"))
     bare = whorl.extract(nets[0], data="digits(size=8)", scheme="random", budget=4)
     shut = [LabelsOnly(net) for net in nets]
-    fingerprint, secret = line_up(bare, shut[0], shut[1:], material, size=200, terms=Terms(reason="none"))
+    fingerprint, secret = line_up(bare, shut[0], shut[1:], material, size=200)
+    fingerprint = reasoned(fingerprint, secret)
     assert fingerprint.candidates.answers.ndim == 2
     verdict = hold(fingerprint, Reordered(tuned, SHUFFLED), MATCHED, secret=secret)
     assert (verdict.lineup["statistic"], verdict.lineup["rank"]) == ("agreement", 1)
@@ -120,6 +123,16 @@ def test_what_knows_nothing_of_the_task_in_any_order_is_refused(made):
     constant = Constant(net, input_shape=(1, 8, 8), classes=10, access=Access.LOGITS, name="constant")
     with pytest.raises(UsageError, match="no better than chance"):
         hold(made[0], constant, MATCHED, secret=made[1])
+
+
+def test_foreign_names_say_no_order_and_are_matched(made, tuned):
+    ours = replace(made[0], class_names=tuple("abcdefghij"))
+    suspect = Reordered(tuned, SHUFFLED)
+    suspect.class_names = ("null", "eins", "zwei", "drei", "vier", "sechs", "sieben", "acht", "neun", "a")
+    with pytest.raises(UsageError, match=r"has no class 'b'.*Where the words are another language's.*--match-labels"):
+        hold(ours, suspect, RULE, secret=made[1])
+    verdict = hold(ours, suspect, MATCHED, secret=made[1])
+    assert (verdict.decision, verdict.lineup["matched"]) == ("derived", True)
 
 
 def test_names_of_classes_leave_nothing_to_match(made, tuned):

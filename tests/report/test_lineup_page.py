@@ -36,7 +36,7 @@ def made(*, place: int | None = 7, best=7, margin: float | None = 8.0, statistic
     figures["accuracy"] = (*figures["accuracy"][:7], 0.91, *figures["accuracy"][8:])
     terms = Terms(
         seeds="secret", margin=margin, figures=figures, strangers={"public": 3}, copies={"tune": (20, 20)},
-        hypothesis="made without the last stage", reason="measured twice",
+        hypothesis="made without the last stage", reasons={"loss": "measured twice"},
     )  # fmt: skip
     path = () if statistic == "residual" else race.path
     showing = Showing(statistic, race.totals, race.asked, 200, 1000, race.won, path, 200)

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from whorl.bench.work import ask_each, cell_of, costs_path, peak_memory
+from whorl.detection.lineup import outermost
 from whorl.expressions import parse
 from whorl.fingerprints.files import write_fingerprint
 from whorl.fingerprints.secret import read_secret, secret_path, write_secret
-from whorl.fingerprints.terms import Terms
+from whorl.fingerprints.terms import Terms, terms_of
+from whorl.lineups.figures import with_reasons
 from whorl.lineups.making import Material, line_up, with_known
 from whorl.lineups.session import hold
 from whorl.oracles.base import Oracle
@@ -40,7 +42,7 @@ def make_lineup(
 ) -> None:
     """Line up a victim and its twins, in a fingerprint file and the secret beside it."""
     zoo, recipe = Zoo(Path(folder), device=device), suite.victims[victim]
-    terms = Terms.model_validate({**dict(parse(expression).kwargs), "alpha": suite.alpha, "reason": ALIKE})
+    terms = Terms.model_validate({**dict(parse(expression).kwargs), "alpha": suite.alpha})
     material = Material.of(suite.data_of(victim))
     mine = zoo.oracle(recipe)
     with peak_memory() as memory:
@@ -48,6 +50,8 @@ def make_lineup(
         bare = SCHEMES.make("random").extract(mine, material.pool, budget=1, seed=0)
         twins = [zoo.oracle(each) for each in suite.twins(victim)]
         made, secret = line_up(bare, mine, twins, material, size=questions, terms=terms, recipe=str(recipe))
+        apart = outermost((terms_of(made.candidates, made.task) if made.candidates else terms).figures, secret.place)
+        made = with_reasons(made, secret, dict.fromkeys(apart, ALIKE))
     copies: dict[str, list[Oracle]] = {}
     for row in suite.known:
         copies.setdefault(row.label, []).append(zoo.oracle(recipe.then(row.removal)))

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -47,6 +47,7 @@ __all__ = [
 
 FIRST, EVERY, TICK = 10.0, 30.0, 1.0  # seconds to the first line of progress, between lines, and between looks
 OPTIONS = {"architecture": "--architecture", "classes": "--classes", "input_shape": "--shape"}
+SECRETS = ("--victim-seed",)  # options whose values are shown nowhere
 FIELDS = ("output", "access", "class_names", "mean", "std", "range", "layout", "kind", "key_env", "url")
 KEYWORD = re.compile(
     rf"(?<![\w.(-])(?P<key>{'|'.join((*OPTIONS, *FIELDS))})=(?P<value>'[^']*'|\([a-z, ]*\))?(?![\w\[])"
@@ -100,11 +101,27 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
             _complain(explained(error))
             sys.exit(WhorlError.exit_code)
         except KeyboardInterrupt:
-            command = shlex.join(["whorl", *sys.argv[1:]])
+            command = shlex.join(["whorl", *_without_secrets(sys.argv[1:])])
             say(f"stopped; what is finished is kept. Go on with: {command}")
             sys.exit(INTERRUPTED)
 
     return run
+
+
+def _without_secrets(words: Sequence[str]) -> list[str]:
+    """A command as it may be shown: where a secret was typed stands ``...``, to be typed again."""
+    shown: list[str] = []
+    hidden = False
+    for word in words:
+        name, mark, _ = word.partition("=")
+        shown.append("..." if hidden else f"{name}=..." if mark and _is_secret(name) else word)
+        hidden = not mark and _is_secret(word)
+    return shown
+
+
+def _is_secret(name: str) -> bool:
+    # An option may be typed by its first letters only where typer allows it, which it does not.
+    return name in SECRETS
 
 
 def end_workers_on_interrupt() -> None:

@@ -83,9 +83,10 @@ def _lined_up(suite: Suite, removal: str, folder: Path, jobs: int, quiet: bool) 
             recipe=f"{victim}, and the same with other seeds",
             victim_seed=int(str(dict(victim.chain.steps[-1].kwargs)["seed"])),
             strangers=strangers,
+            cache=folder,
             progress=counter(show, "lineup", 1 + len(suite.null) + len(strangers)),
         )
-        verdict = ownership.verify(lined_up, zoo.oracle(victim.then(removal)), secret=secret)
+        verdict = ownership.verify(lined_up, zoo.oracle(victim.then(removal)), secret=secret, cache=folder)
     cells = [cell for cell in judged.cells if cell.group == row.label]
     seen = [cell.scheme for cell in cells if cell.decision == "derived"]
     lineup, found = verdict.lineup, lined_up.candidates

@@ -14,7 +14,7 @@ from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, S
 from whorl.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from whorl.lineups.commands import Run
 
@@ -24,7 +24,7 @@ __all__ = ["twins"]
 @guarded
 def twins(
     fingerprint: Annotated[Path, typer.Argument(help="A fingerprint of your model, made by whorl extract.")],
-    victim: Annotated[str, typer.Option(help="Your model.")],
+    victim: Annotated[str | None, typer.Option(help="Your model.")] = None,
     command: Annotated[
         str | None,
         typer.Option(
@@ -53,8 +53,12 @@ def twins(
         str, typer.Option(help="What is tested, where twins share a part of your model's history, as a checkpoint.")
     ] = "",
     reason: Annotated[
-        str, typer.Option(help="Why your model may stand among its twins although a figure sets it apart.")
-    ] = "",
+        list[str] | None,
+        typer.Option(
+            help="FIGURE=TEXT, once the lineup is made: why your model may stand among its twins although this figure, "
+            "as in accuracy='...', sets it apart. Every verdict quotes it. Repeatable."
+        ),
+    ] = None,
     stranger: Annotated[
         list[str] | None, typer.Option(help="A model made without yours, public ancestors above all. Repeatable.")
     ] = None,
@@ -65,12 +69,12 @@ def twins(
             autocompletion=completion.removals,
         ),
     ] = None,
-    copies: Annotated[int, typer.Option(help="Copies per --removal.")] = 20,
+    copies: Annotated[int, typer.Option(min=1, help="Copies per --removal.")] = 20,
     made_from: Annotated[
         list[Path] | None,
         typer.Option(help="A file or folder that the command reads; all twins are made from the same. Repeatable."),
     ] = None,
-    suffix: Annotated[str, typer.Option(help="How the command names a model.")] = ".safetensors",
+    suffix: Annotated[str, typer.Option(help="How the command names a model, as in .pt.")] = ".safetensors",
     folder: Annotated[Path | None, typer.Option(help="Where twins are kept, in secret. [FINGERPRINT.twins]")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write. [in place]")] = None,
     architecture: Architecture = None,
@@ -95,17 +99,23 @@ def twins(
     from whorl.data import SOURCES
     from whorl.fingerprints.files import write_fingerprint
     from whorl.fingerprints.looks import looks_path
-    from whorl.fingerprints.secret import secret_path, write_secret
+    from whorl.fingerprints.secret import read_secret, secret_path, write_secret
     from whorl.lineups.commands import run_twins, secret_seeds
     from whorl.lineups.making import check_twin, fixed_terms
     from whorl.removals import REMOVALS
     from whorl.schemes.opening import read_fingerprint
     from whorl.suspects import one_of, opened_for
 
-    if sum(each is not None for each in (command, recipe, twin)) != 1:
-        raise UsageError("say how twins are made: --command 'SCRIPT {seed} {out}', --recipe RECIPE, or --twin FILE ...")
-    known, place = read_fingerprint(fingerprint), folder or Path(f"{fingerprint}.twins")
     target = output or fingerprint
+    _refuse(command, recipe, twin, victim, reason, target)
+    if reason:
+        reasoned = ownership.give_reasons(fingerprint, _reasons(reason), cache=cache)
+        secret = read_secret(secret_path(fingerprint))
+        write_fingerprint(reasoned, target)
+        write_secret(secret, secret_path(target))
+        _report(reasoned, secret.place, target, as_json, quiet)
+        return
+    known, place = read_fingerprint(fingerprint), folder or Path(f"{fingerprint}.twins")
     if looks_path(target).exists():
         raise UsageError(
             f"{target} was held against suspects already ({looks_path(target)}), and a lineup is fixed before the "
@@ -115,7 +125,7 @@ def twins(
     options |= {"trust_code": trust_code, "trust_hosts": trust_host or ()}
     several, seed = len(twin) if twin else count, _whole(victim_seed)
     # Whatever can be wrong is said before hours of training.
-    fixed_terms(several, alpha=alpha, victim_seed=seed, hypothesis=hypothesis, reason=reason)
+    fixed_terms(several, alpha=alpha, victim_seed=seed, hypothesis=hypothesis)
     mine, source = ownership.candidate(known, victim, data=data, **options)
     SOURCES.make(str(source))
     for expression in removal or []:
@@ -158,15 +168,41 @@ def twins(
             recipe=recipe or command or "",
             victim_seed=seed,
             hypothesis=hypothesis or _narrower(recipe),
-            reason=reason,
             strangers=strangers,
             copies=power,
+            cache=cache,
             progress=counter(show, "asking", asked),
             **options,
         )
     write_fingerprint(lined_up, target)
     write_secret(secret, secret_path(target))
     _report(lined_up, secret.place, target, as_json, quiet)
+
+
+def _refuse(
+    command: str | None,
+    recipe: str | None,
+    twin: Sequence[str] | None,
+    victim: str | None,
+    reason: Sequence[str] | None,
+    target: Path,
+) -> None:
+    """Refuse what does not go together, before anything is read."""
+    ways = sum(each is not None for each in (command, recipe, twin))
+    if reason and ways:
+        raise UsageError(
+            "a reason is given when it is known which figures set your model apart: leave --reason out, and where the "
+            f"lineup needs one type: whorl twins {target} --reason FIGURE='...'"
+        )
+    if reason:
+        return
+    if ways != 1:
+        raise UsageError("say how twins are made: --command 'SCRIPT {seed} {out}', --recipe RECIPE, or --twin FILE ...")
+    if victim is None:
+        raise UsageError("twins are those of your model: give it as --victim")
+    paths = [Path(each) for each in twin or []]
+    if twice := [each for place, each in enumerate(paths) if each in paths[:place]]:
+        raise UsageError(f"{twice[0]} is given twice: each twin counts once")
 
 
 def _teller(count: int, quiet: bool) -> Callable[[int, Run], None]:
@@ -185,9 +221,21 @@ def _whole(seed: str | None) -> int | None:
     if seed is None:
         return None
     try:
-        return abs(int(seed, 0))
+        return int(seed, 0)
     except ValueError:
-        raise UsageError(f"--victim-seed is a whole number; this is {seed!r}") from None
+        raise UsageError("--victim-seed is a whole number, as in 123 or 0x7b; this is none") from None
+
+
+def _reasons(given: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for each in given:
+        name, mark, text = each.partition("=")
+        if not mark:
+            raise UsageError(f"--reason takes FIGURE=TEXT, as in accuracy='...'; this is {each[:60]!r}")
+        if name.strip() in found:
+            raise UsageError(f"--reason is given twice for {name.strip()}; give one")
+        found[name.strip()] = text.strip()
+    return found
 
 
 def _narrower(recipe: str | None) -> str:
@@ -200,7 +248,7 @@ def _narrower(recipe: str | None) -> str:
 
 
 def _report(lined_up: Any, place: int, target: Path, as_json: bool, quiet: bool) -> None:
-    from whorl.detection.lineup import outermost
+    from whorl.detection.lineup import outermost, told_apart
     from whorl.fingerprints.secret import secret_path
     from whorl.fingerprints.terms import terms_of
 
@@ -216,6 +264,7 @@ def _report(lined_up: Any, place: int, target: Path, as_json: bool, quiet: bool)
         "alpha": terms.alpha,
         "smallest_alpha": 1 / len(lineup.digests),
         "outermost": outside,
+        "reasons": dict(terms.reasons),
         "strangers": {"asked": len(terms.strangers), "named_the_victim": named},
         "copies": {removal: {"caught": caught, "copies": count} for removal, (caught, count) in terms.copies.items()},
     }
@@ -228,5 +277,9 @@ def _report(lined_up: Any, place: int, target: Path, as_json: bool, quiet: bool)
     if quiet:
         return
     say(f"secret: {document['secret']} says which candidate is yours; whoever asks the suspect need not have it")
-    for name, which in () if terms.reason else outside.items():
-        say(f"your model has the {which} {name} of all: a verdict will be inconclusive unless you give a --reason")
+    for name, which in outside.items():
+        if name not in terms.reasons:
+            say(
+                f"of all candidates your model has {told_apart({name: which})}: a verdict will be inconclusive. Look "
+                f"why, and where you know, type: whorl twins {target} --reason {name}='...'"
+            )

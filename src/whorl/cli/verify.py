@@ -33,7 +33,6 @@ from whorl.types import Verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from whorl.oracles.base import Oracle
     from whorl.types import Combination, Fingerprint
 
 __all__ = ["verify"]
@@ -156,7 +155,7 @@ def verify(
         lined_up = {"secret": secret, "match_labels": match_labels}
         limits: dict[str, Any] = {"rule": None if rule is None else rule.value, "budget": budget}
         if suspects:
-            verdict = several.verify_suspects(fingerprints[0], suspects, **limits, **lined_up, **common)
+            verdict = several.verify_suspects(fingerprints[0], suspects, **limits, **lined_up, **common, **options)
         elif len(known) > 1:
             common["alpha"] = 0.01 if alpha is None else alpha
             verdict = several.verify_all(fingerprints, oracle, record=record, **common)
@@ -190,13 +189,24 @@ def _write_page(path: Path, verdict: Verdict | Combination, known: Fingerprint, 
 
 def _suspects(
     given: Sequence[str], known: Fingerprint, options: Mapping[str, Any]
-) -> tuple[dict[str, Oracle], dict[str, str]]:
-    """Several suspects by name, and why files of a folder are none; nothing where one model is given."""
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Several suspects by name, and why files of a folder are none; nothing where one model is given.
+
+    Who is named alone is opened when its turn comes: one that can't be is listed and counts, as each was named.
+    """
     from whorl.suspects import one_of
 
     if len(given) == 1 and not is_collection(Path(given[0])):
         return {}, {}
-    return models_in(given, lambda each: one_of(known, each, **options))
+    suspects: dict[str, Any] = {}
+    skipped: dict[str, str] = {}
+    for each in given:
+        found, left = ({each: each}, {})
+        if is_collection(Path(each)):
+            found, left = models_in([each], lambda path: one_of(known, path, **options))
+        suspects |= found
+        skipped |= left
+    return suspects, skipped
 
 
 def _most(known: Sequence[Fingerprint], rule: Ruling | None, budget: int | None) -> int:
@@ -317,14 +327,14 @@ def _show(document: dict[str, Any], quiet: bool) -> None:
 
 def _lined_up(lineup: dict[str, Any]) -> str:
     """Where the victim stands among its twins."""
+    from whorl.detection.lineup import told_apart
     from whorl.report.words import ordinal
 
     if lineup["rank"] is None:
         leads = "several lead alike" if lineup["leader"] is None else f"candidate {lineup['leader'] + 1} leads"
         return f"sealed; of {lineup['candidates']} candidates {leads}"
     ended = ", the race was won" if lineup["won"] else ""
-    figures = ", ".join(f"{which} {name}" for name, which in lineup["outermost"].items())
-    outside = f"; of all candidates the victim has the {figures}" if figures else ""
+    outside = f"; of all candidates the victim has {told_apart(lineup['outermost'])}" if lineup["outermost"] else ""
     return f"the victim is {ordinal(lineup['rank'])} of {lineup['candidates']} ({lineup['statistic']}{ended}){outside}"
 
 

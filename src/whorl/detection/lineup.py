@@ -39,6 +39,7 @@ __all__ = [
     "rank",
     "residual_scores",
     "standardised",
+    "told_apart",
 ]
 
 Numbers = NDArray[np.float64]
@@ -46,6 +47,8 @@ Places = NDArray[np.int64]
 
 FLOOR: Final = 0.5  # weight of the answer that a candidate did not expect
 LEAST: Final = 1e-12
+DESIGN: Final = ("parameters",)
+"""Figures that are equal for all candidates unless somebody made one by another recipe."""
 CLUMPED: Final = 0.01  # chance of calling strangers clumped who name each candidate equally often
 
 
@@ -210,7 +213,8 @@ class Showing:
 def outermost(figures: Mapping[str, ArrayLike], place: int) -> dict[str, str]:
     """By which figures the candidate at ``place`` stands outside of all others: name to "most" or "least".
 
-    An equal is no outsider. Where victim and twins are equals, each figure is outermost with chance 2/K.
+    An equal is no outsider. Where victim and twins are equals, each figure is outermost with chance 2/K. Of those that
+    chance does not change (`DESIGN`) one other candidate of another value is enough: name to "other".
 
     Parameters:
         figures: such as accuracy, mean agreement with the others, confidence, loss on the victim's own pictures, each
@@ -220,11 +224,21 @@ def outermost(figures: Mapping[str, ArrayLike], place: int) -> dict[str, str]:
     for name, values in figures.items():
         known = np.asarray(values, dtype=np.float64)
         others = np.delete(known, place)
-        if known[place] > others.max():
+        if name in DESIGN:
+            found |= {name: "other"} if (others != known[place]).any() else {}
+        elif known[place] > others.max():
             found[name] = "most"
         elif known[place] < others.min():
             found[name] = "least"
     return found
+
+
+def told_apart(outside: Mapping[str, str]) -> str:
+    """What `outermost` found, in words that follow "has"."""
+    return ", ".join(
+        f"a number of {name} that not every twin has" if which == "other" else f"the {which} {name}"
+        for name, which in outside.items()
+    )
 
 
 def place_of(values: ArrayLike, place: int) -> tuple[int, int]:

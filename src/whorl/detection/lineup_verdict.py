@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from whorl.detection.combination import share_of_alpha
-from whorl.detection.lineup import Showing, clumped, outermost, rank
+from whorl.detection.lineup import DESIGN, Showing, clumped, outermost, rank, told_apart
 from whorl.detection.power import MOST_MISSED, copies_needed, measured
 from whorl.fingerprints.terms import Terms
 from whorl.types import Decision, Verdict
@@ -30,7 +30,15 @@ SEEDS: Final = {
 
 
 def lineup_verdict(
-    showing: Showing, place: int | None, terms: Terms, *, recipe: str, fingerprint: str, suspect: str, tests: int = 1
+    showing: Showing,
+    place: int | None,
+    terms: Terms,
+    *,
+    recipe: str,
+    fingerprint: str,
+    suspect: str,
+    tests: int = 1,
+    turned: int = 0,
 ) -> Verdict:
     """The answer of a lineup.
 
@@ -44,7 +52,9 @@ def lineup_verdict(
         recipe: how they were made.
         fingerprint, suspect: what to call them.
         tests: how many tests share the alpha of the terms.
+        turned: in how many other lineups a candidate is known to stand in another role; the terms know of earlier ones.
     """
+    turned = max(turned, terms.turned)
     count, alpha = len(showing.totals), share_of_alpha(terms.alpha, tests)
     power = {removal: measured(caught, copies, len(terms.copies)) for removal, (caught, copies) in terms.copies.items()}
     stands = None if place is None else rank(showing.totals, place)
@@ -79,7 +89,7 @@ def lineup_verdict(
         scheme=f"lineup({showing.statistic})",
         fingerprint=fingerprint,
         suspect=suspect,
-        caveats=(*reasons, *_always(showing, terms, named, outside)),
+        caveats=(*reasons, *_always(showing, terms, named, outside, turned)),
         lineup={
             "candidates": count,
             "rank": stands,
@@ -93,7 +103,8 @@ def lineup_verdict(
             "figures": {name: list(values) for name, values in terms.figures.items()},
             "outermost": outside,
             "strangers": {"asked": len(terms.strangers), "named_the_victim": named},
-            "exact": terms.seeds == "secret" and not terms.hypothesis,
+            "exact": terms.seeds == "secret" and not terms.hypothesis and not turned,
+            "turned": turned,
             "recipe": recipe,
             "terms": _fixed(showing, terms),
         },
@@ -110,7 +121,7 @@ def _fixed(showing: Showing, terms: Terms) -> dict[str, Any]:
         "margin": margins[showing.statistic],
         "seeds": terms.seeds,
         "hypothesis": terms.hypothesis,
-        "reason": terms.reason,
+        "reasons": dict(terms.reasons),
     }
 
 
@@ -134,12 +145,14 @@ def _decide(
             f"the lineup holds {count - 1} twins; to call a model derived at alpha {alpha:g} at least {needed} are "
             "needed: type whorl twins",
         )
-    if outside and not terms.reason:
-        told = ", ".join(f"the {which} {name}" for name, which in outside.items())
+    if apart := {name: which for name, which in outside.items() if name not in terms.reasons}:
+        by_chance = f"; by chance alone each figure stands out in {2 / count:.0%} of lineups"
+        chance = by_chance if apart.keys() - set(DESIGN) else ""
         return "inconclusive", (
-            f"twins unlike the victim: of all candidates your model has {told}. Where it was trained longer, on other "
-            "pictures or chosen among several, a stranger may name it for that; by chance alone each figure stands "
-            f"out in {2 / count:.0%} of lineups. Make the twins as the victim was made, or give a reason (--reason)",
+            f"twins unlike the victim: of all candidates your model has {told_apart(apart)}. Where it was trained "
+            "longer, on other pictures, as another net or chosen among several, a stranger may name it for that"
+            f"{chance}. Make the twins as the victim was made; where you know why it stands apart, say so for each "
+            f"figure (whorl twins FINGERPRINT --reason {min(apart)}='...')",
         )
     if p_value <= alpha + 1e-12:
         if clumped(named, len(terms.strangers), count):
@@ -161,7 +174,7 @@ def _decide(
     return "unrelated", ("unrelated only as far as the removals go whose known copies name the victim",)
 
 
-def _always(showing: Showing, terms: Terms, named: int, outside: Mapping[str, str]) -> tuple[str, ...]:
+def _always(showing: Showing, terms: Terms, named: int, outside: Mapping[str, str], turned: int) -> tuple[str, ...]:
     """What no verdict of a lineup may leave out."""
     count = len(showing.totals)
     told = [
@@ -171,14 +184,29 @@ def _always(showing: Showing, terms: Terms, named: int, outside: Mapping[str, st
     if terms.hypothesis:
         told.append(f"what is tested is narrower: {terms.hypothesis}")
     told.append(SEEDS[terms.seeds])
+    if turned:
+        told.append(
+            f"candidates of this lineup stand in another role, as victim or twin, in {turned} other "
+            f"{'lineups' if turned > 1 else 'lineup'}: some run always comes first, so whoever takes one after another "
+            "as the victim accuses any suspect. The error rate is not called exact; of all these lineups together it "
+            f"is up to {turned + 1} times alpha"
+        )
     if showing.matched:
         told.append(
             "each candidate read the suspect's classes in the order in which the two agree most, by the same search "
             "for all; known strangers and copies were asked in the order that they state"
         )
-    if outside and terms.reason:
-        told.append(f"the victim stands outside of its twins, and the owner's reason is: {terms.reason}")
-    if not terms.figures:
+    for name, reason in terms.reasons.items():
+        if name in outside:
+            told.append(
+                f"the victim stands outside of its twins, as it has {told_apart({name: outside[name]})}, and the "
+                f"owner's reason, given after that was known, is: {reason}"
+            )
+    if not terms.figures.keys() & set(DESIGN):
+        told.append(
+            "whether the twins are nets of the victim's architecture was not seen, as weights of some were not at hand"
+        )
+    if not terms.figures.keys() - set(DESIGN):
         told.append(
             "nothing was measured that would show whether the victim is one among equals, as accuracy and loss on "
             "inputs of known class do: a victim that was trained longer or on other inputs convicts strangers unseen"

@@ -2,7 +2,8 @@
 
 One line of JSON for each verification, in ``FINGERPRINT.looks``. Each names the SHA-256 of the line before, the first
 one the fingerprint's id, so that a line that is changed or left out shows. Whoever asks until a verdict suits them
-leaves the tries here.
+leaves the tries here. The owner's cache keeps the same entries by the fingerprint's id, so that a copy of the file
+elsewhere, without its log, is no new fingerprint.
 """
 
 from __future__ import annotations
@@ -10,29 +11,34 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationError
 
 from whorl.errors import InvalidFile
+from whorl.fingerprints.memory import note, recall
 from whorl.fingerprints.parts import Document, Name, Text
-from whorl.fingerprints.second import look_after
+from whorl.fingerprints.second import identity, look_after
 from whorl.storage import canonical_json
 from whorl.types import Fingerprint, Look
 
-__all__ = ["BEGUN", "add_look", "looks_path", "read_looks"]
+__all__ = ["BEGUN", "add_look", "looks_of_copies", "looks_path", "read_looks", "remember_look"]
 
 MOST_BYTES: Final = 16 << 20
 BEGUN: Final = "begun"  # the entry that a lineup leaves before its first answer
 
 
-class _Line(Document):
+class _Entry(Document):
     date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$")]
     suspect: Text
     rule: Text
     decision: Literal["derived", "unrelated", "inconclusive", "begun"]
+
+
+class _Line(_Entry):
     previous: Name
 
 
@@ -83,6 +89,26 @@ def add_look(path: str | Path, fingerprint: Fingerprint, *, date: str, suspect: 
             file.flush()
     except OSError as error:
         raise InvalidFile(f"{log} can't be written: {error.strerror}; the verdict stands and is not logged") from None
+
+
+def looks_of_copies(folder: Path, fingerprint: Fingerprint, log: Sequence[Look]) -> tuple[Look, ...]:
+    """What the folder remembers of this fingerprint and its ``log`` does not hold; such looks follow no other.
+
+    Raises:
+        InvalidFile: what the folder remembers can't be read.
+    """
+    known = Counter((look.date, look.suspect, look.rule, look.decision) for look in log)
+    kept = Counter(tuple(entry.model_dump().values()) for entry in recall(folder, identity(fingerprint), _Entry))
+    return tuple(Look(*entry, previous="") for entry in sorted((kept - known).elements()))
+
+
+def remember_look(folder: Path, fingerprint: Fingerprint, *, date: str, suspect: str, rule: str, decision: str) -> None:
+    """Keep an entry by the fingerprint's id. Raises `InvalidFile` where nothing can be written."""
+    note(
+        folder,
+        identity(fingerprint),
+        {"date": date, "suspect": suspect[:4000], "rule": rule, "decision": decision},
+    )
 
 
 @contextlib.contextmanager

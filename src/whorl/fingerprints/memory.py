@@ -1,4 +1,4 @@
-"""What an owner's cache remembers of a victim from one file to the next: a folder with one file of lines for each."""
+"""What an owner's cache remembers of a victim, a net or a lineup, whatever file it lies in: one file of lines each."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MOST_BYTES: Final = 64 << 20
 Line = TypeVar("Line", bound=Document)
 
 
-def recall(folder: Path, victim: str, kind: type[Line]) -> list[Line]:
-    """The lines that are kept of the victim with this digest, the oldest first; none where there is no file.
+def recall(folder: Path, key: str, kind: type[Line]) -> list[Line]:
+    """The lines that are kept under a key, as a victim's digest, the oldest first; none where there is no file.
 
     Raises:
         InvalidFile: they can't be read.
     """
-    path = _path(folder, victim)
+    path = _path(folder, key)
     try:
         if path.stat().st_size > MOST_BYTES:
             raise InvalidFile(f"{path} is larger than {MOST_BYTES:,} bytes; move it away to begin another")
@@ -37,9 +37,9 @@ def recall(folder: Path, victim: str, kind: type[Line]) -> list[Line]:
         raise InvalidFile(f"{path} can't be read; move it away to begin another") from None
 
 
-def note(folder: Path, victim: str, line: Mapping[str, Any]) -> None:
+def note(folder: Path, key: str, line: Mapping[str, Any]) -> None:
     """Add a line. Raises `InvalidFile` where nothing can be written."""
-    path = _path(folder, victim)
+    path = _path(folder, key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
@@ -48,5 +48,5 @@ def note(folder: Path, victim: str, line: Mapping[str, Any]) -> None:
         raise InvalidFile(f"{path} can't be written: {error.strerror}") from None
 
 
-def _path(folder: Path, victim: str) -> Path:
-    return folder / f"{hashlib.sha256(victim.encode()).hexdigest()[:32]}.jsonl"
+def _path(folder: Path, key: str) -> Path:
+    return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.jsonl"

@@ -27,7 +27,8 @@ class Terms(Document):
     ``figures`` holds accuracy, agreement, confidence and loss of every candidate, in their order; ``strangers`` whom
     each known stranger named, -1 where several led; ``copies`` by removal how many known copies named the victim, and
     of how many. ``seeds`` says whether a stranger might share the victim's randomness, ``hypothesis`` what a narrower
-    lineup tests, ``reason`` why a victim that stands outside of its twins may stand among them.
+    lineup tests, ``reasons`` by figure why a victim that it sets apart may stand among its twins, ``turned`` in how
+    many lineups that were made before a candidate stood in another role.
     """
 
     labels: Literal["mixture", "agreement"] = "mixture"
@@ -42,7 +43,8 @@ class Terms(Document):
     copies: Annotated[dict[Text, tuple[Count, Count]], Field(max_length=1000)] = Field(default_factory=dict)
     seeds: Seeds = "unknown"
     hypothesis: Text = ""
-    reason: Text = ""
+    reasons: Annotated[dict[Name, Text], Field(max_length=20)] = Field(default_factory=dict)
+    turned: Count = 0
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""
@@ -59,6 +61,8 @@ def terms_of(candidates: Candidates, task: Task) -> Terms:
     count, answers = len(candidates.digests), candidates.answers
     if unequal := [name for name, values in terms.figures.items() if len(values) != count]:
         raise InvalidFile(f"the lineup has {count} candidates, and its figure {unequal[0]!r} another number")
+    if unknown := sorted(terms.reasons.keys() - terms.figures.keys()):
+        raise InvalidFile(f"the lineup holds a reason for {unknown[0]!r}, which is none of its figures")
     if any(place >= count for place in terms.strangers.values()):
         raise InvalidFile(f"the lineup has {count} candidates, and a stranger named one beyond them")
     if any(caught > copies for caught, copies in terms.copies.values()):

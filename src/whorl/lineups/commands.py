@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import os
 import platform
+import re
 import secrets
 import shlex
 import shutil
@@ -121,8 +122,10 @@ def run_twins(
         progress: called after each twin with its number and how it came to be.
 
     Raises:
-        UsageError: the command names neither seed nor output, fails, or gives two equal models.
+        UsageError: the suffix is none, the command names neither seed nor output, fails, or gives two equal models.
     """
+    if not re.fullmatch(r"(\.\w+)+", suffix):
+        raise UsageError(f"a suffix begins with a dot, as in .pt; this is {suffix!r}")
     words = _words(command)
     digests = _digests([*inputs, *(Path(word) for word in words if Path(word).is_file())])
     made: dict[str, int] = {}

@@ -23,6 +23,7 @@ from whorl.errors import UsageError
 from whorl.fingerprints.secret import Secret, commit
 from whorl.fingerprints.terms import Terms, terms_of
 from whorl.lineups.asking import order_of, show
+from whorl.lineups.figures import answers_of, figures_of
 from whorl.oracles.base import Oracle, require
 from whorl.oracles.torch import TorchOracle
 from whorl.oracles.wrappers import digests_of
@@ -32,8 +33,6 @@ from whorl.types import Access, Candidates, Fingerprint
 __all__ = ["MOST_FROM", "Material", "check_twin", "fixed_terms", "line_up", "with_known"]
 
 MOST_FROM: Final = 10_000  # natural inputs among which the disputed ones are looked for
-MOST_CONTROLS: Final = 1000
-MOST_CLASSES: Final = 1000  # of more, labels are kept
 SAME: Final = 0.02  # of the median distance of two candidates' answers; what is nearer is one model in two forms
 KIN: Final = 0.5  # of the median distance of two candidates' weights: copies have .4 and less, runs .7 and more
 MOST_WEIGHTS, LEAST_WEIGHTS = 100_000, 100  # that are looked at
@@ -66,13 +65,13 @@ class Material:
 
 
 def fixed_terms(
-    twins: int, *, alpha: float | None = None, victim_seed: int | None = None, hypothesis: str = "", reason: str = ""
+    twins: int, *, alpha: float | None = None, victim_seed: int | None = None, hypothesis: str = ""
 ) -> Terms:
     """The terms of a lineup of so many twins, to be checked before any of them is trained.
 
     Parameters:
         alpha: .01 by default with 99 twins or more, else .05.
-        victim_seed: without one of 64 bits or more no verdict is called exact.
+        victim_seed: a whole number, 0 or more; without one of 64 bits or more no verdict is called exact.
 
     Raises:
         UsageError: nothing could be called derived at this alpha with so many twins, there are too many, or a text is
@@ -80,6 +79,8 @@ def fixed_terms(
     """
     if not 1 <= twins <= MOST_TWINS:
         raise UsageError(f"a lineup needs one twin at least, and holds {MOST_TWINS:,} at most; these are {twins:,}")
+    if victim_seed is not None and victim_seed < 0:
+        raise UsageError("a seed is a whole number of 0 or more, and the victim's is negative: give it as it was drawn")
     chosen = alpha if alpha is not None else 0.01 if twins >= 99 else 0.05
     if not 0 < chosen < 1:
         raise UsageError(f"alpha is a chance between 0 and 1; this is {chosen:g}")
@@ -88,14 +89,13 @@ def fixed_terms(
             f"with {twins} twins nothing can be called derived below alpha {1 / (twins + 1):.4f}, and this is "
             f"{chosen:g}: give {math.ceil(1 / chosen - 1e-9) - 1} twins or more, or a larger --alpha"
         )
-    if max(len(hypothesis), len(reason)) > MOST_LETTERS:
-        raise UsageError(f"a hypothesis or a reason has {MOST_LETTERS:,} letters at most")
+    if len(hypothesis) > MOST_LETTERS:
+        raise UsageError(f"a hypothesis has {MOST_LETTERS:,} letters at most")
     small = victim_seed is not None and victim_seed.bit_length() <= MOST_GUESSED
     return Terms(
         alpha=chosen,
         seeds="unknown" if victim_seed is None else "small" if small else "secret",
         hypothesis=hypothesis,
-        reason=reason,
     )
 
 
@@ -127,7 +127,8 @@ def line_up(
     inputs, answers = _questions(fingerprint, candidates, material.pool, size, generator, progress)
     _refuse_equals(candidates, answers)
     _refuse_kin(candidates)
-    known = (terms or Terms()).model_copy(update={"figures": _figures(candidates, material)})
+    figures = figures_of(candidates, material.held_out, material.learned)
+    known = (terms or Terms()).model_copy(update={"figures": figures})
     made = Candidates(
         inputs=inputs,
         answers=answers,
@@ -184,7 +185,7 @@ def check_twin(fingerprint: Fingerprint, victim: Oracle, twin: Oracle) -> None:
     """
     _check_kind(twin, victim)
     inputs = fingerprint.queries.inputs
-    _answers(twin, inputs[:1] if fingerprint.space.each(inputs) is None else inputs[0])
+    answers_of(twin, inputs[:1] if fingerprint.space.each(inputs) is None else inputs[0])
 
 
 def _check_kind(each: Oracle, victim: Oracle) -> None:
@@ -240,7 +241,7 @@ def _questions(
     if not len(pool) or size < 2:
         raise UsageError(f"a lineup needs two questions or more, and inputs to choose them from; these are {len(pool)}")
     natural = pool.inputs(torch.randperm(len(pool), generator=generator)[:MOST_FROM])
-    seen = torch.stack([_answers(each, natural) for each in candidates])
+    seen = torch.stack([answers_of(each, natural) for each in candidates])
     chosen = disputed(seen, size // 2)
     sources = natural[torch.randint(len(natural), (size - len(chosen),), generator=generator)]
     other = noisy(sources, fingerprint.space, generator)
@@ -252,19 +253,10 @@ def _questions(
     else:
         told = []
         for each in candidates:
-            told.append(_answers(each, other))
+            told.append(answers_of(each, other))
             progress()
         inputs, answers = torch.cat([natural[chosen], other]), torch.cat([seen[:, chosen], torch.stack(told)], 1)
     return inputs.contiguous(), answers.contiguous()
-
-
-def _answers(oracle: Oracle, inputs: Tensor) -> Tensor:
-    """Probabilities, or numbers, or labels where there is no more, or too many classes."""
-    if oracle.task != "classification":
-        return oracle.scores(inputs).detach().cpu().float()
-    if oracle.access is Access.LABELS or oracle.classes > MOST_CLASSES:
-        return oracle.labels(inputs).cpu()
-    return oracle.probabilities(inputs).detach().cpu().float()
 
 
 def _refuse_equals(candidates: Sequence[Oracle], answers: Tensor) -> None:
@@ -324,37 +316,3 @@ def _weights(oracle: Oracle) -> Tensor | None:
     parameters = [each.detach().flatten() for each in oracle.module.parameters() if each.is_floating_point()]
     step = max(1, sum(map(len, parameters)) // MOST_WEIGHTS)
     return torch.cat([each[::step].double().cpu() for each in parameters]) if parameters else None
-
-
-def _figures(candidates: Sequence[Oracle], material: Material) -> dict[str, tuple[float, ...]]:
-    """What shows whether the victim is one among equals, for every candidate."""
-    found: dict[str, tuple[float, ...]] = {}
-    if candidates[0].task != "classification":
-        return found
-    classes = candidates[0].classes
-    if (held_out := _some(material.held_out, classes)) is not None:
-        answers = [_answers(each, held_out.inputs()) for each in candidates]
-        labels = torch.stack([each if each.ndim == 1 else each.argmax(1) for each in answers])
-        found["accuracy"] = tuple(float((row == held_out.labels).double().mean()) for row in labels)
-        found["agreement"] = tuple(
-            float(((labels == row).double().mean(1).sum() - 1) / (len(labels) - 1)) for row in labels
-        )
-        if answers[0].ndim == 2:
-            found["confidence"] = tuple(float(each.max(1).values.double().mean()) for each in answers)
-    if (learned := _some(material.learned, classes)) is not None:
-        found["loss"] = tuple(_loss(each, learned) for each in candidates)
-    return {name: tuple(round(value, 9) for value in values) for name, values in found.items()}
-
-
-def _some(data: Dataset | None, classes: int) -> Dataset | None:
-    """Some inputs of known class; None where there are none, or their classes are others than the candidates'."""
-    known = data is not None and len(data) > 0 and data.outputs == classes
-    return data.subset(slice(0, MOST_CONTROLS)) if data is not None and known else None
-
-
-def _loss(oracle: Oracle, data: Dataset) -> float:
-    """Mean loss on pictures that the candidates learned from: cross-entropy, of labels the share of errors."""
-    answers = _answers(oracle, data.inputs())
-    if answers.ndim == 1:
-        return float((answers != data.labels).double().mean())
-    return float(-answers.double().gather(1, data.labels.unsqueeze(1)).clamp_min(1e-12).log().mean())

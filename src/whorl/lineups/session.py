@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Final
+
+import torch
+from torch import Tensor
 
 from whorl.detection.combination import share_of_alpha
 from whorl.detection.lineup_verdict import lineup_verdict
@@ -14,6 +18,7 @@ from whorl.fingerprints.terms import Terms, terms_of
 from whorl.lineups.asking import order_of, show
 from whorl.oracles.base import Oracle, interface_of
 from whorl.oracles.interface import ONE_HOT
+from whorl.oracles.recorded import SENTINELS
 from whorl.oracles.reordered import in_order_of
 from whorl.oracles.wrappers import LabelsOnly, digests_of
 from whorl.schemes.controls import examine
@@ -22,6 +27,11 @@ from whorl.types import Access, Candidates, Fingerprint, Rule, Verdict, grants
 
 __all__ = ["hold"]
 
+UNSTEADY: Final = (
+    "asked the same questions again, the suspect does not answer alike twice: its first answers count, and what is "
+    "random in them hides likeness to every candidate alike"
+)
+
 
 def hold(
     fingerprint: Fingerprint,
@@ -29,6 +39,7 @@ def hold(
     rule: Rule,
     *,
     secret: Secret | None = None,
+    turned: int = 0,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Verdict:
     """Ask the suspect and rank the victim among its twins.
@@ -37,6 +48,7 @@ def hold(
     lineup stays sealed, and the verdict is inconclusive and says whom the suspect resembles most by number.
 
     Parameters:
+        turned: in how many other lineups a candidate is known to stand in another role.
         rule: its alpha has to be the one that was fixed when the lineup was made, or a test's share of it.
 
     Raises:
@@ -49,7 +61,7 @@ def hold(
     terms = terms_of(lineup, fingerprint.task)
     _admit(fingerprint, lineup, suspect, rule, terms)
     place = None if secret is None else secret.open(lineup)  # a wrong one must not cost paid answers
-    suspect = in_order_of(suspect, fingerprint.class_names)
+    suspect = _ordered(suspect, fingerprint, rule)
     before = (suspect.queries_spent, suspect.replayed.given.copy())
     probed = 0
     any_order = rule.match_labels
@@ -57,9 +69,9 @@ def hold(
         # Rows of 0 and 1 hold labels alone, and are scored as such.
         suspect = LabelsOnly(examined.oracle) if examined.treatment == ONE_HOT else examined.oracle
         probed = len(examined.labels)
-    showing = show(
-        lineup, terms, order_of(lineup), suspect, budget=rule.budget, match_labels=any_order, progress=progress
-    )
+    order = order_of(lineup)
+    showing = show(lineup, terms, order, suspect, budget=rule.budget, match_labels=any_order, progress=progress)
+    suspect.confirm(lineup.inputs[_sentinels(order[: showing.sent])])
     if secret is not None:
         _refuse_twin(lineup, secret, suspect)
     verdict = lineup_verdict(
@@ -67,6 +79,7 @@ def hold(
         place,
         terms,
         tests=rule.tests,
+        turned=turned,
         recipe=lineup.recipe,
         fingerprint=identity(fingerprint),
         suspect=suspect.name,
@@ -75,6 +88,8 @@ def hold(
     caveats = verdict.caveats
     if queries["replayed"]:
         caveats = (*caveats, told_of_replays(queries, suspect.queries_spent - before[0]))
+    if suspect.replayed.unsteady:
+        caveats = (*caveats, UNSTEADY)
     return dataclasses.replace(
         verdict,
         queries=queries,
@@ -82,6 +97,26 @@ def hold(
         interface=interface_of(suspect),
         record=record_of(fingerprint, suspect, rule),
     )
+
+
+def _ordered(suspect: Oracle, fingerprint: Fingerprint, rule: Rule) -> Oracle:
+    """The suspect with its classes in the fingerprint's order, where both sides name them in the same words."""
+    if rule.match_labels:  # the words are foreign, and say no order
+        return suspect
+    try:
+        return in_order_of(suspect, fingerprint.class_names)
+    except UsageError as error:
+        raise UsageError(f"{error}. Where the words are another language's or tell nothing: --match-labels") from None
+
+
+def _sentinels(asked: Tensor) -> Tensor:
+    """Positions of the questions that are asked again at the end: half of the first, half spread over the others.
+
+    A model that was exchanged meanwhile, however late, gave most of the first answers itself.
+    """
+    first, others = asked[: SENTINELS // 2], asked[SENTINELS // 2 :]
+    spread = torch.linspace(0, len(others) - 1, min(SENTINELS // 2, len(others))).round().long()
+    return torch.cat([first, others[spread]])
 
 
 def _admit(fingerprint: Fingerprint, lineup: Candidates, suspect: Oracle, rule: Rule, terms: Terms) -> None:
@@ -95,7 +130,7 @@ def _admit(fingerprint: Fingerprint, lineup: Candidates, suspect: Oracle, rule: 
             f"alpha {terms.alpha:g} was fixed when this lineup of {len(lineup.digests) - 1} twins was made; "
             f"this is {rule.tests * rule.alpha:g}. Leave alpha out"
         )
-    if rule.match_labels and fingerprint.class_names and suspect.class_names:
+    if rule.match_labels and fingerprint.class_names and set(fingerprint.class_names) == set(suspect.class_names):
         raise UsageError(f"the class_names of {suspect.name} say in which order its labels stand: do not match them")
     if rule.group:
         raise UsageError("a lineup asks for no group of the suspect: leave it out")

@@ -62,7 +62,7 @@ class Fixed(_Part):
     margin: Bounded | None
     seeds: Literal["secret", "small", "unknown"]
     hypothesis: Text
-    reason: Text
+    reasons: Annotated[dict[Name, Text], Field(max_length=20)]
 
 
 class Lineup(_Part):
@@ -77,7 +77,7 @@ class Lineup(_Part):
     totals: Totals
     race: Annotated[list[Point], Field(max_length=1000)]
     figures: Annotated[dict[Name, Totals], Field(max_length=20)]
-    outermost: Annotated[dict[Name, Literal["most", "least"]], Field(max_length=20)]
+    outermost: Annotated[dict[Name, Literal["most", "least", "other"]], Field(max_length=20)]
     strangers: Strangers
     exact: bool
     recipe: Text
