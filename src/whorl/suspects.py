@@ -57,6 +57,7 @@ def opened_for(fingerprint: Fingerprint, model: Any, /, **options: Any) -> Oracl
     else:
         bare = isinstance(model, nn.Module) and not isinstance(model, Net)
     known: dict[str, Any] = {"input_shape": list(fingerprint.space.shape)} if bare else {}
+    known |= {"task": fingerprint.task} if bare and fingerprint.task != "classification" else {}
     graph = isinstance(model, str | Path) and Path(model).suffix.lower() == ".onnx"
     if bare and not (graph and SCHEMES.make(fingerprint.scheme).any_classes):  # a graph knows how many it has itself
         known["classes"] = fingerprint.classes

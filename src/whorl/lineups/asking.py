@@ -181,6 +181,8 @@ def _residuals(
         answers = answers.expand(len(orders), -1, -1).gather(2, orders.unsqueeze(1).expand(-1, len(answers), -1))
     if suspect.task == "classification":
         answers, known = _centred(answers), _centred(known)
+    else:  # an offset, which a few steps of tuning move, would outweigh all that two runs differ by
+        answers, known = (each.double() - each.double().mean(-2, keepdim=True) for each in (answers, known))
     return residual_scores(known.numpy(), answers.numpy())
 
 

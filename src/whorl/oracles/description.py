@@ -6,7 +6,8 @@
     path = "weights.safetensors"      # relative to this file
     architecture = "resnet20"         # torch only; a name of whorl's, timm:NAME, or module:callable
     classes = 10
-    output = "logits"                 # what the model itself gives: logits, probabilities or labels
+    task = "classification"           # or regression, generation; then classes counts the numbers that it gives
+    output = "logits"                 # what a classifier itself gives: logits, probabilities or labels
     output_name = "logits"            # onnx only; which of several outputs is the answer
     first_label = 0                   # number of the first class where labels are given; 1 for 1..classes
     access = "labels"                 # grant no more than this
@@ -36,7 +37,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from whorl.errors import InvalidFile, UsageError
 from whorl.oracles.convention import InputConvention, Output
 from whorl.storage import check_size, one_line
-from whorl.types import Access
+from whorl.types import Access, Task
 
 __all__ = ["InputDescription", "ModelDescription", "describe", "read_description"]
 
@@ -83,6 +84,7 @@ class ModelDescription(_Table):
     classes: Annotated[int, Field(ge=1, le=10**6)] | None = None
     class_names: Annotated[tuple[Text, ...], Field(max_length=10**6)] = ()
     input: InputDescription = InputDescription()
+    task: Task | None = None
     output: Output | None = None
     output_name: Text | None = None
     first_label: Annotated[int, Field(ge=0, le=10**6)] = 0
@@ -101,7 +103,7 @@ class ModelDescription(_Table):
             raise ValueError(f'output_name is for kind "onnx", and for an endpoint in [http]; this is "{self.kind}"')
         if self.kind not in ("onnx", "http") and self.first_label:
             raise ValueError(f'first_label is for kinds "onnx" and "http"; this is "{self.kind}"')
-        if self.kind != "torch" and self.classes == 1:
+        if self.kind != "torch" and self.classes == 1 and not self.numbers:
             raise ValueError("classes: the number should be greater than or equal to 2")
         if len(set(self.class_names)) < len(self.class_names):
             raise ValueError("class_names names a class twice")
@@ -109,10 +111,23 @@ class ModelDescription(_Table):
             raise ValueError(f"classes is {self.classes}, and class_names lists {len(self.class_names)}")
         return self
 
+    @model_validator(mode="after")
+    def _one_task(self) -> ModelDescription:
+        if self.numbers and self.kind == "skops":
+            raise ValueError(f'task {self.task} is for kinds "torch", "onnx" and "http"; this is "{self.kind}"')
+        if self.numbers and (self.output not in (None, "logits") or self.class_names or self.first_label):
+            raise ValueError(f"task {self.task} has no classes: leave output, class_names and first_label out")
+        return self
+
     @property
     def class_count(self) -> int | None:
         """Number of classes, where the description says it."""
         return self.classes or len(self.class_names) or None
+
+    @property
+    def numbers(self) -> bool:
+        """Whether the model gives numbers that are no scores of classes."""
+        return self.task not in (None, "classification")
 
     @property
     def granted(self) -> Access | None:

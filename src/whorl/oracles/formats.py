@@ -121,7 +121,7 @@ class AnswerFormat:
     def _row(self, value: Any) -> Any:
         if entries := self._entries(value):
             return self.listed(entries)
-        if self.classes == 2 and isinstance(value, int | float) and not isinstance(value, bool):
+        if self.classes <= 2 and isinstance(value, int | float) and not isinstance(value, bool):
             value = [value]
         if self.classes == 2 and isinstance(value, list) and len(value) == 1 and type(value[0]) in (int, float):
             return [0.0 if self.access is Access.LOGITS else 1 - value[0], value[0]]
@@ -151,8 +151,8 @@ class AnswerFormat:
             if name != digits and digits.isascii() and digits.isdigit() and len(digits) < 10:
                 return replace(self, first_label=0).label(int(digits))
             raise OracleError(
-                f"the class name {shorten(name)!r} is unknown; give class_names=, all of them in the model's own order "
-                "(in any, where a lineup matches labels)"
+                f"the class name {shorten(name)!r} is unknown; give the class names in the model's own order, as "
+                "class_names=[...] (in any order where a lineup matches labels)"
             )
         if name not in self.class_names:
             raise OracleError(f"the class name {shorten(name)!r} is not among the {self.classes} given")

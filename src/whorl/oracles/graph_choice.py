@@ -64,6 +64,7 @@ def choose(
     output: Output | None,
     output_name: str | None,
     classes: int | None,
+    numbers: bool = False,
     path: object,
 ) -> Answer:
     """The answer among a session's outputs ``items``, made as ``made`` says.
@@ -72,6 +73,7 @@ def choose(
         output: what the caller says that the answer means; what the graph says where None.
         output_name: the output that the caller names.
         classes: how many classes the caller expects.
+        numbers: the answers are as many numbers, and no scores of classes.
 
     Raises:
         UsageError: no output can be the answer, several can, or the graph contradicts the caller.
@@ -87,14 +89,14 @@ def choose(
         for place, (item, how) in enumerate(zip(items, made, strict=True))
         if output_name in (None, item.name) and _readable(item, how)
     ]
-    fitting = [each for each in found if _fits(each, classes)]
+    fitting = [each for each in found if (_counts if numbers else _fits)(each, classes)]
     if not fitting:
         wanted = "the answer" if output is None else output
         among = "" if classes is None else f" of {classes} classes"
         raise UsageError(
             f"{path} gives {_listed(items, made)}, none of which can be {wanted}{among}; mend classes or output_name"
         )
-    agreeing = fitting if output is None else [each for each in fitting if _agrees(each, output)]
+    agreeing = fitting if output is None or numbers else [each for each in fitting if _agrees(each, output)]
     if not agreeing:
         says = " and ".join(dict.fromkeys(each.output for each in fitting))
         raise UsageError(
@@ -104,6 +106,8 @@ def choose(
     if output == "probabilities":  # what is probabilities by its making goes before what may be
         agreeing = [each for each in agreeing if each.output == output] or agreeing
     chosen = _single(agreeing, items, made, path)
+    if numbers:
+        return Answer(chosen.item.name, "logits", "scores", classes or chosen.width)
     width = 2 if chosen.width == 1 and chosen.output != "labels" else chosen.width
     count = width if width is not None and width > 1 else None
     kind = "probabilities" if output == "probabilities" and chosen.made.kind == "scores" else chosen.made.kind
@@ -133,6 +137,10 @@ def _fits(each: _Candidate, classes: int | None) -> bool:
     if each.width == 1:  # one column stands for two classes; a number alone may also be a loss or a regression
         return classes == 2 or (classes is None and each.made.kind == "columns")
     return each.width is None or classes in (None, each.width)
+
+
+def _counts(each: _Candidate, numbers: int | None) -> bool:
+    return each.output != "labels" and (each.width is None or numbers in (None, each.width))
 
 
 def _agrees(each: _Candidate, output: Output) -> bool:

@@ -32,7 +32,7 @@ from whorl.oracles.open_inference import OpenInference
 from whorl.oracles.protocols import HuggingFace, Protocol, Request, Template, TensorFlowServing
 from whorl.oracles.redaction import redacted
 from whorl.oracles.waiting import estimated, seconds
-from whorl.types import Access
+from whorl.types import Access, Task
 
 __all__ = ["HttpOracle", "HttpSettings"]
 
@@ -72,6 +72,7 @@ class HttpOracle(Oracle):
         convention: how the model wants its pictures.
         first_label: number of the first class where labels are given as numbers.
         class_names: the endpoint's names of the classes in order; ``LABEL_0`` and so on where empty.
+        task: what the answers are; those that are no classes come as LOGITS.
         budget: inputs that may be sent at most; the next one ends in `BudgetExhausted` before it is sent.
 
     Raises:
@@ -79,7 +80,7 @@ class HttpOracle(Oracle):
         UsageError: the settings cannot work, or the environment variable of the key is not set.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 each is a field of `ModelDescription`
         self,
         settings: HttpSettings,
         *,
@@ -90,6 +91,7 @@ class HttpOracle(Oracle):
         first_label: int = 0,
         class_names: tuple[str, ...] = (),
         budget: int | None = None,
+        task: Task = "classification",
     ) -> None:
         convention = convention or InputConvention()
         self.settings = settings
@@ -100,6 +102,7 @@ class HttpOracle(Oracle):
         meaning = settings.model_dump(include=_MEANING)
         meaning |= {"access": access.name, "convention": _told(convention), "names": class_names, "shape": input_shape}
         meaning |= {"first_label": first_label} if first_label else {}
+        meaning |= {"task": task} if task != "classification" else {}
         meaning |= {"classification": settings.classification} if settings.classification else {}
         super().__init__(
             access=access,
@@ -108,6 +111,7 @@ class HttpOracle(Oracle):
             name=_shown(_joined(settings.url, self._protocol.path)),
             digest=hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest(),
             block=self._batch * settings.concurrency,
+            task=task,
         )
         self.budget = budget
         self.sent = 0

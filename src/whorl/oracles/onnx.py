@@ -29,7 +29,7 @@ from whorl.oracles.graph_choice import Answer, choose
 from whorl.oracles.graph_inputs import input_top
 from whorl.oracles.graph_limits import refuse_danger
 from whorl.storage import check_size, one_line
-from whorl.types import Access
+from whorl.types import Access, Task
 
 __all__ = ["OnnxOracle"]
 
@@ -53,7 +53,7 @@ DTYPES: Final = FLOATS | WHOLE
 
 
 class OnnxOracle(Oracle):
-    """An ONNX classifier with one picture input and a batch that is free or fixed.
+    """An ONNX classifier, or a model that gives numbers, with one picture input and a batch that is free or fixed.
 
     Pictures have 4 axes, or 3 where they have one channel, or are rows of numbers. Answers are rows of one number a
     class, one number for two classes, or labels. Axes of size 1 beside them are dropped.
@@ -67,6 +67,7 @@ class OnnxOracle(Oracle):
         first_label: number of the first class where the answer is labels.
         access: lowers what is granted; by default what ``output`` allows.
         convention: how the model wants its pictures. A range of None is taken from the graph's type and first nodes.
+        task: what the answers are; ``classes`` counts the numbers of a model that has no classes.
         batch: inputs per pass where the graph leaves the batch free.
 
     Raises:
@@ -87,6 +88,7 @@ class OnnxOracle(Oracle):
         access: Access | None = None,
         convention: InputConvention = InputConvention(),  # noqa: B008 a frozen value
         batch: int = 256,
+        task: Task = "classification",
     ) -> None:
         self._path = Path(path)
         opened = _opened(self._path)
@@ -98,6 +100,7 @@ class OnnxOracle(Oracle):
             output=output,
             output_name=output_name,
             classes=classes,
+            numbers=task != "classification",
             path=path,
         )
         shape = input_shape or _static_shape(self._input, layout, self._path)
@@ -110,6 +113,7 @@ class OnnxOracle(Oracle):
             classes=self._answer.classes,
             name=self._path.name,
             digest=opened.digest,
+            task=task,
         )
         self._adapt = _ranged(convention, self._input.type, opened.top, self._path).adapter(shape)
         self.first_label = first_label
@@ -179,6 +183,8 @@ def _labels(answers: np.ndarray, oracle: OnnxOracle) -> Tensor:
 def _rows(answers: np.ndarray, answer: Answer, oracle: OnnxOracle) -> Tensor:
     """Rows ``[n, classes]``; a column of one number a query stands for the second of two classes."""
     rows = torch.from_numpy(answers.astype(np.float32))
+    if rows.ndim == 1 and oracle.classes == 1:
+        return rows[:, None]
     column = rows.ndim == 1 and oracle.classes == 2
     if column and answer.kind == "logs":
         rows = rows.exp()

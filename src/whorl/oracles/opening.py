@@ -30,7 +30,9 @@ __all__ = ["open_oracle", "options_for"]
 
 DESCRIPTION: Final = "model.toml"
 KINDS: Final = {".onnx": "onnx", ".skops": "skops"} | dict.fromkeys(WEIGHT_SUFFIXES, "torch")
-SERVED: Final = {"architecture": ("torch",), "output_name": ("onnx", "http"), "first_label": ("onnx", "http")}
+SERVED: Final = {"architecture": ("torch",), "output_name": ("onnx", "http"), "first_label": ("onnx", "http")} | {
+    "task": ("torch", "onnx", "http")
+}
 INPUT_OPTIONS: Final = {"input_shape": "shape"} | {key: key for key in ("range", "layout", "mean", "std", "channels")}
 
 
@@ -53,7 +55,7 @@ def open_oracle(
             its host here, an address in a file needs ``url=`` from the caller. A variable that such a file names as
             ``key_env`` begins with ``WHORL_``, or is given by the caller as ``key_env=``.
         access: grant no more than this. What the model itself grants is never raised.
-        options: the fields of ``model.toml``, which they override: architecture, classes, class_names, output,
+        options: the fields of ``model.toml``, which they override: architecture, task, classes, class_names, output,
             output_name, first_label, input_shape, range, layout, mean, std, channels, and for an address the fields of
             `whorl.oracles.http.HttpSettings`.
 
@@ -263,7 +265,11 @@ def _torch(
     adapter = description.input.convention.adapter(shape)
     if description.output == "labels":
         raise UsageError("a PyTorch model gives logits or probabilities; to grant labels only, give access='labels'")
-    task = module.task if isinstance(module, Net) else "classification"
+    task = module.task if isinstance(module, Net) else description.task or "classification"
+    if description.task not in (None, task):
+        raise UsageError(
+            f"{name or type(module).__name__} does {task}, and task={description.task} is given: leave it out"
+        )
     if task == "classification" and classes < 2:
         raise UsageError(f"{name or type(module).__name__} is a classifier; it has 2 classes or more, not {classes}")
     if task != "classification" and description.output == "probabilities":
@@ -301,6 +307,7 @@ def _onnx(path: Path, description: ModelDescription, cap: Access) -> OnnxOracle:
         first_label=description.first_label,
         access=cap,
         convention=description.input.convention,
+        task=description.task or "classification",
     )
 
 
@@ -331,7 +338,8 @@ def _http(description: ModelDescription) -> Oracle:
     budget = description.http.get("budget")
     settings = _settings(description)  # first, as it keeps keys in a URL out of messages
     shape, classes = _shape(description)
-    if description.output is None:
+    output = "logits" if description.numbers else description.output
+    if output is None:
         raise UsageError(
             f"{description.url} does not say what it answers; give output='labels', one of {_list(GRANTS)}"
         )
@@ -341,11 +349,12 @@ def _http(description: ModelDescription) -> Oracle:
         settings,
         input_shape=shape,
         classes=classes,
-        access=GRANTS[description.output],
+        access=GRANTS[output],
         convention=description.input.convention,
         first_label=description.first_label,
         class_names=description.class_names,
         budget=budget,
+        task=description.task or "classification",
     )
 
 

@@ -27,11 +27,13 @@ class Natural(Sampler):
         "companions/truth": Layout("n", "int64", 0, optional=True),
     }
 
+    any_task: ClassVar[bool] = True
     start: Literal["natural", "noise"] = "natural"
 
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
-        """The pictures with their true labels, or noise."""
+        """The pictures with their true labels where they have classes, or noise."""
         if self.start == "noise":
             return Queries(torch.rand(budget, *victim.input_shape, generator=generator))
         index = draw(data, budget, generator)
-        return Queries(data.inputs(index), {"truth": data.labels[index]})
+        labels = data.labels[index]
+        return Queries(data.inputs(index), {} if labels.is_floating_point() else {"truth": labels})

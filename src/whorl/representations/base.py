@@ -33,6 +33,8 @@ class Representer(Checked, ABC):
     any_classes: ClassVar[bool] = False
     """Whether a suspect may have another number of classes, or another task, than the victim."""
 
+    any_task: ClassVar[bool] = False
+    """Whether it holds the answers of models that have no classes too."""
     takes: ClassVar[Asked | None] = None
     """What a query must ask for the representation to exist, where a picture is not enough."""
     holds: ClassVar[Held | None] = None

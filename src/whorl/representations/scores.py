@@ -21,6 +21,7 @@ class Scores(Representer):
     holds: ClassVar[Held | None] = "numbers"
     needs_suspect: ClassVar[Access] = Access.PROBABILITIES
     values: ClassVar[Layout] = Layout("n ...")
+    any_task: ClassVar[bool] = True
 
     def represent(self, oracle: Oracle, queries: Queries) -> Representation:
         """One row of scores per input."""

@@ -127,7 +127,10 @@ class Scheme(Sampler, Representer, Comparer, ABC):
                 f"Schemes that work here: whorl schemes --victim-access {typed(victim)}"
             )
         if victim.task not in self.tasks:
-            raise UsageError(f"{self.name} is for {' or '.join(sorted(self.tasks))}; {victim.name} does {victim.task}")
+            raise UsageError(
+                f"{self.name} is for {' or '.join(sorted(self.tasks))}; {victim.name} does {victim.task}. Where there "
+                "are no classes, random+scores+l2 asks for no more than answers, and is enough for a lineup"
+            )
         if budget < 1:
             raise UsageError(f"a fingerprint needs at least one query, not {budget}")
         if data is None:

@@ -25,14 +25,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, get_args
 
 from whorl.catalog import Catalog
 from whorl.errors import UsageError
 from whorl.queries import QUERIES
 from whorl.representations import REPRESENTATIONS, SIMILARITIES, Comparer
 from whorl.schemes.base import Scheme
-from whorl.types import Evidence, Representation
+from whorl.types import Evidence, Representation, Task
 
 __all__ = ["Combination", "combinations", "compose", "parts_of"]
 
@@ -87,7 +87,7 @@ def compose(name: str) -> type[Scheme]:
     stops_early = stops_early and (representation, similarity) not in WHOLE
     bases = (() if stops_early else (_Whole,)) + (sampler, representer, comparer, Scheme)
     what = f"{queries.replace('-', ' ')} queries, {representation} and {similarity}"
-    described = {
+    described: dict[str, Any] = {
         "__doc__": f"{what}; see `{sampler.__name__}`, `{representer.__name__}` and `{comparer.__name__}`.",
         "__module__": __name__,
         "name": name,
@@ -96,6 +96,8 @@ def compose(name: str) -> type[Scheme]:
         "blind": "what its queries, its representation or its similarity leave out",
         "part": part,
     }
+    if sampler.any_task and representer.any_task:
+        described["tasks"] = frozenset(get_args(Task))
     return dataclass(frozen=True, kw_only=True)(type(name, bases, described))
 
 
