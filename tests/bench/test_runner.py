@@ -259,6 +259,7 @@ def test_lineups_are_columns_beside_the_schemes(folder, tmp_path):
     assert asked["lineup"] == 334, "a third of the thousand questions, where scores are given"
     rows = {row.name: row for row in standings(result)}
     assert rows["lineup"].victim_access == "training"
+    assert [rows[name].suspect_access for name in result.columns] == ["probabilities", "labels"]
     assert rows["lineup"].inputs == 1000
     path = tmp_path / "result.json"
     write_result(result, path)

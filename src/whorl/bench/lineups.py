@@ -6,8 +6,11 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from whorl.bench.work import ask_each, cell_of, costs_path, peak_memory
 from whorl.detection.lineup import outermost
+from whorl.errors import UsageError
 from whorl.expressions import parse
 from whorl.fingerprints.files import write_fingerprint
 from whorl.fingerprints.secret import read_secret, secret_path, write_secret
@@ -24,7 +27,7 @@ from whorl.types import Rule
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import parse_recipe
 
-__all__ = ["COLUMNS", "QUESTIONS", "is_lineup", "judge_lineups", "make_lineup"]
+__all__ = ["COLUMNS", "QUESTIONS", "is_lineup", "judge_lineups", "make_lineup", "reads_scores"]
 
 COLUMNS: Final = {"lineup": "lineup", "lineup, labels": "lineup(scores=mixture)"}
 """Label to expression: with all that a suspect answers, and with its labels alone."""
@@ -35,6 +38,14 @@ ALIKE: Final = "the suite trains the victim and its twins by one recipe"
 def is_lineup(expression: str) -> bool:
     """Whether a column's expression names a lineup and no scheme."""
     return expression.partition("(")[0].strip() == "lineup"  # what others wrote need not parse
+
+
+def reads_scores(expression: str) -> bool:
+    """Whether a lineup's column reads more than labels of a suspect that gives more."""
+    try:
+        return Terms.model_validate(dict(parse(expression).kwargs)).scores == "residual"
+    except (UsageError, ValidationError):  # what others wrote need not parse
+        return False
 
 
 def make_lineup(
