@@ -94,7 +94,7 @@ def lined_up(work: Path) -> tuple[Path, float]:
     if not fingerprint.exists():
         verb("extract", victim, "--scheme", "random", "--budget", "1", "--data", data, "-o", fingerprint)
     if not secret_path(fingerprint).exists():
-        known = ["--victim-seed", seed.read_text(), "--reason", "one script made all twenty", "--questions", "3000"]
+        known = ["--victim-seed", seed.read_text(), "--questions", "3000"]
         verb("twins", fingerprint, "--victim", victim, "--command", command, "-n", "19", *known)
     return fingerprint, time.perf_counter() - started
 
