@@ -238,6 +238,11 @@ def test_classes_that_hugging_face_leaves_out_get_nothing():
         (OpenInference("m", PLAIN, LOGITS), v2([1, 2], [2]), "the shape [2]; [2, 4] is needed"),
         (OpenInference("m", PLAIN, LABELS), v2([1] * 8, [2, 4]), "the shape [2, 4]; [2] is needed"),
         (OpenInference("m", PLAIN, LABELS), v2([1, 4], [2]), "the label 4 is outside 0..3"),
+        (
+            OpenInference("m", PLAIN, LABELS),
+            v2([100, 103], [2]),
+            "the label 100 is outside 0..3. If its labels begin at another number, set first_label",
+        ),
         (OpenInference("m", PLAIN, LABELS), v2([1, -1], [2]), "the label -1 is outside"),
         (OpenInference("m", PLAIN, LABELS), v2([1, 0.5], [2]), "0.5 came where a label"),
         (OpenInference("m", PLAIN, LABELS), v2([1, True], [2]), "a truth value came where a label"),

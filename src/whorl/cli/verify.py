@@ -313,6 +313,8 @@ def _show(document: dict[str, Any], quiet: bool) -> None:
         spread = ", ".join(f"{name} {value:.3f}" for name, value in null["quantiles"].items())
         table.add("null", f"{null['size']} models: {spread}")
     beside = f"; {queries['probes']} neutral probes beside them" if queries["probes"] else ""
+    if queries["sentinels"] and not queries["replayed"]:
+        beside += f"; {queries['sentinels']} asked again at the end"
     table.add("queries", f"{queries['spent']} of {queries['budget']}{early}{beside}")
     if queries["replayed"]:
         again = f", {queries['sentinels']} asked again" if queries["sentinels"] else ""

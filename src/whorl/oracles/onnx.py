@@ -172,10 +172,12 @@ def _labels(answers: np.ndarray, oracle: OnnxOracle) -> Tensor:
     if answers.ndim != 1 or not (answers == np.round(answers)).all():
         raise OracleError(f"{oracle.name} gave {answers.dtype} {list(answers.shape)} where whole numbers are needed")
     labels = answers.astype(np.int64) - oracle.first_label
-    if oracle.first_label == 0 and labels.min(initial=1) > 0 and labels.max(initial=0) == oracle.classes:
+    if (highest := int(labels.max(initial=0))) >= oracle.classes:
+        one = oracle.first_label == 0 and labels.min(initial=1) > 0 and highest == oracle.classes
+        first, last = oracle.first_label, oracle.first_label + oracle.classes - 1
         raise OracleError(
-            f"{oracle.name} gave a label outside 0..{oracle.classes - 1}: {oracle.classes}. "
-            "If its labels begin at 1, set first_label=1"
+            f"{oracle.name} gave a label outside {first}..{last}: {highest + first}. If its labels begin at "
+            f"{'1, set first_label=1' if one else 'another number, set first_label'}"
         )
     return torch.from_numpy(labels)
 
