@@ -278,8 +278,7 @@ class Mark:
 class Look:
     """One entry of the log of looks: somebody held the fingerprint against a suspect.
 
-    ``date`` is in UTC, as in 2026-11-28T12:00:00Z; ``previous`` the entry before, or the fingerprint, by
-    digest; empty where a copy of the fingerprint was looked through.
+    ``date`` is in UTC, as 2026-11-28T12:00:00Z; ``previous`` the entry before, or the fingerprint, by digest, or empty.
     """
 
     date: str
