@@ -155,7 +155,7 @@ def _rests_on(told: dict[str, Any]) -> str:
     if told["direction"] == "undetermined":
         return "estimate, without an error rate"
     lost = any(each["first"] != "undetermined" for each in told["operations"])
-    return "by what was lost or added" if lost else "by movement"
+    return "by what was lost or added" if lost else "by movement, in a study wrong in 5 of 32"
 
 
 def _show_mixture(told: dict[str, Any], wide: bool, quiet: bool) -> None:
