@@ -21,8 +21,8 @@ from typing import Any
 
 from whorl.bench.result import describe_machine
 from whorl.storage import write_json
+from whorl.weights.family.cells import Memory
 from whorl.weights.family.planting import Edge
-from whorl.weights.family.relations import Memory
 from whorl.weights.family.tree import lineage
 from whorl.zoo.cache import default_cache
 from whorl.zoo.language import build_all

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from whorl.types import Access, Combination, Fingerprint, Verdict
     from whorl.weights.comparison import compare
     from whorl.weights.family.mixtures import mixture
+    from whorl.weights.family.parents import parents
+    from whorl.weights.family.tree import lineage
 
 __all__ = [
     "NETS",
@@ -39,8 +41,10 @@ __all__ = [
     "extract",
     "give_reasons",
     "line_up",
+    "lineage",
     "mixture",
     "open_oracle",
+    "parents",
     "read_fingerprint",
     "shadows",
     "verify",
@@ -61,6 +65,8 @@ _FACE = {
     "line_up": "whorl.ownership:line_up",
     "compare": "whorl.weights.comparison:compare",
     "mixture": "whorl.weights.family.mixtures:mixture",
+    "lineage": "whorl.weights.family.tree:lineage",
+    "parents": "whorl.weights.family.parents:parents",
     "SOURCES": "whorl.data:SOURCES",
     "extract": "whorl.ownership:extract",
     "NETS": "whorl.nets:NETS",

@@ -45,8 +45,8 @@ def test_json_alone_is_on_stdout(folder, tmp_path):
 
 def test_a_second_run_compares_nothing(folder, tmp_path):
     first, second = (call(folder, "-q", "--cache", tmp_path / "cache") for _ in range(2))
-    assert "1 pairs (1 compared now)" in first.stdout
-    assert "1 pairs (0 compared now)" in second.stdout
+    assert "1 pairs: 1 compared in full (1 now)" in first.stdout
+    assert "1 pairs: 1 compared in full (0 now)" in second.stdout
     assert "net-copy.safetensors" in second.stdout
 
 
@@ -70,3 +70,75 @@ def test_mistakes_end_in_one_line_before_anything_is_read(folder, tmp_path):
     absent = call(tmp_path / "absent", "--cache", tmp_path / "c")
     assert absent.exit_code == 2
     assert "no folder" in absent.stderr
+
+
+@pytest.fixture
+def suspects(folder, tmp_path):
+    """Half precision of the net in the folder, a stranger, and one that nothing tests."""
+    chance = torch.Generator().manual_seed(5)
+    value = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
+    (folder / "half.safetensors").unlink()
+    save_file({"w": value.bfloat16()}, tmp_path / "cast.safetensors")
+    save_file({"other": torch.randn(3, 3, generator=chance)}, tmp_path / "stranger.safetensors")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("suspect", "fail_on", "code"),
+    [
+        ("cast", None, 0),
+        ("cast", "related", 3),
+        ("cast", "inconclusive", 0),
+        ("stranger", "related", 0),
+        ("stranger", "inconclusive", 4),
+        ("stranger", "untested", 4),
+    ],
+)
+def test_a_suspect_ends_in_the_code_that_was_asked_for(folder, suspects, suspect, fail_on, code):
+    options = ["--fail-on", fail_on] if fail_on else []
+    path = suspects / f"{suspect}.safetensors"
+    result = call(folder, "--suspect", path, "--json", "-q", "--cache", suspects / "cache", *options)
+    assert result.exit_code == code, result.output
+    told = json.loads(result.stdout)
+    assert told["decision"] == ("related" if suspect == "cast" else "inconclusive")
+    assert told["suspect"]["sha256"] != told["candidates"][0]["sha256"] if told["candidates"] else suspect == "stranger"
+    assert {"tool", "made", "alpha", "nets", "candidates", "skipped", "caveats"} <= told.keys()
+
+
+def test_a_suspects_text_and_page_name_parent_architecture_and_hashes(folder, suspects):
+    page = suspects / "page.html"
+    result = call(folder, "--suspect", suspects / "cast.safetensors", "--cache", suspects / "cache", "-o", page)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("RELATED")
+    assert "net.safetensors" in result.stdout
+    assert "read: 1 as unknown" in result.stdout
+    assert "not read: broken.safetensors" in result.stderr
+    told = json.loads(call(folder, "--suspect", suspects / "cast.safetensors", "--json", "-q").stdout)
+    assert told["suspect"]["sha256"] in page.read_text()
+    assert told["candidates"][0]["sha256"] in page.read_text()
+    assert told["tool"]["version"] in page.read_text()
+
+
+def test_a_suspect_asks_for_no_tree_and_a_tree_for_no_verdict(folder, suspects):
+    wrong = call(folder, "--suspect", suspects / "cast.safetensors", "-o", suspects / "tree.svg")
+    assert wrong.exit_code == 2
+    assert ".html, .json" in wrong.stderr
+    wrong = call(folder, "--fail-on", "related")
+    assert wrong.exit_code == 2
+    assert "--suspect FILE" in wrong.stderr
+    absent = call(folder, "--suspect", suspects / "absent.safetensors", "--cache", suspects / "cache")
+    assert absent.exit_code == 2
+    assert "not there" in absent.stderr
+
+
+def test_a_pair_that_fails_is_a_note_and_never_the_end(folder, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ArithmeticError("no luck")
+
+    monkeypatch.setattr("whorl.weights.family.relations.compare", fail)
+    result = call(folder, "--cache", tmp_path / "cache")
+    assert result.exit_code == 0, result.output
+    assert "ArithmeticError: no luck" in result.stderr
+    assert "0 compared in full (0 now), 1 that could not be tested" in result.stdout
+    monkeypatch.undo()
+    assert "1 compared in full (1 now)" in call(folder, "--cache", tmp_path / "cache").stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from importlib.metadata import version
 
 import networkx as nx
 import pytest
@@ -13,11 +14,14 @@ from safetensors.torch import save_file
 
 from whorl.checkpoints.opening import open_checkpoint
 from whorl.printable import escaped
+from whorl.report.tree import tree_page
 from whorl.weights.family.exports import cyclonedx, graphml
 from whorl.weights.family.gathering import gather
 from whorl.weights.family.merges import merges_of
 from whorl.weights.family.planting import Edge, Family, Root
-from whorl.weights.family.tree import Lineage
+from whorl.weights.family.tree import Lineage, document
+
+MADE = "2026-01-02T03:04:05+00:00"
 
 
 @pytest.fixture
@@ -43,8 +47,10 @@ def found(nets):
         Edge(t, two, 0.1, True, "weights", (), 0.7, 0.01),
     )
     members = tuple(member for member in gather(nets)[0] if member.name in names)
-    family = Family(names, (Root(s, (s, t), "nearest"),), edges)
-    return Lineage("nets", (family,), members, {}, (), (), 0.01, 3, 3), dict(zip(("s", "t", "two"), names, strict=True))
+    family = Family(names, (Root(s, (s,), "told"),), edges)
+    return Lineage("nets", (family,), members, {}, (), (), 0.01, 3, 3, 3, {}, MADE), dict(
+        zip(("s", "t", "two"), names, strict=True)
+    )
 
 
 def test_graphml_parses_back(found):
@@ -97,6 +103,21 @@ def test_cyclonedx_names_ancestors_and_variants(found):
     assert [each["value"] for each in source["properties"]] == ["copy.safetensors"]
     assert len({each["bom-ref"] for each in models.values()}) == 3
     assert cyclonedx(tree) == cyclonedx(tree)
+
+
+def test_outputs_carry_date_tool_version_and_hashes(found):
+    tree, _ = found
+    bill, page = cyclonedx(tree), tree_page(tree)
+    assert bill["metadata"]["timestamp"] == MADE
+    assert bill["metadata"]["tools"]["components"] == [
+        {"type": "application", "name": "whorl", "version": version("whorl")}
+    ]
+    hashes = {member.digest for member in tree.members}
+    assert {each["hashes"][0]["content"] for each in bill["components"]} == hashes
+    assert all(digest in page for digest in hashes)
+    assert f"whorl {version('whorl')}, {MADE}" in page
+    told = document(tree)
+    assert (told["made"], told["tool"]) == (MADE, {"name": "whorl", "version": version("whorl")})
 
 
 def test_shares_of_merges_are_least_squares(nets):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from whorl.cli.options import Json, Quiet, Wide, file_to_write
 from whorl.cli.table import Column, Table, show
 from whorl.errors import UsageError
 
-__all__ = ["compare"]
+__all__ = ["COLOURS", "UNTESTED", "FailOn", "compare", "exit_code"]
 
 COLOURS = {"related": "bold red", "part reused": "bold red", "inconclusive": "bold yellow"}
 WORDS = {
@@ -105,12 +106,17 @@ def compare(
         report.write_text(comparison_page(told, names=(str(first), str(second))), encoding="utf-8")
         if not quiet:
             say(f"page: {report}")
+    if (code := exit_code(fail_on, told)) is not None:
+        raise typer.Exit(code)
+
+
+def exit_code(fail_on: FailOn | None, told: Mapping[str, Any]) -> int | None:
+    """What a document with a ``decision``, and whether anything was ``tested``, ends in; None for 0."""
     inconclusive = told["decision"] == "inconclusive"
     met = {"inconclusive" if inconclusive else "related"} | (
         {"untested"} if inconclusive and not told["tested"] else set()
     )
-    if fail_on is not None and fail_on.value in met:
-        raise typer.Exit(4 if inconclusive else 3)
+    return (4 if inconclusive else 3) if fail_on is not None and fail_on.value in met else None
 
 
 def _same(one: Path, two: Path) -> bool:

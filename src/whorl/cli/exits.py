@@ -22,7 +22,7 @@ MEANINGS: Final = {
     INTERRUPTED: "stopped by Ctrl-C",
 }
 ANY: Final = (0, 1, 2, INTERRUPTED)
-FAIL_ON: Final = {"verify": "derived", "compare": "related", "bench diff": "moved"}
+FAIL_ON: Final = {"verify": "derived", "compare": "related", "lineage": "related", "bench diff": "moved"}
 VERBS: Final[dict[str, tuple[int, ...]]] = {
     "demo": (7,),
     "extract": (5, 6, 7),
@@ -30,7 +30,7 @@ VERBS: Final[dict[str, tuple[int, ...]]] = {
     "twins": (5, 6, 7),
     "verify": (3, 4, 5, 6, 7),
     "compare": (3, 4, 7),
-    "lineage": (7,),
+    "lineage": (3, 4, 7),
     "explain": (5, 7),
     "schemes": (),
     "removals": (),

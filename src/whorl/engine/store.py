@@ -63,12 +63,12 @@ class Store:
         rows = self._rows("SELECT document FROM cells WHERE key = ?", [key])
         if not rows:
             raise KeyError(key)
-        return json.loads(rows[0][0])
+        return self._document(key, rows[0][0])
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """The documents of those cells that have been computed."""
         rows = (row for batch in _batches(keys) for row in self._select("key, document", batch))
-        return {key: json.loads(document) for key, document in rows}
+        return {key: self._document(key, document) for key, document in rows}
 
     def put(self, key: str, document: Any) -> None:
         """Keep a cell for good."""
@@ -92,6 +92,14 @@ class Store:
     def _select(self, columns: str, keys: list[str]) -> list[Any]:
         marks = ", ".join("?" * len(keys))
         return self._rows(f"SELECT {columns} FROM cells WHERE key IN ({marks})", keys)
+
+    def _document(self, key: str, text: object) -> Any:
+        try:
+            return json.loads(text if isinstance(text, str | bytes) else "")
+        except (ValueError, RecursionError):
+            raise InvalidFile(
+                f"{self.path}: the cell {key} is damaged; move the file away to begin a new one"
+            ) from None
 
     def _rows(self, statement: str, values: Sequence[str] = ()) -> list[Any]:
         with self._translated():

@@ -14,10 +14,11 @@ from markupsafe import Markup, escape
 
 from whorl.report.svg import Caption, drawing, element, text
 from whorl.report.words import plain
+from whorl.weights.family.gathering import Member
 from whorl.weights.family.planting import Edge, Family
-from whorl.weights.family.tree import CAVEATS, Lineage
+from whorl.weights.family.tree import CAVEATS, Lineage, tool
 
-__all__ = ["tree_page", "tree_picture"]
+__all__ = ["facts", "page", "section", "tree_page", "tree_picture"]
 
 LINE: Final = 30.0  # pixels from one net to the next
 STEP: Final = 34.0  # and from parent to child
@@ -25,8 +26,7 @@ LETTER: Final = 6.9
 STYLE: Final = """
 svg{--ink:#1d1f23;--soft:#5a5e66;--ground:#fbfaf7;--line:#0f5f82;--loose:#8a8e96;--merge:#6a4c93;background:var(--ground)}
 @media (prefers-color-scheme:dark){svg{--ink:#e7e5df;--soft:#a7abb3;--ground:#15171a;--line:#74c3e6;--loose:#7d828b;
---merge:#c5aaf0}}
-text{font:13px system-ui,-apple-system,"Segoe UI",Roboto,Helvetica,Arial,sans-serif;fill:var(--ink)}
+--merge:#c5aaf0}} text{font:13px system-ui,-apple-system,"Segoe UI",Roboto,Helvetica,Arial,sans-serif;fill:var(--ink)}
 .soft{fill:var(--soft);font-size:11.5px}.root{font-weight:600}
 path{fill:none;stroke-width:1.6;stroke:var(--line)}path.loose{stroke:var(--loose);stroke-dasharray:4 3}
 path.merge{stroke:var(--merge)}path.head{fill:var(--line);stroke:none}path.head.merge{fill:var(--merge)}
@@ -61,7 +61,7 @@ def _rows(family: Family) -> Iterator[_Row]:
 def tree_picture(found: Lineage) -> Markup:
     """All families as one SVG."""
     copies = {member.name: member.copies for member in found.members}
-    roots = {root.name for family in found.families for root in family.roots}
+    roots = {root.name for family in found.families for root in family.roots if root.name is not None}
     drawn: list[Markup] = []
     top, width = LINE, 320.0
     for family in found.families:
@@ -90,7 +90,7 @@ def _said(edge: Edge) -> str:
         share += f"of its change, {edge.unexplained:.0%} unexplained, "
     happened = ", ".join(each.partition(":")[0] for each in edge.evidence if not each.startswith("branch"))
     return f"{share}{edge.distance:.3f}  {plain(happened, 60)}" + (
-        "" if edge.directed else "  (direction undetermined)"
+        ("  (direction estimated)" if edge.estimated else "") if edge.directed else "  (direction undetermined)"
     )
 
 
@@ -145,21 +145,27 @@ def _described(families: Sequence[Family]) -> str:
 
 def tree_page(found: Lineage) -> str:
     """One file of HTML: the picture, what the roots rest on, what could not be read, and how to read it."""
-    parts = [
+    counted = f"{len(found.members)} nets, {found.pairs} pairs, {found.tested} of them compared in full"
+    return page(
+        f"{plain(found.folder)}: family trees",
         element("h1", f"Family trees of {plain(found.folder)}"),
-        element(
-            "p", f"{len(found.members)} nets, {found.pairs} pairs compared, alpha {found.alpha:g} for all together."
-        ),
+        element("p", f"{counted}, alpha {found.alpha:g} for all pairs together."),
         element("figure", tree_picture(found)),
-        *_list("Roots", [_root_words(family) for family in found.families if family.edges]),
-        *_list("Shared parts", [f"{plain(one)} and {plain(two)}" for one, two in found.parts]),
-        *_list("Not read", [f"{plain(name)}: {plain(why, 400)}" for name, why in found.skipped.items()]),
-        *_list("How to read this", CAVEATS),
-    ]
+        *section("Roots", [_root_words(family) for family in found.families if family.edges]),
+        *section("Shared parts", [f"{plain(one)} and {plain(two)}" for one, two in found.parts]),
+        *section("Not read", [f"{plain(name)}: {plain(why, 400)}" for name, why in found.skipped.items()]),
+        *section("Not compared", [f"{plain(name)}: {plain(why, 400)}" for name, why in found.failed.items()]),
+        *section("How to read this", CAVEATS),
+        *facts(found.made, found.members),
+    )
+
+
+def page(title: str, *parts: Markup) -> str:
+    """One file of HTML that loads nothing."""
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>{escape(plain(found.folder))}: family trees</title><style>{PAGE}</style>"
+        f"<title>{escape(title)}</title><style>{PAGE}</style>"
     )
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{Markup().join(parts)}</body></html>\n'
 
@@ -168,18 +174,29 @@ PAGE: Final = """
 :root{color-scheme:light dark}body{margin:2rem auto;max-width:76rem;padding:0 1rem;background:#fbfaf7;color:#1d1f23;
 font:1rem/1.6 system-ui,-apple-system,"Segoe UI",Roboto,Helvetica,Arial,sans-serif}
 figure{margin:1.5rem 0;overflow-x:auto}h1{font-size:1.8rem}
-h2{font-size:1.2rem}li{max-width:50rem;overflow-wrap:anywhere}
+h2{font-size:1.2rem}li,td{max-width:50rem;overflow-wrap:anywhere}th,td{text-align:left;padding:.2rem .8rem .2rem 0}
 @media (prefers-color-scheme:dark){body{background:#15171a;color:#e7e5df}}
 """
 
 
-def _list(title: str, lines: Sequence[str]) -> list[Markup]:
+def facts(made: str, members: Sequence[Member]) -> list[Markup]:
+    """What made a page and when, and which nets it is about: by the hash of their tensors."""
+    maker = tool()
+    hashes = [f"{plain(each.name, 120)}, {plain(each.architecture, 60)}: {each.digest}" for each in members]
+    return [
+        *section("Nets, by the SHA-256 of the names, types, shapes and numbers of their tensors", hashes),
+        element("p", f"Made by {maker['name']} {maker['version']}, {made} (UTC)."),
+    ]
+
+
+def section(title: str, lines: Sequence[str]) -> list[Markup]:
+    """A heading and a list; nothing where there are no lines."""
     return [element("h2", title), element("ul", *(element("li", line) for line in lines))] if lines else []
 
 
 def _root_words(family: Family) -> str:
     return "; ".join(
-        f"{plain(root.name)}: {root.why}"
-        + (f" ({', '.join(plain(name, 60) for name in root.possible)})" if len(root.possible) > 1 else "")
+        f"{plain(root.name) if root.name is not None else 'none is told'}: {root.why}"
+        + (f" ({', '.join(plain(name, 60) for name in root.possible)})" if root.name is None else "")
         for root in family.roots
     )

@@ -16,7 +16,7 @@ import networkx as nx
 from whorl.printable import escaped
 from whorl.weights.family.gathering import Member
 from whorl.weights.family.planting import Edge
-from whorl.weights.family.tree import Lineage
+from whorl.weights.family.tree import Lineage, tool
 
 __all__ = ["cyclonedx", "graph", "graphml"]
 
@@ -28,7 +28,10 @@ def graph(found: Lineage) -> nx.DiGraph:
 
     ``copies`` and ``evidence`` hold one a line, each `escaped`, since a name may hold a line end itself.
     """
-    drawn = nx.DiGraph(folder=found.folder, alpha=found.alpha)
+    maker = tool()
+    drawn = nx.DiGraph(
+        folder=found.folder, alpha=found.alpha, made=found.made, tool=f"{maker['name']} {maker['version']}"
+    )
     family = {name: place for place, each in enumerate(found.families) for name in each.members}
     roots = {root.name for each in found.families for root in each.roots}
     for member in found.members:
@@ -67,7 +70,8 @@ def graphml(found: Lineage) -> str:
 def cyclonedx(found: Lineage) -> dict[str, Any]:
     """A bill of materials, CycloneDX 1.6: each net a ``machine-learning-model`` with its ``pedigree``.
 
-    Its serial number depends on the nets alone. Distances and shares of merges are properties named ``whorl:...``.
+    Its serial number depends on the nets alone; hashes are those of tensors' names, types, shapes and numbers.
+    Distances and shares of merges are properties named ``whorl:...``.
     """
     members = {member.name: member for member in found.members}
     steps = [edge for family in found.families for edge in family.edges]
@@ -78,6 +82,7 @@ def cyclonedx(found: Lineage) -> dict[str, Any]:
         "specVersion": SPECIFICATION,
         "serialNumber": f"urn:uuid:{serial}",
         "version": 1,
+        "metadata": {"timestamp": found.made, "tools": {"components": [{"type": "application", **tool()}]}},
         "components": [_model(member, members, steps) for member in found.members],
     }
 

@@ -20,7 +20,7 @@ from whorl.errors import UsageError, WhorlError
 from whorl.storage import one_line
 from whorl.weights.pairing import vocabulary
 
-__all__ = ["Member", "find", "gather"]
+__all__ = ["Member", "find", "gather", "member_of", "words"]
 
 DEEPEST: Final = 8  # folders in folders
 STEP: Final = 1024  # rows in memory at a time
@@ -34,7 +34,7 @@ class Member:
 
     ``digest`` is that of its tensors, ``identity`` of all that a comparison depends on; ``copies`` are the other places
     in the folder that hold equal tensors under equal names. ``base`` is set for an adapter: the net of the folder that
-    it is read with, because its configuration names it so.
+    it is read with, because its configuration names it so. ``architecture`` is what its tensors were read as.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Member:
     identity: str
     copies: tuple[str, ...] = ()
     base: str = ""
+    architecture: str = ""
 
 
 def find(folder: Path) -> Iterator[Path]:
@@ -87,12 +88,23 @@ def gather(
         try:
             base = _base(path, [_joined(equal) for equal in found.values()]) if is_adapter(path) else None
             member = _member(name, open_checkpoint(path, base=base and base.checkpoint), base)
-        except (WhorlError, OSError) as error:
-            skipped[name] = one_line(error)
+        except Exception as error:  # whatever is wrong with one file of thousands must not cost the others
+            skipped[name] = words(error)
         else:
             found.setdefault(member.digest, []).append(member)
     progress("checkpoints", len(paths), len(paths))
     return sorted((_joined(equal) for equal in found.values()), key=lambda member: member.name), skipped
+
+
+def words(error: Exception) -> str:
+    """What was wrong, on one line; with its type where nobody foresaw it."""
+    told = one_line(error)
+    return told if isinstance(error, WhorlError | OSError) else f"{type(error).__name__}: {told}"
+
+
+def member_of(path: Path, name: str) -> Member:
+    """One net by itself. Raises what opening and reading it does."""
+    return _member(name, open_checkpoint(path), None)
 
 
 def _base(path: Path, members: list[Member]) -> Member:
@@ -119,10 +131,13 @@ def _joined(equal: list[Member]) -> Member:
 
 def _member(name: str, checkpoint: Checkpoint, base: Member | None) -> Member:
     digest = _digest(checkpoint)
-    words = vocabulary(checkpoint.path)
-    plan = json.dumps([digest, repr(Weights(checkpoint).structure), words], sort_keys=True)
+    tokens = vocabulary(checkpoint.path)
+    structure = Weights(checkpoint).structure
+    plan = json.dumps([digest, repr(structure), tokens], sort_keys=True)
     identity = hashlib.sha256(plan.encode()).hexdigest()
-    return Member(name, checkpoint, digest, identity, base=base.name if base else "")
+    return Member(
+        name, checkpoint, digest, identity, base=base.name if base else "", architecture=structure.architecture
+    )
 
 
 def _digest(checkpoint: Checkpoint) -> str:

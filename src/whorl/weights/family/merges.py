@@ -57,6 +57,11 @@ class Merge:
     unexplained: float
     ancestor: int | None = None
 
+    def among(self, places: Sequence[int]) -> Merge:
+        """The same where the nets stand at these places of a longer list."""
+        shares, null = ({places[each]: value for each, value in held.items()} for held in (self.shares, self.null))
+        return Merge(shares, null, self.unexplained, None if self.ancestor is None else places[self.ancestor])
+
 
 def merges_of(nets: Sequence[Checkpoint], earlier: Collection[tuple[int, int]] = ()) -> dict[int, Merge]:
     """Merges among these nets, by place; nets of other shapes are no parents.
@@ -72,13 +77,8 @@ def merges_of(nets: Sequence[Checkpoint], earlier: Collection[tuple[int, int]] =
         if len(group) > 2:
             told = {(group.index(a), group.index(b)) for a, b in earlier if a in group and b in group}
             search = _Search([parts[place] for place in group], told)
-            found |= {group[child]: _placed(merge, group) for child, merge in search.merges()}
+            found |= {group[child]: merge.among(group) for child, merge in search.merges()}
     return dict(sorted(found.items()))
-
-
-def _placed(merge: Merge, group: Sequence[int]) -> Merge:
-    shares, null = ({group[place]: value for place, value in each.items()} for each in (merge.shares, merge.null))
-    return Merge(shares, null, merge.unexplained, None if merge.ancestor is None else group[merge.ancestor])
 
 
 class _Search:

@@ -1,22 +1,22 @@
 """Family trees from the relations of pairs: who hangs below whom, and which edges could as well be the other way round.
 
 In each family the minimum arborescence (Edmonds 1967) over distances, where an edge against evidence of direction costs
-more than any distance, as in MoTHer (Horwitz et al. 2405.18432). A merge lies between its parents and would pass for
-their ancestor, so merges take part in no arborescence and hang below their parents, and what is nearer to a merge than
+more than any distance, as in MoTHer (Horwitz et al. 2405.18432). So a net hangs below its nearest relative, and a
+grandparent is no parent where the parent lies between. A merge lies between its parents and would pass for their
+ancestor, so merges take part in no arborescence and hang below their parents, and what is nearer to a merge than
 to anything else hangs below it. Distances by units, or of nets of other plans, are taken
 only where no others lead to a net.
 
-What cannot be told: direction rests on what operations lose, and for tunes on movement (`whorl.weights.parting`).
-(MoTHer's kurtosis, which grows along training, is not used: it turns between phases of training.) Without either, an
-arborescence needs a root all the same. Where several nets could be the root, the one nearest to all others is drawn as
-such, all are listed, and edges that turn with the root are undirected. A net whose true parent is absent hangs below
-its nearest relative. A tune of a merge whose parents' own parent is absent has the very distances of that parent, and
-takes its place.
+**What is told and what is drawn.** An arborescence needs a root and gives every edge a way. Neither is evidence: an
+edge is directed only where that pair of nets itself tells who came first, and not where such evidence leads in a
+circle. A root is named only where one net alone is told to come after none of the others; else nobody is, and all
+those are listed. (MoTHer's kurtosis, which grows along training, is not used: it turns between phases of training.) A
+net whose true parent is absent hangs below its nearest relative. A tune of a merge whose parents' own parent is
+absent has the very distances of that parent, and takes its place.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -25,7 +25,6 @@ import networkx as nx
 
 from whorl.weights.family.merges import Merge
 from whorl.weights.family.relations import Kinship
-from whorl.weights.history import AT_MIDDLE
 
 __all__ = ["Edge", "Family", "Root", "plant"]
 
@@ -37,8 +36,7 @@ LEAF: Final = 1.05  # what an edge from a net that has lost something costs: ori
 CENTRE: Final = 1e-3  # how much being in the middle counts for a root, beside differences of distance
 SATELLITE: Final = 0.5  # of the distance to any other net: what is so near to a merge was made from it
 ABOVE: Final = -1  # a root above all roots
-LETTER: Final = re.compile(r"\b[AB]\b")
-Names = Sequence[str]
+Names = list[str]
 Pairs = Mapping[tuple[int, int], Kinship]
 
 
@@ -46,10 +44,12 @@ Pairs = Mapping[tuple[int, int], Kinship]
 class Edge:
     """A step from one net to another.
 
-    ``directed`` is false where it could as well be the other way round. ``distance`` is from 0 to 2, by ``weights`` or
-    ``units`` (`whorl.weights.family.relations`). For parents of a merge ``share`` is set, with its standard deviation
-    by chance, ``null``, and what the merge leaves ``unexplained``, from 0 to 1 (`whorl.weights.family.merges`). It is
-    the weight of the parent, or the coefficient of its change since the ``ancestor`` that is named.
+    ``directed`` is false where it could as well be the other way round; then ``parent`` is where it is drawn from,
+    and no more. ``estimated`` says that the direction is told by the branch point alone, which has no error rate.
+    ``distance`` is from 0 to 2, by ``weights`` or ``units`` (`whorl.weights.family.relations`). For parents of a
+    merge ``share`` is set, with its standard deviation by chance, ``null``, and what the merge leaves
+    ``unexplained``, from 0 to 1 (`whorl.weights.family.merges`). It is the weight of the parent, or the coefficient
+    of its change since the ``ancestor`` that is named.
     """
 
     parent: str
@@ -62,13 +62,17 @@ class Edge:
     null: float | None = None
     unexplained: float | None = None
     ancestor: str | None = None
+    estimated: bool = False
 
 
 @dataclass(frozen=True)
 class Root:
-    """Where a tree was begun, which nets could be its root as well (itself among them), and why it was chosen."""
+    """The root of a tree, and why it is the one; None where several are ``possible``, or evidence contradicts itself.
 
-    name: str
+    Nets that are not here may have come before it.
+    """
+
+    name: str | None
     possible: tuple[str, ...]
     why: str
 
@@ -100,7 +104,7 @@ class _Growing:
         self.merges = {child: merges[child] for child in sorted(members & merges.keys())}
         self.line = nx.DiGraph()
         self.line.add_nodes_from(members)
-        self.loose: set[tuple[int, int]] = set()
+        self.told = self._evidence_of_direction()
         self.lossy = {
             second if relation.direction == "A first" else first
             for (first, second), relation in pairs.items()
@@ -139,7 +143,7 @@ class _Growing:
         if relation is None:
             return AGAINST
         against = ESTIMATED if relation.estimated else AGAINST
-        cost = relation.distance * (LEAF if parent in self.lossy else 1.0) * (SIBLINGS if _siblings(relation) else 1.0)
+        cost = relation.distance * (LEAF if parent in self.lossy else 1.0) * (SIBLINGS if relation.siblings else 1.0)
         cost += OTHER_SCALE if self._other_scale(relation) else 0.0
         return cost + (against if self._told(parent, child) is False else 0.0)
 
@@ -201,33 +205,47 @@ class _Growing:
                 self.line.remove_edge(parent, child)
                 self.line.add_edge(merge, child)
 
+    def _evidence_of_direction(self) -> nx.DiGraph:
+        """An edge for each pair that tells who came first, less those that lead in a circle: estimates go first."""
+        told = nx.DiGraph()
+        told.add_nodes_from(self.members)
+        for one, two in self.pairs:
+            if one in self.members and self._told(one, two) is not None:
+                told.add_edge(*((one, two) if self._told(one, two) else (two, one)))
+        for some in (True, False):
+            for circle in list(nx.strongly_connected_components(told)):
+                edges = [edge for edge in told.subgraph(circle).edges if not some or self._estimated(*edge)]
+                told.remove_edges_from(edges)
+        return told
+
+    def _estimated(self, parent: int, child: int) -> bool:
+        relation = self._relation(parent, child)
+        return relation is not None and relation.estimated
+
     def _root(self, start: int) -> Root:
-        """Which nets could be the root: those from which no edge leads against evidence.
+        """Which nets of the tree that was begun at ``start`` are told to come after none of the others.
 
         A merge and all below it come after the merge's parents, so only nets above merges are asked.
         """
-        part = nx.Graph()
-        part.add_node(start)
-        part.add_edges_from(nx.bfs_edges(self.line.subgraph(self.members - self.merges.keys()), start))
-        leads = {place: set(nx.bfs_edges(part, place)) for place in part}
-        possible: list[int] = [place for place in part if all(self._told(*edge) is not False for edge in leads[place])]
-        if not possible:  # evidence contradicts itself
-            self.loose |= {edge for edge in leads[start] if self._told(*edge) is not True}
-            return Root(self.names[start], (self.names[start],), "evidence on its edges contradicts itself")
-        self.loose |= {edge for edge in leads[start] if any(edge not in leads[place] for place in possible)}
-        why = "evidence of direction leaves no other"
+        part = {start, *nx.descendants(self.line.subgraph(self.members - self.merges.keys()), start)}
+        told = self.told.subgraph(part)
+        possible = sorted(place for place in part if not told.in_degree(place))
+        named = tuple(sorted(self.names[place] for place in possible))
+        if len(part) == 1:
+            return Root(named[0], named, "nothing here is known to come before it")
         if len(possible) > 1:
-            why = f"nearest to all others on average; weights do not tell it from {len(possible) - 1} more"
-        elif len(part) == 1:
-            why = "nothing here is known to come before it"
-        named = [self.names[place] for place in possible]
-        return Root(self.names[start], tuple(sorted(named)), why)
+            return Root(None, named, "weights do not tell which of these came first")
+        if self._circular(part):
+            return Root(None, named, "evidence of direction contradicts itself")
+        estimated = any(self._estimated(*edge) for edge in told.edges)
+        by = "evidence of direction, some of it estimated," if estimated else "evidence of direction"
+        return Root(named[0], named, f"{by} leaves no other")
 
-    def _sure(self, parent: int, child: int) -> bool:
-        """Whether the edge's own evidence says so, or is silent where the rest of the tree has the say."""
-        relation, told = self._relation(parent, child), self._told(parent, child)
-        silent = relation is not None and relation.branch is None and not self._other_scale(relation)
-        return told is True or (told is None and silent)
+    def _circular(self, part: set[int]) -> bool:
+        """Whether evidence of direction, more than an estimate, was left out, as it leads in a circle."""
+        sure = (pair for pair in self.pairs if set(pair) <= part and not self._estimated(*pair))
+        ways = (pair for pair in sure if self._told(*pair) is not None)
+        return any(not (self.told.has_edge(*pair) or self.told.has_edge(*pair[::-1])) for pair in ways)
 
     def _edge(self, parent: int, child: int) -> Edge:
         relation, merge = self._relation(parent, child), self.merges.get(child)
@@ -236,31 +254,17 @@ class _Growing:
             parent=self.names[parent],
             child=self.names[child],
             distance=relation.distance if relation else 2.0,
-            directed=share is not None or ((parent, child) not in self.loose and self._sure(parent, child)),
+            directed=share is not None or self.told.has_edge(parent, child),
             how=relation.how if relation else "none",
             evidence=self._evidence(parent, child),
             share=share,
             null=merge.null.get(parent) if merge else None,
             unexplained=merge.unexplained if merge else None,
             ancestor=None if merge is None or merge.ancestor is None else self.names[merge.ancestor],
+            estimated=share is None and self.told.has_edge(parent, child) and self._estimated(parent, child),
         )
 
     def _evidence(self, parent: int, child: int) -> tuple[str, ...]:
-        """What happened, with the names of the two nets for A and B."""
         relation = self._relation(parent, child)
         ours, theirs = (parent, child) if (parent, child) in self.pairs else (child, parent)
-        named = {"A": self.names[ours], "B": self.names[theirs]}
-        if relation is None:
-            return ()
-        told = [(each.name, each.told) for each in relation.operations]
-        if relation.branch is not None:
-            way = min(1.0, max(0.0, relation.branch))
-            name = "common ancestor" if _siblings(relation) else "branch point"
-            told.append((name, f"an estimated {way:.0%} of the way from A to B"))
-        return tuple(f"{name}: {LETTER.sub(lambda found: named[found[0]], text)}" for name, text in told)
-
-
-def _siblings(relation: Kinship) -> bool:
-    """Whether neither seems to be the other's parent, by the branch point alone."""
-    midway = relation.branch is not None and abs(relation.branch - 0.5) <= AT_MIDDLE
-    return midway and relation.direction == "undetermined"
+        return () if relation is None else relation.evidence(self.names[ours], self.names[theirs])

@@ -1,26 +1,32 @@
 """The family trees of a folder of checkpoints: who is related, who was made from whom, and where weights do not tell.
 
-Copies are put together first; then every pair of nets is compared, and independence refuted with one error rate for all
-pairs together (Bonferroni); merges are found (`whorl.weights.family.merges`) and trees grown
-(`whorl.weights.family.planting`, which says what direction rests on, and what cannot be told).
+Copies are put together first; sketches choose the pairs that are compared, and independence is refuted with one error
+rate for all pairs that could have been chosen (`whorl.weights.family.pairs`); merges are found
+(`whorl.weights.family.merges`) and trees grown (`whorl.weights.family.planting`, which says what direction rests on,
+and what cannot be told).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import combinations
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import networkx as nx
 
 from whorl.errors import UsageError
-from whorl.weights.family.gathering import Member, gather
-from whorl.weights.family.merges import merges_of
+from whorl.weights.family.cells import Cells, Memory
+from whorl.weights.family.gathering import Member, gather, words
+from whorl.weights.family.merges import Merge, merges_of
+from whorl.weights.family.pairs import NEAREST, Pair, Progress, chosen, known_of, related, sketched
 from whorl.weights.family.planting import Family, plant
-from whorl.weights.family.relations import Cells, Kinship, Memory, pair_key, relate, restore
-from whorl.weights.operation import FIRST, Operation
+from whorl.weights.family.relations import Kinship
 
-__all__ = ["CAVEATS", "Lineage", "document", "lineage"]
+__all__ = ["CAVEATS", "Lineage", "document", "lineage", "net_document", "opened", "tool"]
 
 CAVEATS = (
     "Related means that one net was made from the other or both from a common ancestor, which may not be here.",
@@ -29,16 +35,18 @@ CAVEATS = (
     "Distillation and training anew leave no trace in weights, so that such a descent is not found.",
     "An adapter is read with the net that its configuration names, and all its relations rest on that word.",
 )
-Progress = Callable[[str, int, int], None]
+TOGETHER: Final = 24  # related nets among which merges are looked for at once; of more, each among its own relatives
 
 
 @dataclass(frozen=True)
 class Lineage:
     """All families of a folder, the largest first; a family of one is a net without relatives here.
 
-    ``skipped`` says what could not be read and why. ``parts`` are pairs of which only a part goes back to the other
-    net; ``untested`` are pairs that no test applies to, or that failed. ``compared`` of all ``pairs`` were compared
-    now; the others are known from before, or hold nothing that can be compared.
+    ``skipped`` says what could not be read and why, ``failed`` which nets and pairs could not be compared. ``parts``
+    are pairs of which only a part goes back to the other net; ``untested`` are pairs that no test applies to, or that
+    failed. Of all ``pairs`` so many were ``tested``, ``compared`` of them now; the others are known from before.
+    Pairs that are neither tested nor untested were not compared, as their sketches are not alike. ``made`` is when,
+    in UTC.
     """
 
     folder: str
@@ -49,11 +57,14 @@ class Lineage:
     untested: tuple[tuple[str, str], ...]
     alpha: float
     pairs: int
+    tested: int
     compared: int
+    failed: Mapping[str, str]
+    made: str
 
 
 def lineage(
-    folder: Path,
+    folder: str | Path,
     *,
     alpha: float = 0.01,
     layers: int = 4,
@@ -67,7 +78,7 @@ def lineage(
         alpha: the accepted chance that any two independent nets of the folder are called related.
         layers: how many layers of each net to read, evenly spread; 0 for all.
         tokens: how many shared tokens span the space in which rows are compared.
-        cells: where the relation of a pair is kept once it is known; what is there is not compared again.
+        cells: where sketches and relations of pairs are kept once they are known; what is there is not made again.
 
     Raises:
         UsageError: no folder, or nothing in it that can be read.
@@ -75,96 +86,110 @@ def lineage(
     """
     if not 0 < alpha < 1 or tokens < 2 or layers < 0:
         raise UsageError("alpha lies between 0 and 1, tokens are at least 2, and layers not below 0 (0 for all)")
+    folder = Path(folder)
+    members, skipped = opened(folder, progress)
+    cells = Memory() if cells is None else cells
+    sketches, failed = sketched(members, cells, progress)
+    pairs, compared = related(members, chosen(sketches, progress), cells, progress, layers=layers, tokens=tokens)
+    count = len(members) * (len(members) - 1) // 2
+    level = alpha / max(1, count)
+    seen = {pair: found for pair, found in pairs.items() if found.refuted(level)}
+    joined = {pair: found for pair, found in seen.items() if found.related(level)}
+    untested = [pair for pair, found in pairs.items() if not known_of(found)]
+    names = [member.name for member in members]
+    failed |= {f"{names[one]} and {names[two]}": found.note for (one, two), found in pairs.items() if found.note}
+    return Lineage(
+        folder=folder.resolve().name,
+        families=tuple(plant(names, joined, _merges(members, seen, failed, progress))),
+        members=tuple(members),
+        skipped=skipped,
+        parts=_named(names, seen.keys() - joined.keys()),
+        untested=_named(names, untested),
+        alpha=alpha,
+        pairs=count,
+        tested=len(pairs) - len(untested),
+        compared=compared,
+        failed=failed,
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def opened(folder: Path, progress: Progress) -> tuple[list[Member], dict[str, str]]:
+    """The nets of a folder, and why others cannot be read. Raises `UsageError` where there is none."""
     members, skipped = gather(folder, progress)
     if not members:
         first = next((f". {name}: {why}" for name, why in skipped.items()), "")
         raise UsageError(f"{folder} holds no checkpoint that can be read{first}")
-    pairs, compared = _relations(members, layers, tokens, Memory() if cells is None else cells, progress)
-    level = alpha / max(1, len(pairs))
-    joined = {pair: found for pair, found in pairs.items() if found.related(level)}
-    names = [member.name for member in members]
-    merges = merges_of([member.checkpoint for member in members], _earlier(joined))
-    apart = {pair: found for pair, found in pairs.items() if pair not in joined}
-    return Lineage(
-        folder=folder.resolve().name,
-        families=tuple(plant(names, joined, merges)),
-        members=tuple(members),
-        skipped=skipped,
-        parts=_named(names, (pair for pair, found in apart.items() if found.refuted(level))),
-        untested=_named(names, (pair for pair, found in apart.items() if not found.tested)),
-        alpha=alpha,
-        pairs=len(pairs),
-        compared=compared,
-    )
+    return members, skipped
 
 
-def _earlier(pairs: Mapping[tuple[int, int], Kinship]) -> set[tuple[int, int]]:
+def _merges(
+    members: Sequence[Member], seen: Mapping[Pair, Kinship], failed: dict[str, str], progress: Progress
+) -> dict[int, Merge]:
+    """Merges among nets that have something in common: a merge has it with each of its parents."""
+    graph, earlier = nx.Graph(list(seen)), _earlier(seen)
+    groups: list[tuple[list[int], int | None]] = []
+    for part in map(sorted, nx.connected_components(graph)):
+        few = len(part) <= TOGETHER
+        groups += [(part, None)] if few else [(sorted({each, *graph[each]}), each) for each in part]
+    found: dict[int, Merge] = {}
+    for done, (group, child) in enumerate(groups):
+        progress("merges", done, len(groups))
+        told = {(group.index(a), group.index(b)) for a, b in earlier if a in group and b in group}
+        try:
+            merges = merges_of([members[place].checkpoint for place in group], told)
+        except Exception as error:  # as for files and pairs
+            failed[f"merges among {members[group[0]].name} and its relatives"] = words(error)
+            continue
+        placed = {group[place]: merge.among(group) for place, merge in merges.items()}
+        found |= {place: merge for place, merge in placed.items() if child in (None, place)}
+    return dict(sorted(found.items()))
+
+
+def _earlier(pairs: Mapping[Pair, Kinship]) -> set[Pair]:
     """(Ancestor, descendant) of every pair whose direction is told or likely."""
     forward = {pair for pair, found in pairs.items() if found.likely == "A first"}
     return forward | {(two, one) for (one, two), found in pairs.items() if found.likely == "B first"}
 
 
-def _named(names: Sequence[str], pairs: Iterable[tuple[int, int]]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted((names[min(pair)], names[max(pair)]) for pair in pairs))
+def _named(names: Sequence[str], pairs: Iterable[Pair]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((min(names[one], names[two]), max(names[one], names[two])) for one, two in pairs))
 
 
-def _relations(
-    members: Sequence[Member], layers: int, tokens: int, cells: Cells, progress: Progress
-) -> tuple[dict[tuple[int, int], Kinship], int]:
-    """The relation of every pair, and how many were compared now. Of a pair the lesser identity is A."""
-    order = sorted(range(len(members)), key=lambda place: members[place].identity)
-    keys = {
-        (one, two): pair_key(members[one], members[two], layers=layers, tokens=tokens)
-        for one, two in combinations(order, 2)
+def tool() -> dict[str, str]:
+    """What made a document."""
+    return {"name": "whorl", "version": version("whorl")}
+
+
+def net_document(member: Member) -> dict[str, Any]:
+    """What is said of a net in documents."""
+    return {
+        "sha256": member.digest,
+        "copies": list(member.copies),
+        "parameters": member.checkpoint.parameters,
+        "format": member.checkpoint.format,
+        "architecture": member.architecture,
+        "adapter_of": member.base or None,
     }
-    kept = {key: restore(each) for key, each in cells.get_many(keys.values()).items()}
-    found: dict[tuple[int, int], Kinship] = {}
-    compared = 0
-    for done, ((one, two), key) in enumerate(keys.items()):
-        progress("pairs", done, len(keys))
-        if key in kept:
-            found[one, two] = kept[key]
-        else:
-            found[one, two] = relate(members[one].checkpoint, members[two].checkpoint, layers=layers, tokens=tokens)
-            if not found[one, two].note:  # what failed may be mended, and is tried again
-                compared += 1
-                cells.put(key, found[one, two].document())
-    progress("pairs", len(keys), len(keys))
-    return {pair: _worded(members, pair, each) for pair, each in found.items()}, compared
-
-
-def _worded(members: Sequence[Member], pair: tuple[int, int], found: Kinship) -> Kinship:
-    """An adapter comes after the net that it is read with. Not kept: another folder may have other names."""
-    for place, letters in ((0, "AB"), (1, "BA")):
-        adapter, other = members[pair[place]], members[pair[1 - place]]
-        if adapter.base and adapter.base in (other.name, *other.copies):
-            told = f"{letters[0]} is an adapter of {letters[1]} by the word of its configuration"
-            word = Operation("adapter", told, FIRST[place])
-            return replace(found, operations=(word, *found.operations), direction=FIRST[place])
-    return found
 
 
 def document(found: Lineage) -> dict[str, Any]:
-    """The trees as JSON."""
-    nets = {
-        member.name: {
-            "sha256": member.digest,
-            "copies": list(member.copies),
-            "parameters": member.checkpoint.parameters,
-            "format": member.checkpoint.format,
-            "adapter_of": member.base or None,
-        }
-        for member in found.members
-    }
+    """The trees as JSON. ``checkpoints`` have the SHA-256 of their tensors' names, types, shapes and numbers."""
     return {
+        "tool": tool(),
+        "made": found.made,
         "folder": found.folder,
         "alpha": found.alpha,
         "pairs": found.pairs,
+        "tested": found.tested,
         "compared": found.compared,
-        "checkpoints": nets,
+        "nearest": NEAREST,
+        "checkpoints": {member.name: net_document(member) for member in found.members},
+        "architectures": dict(Counter(member.architecture for member in found.members).most_common()),
         "families": [asdict(family) for family in found.families],
         "parts_reused": [list(pair) for pair in found.parts],
         "untested": [list(pair) for pair in found.untested],
+        "failed": dict(found.failed),
         "skipped": dict(found.skipped),
         "caveats": list(CAVEATS),
     }
