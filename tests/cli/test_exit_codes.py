@@ -68,6 +68,8 @@ def situations(case, tmp_path_factory):
     for name in ("results", "lineage"):
         (store / f"{name}.sqlite").write_bytes(b"no store" * 100)
     (folder / "nets").mkdir()
+    (folder / "shelf").mkdir()
+    (folder / "shelf" / "victim.safetensors").write_bytes(case.victim.read_bytes())
     asks = folder / "asks.fp"
     scheme = ownership.extract(case.victim, data=DIGITS[1], scheme="sac-normal", budget=4)
     write_fingerprint(scheme, asks)
@@ -112,6 +114,8 @@ def situations(case, tmp_path_factory):
             ("compare", 3): ["compare", case.victim, case.victim, "--fail-on", "related"],
             ("compare", 4): ["compare", one, other, "--fail-on", "inconclusive"],
             ("compare", 7): ["compare", broken, one],
+            ("lineage", 3): ["lineage", folder / "shelf", "--suspect", case.victim, "--fail-on", "related"],
+            ("lineage", 4): ["lineage", folder / "shelf", "--suspect", one, "--fail-on", "inconclusive"],
             ("lineage", 7): ["lineage", folder / "nets", "--cache", store],
             ("explain", 5): ["explain", server.url, *asked, *DIGITS],
             ("explain", 7): ["explain", broken, case.stolen, *DIGITS],

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -20,9 +21,9 @@ from whorl.weights.comparison import NULL
 from whorl.weights.family.cells import Cells, Memory
 from whorl.weights.family.gathering import Member, member_of, words
 from whorl.weights.family.merges import merges_of
-from whorl.weights.family.pairs import NEAREST, Progress, chosen_for, related, sketched
+from whorl.weights.family.pairs import NEAREST, Pair, Progress, chosen_for, related, sketched
 from whorl.weights.family.relations import Kinship
-from whorl.weights.family.tree import net_document, opened, tool
+from whorl.weights.family.tree import earlier_of, net_document, opened, tool
 
 __all__ = ["CAVEATS", "Candidate", "Parentage", "document", "parents"]
 
@@ -67,8 +68,9 @@ class Candidate:
 class Parentage:
     """What was found for a suspect: ``candidates`` that were compared in full, the likeliest parents first.
 
-    ``nets`` are in the folder, of which ``compared`` were compared now; ``decision`` is that of the first candidate.
-    ``skipped`` and ``failed`` say what could not be read or compared. ``made`` is when, in UTC.
+    Of these ``compared`` were compared now, pairs of them that may be a merge's ancestor and parents included;
+    ``decision`` is that of the first candidate. ``skipped`` and ``failed`` say what could not be read or compared.
+    ``made`` is when, in UTC.
     """
 
     folder: str
@@ -125,7 +127,10 @@ def parents(
     failed |= {nets[min(pair)].name: each.note for pair, each in found.items() if each.note}
     level = alpha / len(members)
     candidates = [_candidate(members, pair, each, level) for pair, each in found.items()]
-    candidates = _merged(nets, found, candidates, failed)
+    names = _ahead(candidates)  # a merge that drops changes is seen only beside an ancestor of its parents
+    ahead = [place for place, near in enumerate(members) if near.name in names]
+    among, more = related(nets, combinations(ahead, 2), cells, progress, layers=layers, tokens=tokens)
+    candidates = _merged(nets, candidates, failed, found | among)
     candidates.sort(key=lambda each: (RANK[each.decision], each.share is None, each.distance, each.log_p, each.name))
     return Parentage(
         folder=folder.resolve().name,
@@ -134,7 +139,7 @@ def parents(
         tested=any(each.tested for each in candidates),
         candidates=tuple(candidates),
         members=tuple(members),
-        compared=compared,
+        compared=compared + more,
         alpha=alpha,
         skipped=skipped,
         failed=failed,
@@ -145,6 +150,12 @@ def parents(
 def _same(member: Member, suspect: Path) -> bool:
     """Whether this is the suspect's own file; a copy of it under another name is a candidate."""
     return member.checkpoint.path.resolve() == suspect.resolve() and not member.copies
+
+
+def _ahead(candidates: Sequence[Candidate]) -> set[str]:
+    """Names of the candidates that came first, where they are enough for an ancestor and two parents."""
+    names = {each.name for each in candidates if each.first == "candidate"}
+    return names if len(names) > 2 else set()
 
 
 def _candidate(members: Sequence[Member], pair: tuple[int, int], found: Kinship, level: float) -> Candidate:
@@ -173,22 +184,15 @@ def _candidate(members: Sequence[Member], pair: tuple[int, int], found: Kinship,
 
 
 def _merged(
-    nets: Sequence[Member],
-    found: Mapping[tuple[int, int], Kinship],
-    candidates: Sequence[Candidate],
-    failed: dict[str, str],
+    nets: Sequence[Member], candidates: Sequence[Candidate], failed: dict[str, str], told: Mapping[Pair, Kinship]
 ) -> list[Candidate]:
     """The candidates, with shares where the suspect, the last of the nets, is a merge of some of them."""
-    suspect = len(nets) - 1
-    near = [min(pair) for pair, each in zip(found, candidates, strict=True) if each.decision != "inconclusive"]
-    group = [*near, suspect]
-    earlier = {
-        (min(pair), suspect)
-        for pair, each in zip(found, candidates, strict=True)
-        if each.first == "candidate" and min(pair) in near
-    }
+    names = [member.name for member in nets[:-1]]
+    near = [names.index(each.name) for each in candidates if each.decision != "inconclusive"]
+    group = [*near, len(nets) - 1]
+    earlier = {(group.index(one), group.index(two)) for one, two in earlier_of(told) if one in group and two in group}
     try:
-        merges = merges_of([nets[place].checkpoint for place in group], _placed(earlier, group))
+        merges = merges_of([nets[place].checkpoint for place in group], earlier)
     except Exception as error:  # what was compared is told all the same
         failed["merges"] = words(error)
         return [*candidates]
@@ -201,10 +205,6 @@ def _merged(
         replace(each, share=shares[each.name], ancestor=ancestor, first="candidate") if each.name in shares else each
         for each in candidates
     ]
-
-
-def _placed(pairs: Iterable[tuple[int, int]], group: Sequence[int]) -> set[tuple[int, int]]:
-    return {(group.index(one), group.index(two)) for one, two in pairs}
 
 
 def document(found: Parentage) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from whorl.weights.family.pairs import NEAREST, Pair, Progress, chosen, known_of
 from whorl.weights.family.planting import Family, plant
 from whorl.weights.family.relations import Kinship
 
-__all__ = ["CAVEATS", "Lineage", "document", "lineage", "net_document", "opened", "tool"]
+__all__ = ["CAVEATS", "Lineage", "document", "earlier_of", "lineage", "net_document", "opened", "tool"]
 
 CAVEATS = (
     "Related means that one net was made from the other or both from a common ancestor, which may not be here.",
@@ -127,7 +127,7 @@ def _merges(
     members: Sequence[Member], seen: Mapping[Pair, Kinship], failed: dict[str, str], progress: Progress
 ) -> dict[int, Merge]:
     """Merges among nets that have something in common: a merge has it with each of its parents."""
-    graph, earlier = nx.Graph(list(seen)), _earlier(seen)
+    graph, earlier = nx.Graph(list(seen)), earlier_of(seen)
     groups: list[tuple[list[int], int | None]] = []
     for part in map(sorted, nx.connected_components(graph)):
         few = len(part) <= TOGETHER
@@ -146,7 +146,7 @@ def _merges(
     return dict(sorted(found.items()))
 
 
-def _earlier(pairs: Mapping[Pair, Kinship]) -> set[Pair]:
+def earlier_of(pairs: Mapping[Pair, Kinship]) -> set[Pair]:
     """(Ancestor, descendant) of every pair whose direction is told or likely."""
     forward = {pair for pair, found in pairs.items() if found.likely == "A first"}
     return forward | {(two, one) for (one, two), found in pairs.items() if found.likely == "B first"}
