@@ -17,7 +17,7 @@ HOSTILE = "<script>alert(1)</script>&\u202e"
 
 class Net:
     def __init__(self, name, copies=()):
-        self.name, self.copies = name, copies
+        self.name, self.copies, self.architecture, self.digest = name, copies, HOSTILE, "5e" * 32
 
 
 @pytest.fixture
@@ -28,10 +28,14 @@ def found():
         Edge("tune", "merged", 0.1, True, "weights", (), 0.6, 0.01),
         Edge(HOSTILE, "merged", 0.1, True, "weights", (), 0.4, 0.01),
     )
-    family = Family(("base", "tune", HOSTILE, "merged"), (Root("base", ("base", "tune"), "nearest"),), edges)
+    family = Family(("base", "tune", HOSTILE, "merged"), (Root(None, ("base", "tune"), "nearest"),), edges)
     alone = Family(("alone",), (Root("alone", ("alone",), "nothing"),), ())
     nets = (Net("base", ("again",)), Net("tune"), Net(HOSTILE), Net("merged"), Net("alone"))
-    return Lineage("nets", (family, alone), nets, {"bad.bin": "is <broken>"}, (), (), 0.01, 10, 10)
+    failed = {"base and alone": "lost <its> way"}
+    skipped = {"bad.bin": "is <broken>"}
+    return Lineage(
+        "nets", (family, alone), nets, skipped, (), (), 0.01, 10, 10, 10, failed, "2026-01-02T03:04:05+00:00"
+    )
 
 
 def test_every_net_has_a_line_and_every_step_a_path(found):
@@ -67,7 +71,9 @@ def test_texts_stay_inside(found):
 def test_the_page_says_what_was_not_read_and_what_roots_rest_on(found):
     page = tree_page(found)
     assert "is &lt;broken&gt;" in page
-    assert "nearest (base, tune)" in page
+    assert "lost &lt;its&gt; way" in page
+    assert "none is told: nearest (base, tune)" in page
+    assert page.count("5e" * 32) == 5
     assert page.count("<svg") == 1
     assert "<script" not in page
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "")
