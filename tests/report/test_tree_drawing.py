@@ -31,7 +31,7 @@ def found():
     family = Family(("base", "tune", HOSTILE, "merged"), (Root(None, ("base", "tune"), "nearest"),), edges)
     alone = Family(("alone",), (Root("alone", ("alone",), "nothing"),), ())
     nets = (Net("base", ("again",)), Net("tune"), Net(HOSTILE), Net("merged"), Net("alone"))
-    failed = {"base and alone": "lost <its> way"}
+    failed, made = {"base and alone": "lost <its> way"}, "2026-01-02T03:04:05+00:00"
     skipped = {"bad.bin": "is <broken>"}
     return Lineage(
         "nets", (family, alone), nets, skipped, (), (), 0.01, 10, 10, 10, failed, "2026-01-02T03:04:05+00:00"

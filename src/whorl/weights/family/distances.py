@@ -40,7 +40,7 @@ IN_PLACE: Final = 0.5  # a cosine below which related nets have their units in a
 TENSORS: Final = 32  # of one shape
 SAMPLE: Final = 64  # rows by which tensors of one shape are paired
 WIDEST: Final = 1024  # units on a side that are matched one to one
-MATCHED: Final = 8  # tensors whose units are matched, the smallest first
+MATCHED: Final = 8  # tensors whose units are matched, the largest that are not too wide
 
 Partners = list[tuple[str, str, bool]]
 
