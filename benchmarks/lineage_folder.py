@@ -43,8 +43,8 @@ from whorl.weights.family.pairs import NEAREST, chosen, sketched
 from whorl.weights.family.parents import parents
 from whorl.weights.family.sketches import Index, sketch
 from whorl.weights.family.tree import Lineage, lineage
-from whorl.zoo.language import build
-from whorl.zoo.lineages import DERIVATIVES
+from whorl.zoo.language import build, parse_language
+from whorl.zoo.lineages import DERIVATIVES, derived
 
 BASES = 2  # of each kind, whose every derivative is looked up
 ALPHA = 0.01
@@ -226,8 +226,8 @@ def derivatives(kind: str, number: int, cache: Path, held: Path) -> Any:
     """Names and files of all that is made of the base of a family."""
     if kind == "llama":
         base = f"pretrain(llama, steps=150, seed={FIRST_SEED + number})"
-        for name, steps in DERIVATIVES.items():
-            yield name, build(f"{base} -> {steps}", cache) / "model.safetensors"
+        for name, recipe in derived(parse_language(base), DERIVATIVES).items():
+            yield name, build(recipe, cache) / "model.safetensors"
         return
     source = SOURCES.make(DATA)
     data = {part: source.load(part) for part in ("victim", "attacker", "calibration", "test")}
@@ -248,11 +248,30 @@ def suspected(folder: Path) -> dict[str, Any]:
     phases = Phases()
     began = time.process_time()
     found = parents(suspect, folder, cells=cells, progress=phases)
-    return {
-        "seconds of processor": round(time.process_time() - began, 2),
-        "compared": found.compared,
-        "first": found.candidates[0].name,
-    }
+    seconds = round(time.process_time() - began, 2)
+    return {"seconds of processor": seconds, "compared": found.compared, "nets": len(found.members)}
+
+
+def ranked(folder: Path, store: Path) -> dict[str, Any]:
+    """Each net of a family of each kind against all others: the rank of what it was made of, of two the later."""
+    cells, told = Store(store), dict[str, Any]()
+    for number, kind in enumerate(KINDS):
+        for name, sources in SOURCES_OF.items():
+            (path,) = folder.glob(f"{number:03d}-{name}.*")
+            found = parents(path, folder, alpha=ALPHA, cells=cells)
+            order = [stem(each.name) for each in found.candidates]
+            ranks = [1 + order.index(f"{number:03d}-{each}") for each in sources if f"{number:03d}-{each}" in order]
+            told[f"{kind}: {name}"] = {
+                "decision": found.decision,
+                "rank": max(ranks, default=None) if len(ranks) == len(sources) else None,
+                "first": order[0],
+                "strangers related": sum(
+                    each.decision != "inconclusive" and stem(each.name)[:3] != f"{number:03d}"
+                    for each in found.candidates
+                ),
+            }
+    cells.close()
+    return told
 
 
 def part_of(folder: Path, place: Path, families: int) -> Path:
@@ -268,15 +287,21 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("cache", type=Path)
     parser.add_argument("--families", type=int, nargs="*", default=[10, 100])
-    parser.add_argument("--only", choices=["tree", "candidates", "removals", "suspect"], help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--only", choices=["tree", "candidates", "removals", "suspect", "ranked"], help=argparse.SUPPRESS
+    )
     parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/results/lineage-folder.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.only:
-        runs = {"tree": lambda: timed(options.folder, options.store), "candidates": lambda: candidates(options.folder)}
-        runs |= {"removals": lambda: removals(options.folder, options.cache)}
-        runs |= {"suspect": lambda: suspected(options.folder)}
+        runs = {
+            "tree": lambda: timed(options.folder, options.store),
+            "candidates": lambda: candidates(options.folder),
+            "removals": lambda: removals(options.folder, options.cache),
+            "suspect": lambda: suspected(options.folder),
+            "ranked": lambda: ranked(options.folder, options.store),
+        }
         print(json.dumps(runs[options.only]()))
         return
     make(options.folder, options.cache, max(options.families))
@@ -295,6 +320,8 @@ def main() -> None:
             document["sizes"][str(10 * families)] = row | {"sketches": apart("candidates", some, options, store)}
             write_json(options.output, document | {"summary": summary(document)})
         largest = Path(scratch) / str(options.families[-1])
+        kept = options.cache / f"families-{options.families[-1]}.sqlite"
+        document["ranked"] = apart("ranked", largest, options, kept)
         document["removals"] = apart("removals", largest, options, Path())
     write_json(options.output, document | {"summary": summary(document)})
     print(json.dumps(summary(document), indent=1))

@@ -33,9 +33,7 @@ def found():
     nets = (Net("base", ("again",)), Net("tune"), Net(HOSTILE), Net("merged"), Net("alone"))
     failed, made = {"base and alone": "lost <its> way"}, "2026-01-02T03:04:05+00:00"
     skipped = {"bad.bin": "is <broken>"}
-    return Lineage(
-        "nets", (family, alone), nets, skipped, (), (), 0.01, 10, 10, 10, failed, "2026-01-02T03:04:05+00:00"
-    )
+    return Lineage("nets", (family, alone), nets, skipped, (), (), 0.01, 10, 10, 10, failed, made)
 
 
 def test_every_net_has_a_line_and_every_step_a_path(found):

@@ -32,7 +32,7 @@ First = Literal["candidate", "suspect", "undetermined"]
 RANK: Final = {"related": 0, "part reused": 1, "inconclusive": 2}
 CAVEATS: Final = (
     "Related means that one net was made from the other or both from a common ancestor, which may not be here.",
-    "Ranks are by distance: a sibling, or a child, of the suspect may stand before its parent.",
+    "Ranks are by distance, who came later last: a sibling, or a child, of the suspect may stand before its parent.",
     "Who came first is told by what a net lost, or estimated without an error rate; else it is not known.",
     "Distillation and training anew leave no trace in weights, so that such a descent is not found.",
 )
@@ -131,7 +131,7 @@ def parents(
     ahead = [place for place, near in enumerate(members) if near.name in names]
     among, more = related(nets, combinations(ahead, 2), cells, progress, layers=layers, tokens=tokens)
     candidates = _merged(nets, candidates, failed, found | among)
-    candidates.sort(key=lambda each: (RANK[each.decision], each.share is None, each.distance, each.log_p, each.name))
+    candidates.sort(key=_rank)
     return Parentage(
         folder=folder.resolve().name,
         suspect=ours,
@@ -145,6 +145,12 @@ def parents(
         failed=failed,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _rank(each: Candidate) -> tuple[int, bool, bool, bool, float, float, str]:
+    """The likeliest parents first. Who came later is none; a distance by matched units may leave out what moved."""
+    later, other = each.first == "suspect", each.how != "weights"
+    return RANK[each.decision], each.share is None, later, other, each.distance, each.log_p, each.name
 
 
 def _same(member: Member, suspect: Path) -> bool:
