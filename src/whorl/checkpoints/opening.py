@@ -7,6 +7,7 @@ from typing import Any
 
 from whorl.catalog import Catalog
 from whorl.checkpoints.checkpoint import Checkpoint, read_config
+from whorl.checkpoints.ranks import Ranks, are_ranks
 from whorl.checkpoints.readers.adapter import ADAPTER_CONFIG, Adapter
 from whorl.checkpoints.readers.gguf import SHARD
 from whorl.checkpoints.readers.packed import unpacked
@@ -88,6 +89,8 @@ def _folder(path: Path) -> Checkpoint:
             return kind(path)
         if len(found) == 1 or (found and len(split) == 1 and all(SHARD.fullmatch(file.name) for file in found)):
             return kind(found[0])
+        if are_ranks(found):
+            return Ranks(path, map(_file, found))
         if found:
             names = ", ".join(file.name for file in found[:5])
             raise UsageError(f"{path} holds {len(found)} checkpoints ({names}); give one of these files")
