@@ -94,6 +94,15 @@ def test_constants_are_weights_wherever_they_stand(tmp_path):
     assert all(torch.equal(checkpoint.read(name), WEIGHT + 1 + place) for place, name in enumerate("bcd"))
 
 
+def test_branches_may_each_have_a_tensor_of_one_name(tmp_path):
+    held = [helper.make_tensor("w", TensorProto.FLOAT, (2,), [place, 1.0]) for place in range(2)]
+    one, two = (helper.make_graph([constant("b", WEIGHT + i)], "branch", [], [], [held[i]]) for i in range(2))
+    checkpoint = graph(tmp_path / "x.onnx", [helper.make_node("If", ["x"], ["z"], then_branch=one, else_branch=two)])
+    assert list(checkpoint.entries) == ["b", "b #2", "w", "w #2"]
+    assert sorted(checkpoint.read(name)[0].item() for name in ("w", "w #2")) == [0, 1]
+    assert not torch.equal(checkpoint.read("b"), checkpoint.read("b #2"))
+
+
 def field(number, content):
     """A field of the wire with its length before it."""
     length, size = bytearray(), len(content)

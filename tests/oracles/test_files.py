@@ -103,6 +103,22 @@ def test_damaged_and_strange_files(tmp_path: Path) -> None:
             read_weights(tmp_path / f"{name}.pt")
 
 
+def test_a_state_dict_is_found_under_any_one_name_and_several_are_named(tmp_path: Path) -> None:
+    state, other = {"w": torch.ones(2)}, {"w": torch.zeros(2)}
+    torch.save(
+        {"step": 3, "model_state": state, "optimizer_state": {"state": {}, "param_groups": []}}, tmp_path / "a.pt"
+    )
+    assert torch.equal(read_weights(tmp_path / "a.pt")["w"], state["w"])
+    torch.save({"teacher": other, "model": state}, tmp_path / "b.pt")
+    assert torch.equal(read_weights(tmp_path / "b.pt")["w"], state["w"])
+    torch.save({"teacher": other, "student": state}, tmp_path / "c.pt")
+    with pytest.raises(InvalidFile, match=r"several state dicts \('teacher', 'student'\).*\['teacher'\]"):
+        read_weights(tmp_path / "c.pt")
+    torch.save({"step": 3, "loss": 0.5}, tmp_path / "d.pt")
+    with pytest.raises(InvalidFile, match="but 'step', 'loss'"):
+        read_weights(tmp_path / "d.pt")
+
+
 def test_tensors_that_unpack_to_more_than_the_file(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(1).expand(1 << 20, 1 << 20)}, tmp_path / "x.pt")
     with pytest.raises(InvalidFile, match=r"unpacks to 4,398,046,511,104 bytes"):

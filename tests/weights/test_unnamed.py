@@ -81,6 +81,21 @@ def test_features_of_a_small_task_that_both_nets_learned_are_no_copy(units, held
     assert max(each.share for each in found.observations) * units > 5, "the features are found"
 
 
+def test_equal_tensors_of_an_export_count_where_a_trained_vector_is_equal_under_another_name(held):
+    chance = torch.Generator().manual_seed(3)
+
+    def drawn(*shape):
+        return torch.randn(shape, generator=chance)
+
+    layer = drawn(40, 24)
+    ours = {"a.0.weight": layer, "a.1.weight": drawn(24, 40), "a.2.weight": drawn(24, 24), "a.0.bias": drawn(40)}
+    theirs = {"b_7": layer, "b_8": drawn(24, 40), "b_9": drawn(24, 24), "b_10": drawn(40)}
+    given = by_name(held(ours, "a"), held(theirs, "b"))
+    assert all(each.log_p > math.log(0.01) for each in given.findings), "a constant that both were given"
+    found = each_of(held(ours, "a"), held(theirs | {"b_10": ours["a.0.bias"]}, "b"))
+    assert min(each.log_p for each in found.values()) < math.log(1e-6)
+
+
 def test_a_wider_copy_is_found(held):
     net = net_of("vgg(width=8)", 1)
     chance = torch.Generator().manual_seed(2)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from whorl.checkpoints.checkpoint import Checkpoint
 
-__all__ = ["View", "nets", "unwrapped", "without"]
+__all__ = ["UNUSABLE", "View", "nets", "unwrapped", "without"]
 
 # Words that torch.compile, FSDP and checkpointing of activations put into names.
 WRAPPERS: Final = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
@@ -23,6 +23,7 @@ MANY: Final = 16  # prefixes with one and the same name below: no nets, but laye
 ALIKE: Final = 0.9  # of the tensors below a prefix are below another one too, in the same shape
 SHARE: Final = 0.05  # of the numbers of a file are in a net that is worth its tests
 MATRICES: Final = 3  # that a net has at least
+UNUSABLE: Final = 16  # tensors of a net that may be left out, for NaN or infinity
 NETS: Final = 4  # of one file, the largest first
 
 Prefix = tuple[str, ...]

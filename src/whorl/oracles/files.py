@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Final
@@ -81,16 +82,34 @@ def map_weights(path: Path, *, max_bytes: int) -> Mapping[str, Tensor]:
 
 
 def _state_dict(content: Any, path: Path) -> Mapping[str, Tensor]:
-    """The mapping from names to tensors, looked for one level down as well."""
-    candidates = [content]
-    if isinstance(content, Mapping):
-        candidates += [content[key] for key in NESTED if key in content]
-    for candidate in candidates:
-        if isinstance(candidate, Mapping) and candidate:
-            names_fit = all(isinstance(name, str) for name in candidate)
-            if names_fit and all(isinstance(value, Tensor) for value in candidate.values()):
-                return candidate
-    raise InvalidFile(f"{path} holds no state dict; save one: torch.save(model.state_dict(), path)")
+    """The mapping from names to tensors, looked for one level down as well: by its usual names, or as the only one."""
+    if _is_state_dict(content):
+        return content
+    held = {str(key): value for key, value in content.items()} if isinstance(content, Mapping) else {}
+    states = {key: value for key, value in held.items() if _is_state_dict(value)}
+    if usual := next((key for key in NESTED if key in states), next(iter(states)) if len(states) == 1 else ""):
+        return states[usual]
+    if states:
+        told = f"holds several state dicts ({_told(states)}); keep one in a file of its own"
+        key = next(iter(states))
+    else:
+        told = f"holds no state dict{f', but {_told(held)}' if held else ''}; save one"
+        key = ""
+    line = f"torch.save(torch.load(path)[{key[:60]!r}], new)" if key else "torch.save(model.state_dict(), path)"
+    raise InvalidFile(f"{path} {told}: {line}")
+
+
+def _is_state_dict(content: Any) -> bool:
+    return (
+        isinstance(content, Mapping)
+        and bool(content)
+        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+    )
+
+
+def _told(names: Iterable[str]) -> str:
+    first = [repr(name[:40]) for name in islice(names, 6)]
+    return ", ".join(first[:5]) + (" and more" if len(first) > 5 else "")
 
 
 def _owned(tensors: Mapping[str, Tensor], path: Path, max_bytes: int) -> dict[str, Tensor]:

@@ -48,6 +48,8 @@ SURE: Final = 1 / 12  # largest standard error of a branch point that is told
 STRAIGHT: Final = 1e-6  # of 1 - cosine: two tensors that differ in their lengths alone
 UNCHANGED: Final = 0.9999  # of what pruning left is equal where nothing else happened
 EXACT: Final = 0.02
+ELSEWHERE: Final = 0.5  # cosine of a tensor with the one of its name, below which its units may stand elsewhere
+WHOLLY: Final = 2.0  # of its size by which a tensor is told to have moved at most: some were zero
 REWRITTEN: Final = 1e-5  # of a matrix by which it may differ from one that was multiplied in another order
 ALIKE: Final = 6.0  # standard errors of a cosine by which two tensors are related
 
@@ -69,7 +71,7 @@ def operations(
         moved = layered(path, places.copied)
     else:
         moved = _moved(nets[0].structure, nets[1].structure, layers)
-    told = [*plans(*nets, layers, places), *moved, *_symmetries(found)]
+    told = [*plans(*nets, layers, places), *moved, *_symmetries(found, changes)]
     disguised = any(each.kind.disguise for each in told)
     matrices = [change for change in changes if change.elements > 1 and not disguised]
     if turned := _turned_heads(matrices):
@@ -199,10 +201,11 @@ def _moved(ours: Structure, theirs: Structure, layers: Sequence[tuple[int, int]]
     return told
 
 
-def _symmetries(found: Sequence[Finding]) -> list[Operation]:
+def _symmetries(found: Sequence[Finding], changes: Sequence[Change]) -> list[Operation]:
     """What matching finds intact and a test of places or signs does not.
 
-    Of most tensors, units stand elsewhere or they do not: of some, as maps of two columns, places are lost by tuning.
+    Places alone do not tell: of maps of two columns they are lost by a little tuning. Of tensors that are compared by
+    name, the numbers must be others too, and a matching must find them again.
     """
     shares = {each.test: sum(seen.share for seen in each.observations) / len(each.observations) for each in found}
     matched = shares.get("two matchings", shares.get("matched units", 0.0))
@@ -211,8 +214,14 @@ def _symmetries(found: Sequence[Finding]) -> list[Operation]:
     told: list[Operation] = []
     if shares.get("gated signs", 1.0) < 0.5 + matched / 4:
         told.append(Operation("signs flipped", "the ungated branch has other signs"))
-    places = [seen.share for each in found if each.test in ("unit places", "row places") for seen in each.observations]
-    if places and median(places) < matched / 2:
+    places = [seen for each in found if each.test in ("unit places", "row places") for seen in each.observations]
+    again = {
+        seen.name for each in found if each.test == "two matchings" for seen in each.observations if seen.share > 0.5
+    }
+    others = {change.name for change in changes if change.cosine < ELSEWHERE}
+    moved = {seen.name for seen in places if seen.share < 0.5} & again & others
+    roles = [seen.share for seen in places if not seen.name]
+    if moved or (roles and median(roles) < matched / 2):
         told.append(Operation("reordered units", "hidden units stand elsewhere, or the residual stream was turned"))
     if shares.get("axis places", 1.0) < matched / 2:
         told.append(Operation("reordered axes", "the residual stream was permuted or turned, or the embedding is new"))
@@ -266,7 +275,9 @@ def _tensors(changes: Sequence[Change], nets: tuple[Weights, Weights], *, whole:
     if ranks and few and not any(each.name == "projected" for each in told):
         told.append(Operation("low-rank update", f"the change has rank {min(ranks)} to {max(ranks)}{rest}"))
     elif not told:
-        told.append(Operation("tuned", f"numbers moved by {weighted(changes, 'relative'):.1%} of their size{rest}"))
+        total = sum(change.elements for change in changes)
+        size = sum(min(change.relative, WHOLLY) * change.elements for change in changes) / total
+        told.append(Operation("tuned", f"numbers moved by {size:.1%} of their size{rest}"))
     if equal := share(lambda change: change.equal):
         told.append(Operation("partly untouched", f"{equal:.0%} of the numbers are in tensors that are equal"))
     return told

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from whorl.checkpoints.checkpoint import Checkpoint, UnusableTensor
-from whorl.checkpoints.views import View, nets, without
+from whorl.checkpoints.views import UNUSABLE, View, nets, without
 from whorl.errors import UsageError
 from whorl.weights.operation import Operation
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["each_with_each"]
 
-UNUSABLE: Final = 16  # tensors that may be left out
 
 Compared = Callable[[Checkpoint, Checkpoint, float], "Comparison"]
 

@@ -116,12 +116,19 @@ def by_name(
 
 
 def _given(one: Axes, two: Axes) -> list[Pair]:
-    """Equal tensors among more that differ, where no trained vector is equal with them."""
+    """Equal tensors among more that differ, where no trained vector of the one is a vector of the other."""
     pairs = [pair for pair in paired_tensors(one, two) if one.weights[pair.ours] == two.weights[pair.theirs]]
     equal = [pair for pair in pairs if torch.equal(one.net.stored(pair.ours), two.net.stored(pair.theirs))]
-    vectors = one.vectors() & two.vectors() if 0 < 2 * len(equal) < len(pairs) else set()
-    same = (torch.equal(one.net.stored(name), two.net.stored(name)) and one.varied(name) for name in sorted(vectors))
-    return equal if 2 * len(equal) < len(pairs) and not any(same) else []
+    if 2 * len(equal) >= len(pairs) or not equal:
+        return []
+    # Whatever they are called: an export names them anew.
+    held = {_content(two, name) for name in two.vectors()}
+    return [] if any(_content(one, name) in held and one.varied(name) for name in sorted(one.vectors())) else equal
+
+
+def _content(net: Axes, name: str) -> tuple[float, ...]:
+    """The numbers of a vector, the first of many."""
+    return tuple(net.net.stored(name).flatten()[:MOST].double().tolist())
 
 
 def _left_out(net: Axes, paired: Collection[str], tested: Collection[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ small. A matrix is presented as PyTorch's layers hold it, [out, in], and integer
 from __future__ import annotations
 
 import importlib.util
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -112,7 +113,7 @@ class OnnxCheckpoint(Checkpoint):
         """The nodes of the graph, once its tensors have been noted."""
         import onnx
 
-        graph = _walked(wire, size)
+        graph, again = _walked(wire, size), Counter[str]()
         for start, end, constant in graph.tensors:
             about, bulk = _about(wire, start, end)
             described = onnx.TensorProto.FromString(about)
@@ -120,6 +121,9 @@ class OnnxCheckpoint(Checkpoint):
                 continue
             name, entry, raw = _entry(self.path, described, bulk)
             name = constant or name
+            if name in self._held and (constant or start in graph.branched):  # two branches may have it each
+                again[name] += 1
+                name = f"{name} #{again[name] + 1}"
             if name in self._held:
                 raise ValueError(f"two tensors {name[:100]!r}")
             self._held[name] = entry
@@ -232,10 +236,14 @@ class _Wire:
 
 @dataclass
 class _Graph:
-    """All nodes but those of functions; and where tensors lie, each with its name where it has none of its own."""
+    """All nodes but those of functions; and where tensors lie, each with its name where it has none of its own.
+
+    ``branched`` are the places of those that a branch holds, whose names are its own.
+    """
 
     nodes: list[Node] = field(default_factory=list[Node])
     tensors: list[tuple[int, int, str]] = field(default_factory=list[tuple[int, int, str]])
+    branched: set[int] = field(default_factory=set[int])
     words: int = 0
 
 
@@ -261,6 +269,7 @@ def _walk(wire: _Wire, whole: _Field, graph: _Graph, depth: int) -> None:
     for each in wire.fields(whole.start, whole.end):
         if each.number == INITIALIZER:
             graph.tensors.append((each.start, each.end, ""))
+            graph.branched |= {each.start} if depth else set()
         elif each.number == SPARSE:
             raise ValueError("it holds sparse initialisers, which are not read")
         elif each.number == NODES:

@@ -93,6 +93,8 @@ def unpacked(checkpoint: Checkpoint) -> Checkpoint:
         UsageError: packed in a way that is not read, such as bitsandbytes; the message says what to do.
         InvalidFile: the parts of a packed matrix do not fit each other.
     """
+    if checkpoint.format == "onnx":  # whose reader has unpacked what its nodes unpack, whatever the names
+        return checkpoint
     about = _quantisation(checkpoint)
     method = str(about.get("quant_method", "")).lower()
     foreign = next((word for end, word in FOREIGN.items() for name in checkpoint.entries if name.endswith(end)), "")

@@ -12,10 +12,11 @@ from typing import Final
 
 import torch
 
-from whorl.checkpoints.checkpoint import Checkpoint
+from whorl.checkpoints.checkpoint import Checkpoint, UnusableTensor
 from whorl.checkpoints.opening import declared_base, is_adapter, open_checkpoint, suffix_of, wholes
 from whorl.checkpoints.readers.adapter import ADAPTER_CONFIG
 from whorl.checkpoints.roles import Weights
+from whorl.checkpoints.views import UNUSABLE, without
 from whorl.errors import UsageError, WhorlError
 from whorl.storage import one_line
 from whorl.weights.pairing import vocabulary
@@ -34,7 +35,8 @@ class Member:
 
     ``digest`` is that of its tensors, ``identity`` of all that a comparison depends on; ``copies`` are the other places
     in the folder that hold equal tensors under equal names. ``base`` is set for an adapter: the net of the folder that
-    it is read with, because its configuration names it so. ``architecture`` is what its tensors were read as.
+    it is read with, because its configuration names it so. ``architecture`` is what its tensors were read as, and
+    ``left_out`` names tensors with NaN or infinities, which are read nowhere.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Member:
     copies: tuple[str, ...] = ()
     base: str = ""
     architecture: str = ""
+    left_out: tuple[str, ...] = ()
 
 
 def find(folder: Path) -> Iterator[Path]:
@@ -92,6 +95,8 @@ def gather(
             skipped[name] = words(error)
         else:
             found.setdefault(member.digest, []).append(member)
+            if member.left_out:
+                skipped[name] = f"only {', '.join(member.left_out)}, for NaN or an infinity; all else was read"
     progress("checkpoints", len(paths), len(paths))
     return sorted((_joined(equal) for equal in found.values()), key=lambda member: member.name), skipped
 
@@ -130,13 +135,28 @@ def _joined(equal: list[Member]) -> Member:
 
 
 def _member(name: str, checkpoint: Checkpoint, base: Member | None) -> Member:
-    digest = _digest(checkpoint)
+    left_out: list[str] = []
+    while True:
+        try:
+            digest = _digest(checkpoint)
+            break
+        except UnusableTensor as error:  # as `whorl.weights.several` does with pairs
+            if len(left_out) == UNUSABLE:
+                raise
+            checkpoint = without(checkpoint, error.tensor)
+            left_out.append(error.tensor)
     tokens = vocabulary(checkpoint.path)
     structure = Weights(checkpoint).structure
     plan = json.dumps([digest, repr(structure), tokens], sort_keys=True)
     identity = hashlib.sha256(plan.encode()).hexdigest()
     return Member(
-        name, checkpoint, digest, identity, base=base.name if base else "", architecture=structure.architecture
+        name,
+        checkpoint,
+        digest,
+        identity,
+        base=base.name if base else "",
+        architecture=structure.architecture,
+        left_out=tuple(left_out),
     )
 
 
