@@ -34,6 +34,7 @@ def rates(small_zoo):
     return found
 
 
+@pytest.mark.processor
 def test_copies_match_more_the_further_past_the_boundary(rates):
     """Per victim, over seeds and over every copy that was tuned, pruned or quantised."""
     match = np.array([rates[overshoot][0][..., : len(CHANGED)].mean((1, 2)) for overshoot in OVERSHOOTS])

@@ -48,6 +48,7 @@ def aucs(small_zoo):
     return {(scheme, family): measure(scheme, removals) for scheme in schemes for family, removals in FAMILIES.items()}
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("scheme", ["sac-w", "sac-m"])
 def test_copies_of_every_family_are_told_from_independent_models(aucs, scheme, family):

@@ -66,6 +66,7 @@ def test_candidates_are_the_likeliest_classes():
     assert bool((end.lengths >= deepfool(model, inputs).lengths - 1e-5).all())
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("architecture", ["mlp(width=32)", "lenet5", "resnet8(width=4)"])
 def test_agrees_with_foolbox(architecture):
     model = tiny_victim(architecture=architecture).differentiable()

@@ -24,6 +24,7 @@ def queries():
     return SAMPLER.sample(tiny_victim(), tiny_data("victim"), budget=20, generator=generator())
 
 
+@pytest.mark.processor
 def test_each_crossing_meets_its_class_in_the_middle(queries, victim):
     """On the victim itself, not on the folded copy that the walk runs on."""
     assert queries.inputs.shape == (20, 24, 1, 8, 8)

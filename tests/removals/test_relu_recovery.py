@@ -35,6 +35,7 @@ def line(seed=1):
     return 0.5 + torch.randn(12, generator=generator).double() / 2, torch.randn(12, generator=generator).double()
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("seed", range(4))
 def test_knots_are_where_units_switch(seed):
     victim, rows, offsets = known(seed=seed)
