@@ -127,8 +127,9 @@ def parents(
     failed |= {nets[min(pair)].name: each.note for pair, each in found.items() if each.note}
     level = alpha / len(members)
     candidates = [_candidate(members, pair, each, level) for pair, each in found.items()]
-    names = _ahead(candidates)  # a merge that drops changes is seen only beside an ancestor of its parents
-    ahead = [place for place, near in enumerate(members) if near.name in names]
+    # A merge that drops changes is seen only beside an ancestor of its parents.
+    ahead = sorted(one for one, two in earlier_of(found) if two == len(members))
+    ahead = ahead if len(ahead) > 2 else []
     among, more = related(nets, combinations(ahead, 2), cells, progress, layers=layers, tokens=tokens)
     candidates = _merged(nets, candidates, failed, found | among)
     candidates.sort(key=_rank)
@@ -156,12 +157,6 @@ def _rank(each: Candidate) -> tuple[int, bool, bool, bool, float, float, str]:
 def _same(member: Member, suspect: Path) -> bool:
     """Whether this is the suspect's own file; a copy of it under another name is a candidate."""
     return member.checkpoint.path.resolve() == suspect.resolve() and not member.copies
-
-
-def _ahead(candidates: Sequence[Candidate]) -> set[str]:
-    """Names of the candidates that came first, where they are enough for an ancestor and two parents."""
-    names = {each.name for each in candidates if each.first == "candidate"}
-    return names if len(names) > 2 else set()
 
 
 def _candidate(members: Sequence[Member], pair: tuple[int, int], found: Kinship, level: float) -> Candidate:
