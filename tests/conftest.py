@@ -21,7 +21,10 @@ def pytest_collection_modifyitems(items):
         reason = f"its limits were chosen with sums of AVX2, and this processor has {wide}"
         for item in items:
             if item.get_closest_marker("processor"):
-                item.add_marker(pytest.mark.xfail(reason=reason, strict=False))
+                # Not strict, for a part of them passes there. Only what they assert may fail: an error still does, and
+                # where AVX2 is the widest every one must pass. More seeds, and limits that allow for their own error,
+                # would make the mark needless.
+                item.add_marker(pytest.mark.xfail(reason=reason, strict=False, raises=AssertionError))
 
 
 @pytest.fixture(scope="session", autouse=True)
