@@ -43,7 +43,7 @@ from whorl.weights.parting import Parting, parting
 from whorl.weights.several import each_with_each
 from whorl.weights.unnamed import by_name
 
-__all__ = ["NULL", "Comparison", "LayerEvidence", "compare", "document"]
+__all__ = ["NULL", "Comparison", "LayerEvidence", "check_asked", "compare", "document"]
 
 Decision = Literal["related", "part reused", "inconclusive"]
 NULL: Final = "the training of one of the two nets did not depend on the other"
@@ -120,8 +120,7 @@ def compare(
         UsageError: nothing in them can be compared.
         InvalidFile: a file is damaged or untrue.
     """
-    if not 0 < alpha < 1 or tokens < 2 or layers < 0:
-        raise UsageError("alpha lies between 0 and 1, tokens are at least 2, and layers not below 0 (0 for all)")
+    check_asked(alpha, layers, tokens)
     first, second = (each if isinstance(each, Checkpoint) else open_checkpoint(Path(each)) for each in (first, second))
     started, before = time.perf_counter(), first.bytes_read + second.bytes_read
 
@@ -138,6 +137,12 @@ def compare(
     told = replace(each_with_each(first, second, compared, alpha), alpha=alpha)
     read = first.bytes_read + second.bytes_read - before
     return replace(told, bytes_read=read, seconds=time.perf_counter() - started)
+
+
+def check_asked(alpha: float, layers: int, tokens: int) -> None:
+    """Raise `UsageError` for an error rate, or numbers of layers and tokens, that nothing can be compared with."""
+    if not 0 < alpha < 1 or tokens < 2 or layers < 0:
+        raise UsageError("alpha lies between 0 and 1, tokens are at least 2, and layers not below 0 (0 for all)")
 
 
 def _compared(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from whorl.errors import UsageError
-from whorl.weights.comparison import NULL
+from whorl.weights.comparison import NULL, check_asked
 from whorl.weights.family.cells import Cells, Memory
 from whorl.weights.family.gathering import Member, member_of, words
 from whorl.weights.family.merges import merges_of
@@ -109,8 +109,7 @@ def parents(
         UsageError: no suspect, no folder, or nothing in it that can be read beside the suspect.
         InvalidFile: the suspect is damaged.
     """
-    if not 0 < alpha < 1 or tokens < 2 or layers < 0:
-        raise UsageError("alpha lies between 0 and 1, tokens are at least 2, and layers not below 0 (0 for all)")
+    check_asked(alpha, layers, tokens)
     suspect, folder = Path(suspect), Path(folder)
     if not suspect.exists():
         raise UsageError(f"{suspect} is not there; give the suspect as a file or folder of weights")

@@ -19,6 +19,7 @@ from typing import Any, Final
 import networkx as nx
 
 from whorl.errors import UsageError
+from whorl.weights.comparison import check_asked
 from whorl.weights.family.cells import Cells, Memory
 from whorl.weights.family.gathering import Member, gather, words
 from whorl.weights.family.merges import Merge, merges_of
@@ -84,8 +85,7 @@ def lineage(
         UsageError: no folder, or nothing in it that can be read.
         InvalidFile: a file was damaged while it was read.
     """
-    if not 0 < alpha < 1 or tokens < 2 or layers < 0:
-        raise UsageError("alpha lies between 0 and 1, tokens are at least 2, and layers not below 0 (0 for all)")
+    check_asked(alpha, layers, tokens)
     folder = Path(folder)
     members, skipped = opened(folder, progress)
     cells = Memory() if cells is None else cells
