@@ -18,15 +18,15 @@ import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import rfc8785
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors import torch as safetensors_torch
-from torch import Tensor
 
 from whorl.errors import InvalidFile, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "canonical_json",
@@ -112,6 +112,9 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
 
     With at most one key of metadata equal arguments give equal bytes (safetensors orders several keys at random).
     """
+    import torch  # here, since rooms that hold documents alone do not wait for it
+    from safetensors import torch as safetensors_torch
+
     owned = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
     with replacing(path) as temporary:
         cast(Any, safetensors_torch).save_file(owned, temporary, dict(metadata))
@@ -175,6 +178,8 @@ def canonical_json(document: Any) -> bytes:
 
 def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 in hexadecimal over names, types, shapes and bytes, whatever the order, strides and device."""
+    import torch
+
     digest = hashlib.sha256()
     for name in sorted(tensors):
         value = tensors[name].detach().cpu().contiguous()
