@@ -22,6 +22,7 @@ EXTRAS = {
     "ray": ("ray",),
     "gguf": ("gguf",),
     "language": ("transformers",),
+    "claims": ("cryptography", "rfc3161-client"),
 }
 PURPOSES = {
     "onnx": "suspects that are ONNX files",
@@ -31,6 +32,7 @@ PURPOSES = {
     "ray": "runs spread over a Ray cluster (--cluster)",
     "gguf": "checkpoints in GGUF",
     "language": "language models of the zoo",
+    "claims": "claims: signatures, time-stamps and logs",
 }
 
 
