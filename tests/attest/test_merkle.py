@@ -183,6 +183,9 @@ def test_what_cannot_be_a_proof_is_refused():
     assert refused(check_inclusion, leaf, 8, 8, tree.inclusion(0), now)
     assert refused(check_inclusion, leaf, -1, 8, tree.inclusion(0), now)
     assert refused(check_inclusion, leaf, 0, 1 << 63, tree.inclusion(0), now)
+    for size in (1, 2, 4, 9, 16, 1 << 62):  # of trees with another number of levels above this leaf
+        assert refused(check_inclusion, leaf, 0, size, tree.inclusion(0), now)
+        assert size < 3 or refused(check_consistency, 3, tree.root(3), size, now, tree.consistency(3))
     assert refused(check_inclusion, leaf, 0, 8, [each[:31] for each in tree.inclusion(0)], now)
     assert refused(check_inclusion, leaf, 0, 8, [b"\x00" * 32] * 100_000, now)
     assert refused(check_consistency, 9, now, 8, now, [])

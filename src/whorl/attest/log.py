@@ -1,8 +1,9 @@
 """An append-only log in one SQLite file: entries, a signed checkpoint after each, and what witnesses cosigned.
 
 Triggers refuse every change of a row. They stop accidents; what stops a forger is that a log is verified whole when it
-is opened: entries are hashed again, and every checkpoint has to be signed over the root of the entries before it. Who
-holds the log's own key can still write another log: that is found by whoever kept an earlier checkpoint (`follows`).
+is opened: entries are hashed again, and every checkpoint has to be signed over the root of the entries before it. Two
+things a file alone can't show: that its last entries were cut off together with their checkpoints, and that whoever
+holds the log's own key wrote another log. Both are found by who kept an earlier checkpoint (`follows`).
 
 Source: RFC 9162, section 2.1; C2SP tlog-checkpoint (`whorl.attest.checkpoint`).
 """
@@ -196,12 +197,11 @@ class Log:
 
     def _verify(self) -> None:
         """Hash and check what was not seen yet: every entry, every checkpoint, every cosignature."""
-        for place, entry in self._stream("SELECT * FROM log WHERE position >= ? ORDER BY position", len(self)):
+        for place, entry in self._since("log", len(self)):
             if place != len(self) or not isinstance(entry, bytes) or len(self) >= MOST_ENTRIES:
                 raise InvalidFile(f"{self.path}: entry {len(self)} is missing, or none")
             self._tree.append(leaf_hash(entry))
-        rows = self._stream("SELECT * FROM checkpoints WHERE position >= ? ORDER BY position", len(self._notes))
-        for size, note in rows:
+        for size, note in self._since("checkpoints", len(self._notes)):
             if size != len(self._notes) or size > len(self) or not isinstance(note, bytes):
                 raise InvalidFile(f"{self.path}: the checkpoint of {len(self._notes)} entries is missing, or none")
             found, _ = read_checkpoint(note, self.key)
@@ -211,8 +211,7 @@ class Log:
             self._notes.append(note)
         if len(self._notes) != len(self) + 1:
             raise InvalidFile(f"{self.path} lacks the checkpoint of {len(self._notes)} entries")
-        rows = self._stream("SELECT * FROM cosignatures WHERE position >= ? ORDER BY position", self._cosigned)
-        for place, size, key, line in rows:
+        for place, size, key, line in self._since("cosignatures", self._cosigned):
             whole = type(size) is int and isinstance(key, bytes) and isinstance(line, bytes) and 0 <= size <= len(self)
             if not whole or place != self._cosigned or place >= MOST_COSIGNATURES:
                 raise InvalidFile(f"{self.path}: cosignature {self._cosigned} is missing, or none")
@@ -221,9 +220,9 @@ class Log:
 
     def _check_schema(self) -> None:
         """Before a row is read: views and triggers of others would run with it."""
-        found = [sql for (sql,) in self._rows("SELECT sql FROM sqlite_master ORDER BY rowid")]
+        found = [sql for (sql,) in self._rows("SELECT sql FROM sqlite_master ORDER BY sql")]
         mark = [self._rows(f"PRAGMA {name}")[0][0] for name in ("application_id", "user_version")]
-        if found != list(SCHEMA) or mark != [APPLICATION, FORMAT]:
+        if found != sorted(SCHEMA) or mark != [APPLICATION, FORMAT]:
             raise InvalidFile(f"{self.path} is no log of format {FORMAT}, or its tables were changed")
 
     def _connected(self) -> sqlite3.Connection:
@@ -237,9 +236,11 @@ class Log:
         with self._translated():
             return self._database.execute(statement, values).fetchall()
 
-    def _stream(self, statement: str, *values: int) -> Iterator[Any]:
+    def _since(self, table: str, position: int) -> Iterator[Any]:
+        """The rows from a position on; from 0 on all, those below too."""
+        statement = f"SELECT * FROM {table} WHERE position >= ? ORDER BY position"
         with self._translated():
-            yield from self._database.execute(statement, values)
+            yield from self._database.execute(statement, (position or -(1 << 63),))
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
