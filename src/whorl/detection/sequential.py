@@ -11,10 +11,20 @@ from numpy.typing import ArrayLike
 from whorl.errors import UsageError
 from whorl.metrics import Scores, as_scores
 
-__all__ = ["SequentialMean"]
+__all__ = ["SequentialMean", "wager"]
 
 TIE: Final = 1e-7  # a level read back from a float32 file may be this much too low; a tie must not pass for an excess
 NUDGE: Final = 1e-3  # how far a bet stays above its level when the values so far lie below it
+
+
+def wager(matches: ArrayLike, seen: ArrayLike, chance: ArrayLike) -> Scores:
+    """What to bet on a match after ``matches`` in ``seen`` queries, against a ``chance`` in (0, 1); above it, below 1.
+
+    A shrunken running mean, which expects a copy: 1.6 matches in 2 on top of the neutral 1/2 in 1. Broadcasts.
+    """
+    guess = (np.asarray(matches, np.float64) + 2.1) / (np.asarray(seen) + 3)
+    c = np.asarray(chance, np.float64)
+    return np.maximum(guess, c + np.minimum(NUDGE, (1 - c) / 2))
 
 
 class SequentialMean:
@@ -118,7 +128,6 @@ class SequentialMean:
         ceiling = (self.size * (self.levels + TIE) - total[:, None]) / left  # c: highest mean of the next value
         inside = (ceiling > 0) & (ceiling < 1)
         c = np.where(inside, ceiling, 0.5)
-        guess = ((total + 2.1) / (seen + 3))[:, None]  # expects a copy: 1.6 matches in 2 on top of the neutral 1/2 in 1
-        q = np.maximum(guess, c + np.minimum(NUDGE, (1 - c) / 2))
+        q = wager(total[:, None], seen[:, None], c)
         x = values[:, None]
         return np.where(inside, np.log(x * q / c + (1 - x) * (1 - q) / (1 - c)), 0.0)
