@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal
 
+from whorl.grades import Grade, Origin
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -135,12 +137,6 @@ class Evidence:
     per_query: Tensor | None = None
 
 
-Origin = Literal["owner", "judge", "design"]
-Grade = Literal["A", "B", "C", "D"]
-"""On what a verdict rests: A weights; B a mark with drawn labels; C a judge's null; D the owner's own null."""
-GRADES: Mapping[Origin, Grade] = {"owner": "D", "judge": "C", "design": "B"}
-
-
 @dataclass(frozen=True)
 class NullModel:
     """One independent model of a null.
@@ -188,7 +184,7 @@ class Null:
     @property
     def grade(self) -> Grade:
         """What a verdict by this null is worth before others."""
-        return GRADES[self.origin]
+        return Grade.of(self.origin)
 
 
 @dataclass(frozen=True)
@@ -373,7 +369,7 @@ class Verdict:
     fingerprint: str
     suspect: str
     caveats: tuple[str, ...] = ()
-    grade: Grade = "D"
+    grade: Grade = Grade.D
     likeness: Mapping[str, Any] = field(default_factory=dict[str, Any])
     lineup: Mapping[str, Any] = field(default_factory=dict[str, Any])
     interface: str = ""

@@ -99,6 +99,7 @@ def test_the_page_shows_tests_map_and_caveats(nets, tmp_path):
     page = tmp_path / "deep" / "page.html"
     assert typed(nets / "ours", nets / "copy", "--report", page).exit_code == 0
     written = page.read_text()
+    assert "<b>A</b>: the evidence is in the weights" in written
     for words in ("Related", "gated signs", "Where the evidence lies", "layer 1", "evaded by", "What happened"):
         assert words.lower() in written.lower()
     assert "://" not in written.replace("http://www.w3.org/2000/svg", "")

@@ -15,6 +15,17 @@ def held(terms, place=19):
     return lineup_verdict(SHOWING, place, terms, recipe="", fingerprint="f", suspect="s")
 
 
+def test_the_first_caveat_names_who_made_the_twins():
+    for place in (19, 3, None):
+        told = held(Terms(), place)
+        assert (told.grade, told.null["origin"]) == ("D", "owner")
+        assert told.caveats[0].startswith("the null was chosen by whoever made this fingerprint: the error rate rests")
+        assert "all 19 twins were made as the victim was" in told.caveats[0]
+    judged = lineup_verdict(SHOWING, 19, Terms(), recipe="", fingerprint="f", suspect="s", origin="judge")
+    assert (judged.grade, judged.null["origin"]) == ("C", "judge")
+    assert judged.caveats[0] == "the null was chosen by the judge (grade C)"
+
+
 def test_a_reason_is_told_where_it_was_needed_and_lifts_the_figure_that_it_names():
     equals = {"accuracy": (0.9,) * 20}
     told = held(Terms(reasons={"accuracy": "measured twice"}, figures=equals))
@@ -23,8 +34,8 @@ def test_a_reason_is_told_where_it_was_needed_and_lifts_the_figure_that_it_names
     best = {"accuracy": (0.8,) * 19 + (0.9,), "loss": (0.2,) * 19 + (0.1,)}
     told = held(Terms(reasons={"accuracy": "measured twice"}, figures=best))
     assert told.decision == "inconclusive", "nobody said why the loss is the least"
-    assert "of all candidates your model has the least loss." in told.caveats[0]
-    assert "--reason loss=" in told.caveats[0]
+    assert "of all candidates your model has the least loss." in told.caveats[1]
+    assert "--reason loss=" in told.caveats[1]
     told = held(Terms(reasons={"accuracy": "measured twice", "loss": "rounded"}, figures=best))
     assert told.decision == "derived"
     for figure, why in (("the most accuracy", "measured twice"), ("the least loss", "rounded")):
@@ -36,8 +47,8 @@ def test_twins_of_another_net_convict_nobody_however_few_they_are():
     one = {"parameters": (1000.0,) * 18 + (999.0, 1000.0)}
     told = held(Terms(figures=one))
     assert told.decision == "inconclusive"
-    assert "your model has a number of parameters that not every twin has" in told.caveats[0]
-    assert "by chance" not in told.caveats[0]
+    assert "your model has a number of parameters that not every twin has" in told.caveats[1]
+    assert "by chance" not in told.caveats[1]
     assert held(Terms(figures={"parameters": (1000.0,) * 20})).decision == "derived"
 
 

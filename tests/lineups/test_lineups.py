@@ -106,7 +106,7 @@ def test_strangers_of_any_kind_name_the_victim_no_more_often_than_chance_allows(
 def test_without_the_secret_the_lineup_stays_sealed(made, tuned):
     verdict = hold(made[0], tuned, RULE)
     assert verdict.decision == "inconclusive"
-    assert "sealed" in verdict.caveats[0]
+    assert "sealed" in verdict.caveats[1]
     assert verdict.lineup["place"] is None
     with pytest.raises(UsageError, match="does not open"):
         hold(made[0], tuned, RULE, secret=commit(made[1].place))
@@ -198,7 +198,7 @@ def test_a_victim_that_stands_outside_of_its_twins_convicts_nobody_without_a_rea
     fingerprint, secret = line_up(bare, nets[0], weak, material, size=100)
     verdict = hold(fingerprint, tuned, RULE, secret=secret)
     assert verdict.decision == "inconclusive"
-    assert "twins unlike the victim" in verdict.caveats[0]
+    assert "twins unlike the victim" in verdict.caveats[1]
     assert "accuracy" in verdict.lineup["outermost"]
 
 
@@ -237,7 +237,7 @@ def test_twins_of_another_architecture_convict_nobody(bare, material, nets):
     fingerprint, secret = line_up(bare, nets[0], [*nets[1:18], *wide], material, size=60)
     verdict = hold(fingerprint, nets[0], RULE, secret=secret)
     assert verdict.decision == "inconclusive"
-    assert "a number of parameters that not every twin has" in verdict.caveats[0]
+    assert "a number of parameters that not every twin has" in verdict.caveats[1]
     shut = [LabelsOnly(each) for each in (*nets[:18], *wide)]
     fingerprint, secret = line_up(bare, shut[0], shut[1:], material, size=60)
     assert any("architecture was not seen" in c for c in hold(fingerprint, nets[0], RULE, secret=secret).caveats)
@@ -280,7 +280,7 @@ def test_known_strangers_and_copies_are_counted_and_a_clump_convicts_nobody(made
     clump = dataclasses.replace(known, candidates=dataclasses.replace(known.candidates, settings=settings))
     verdict = hold(clump, tuned, RULE, secret=made[1])
     assert verdict.decision == "inconclusive"
-    assert "models of their kind" in verdict.caveats[0]
+    assert "models of their kind" in verdict.caveats[1]
 
 
 def test_the_rule_is_the_one_that_was_fixed(made, tuned):
@@ -295,7 +295,7 @@ def test_too_few_twins_for_alpha_are_told_with_the_number_that_would_do(nets, ba
     fingerprint, secret = line_up(bare, nets[0], nets[1:5], material, size=50)
     verdict = hold(reasoned(fingerprint, secret), tuned, RULE, secret=secret)
     assert verdict.decision == "inconclusive"
-    assert "at least 19 are needed" in verdict.caveats[0]
+    assert "at least 19 are needed" in verdict.caveats[1]
 
 
 @pytest.mark.parametrize(

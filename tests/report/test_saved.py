@@ -25,7 +25,7 @@ def test_a_kept_verdict_gives_the_page_that_it_had(tmp_path, document):
     page = read_verdict(path)
     assert "Derived" in page
     assert all(model["name"] in page for model in document["null"]["models"]), "every model of the null is named"
-    assert "a null chosen by whoever made the fingerprint" in page
+    assert "<b>D</b>: the null was chosen by whoever made this fingerprint" in page
     assert "<img" not in page, "queries are secret"
 
 

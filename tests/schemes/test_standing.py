@@ -110,7 +110,16 @@ def test_families_of_tunes_are_told(bare):
 
 def test_a_verdict_names_every_model_of_the_null_and_who_chose_it(labelled):
     verdict = whorl.verify(labelled, net(200), alpha=ALPHA)
-    assert "chosen by whoever made this fingerprint" in verdict.caveats[0]
+    assert verdict.caveats[0] == (
+        "the null was chosen by whoever made this fingerprint: the error rate rests on their word that its models were "
+        "made without the victim (grade D)"
+    )
+    calibration = labelled.calibration
+    null = dataclasses.replace(calibration.null, origin="judge")
+    judged = dataclasses.replace(labelled, calibration=dataclasses.replace(calibration, null=null))
+    verdict = whorl.verify(judged, net(200), alpha=ALPHA)
+    assert (verdict.grade, verdict.caveats[0]) == ("C", "the null was chosen by the judge (grade C)")
+    verdict = whorl.verify(labelled, net(200), alpha=ALPHA)
     first = verdict.null["models"][0]
     assert (first["name"], first["digest"]) == ("twin 100", oracle(net(100)).digest)
     assert 0.7 < first["accuracy"] <= 1

@@ -20,7 +20,7 @@ from whorl.schemes.opening import read_fingerprint
 from whorl.schemes.session import Session
 from whorl.testing import tiny_data, tiny_net, tiny_victim
 from whorl.testing.unchanged import chance_unchanged
-from whorl.types import Access, Evidence, NullModel, Representation, Rule
+from whorl.types import Access, Evidence, Grade, NullModel, Representation, Rule
 
 ALPHA = 0.05
 MLP = "mlp(width=32)"
@@ -157,8 +157,9 @@ def test_a_fingerprint_of_format_1_says_so_until_it_is_calibrated_again(fingerpr
     old = dataclasses.replace(fingerprint, format=1, nonce="")
     verdict = SCHEME.verify(old, copy("quantise(int8)"), alpha=ALPHA)
     assert verdict.grade == "D"
-    assert "format 1" in verdict.caveats[0]
-    assert "whorl calibrate" in verdict.caveats[0]
+    assert verdict.caveats[0].startswith(Grade.D.sentence)
+    assert "format 1" in verdict.caveats[1]
+    assert "whorl calibrate" in verdict.caveats[1]
     new = SCHEME.calibrate(old, {str(seed): stranger(seed) for seed in (100, 101)}, pool="two")
     assert new.format == 2
     assert not any("format 1" in caveat for caveat in SCHEME.verify(new, stranger(200), alpha=ALPHA).caveats)
@@ -331,7 +332,7 @@ def test_a_fingerprint_that_version_0_1_made_is_verified_and_upgraded():
     for suspect, decision in ((tiny_victim(architecture=MLP), "derived"), (stranger(200), "inconclusive")):
         verdict = SCHEME.verify(old, suspect, alpha=ALPHA)
         assert (verdict.decision, verdict.grade) == (decision, "D")
-        assert "format 1" in verdict.caveats[0]
+        assert "format 1" in verdict.caveats[1]
     new = SCHEME.calibrate(old, {str(seed): stranger(seed) for seed in range(100, 120)}, pool="20 perceptrons")
     assert new.format == 2
     assert new.calibration.null.similarities == old.calibration.null.similarities

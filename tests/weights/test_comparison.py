@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -167,7 +168,11 @@ def test_nets_of_no_known_family_are_compared_by_name_and_shape(tmp_path):
 
 
 def test_the_document_is_json_and_keeps_what_a_float_cannot(saved):
-    told = json.loads(json.dumps(document(compared(saved("llama"), saved("llama")))))
+    found = compared(saved("llama"), saved("llama"))
+    told = json.loads(json.dumps(document(found)))
+    assert told["grade"] == "A"
+    for unsure in (replace(found, exact=False), replace(found, tested=False)):
+        assert document(unsure)["grade"] is None
     for key in ("decision", "null_hypothesis", "tests", "layers", "operations", "direction", "bytes_read", "seconds"):
         assert key in told
     assert all(

@@ -12,12 +12,13 @@ from whorl.detection.combination import share_of_alpha
 from whorl.detection.lineup import DESIGN, Showing, clumped, outermost, rank, told_apart
 from whorl.detection.power import MOST_MISSED, copies_needed, measured
 from whorl.fingerprints.terms import Terms
-from whorl.types import Decision, Verdict
+from whorl.types import Decision, Grade, Origin, Verdict
 
 __all__ = ["lineup_verdict"]
 
 POINTS: Final = 60  # of the race that a verdict keeps, to draw it
 POOL: Final = "twins of the victim"
+WORD: Final = "all {} twins were made as the victim was, and that none was shown to whoever made the suspect"
 SEEDS: Final = {
     "secret": "the error rate holds for any suspect that was made without the victim, whatever its architecture, data "
     "or interface; it is that of the draw of victim and twins together, so several suspects before one lineup are "
@@ -29,7 +30,7 @@ SEEDS: Final = {
 }
 
 
-def lineup_verdict(
+def lineup_verdict(  # noqa: PLR0913 each is told by the verdict
     showing: Showing,
     place: int | None,
     terms: Terms,
@@ -39,6 +40,7 @@ def lineup_verdict(
     suspect: str,
     tests: int = 1,
     turned: int = 0,
+    origin: Origin = "owner",
 ) -> Verdict:
     """The answer of a lineup.
 
@@ -52,9 +54,11 @@ def lineup_verdict(
         recipe: how they were made.
         fingerprint, suspect: what to call them.
         tests: how many tests share the alpha of the terms.
+        origin: who made the twins; a judge, or the owner.
         turned: in how many other lineups a candidate is known to stand in another role; the terms know of earlier ones.
     """
     turned = max(turned, terms.turned)
+    grade = Grade.of(origin)
     count, alpha = len(showing.totals), share_of_alpha(terms.alpha, tests)
     power = {removal: measured(caught, copies, len(terms.copies)) for removal, (caught, copies) in terms.copies.items()}
     stands = None if place is None else rank(showing.totals, place)
@@ -71,7 +75,7 @@ def lineup_verdict(
         error_bound=math.floor(alpha * count + 1e-9) / count,
         null={
             "pool": f"{POOL} ({count - 1})",
-            "origin": "owner",
+            "origin": origin,
             "size": count - 1,
             "siblings": 0,
             "quantiles": {},
@@ -89,7 +93,8 @@ def lineup_verdict(
         scheme=f"lineup({showing.statistic})",
         fingerprint=fingerprint,
         suspect=suspect,
-        caveats=(*reasons, *_always(showing, terms, named, outside, turned)),
+        caveats=(grade.caveat(WORD.format(count - 1)), *reasons, *_always(showing, terms, named, outside, turned)),
+        grade=grade,
         lineup={
             "candidates": count,
             "rank": stands,
@@ -176,11 +181,7 @@ def _decide(
 
 def _always(showing: Showing, terms: Terms, named: int, outside: Mapping[str, str], turned: int) -> tuple[str, ...]:
     """What no verdict of a lineup may leave out."""
-    count = len(showing.totals)
-    told = [
-        f"the {count - 1} twins were made by the owner: the error rate rests on their word that all were made as the "
-        "victim was, and that none was shown to whoever made the suspect (grade D)"
-    ]
+    told: list[str] = []
     if terms.hypothesis:
         told.append(f"what is tested is narrower: {terms.hypothesis}")
     told.append(SEEDS[terms.seeds])

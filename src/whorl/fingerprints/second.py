@@ -24,7 +24,6 @@ from whorl.fingerprints.parts import Count, Document, Finite, Name, Text, number
 from whorl.spaces import InputSpace, named_space
 from whorl.storage import canonical_json, digest_tensors
 from whorl.types import (
-    GRADES,
     Calibration,
     Candidates,
     Fingerprint,
@@ -359,8 +358,8 @@ def _calibration(
     similarities = numbers_of(tensors, "null/similarities", count)
     if document.siblings > count:
         raise ValueError(f"its null has {document.siblings} siblings among {count} models")
-    if document.grade != GRADES[document.origin]:
-        raise ValueError(f"a null that was chosen by the {document.origin} is of grade {GRADES[document.origin]}")
+    if document.grade != (grade := Grade.of(document.origin)):
+        raise ValueError(f"a null that was chosen by the {document.origin} is of grade {grade}")
     asked = None
     if "null/probes" in tensors:
         if probes is None:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from whorl.report.pages import render
 from whorl.report.svg import Caption, Scale, drawing, element, text
+from whorl.types import Grade
 
 __all__ = ["comparison_page", "layer_map"]
 
@@ -28,7 +29,8 @@ def comparison_page(told: Mapping[str, Any], *, names: tuple[str, str]) -> str:
     figure = layer_map(told["layers"], told["alpha"]) if told["layers"] else Markup("")
     untested = told["decision"] == "inconclusive" and not told["tested"]
     saying = UNTESTED if untested else SAYINGS[told["decision"]]
-    return render("comparison.html.j2", told=told, names=names, saying=saying, figure=figure)
+    grade = Grade(told["grade"]) if told["grade"] else None
+    return render("comparison.html.j2", told=told, names=names, saying=saying, figure=figure, grade=grade)
 
 
 def layer_map(places: Sequence[Mapping[str, Any]], alpha: float) -> Markup:

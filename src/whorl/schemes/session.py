@@ -27,7 +27,7 @@ from whorl.oracles.wrappers import digests_of
 from whorl.schemes.asking import admit, asking_order, compare, ordered, readable, represent
 from whorl.schemes.calibration import same_answers, sees_probabilities
 from whorl.schemes.controls import examine
-from whorl.types import Calibration, Evidence, Fingerprint, Rule, Verdict, grants
+from whorl.types import Calibration, Evidence, Fingerprint, Grade, Rule, Verdict, grants
 
 if TYPE_CHECKING:
     from whorl.schemes.base import Scheme
@@ -182,7 +182,7 @@ class Session:
             verdict,
             queries=queries,
             caveats=caveats,
-            grade=null.grade if null else "D",
+            grade=null.grade if null else Grade.D,
             interface=self.interface,
             record=record_of(fingerprint, self.suspect, self.rule),
         )
@@ -192,15 +192,9 @@ class Session:
         if (calibration := self.calibration) is None:
             return (OLD_FORMAT,) if self.fingerprint.format == 1 else ()
         null = calibration.null
-        told = [OLD_FORMAT] if self.fingerprint.format == 1 else []
-        told.append(
-            {
-                "owner": "the null was chosen by whoever made this fingerprint: the error rate rests on their word "
-                "that its models were made without the victim (grade D)",
-                "judge": "the null was chosen by the judge (grade C)",
-                "design": "the null is given by the design of the test (grade B)",
-            }[null.origin]
-        )
+        told = [null.grade.caveat("its models were made without the victim")]
+        if self.fingerprint.format == 1:
+            told.append(OLD_FORMAT)
         if self.rule.group:
             told.append(f"the suspect was ranked in the group {self.rule.group!r}, on the word of whoever asked")
         if (earlier := calibration.earlier) and (more := len(earlier) - 1) >= 0:

@@ -20,6 +20,7 @@ from whorl.checkpoints.readers.adapter import Adapter
 from whorl.checkpoints.roles import Weights
 from whorl.detection.exact import bonferroni
 from whorl.errors import UsageError
+from whorl.types import Grade
 from whorl.weights.changes import Change
 from whorl.weights.coverage import Coverage, coverage
 from whorl.weights.differences import Differences, all_equal, differences_by_name, tables
@@ -98,6 +99,11 @@ class Comparison:
     bytes_read: int
     seconds: float
     caveats: tuple[str, ...]
+
+    @property
+    def grade(self) -> Grade | None:
+        """A where the p-value rests on exact tests alone; None where it does not, or there is none."""
+        return Grade.A if self.tested and self.exact else None
 
 
 def compare(
@@ -338,6 +344,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
             }
             for each in comparison.findings
         ],
+        "grade": comparison.grade,
         "layers": [
             {"layer": at.layer, "paired": at.paired, "name": at.name, "related": at.related, **_p_value(at.log_p)}
             for at in comparison.layers
