@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from foreign_answers import answers, binary, description, metadata
+from foreign_attestations import checkpoint as attested
+from foreign_attestations import draw, envelope, log, stamp
 from foreign_cases import Case, fault, in_file
 from foreign_records import fingerprint, looks, record, secret, verdict
 from foreign_weights import adapter, ask_graph, checkpoint, folder, graphs, skops
@@ -34,4 +36,9 @@ READERS: dict[str, Callable[[Path], Case]] = {
     "verdict": verdict,
     "looks": looks,
     "secret": secret,
+    "envelope": envelope,
+    "draw": draw,
+    "checkpoint of a log": attested,
+    "log": log,
+    "time-stamp": stamp,
 }
