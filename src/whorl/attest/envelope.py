@@ -22,7 +22,7 @@ from whorl.attest.keys import Ed25519PrivateKey, PublicKey, key_id, signature_fi
 from whorl.errors import InvalidFile, UsageError
 from whorl.storage import MAX_JSON_BYTES, canonical_json, one_line
 
-__all__ = ["PAYLOAD_TYPE", "Statement", "encoded", "open_envelope", "pre_authentication", "seal"]
+__all__ = ["PAYLOAD_TYPE", "Statement", "decoded", "encoded", "open_envelope", "pre_authentication", "seal"]
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 STATEMENT: Final = "https://in-toto.io/Statement/v1"
