@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from authority import STAMPING, Authority
@@ -117,6 +118,15 @@ def test_a_stamp_outlives_its_certificate_and_is_no_older(authority, tmp_path):
             assert check_stamp(token, DIGEST, read_roots(expired.root)).time == datetime(year, 6, 1, 12, tzinfo=UTC)
         else:
             refuse("does not verify", token, DIGEST, read_roots(expired.root))
+
+
+def test_a_kept_stamp_stays_good():
+    """``tests/golden/attest`` holds one; no command is needed to verify it."""
+    golden = Path(__file__).parents[1] / "golden" / "attest"
+    data, roots = (golden / "stamp.tsr").read_bytes(), read_roots(golden / "root.pem")
+    stamp = check_stamp(data, DIGEST, roots, nonce=7)
+    assert (stamp.time.year, stamp.serial, stamp.policy) == (2026, 2, "1.2.3.4.1")
+    refuse("does not verify", data, hashlib.sha256(b"another claim").digest(), roots)
 
 
 def test_every_single_bit_of_a_stamp(authority, answer):
