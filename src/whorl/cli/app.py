@@ -11,6 +11,7 @@ import typer
 from whorl.cli import (
     bench,
     calibrate,
+    claim,
     compare,
     demo,
     doctor,
@@ -47,6 +48,7 @@ app.command("lineage")(lineage.lineage)
 app.command("explain")(explain.explain)
 app.command("schemes")(listing.schemes)
 app.command("removals")(listing.removals)
+app.add_typer(claim.app, name="claim")
 app.add_typer(zoo.app, name="zoo")
 app.add_typer(bench.app, name="bench")
 app.command("report")(report.report)

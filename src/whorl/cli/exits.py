@@ -22,7 +22,13 @@ MEANINGS: Final = {
     INTERRUPTED: "stopped by Ctrl-C",
 }
 ANY: Final = (0, 1, 2, INTERRUPTED)
-FAIL_ON: Final = {"verify": "derived", "compare": "related", "lineage": "related", "bench diff": "moved"}
+FAIL_ON: Final = {
+    "verify": "derived",
+    "compare": "related",
+    "lineage": "related",
+    "claim check": "derived",
+    "bench diff": "moved",
+}
 VERBS: Final[dict[str, tuple[int, ...]]] = {
     "demo": (7,),
     "extract": (5, 6, 7),
@@ -32,6 +38,12 @@ VERBS: Final[dict[str, tuple[int, ...]]] = {
     "compare": (3, 4, 7),
     "lineage": (3, 4, 7),
     "explain": (5, 7),
+    "claim make": (6, 7),
+    "claim stamp": (7,),
+    "claim draw": (7,),
+    "claim open": (7,),
+    "claim check": (3, 4, 5, 6, 7),
+    "claim revoke": (7,),
     "schemes": (),
     "removals": (),
     "zoo build": (6, 7),

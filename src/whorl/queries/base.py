@@ -39,6 +39,8 @@ class Sampler(Checked, ABC):
     facts: ClassVar[Mapping[str, type]] = MappingProxyType({})
     """The notes that `represent` reads, with their types."""
 
+    natural: ClassVar[bool] = False
+    """Whether it asks pictures as they are, or mixes of such, and none that were moved against the victim."""
     any_task: ClassVar[bool] = False
     """Whether it needs no classes, so that with answers of any task it makes a scheme for all of them."""
     asks: ClassVar[Asked] = "single pictures"

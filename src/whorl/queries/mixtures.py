@@ -28,6 +28,7 @@ class Mixtures(Sampler):
     """
 
     needs_victim: ClassVar[Access] = Access.LABELS
+    natural: ClassVar[bool] = True
     tensors: ClassVar[Mapping[str, Layout]] = {
         "inputs": Layout("n *input", "input"),
         "companions/truth": Layout("n 2", "int64", 0),

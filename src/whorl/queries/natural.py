@@ -22,6 +22,7 @@ class Natural(Sampler):
     """Random pictures of the owner's held-out data, or uniform noise."""
 
     needs_victim: ClassVar[Access] = Access.LABELS
+    natural: ClassVar[bool] = True
     tensors: ClassVar[Mapping[str, Layout]] = {
         "inputs": Layout("n *input", "input"),
         "companions/truth": Layout("n", "int64", 0, optional=True),

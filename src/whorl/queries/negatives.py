@@ -41,6 +41,7 @@ class Negatives(Sampler):
     """
 
     needs_victim: ClassVar[Access] = Access.LABELS
+    natural: ClassVar[bool] = True
     tensors: ClassVar[Mapping[str, Layout]] = {
         "inputs": Layout("n *input", "input"),
         "companions/natural": Layout("n", "bool"),
@@ -93,6 +94,7 @@ class MixedErrors(Sampler):
     """
 
     needs_victim: ClassVar[Access] = Access.LABELS
+    natural: ClassVar[bool] = True
     tensors: ClassVar[Mapping[str, Layout]] = {
         "inputs": Layout("n *input", "input"),
         "companions/truth": Layout("n 2", "int64", 0),
@@ -143,6 +145,7 @@ class CommonErrors(PooledSampler):
     """
 
     needs_victim: ClassVar[Access] = Access.LABELS
+    natural: ClassVar[bool] = True
     tensors: ClassVar[Mapping[str, Layout]] = {
         "inputs": Layout("n *input", "input"),
         "companions/natural": Layout("n", "bool"),

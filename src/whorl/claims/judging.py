@@ -1,0 +1,298 @@
+"""The judge's side: rank a suspect among models that the judge trained, in two families that were opened by a draw.
+
+What is found stands in three statements, none of which follows from another. *Relation*: the suspect is not
+independent of the victim (statistics; as true of the victim seen from the suspect). *Priority*: the victim existed at a
+time that a stamp proves. *Counterpart*: whether the other side showed anything that is older. Only all three say
+that the suspect was made from the victim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+
+from whorl.attest.draw import Draw, numbers_below
+from whorl.attest.log import Log
+from whorl.attest.stamp import Stamp
+from whorl.claims.documents import Claim, JudgedModel, Judgment, Signed, Stratum, parse_signed
+from whorl.claims.opening import OpenedClaim
+from whorl.data import SOURCES, Dataset
+from whorl.detection.judgment import SHORT, Kind, Ranked, models_needed, ranked
+from whorl.errors import InvalidFile, UsageError
+from whorl.oracles.base import Oracle
+from whorl.oracles.recorded import Recorded
+from whorl.oracles.wrappers import digests_of
+from whorl.populations import strangers
+from whorl.schemes import SCHEMES
+from whorl.schemes.asking import ordered
+from whorl.suspects import opened_for
+from whorl.types import Fingerprint
+
+__all__ = ["CHOSEN", "MADE_FROM", "Case", "claims_logged", "examine", "judge", "made_from", "train_strata"]
+
+CHOSEN: Final = "the independent models were trained by the judge, after the opening and with seeds from the draw"
+MADE_FROM: Final = "derived, priority shown, and no earlier counterpart shown: the suspect was made from the victim"
+PICTURES: Final = 500  # of the judge, on which accuracies are taken
+SEEDS: Final = 1 << 31
+QUARTER: Final = 1.25  # models trained of each kind, for each that is needed
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a judge has at hand beside the opening.
+
+    ``tries`` multiplies p-values: claims of this key for this task, suspects that were tried, and what the draw costs.
+    ``stamp`` is the verified time-stamp of the claim; ``earlier`` holds the times of dated artefacts of the other side.
+    """
+
+    tries: int = 1
+    stamp: Stamp | None = None
+    earlier: tuple[Stamp, ...] = ()
+    caveats: tuple[str, ...] = ()
+
+    @property
+    def priority(self) -> Literal["shown", "not shown"]:
+        """Whether a stamp proves when the claim existed."""
+        return "not shown" if self.stamp is None else "shown"
+
+    @property
+    def counterpart(self) -> Literal["none shown", "earlier", "undecided"]:
+        """What the other side's dates say; within the authorities' accuracy nothing is decided."""
+        if not self.earlier:
+            return "none shown"
+        if self.stamp is None:
+            return "earlier"
+        first = min(self.earlier, key=lambda each: each.time)
+        slack = sum((each.accuracy.total_seconds() if each.accuracy else 1.0) for each in (first, self.stamp))
+        apart = (first.time - self.stamp.time).total_seconds()
+        return "undecided" if abs(apart) <= slack else "earlier" if apart < 0 else "none shown"
+
+
+def made_from(found: Judgment) -> bool:
+    """Whether all three statements hold, without which nobody says that the suspect was made from the victim."""
+    return (found.relation, found.priority, found.counterpart) == ("derived", "shown", "none shown")
+
+
+def claims_logged(log: Log, claim: Signed[Claim], keys: Sequence[Any]) -> int:
+    """How many claims of these keys, for the same task and inputs, the log holds: this one and those beside it.
+
+    Raises:
+        InvalidFile: the claim is not in the log.
+    """
+    count, found = 0, False
+    for place in range(len(log)):
+        try:
+            each = parse_signed(entry := log.entry(place), Claim, keys, f"entry {place}")
+        except InvalidFile:
+            continue  # another's, or another kind of statement
+        found |= entry == claim.data
+        same = (claim.body.task, claim.body.space, claim.body.classes)
+        count += (each.body.task, each.body.space, each.body.classes) == same
+    if not found:
+        raise InvalidFile(f"{log.path} does not hold this claim; its owner appends it: whorl claim make --log")
+    return count
+
+
+def train_strata(
+    opened: OpenedClaim,
+    recipes: Sequence[str],
+    *,
+    tries: int = 1,
+    count: int | None = None,
+    folder: Path | None = None,
+    workers: int = 0,
+    progress: Callable[[], None] = lambda: None,
+) -> dict[str, dict[str, Oracle]]:
+    """Independent models of each recipe, by recipe and name, with seeds that nobody knew before the draw.
+
+    ``count`` of each, by default a quarter more than are needed to call anything derived at the claim's alpha.
+    """
+    needed = models_needed(opened.claim.body.alpha, tries)
+    number = count if count is not None else round(QUARTER * needed)
+    if number < needed:
+        raise UsageError(
+            f"with {number} models of each kind nothing can be called derived at {opened.claim.body.alpha:g}; train "
+            f"{needed} or more (--count)"
+        )
+    return {
+        recipe: dict(
+            strangers(
+                recipe,
+                number,
+                folder=folder,
+                first_seed=numbers_below(opened.draw.seed, "strata", recipe, count=1, choices=SEEDS)[0],
+                workers=workers,
+                progress=lambda _: progress(),
+            )
+        )
+        for recipe in recipes
+    }
+
+
+def judge(
+    opened: OpenedClaim,
+    suspect: Any,
+    strata: Mapping[str, Mapping[str, Oracle]],
+    *,
+    data: str = "",
+    case: Case | None = None,
+    record: Path | None = None,
+    progress: Callable[[], None] = lambda: None,
+    **options: Any,
+) -> Judgment:
+    """Ask the suspect and the judge's models what was opened, and decide.
+
+    Parameters:
+        suspect: a file, an address or an oracle; it has to be the one that the draw was made for.
+        strata: independent models by kind (`train_strata`).
+        data: pictures of the judge's, on whose test part accuracies are taken; those of the claim by default.
+        case: dates and tries.
+        record: file that keeps an endpoint's answers. Everything is asked in one block, mixed with as many pictures
+            of the judge's, before anything that was opened is shown to anybody.
+        options: as in `whorl.ownership.verify`.
+
+    Raises:
+        UsageError, AccessRefused: the suspect is another, can't be asked, or knows nothing of the judge's pictures.
+    """
+    case = case or Case()
+    if not opened.families:
+        raise UsageError("nothing but a recipe was opened, for a lineup: judge it by twins (--twins)")
+    first = next(iter(opened.families.values()))
+    pictures = _pictures(data or opened.claim.body.data, opened.draw)
+    oracle = suspect if isinstance(suspect, Oracle) else opened_for(first, suspect, **options)
+    if opened.opening.body.suspect not in digests_of(oracle):
+        raise UsageError(
+            f"the draw was made for another suspect than {oracle.name}; draw anew for this one: whorl claim draw"
+        )
+    told = [CHOSEN]
+    if oracle.block is not None:
+        if record is None:
+            raise UsageError("an endpoint's answers are kept, so that they can't change later: give --record FILE")
+        oracle = Recorded(oracle, record, purpose=opened.opening.digest, rule="claim")
+    try:
+        if isinstance(oracle, Recorded):
+            _ask_together(opened, oracle, pictures)
+            told.append(
+                "the suspect was asked in one block among as many pictures of the judge's, and answers were kept"
+            )
+        accuracy, matches = examine(opened.families, oracle, pictures)
+        if isinstance(oracle, Recorded):
+            oracle.finish()
+    finally:
+        if isinstance(oracle, Recorded):
+            oracle.close()
+    _check_knows(oracle, accuracy, opened.claim.body.classes)
+    kinds, models = _measured(opened, oracle, strata, pictures, progress)
+    found = ranked(matches, accuracy, kinds, tries=case.tries * opened.draw.tries)
+    return Judgment(
+        opening=opened.opening.digest,
+        suspect=oracle.name[:4000],
+        suspect_digest=opened.opening.body.suspect,
+        date=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        accuracy=accuracy,
+        matches=matches,
+        lineup={},
+        strata=[Stratum(recipe=name, models=models[name], void=_why_void(name, found)) for name in kinds],
+        relation="derived" if found.refuted(opened.claim.body.alpha) else "inconclusive",
+        priority=case.priority,
+        counterpart=case.counterpart,
+        p_value=found.p_value,
+        p_value_floor=found.floor,
+        alpha=opened.claim.body.alpha,
+        tries=case.tries * opened.draw.tries,
+        grade="C",
+        caveats=[*told, *_caveats(opened, found, case), *case.caveats],
+    )
+
+
+def examine(families: Mapping[str, Fingerprint], oracle: Oracle, pictures: Dataset) -> tuple[float, dict[str, float]]:
+    """Accuracy on the judge's pictures, and similarity to each opened family."""
+    known = next(iter(families.values()))
+    right = (ordered(SCHEMES.make(known.scheme), known, oracle).labels(pictures.inputs()) == pictures.labels).double()
+    found: dict[str, float] = {}
+    for name, fingerprint in families.items():
+        scheme = SCHEMES.make(fingerprint.scheme)
+        found[name] = scheme.observe(fingerprint, ordered(scheme, fingerprint, oracle)).similarity
+    return float(right.mean()), found
+
+
+def _pictures(data: str, draw: Draw) -> Dataset:
+    held_out = SOURCES.make(data).load("test")
+    seed = numbers_below(draw.seed, "pictures", data, count=1, choices=SEEDS)[0]
+    return held_out.subset(torch.randperm(len(held_out), generator=torch.Generator().manual_seed(seed))[:PICTURES])
+
+
+def _ask_together(opened: OpenedClaim, suspect: Recorded, pictures: Dataset) -> None:
+    """One block, in an order from the draw, so that what was opened does not stand out by when it is asked."""
+    inputs = [each.queries.inputs for each in opened.families.values() if each.inputs_each == 1]
+    block = torch.cat([*inputs, pictures.inputs()]) if inputs else pictures.inputs()
+    seed = numbers_below(opened.draw.seed, "order", "", count=1, choices=SEEDS)[0]
+    suspect.answers(block[torch.randperm(len(block), generator=torch.Generator().manual_seed(seed))])
+
+
+def _check_knows(oracle: Oracle, accuracy: float, classes: int) -> None:
+    """Whoever is right by chance alone answers another question than was asked."""
+    chance = 1 / max(classes, 1)
+    if accuracy <= chance + 3 * (chance * (1 - chance) / PICTURES) ** 0.5:
+        raise UsageError(
+            f"{oracle.name} is right on {accuracy:.2f} of the judge's pictures, which is chance: say how it takes "
+            "inputs and in which order its labels stand (--set class_names=...), or it can't be judged"
+        )
+
+
+def _measured(
+    opened: OpenedClaim,
+    suspect: Oracle,
+    strata: Mapping[str, Mapping[str, Oracle]],
+    pictures: Dataset,
+    progress: Callable[[], None],
+) -> tuple[dict[str, Kind], dict[str, list[JudgedModel]]]:
+    kinds: dict[str, Kind] = {}
+    models: dict[str, list[JudgedModel]] = {}
+    seen: dict[str, str] = dict.fromkeys(digests_of(suspect), "the suspect") | {opened.claim.victim: "the victim"}
+    for kind, of in strata.items():
+        found: list[JudgedModel] = []
+        for name, model in of.items():
+            if twice := next((seen[each] for each in digests_of(model) if each in seen), None):
+                raise UsageError(f"{name} has the weights of {twice}; a null holds other models, each once")
+            seen |= dict.fromkeys(digests_of(model), name)
+            accuracy, matches = examine(opened.families, model, pictures)
+            found.append(JudgedModel(digest=digests_of(model)[0], accuracy=accuracy, matches=matches))
+            progress()
+        similarities = {family: tuple(each.matches[family] for each in found) for family in opened.families}
+        kinds[kind] = Kind(tuple(each.accuracy for each in found), similarities)
+        models[kind] = found
+    return kinds, models
+
+
+def _why_void(name: str, found: Ranked) -> str:
+    if name not in found.void:
+        return ""
+    return f"its models are right less often than the suspect by more than {SHORT:g}, so that any good model stands out"
+
+
+def _caveats(opened: OpenedClaim, found: Ranked, case: Case) -> list[str]:
+    told = [
+        "the error rate holds for a suspect that is like the models of one of these kinds; for a kind that is missing "
+        "nothing is known"
+    ]
+    if found.void:
+        told.append(f"void, and counted nowhere: {', '.join(found.void)}; train models as good as the suspect")
+    if found.floor > opened.claim.body.alpha:
+        told.append("too few models were trained for anything to be called derived")
+    if opened.draw.withheld:
+        told.append(f"{' and '.join(opened.draw.withheld)} withheld a nonce, so p is doubled for each")
+    if case.counterpart != "none shown":
+        told.append(
+            "the other side shows an artefact that is older than the claim: related, and made in the other direction"
+            if case.counterpart == "earlier"
+            else "the dates of both sides lie within what their authorities can tell apart: direction unknown"
+        )
+    if case.stamp is None:
+        told.append("no time-stamp of the claim was shown, so nothing says that the victim was there first")
+    return told

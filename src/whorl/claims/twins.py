@@ -1,0 +1,126 @@
+"""The judge's lineup: the victim is trained anew from the disclosed recipe, and twins beside it.
+
+No model like the suspect is needed. What the accuser could do is to call somebody else's model his victim: made by
+tuning or extracting the suspect, and shown beside honest twins of an honest-looking recipe. So the judge repeats the
+victim's own training, which has to give the committed weights, and the claim's time-stamp has to be older than the
+suspect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from whorl import ownership, populations
+from whorl.claims.documents import Disclosed, Judgment
+from whorl.claims.judging import Case
+from whorl.claims.opening import OpenedClaim
+from whorl.errors import UsageError
+from whorl.oracles.base import Oracle
+from whorl.oracles.wrappers import digests_of
+from whorl.suspects import opened_for
+from whorl.zoo.cache import Zoo
+from whorl.zoo.recipe import parse_recipe
+
+__all__ = ["TRAINED", "judge_lineup"]
+
+TRAINED: Final = (
+    "the judge repeated the victim's training, which gave the committed weights, and trained its twins with seeds from "
+    "the draw"
+)
+OWN_WORDS: Final = "(grade D)"  # of the caveat that an owner's own lineup begins with
+
+
+def judge_lineup(  # noqa: PLR0913 each is an option of `whorl claim check`
+    opened: OpenedClaim,
+    suspect: Any,
+    *,
+    case: Case,
+    since: datetime,
+    twins: int = 19,
+    size: int = 1000,
+    folder: Path | None = None,
+    record: Path | None = None,
+    workers: int = 0,
+    progress: Callable[[], None] = lambda: None,
+    **options: Any,
+) -> Judgment:
+    """Train the victim and its twins, and ask whom the suspect resembles most.
+
+    Parameters:
+        since: when the suspect is first known to have existed.
+        twins: how many; p can't be below 1 / (twins + 1).
+        folder: cache of trained models.
+
+    Raises:
+        UsageError: no recipe was disclosed, no stamp predates the suspect, or the recipe gives other weights than the
+            claim's.
+    """
+    told = opened.disclosed
+    if told is None:
+        raise UsageError("the owner disclosed no recipe: ask for an opening with --lineup")
+    if case.stamp is None or not case.stamp.time < since:
+        raise UsageError(
+            "a lineup before a judge needs a time-stamp of the claim that is older than the suspect, or whoever copied "
+            "the suspect could call the copy his victim: give --stamp with --tsa-root, and --suspect-since"
+        )
+    victim = _trained_anew(opened, told, folder)
+    seeds = [_seed(opened.draw.seed, number) for number in range(twins)]
+    made = populations.twins(told.recipe, seeds, folder=folder, workers=workers, progress=lambda _: progress())
+    data = opened.claim.body.data
+    known = ownership.extract(victim, data=data, scheme="random", budget=1)
+    alpha = max(opened.claim.body.alpha, 1 / (twins + 1))
+    lined, secret = ownership.line_up(
+        known, victim, made, data=data, size=size, alpha=alpha, recipe=told.recipe, victim_seed=int(told.seed)
+    )
+    oracle = suspect if isinstance(suspect, Oracle) else opened_for(lined, suspect, **options)
+    if opened.opening.body.suspect not in digests_of(oracle):
+        raise UsageError(f"the draw was made for another suspect than {oracle.name}; draw anew for this one")
+    found = ownership.verify(lined, oracle, rule="lineup", secret=secret, record=record)
+    tries = case.tries * opened.draw.tries
+    p_value, floor = min(1.0, tries * found.p_value), min(1.0, tries * found.p_value_floor)
+    derived = found.decision == "derived" and p_value <= alpha
+    caveats = [each for each in found.caveats if OWN_WORDS not in each]
+    if found.decision == "derived" and not derived:
+        caveats.append(f"after {tries} tries the lineup's p-value is no longer at or below {alpha:g}")
+    return Judgment(
+        opening=opened.opening.digest,
+        suspect=oracle.name[:4000],
+        suspect_digest=opened.opening.body.suspect,
+        date=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        accuracy=None,
+        matches={},
+        strata=[],
+        lineup=dict(found.lineup),
+        relation="derived" if derived else "inconclusive",
+        priority=case.priority,
+        counterpart=case.counterpart,
+        p_value=p_value,
+        p_value_floor=floor,
+        alpha=alpha,
+        tries=tries,
+        grade="C",
+        caveats=[TRAINED, *caveats, *case.caveats],
+    )
+
+
+def _trained_anew(opened: OpenedClaim, told: Disclosed, folder: Path | None) -> Oracle:
+    recipe = parse_recipe(told.recipe).with_seed(int(told.seed))
+    zoo = Zoo(folder)
+    zoo.build([recipe])
+    victim = zoo.oracle(recipe)
+    if opened.claim.victim not in digests_of(victim):
+        raise UsageError(
+            "the disclosed recipe and seed give other weights than the claim's victim: this victim was not made so, "
+            "or on another kind of processor, whose sums differ; without its training nothing shows that it was not "
+            "made from the suspect"
+        )
+    return victim
+
+
+def _seed(draw: bytes, number: int) -> int:
+    """63 bits for a twin, from the draw: nobody chose them."""
+    return int.from_bytes(hashlib.sha256(b"whorl/twin/v1" + draw + number.to_bytes(8, "big")).digest()[:8], "big") >> 1

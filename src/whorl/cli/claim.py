@@ -1,0 +1,307 @@
+"""``whorl claim``: commit to fingerprints, open a drawn part of them, and judge a suspect by it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from whorl.cli import completion
+from whorl.cli.claim_check import check
+from whorl.cli.console import bar, guarded, line, model_options, print_json, say
+from whorl.cli.options import (
+    Architecture,
+    Classes,
+    Json,
+    Quiet,
+    Set,
+    Shape,
+    TrustCode,
+    file_to_write,
+    folder_to_write,
+)
+from whorl.errors import UsageError
+
+if TYPE_CHECKING:
+    from whorl.attest.keys import Ed25519PrivateKey
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Claims that a third party can check: commit, stamp, draw, open, judge.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+CLAIM = Annotated[Path, typer.Argument(help="A claim, as whorl claim make wrote it.")]
+KEY = Annotated[Path, typer.Option(help="Your private key (PEM): openssl genpkey -algorithm ed25519 -out KEY")]
+PUBLIC = Annotated[Path, typer.Option(help="The owner's public key (PEM): openssl pkey -in KEY -pubout -out KEY.pub")]
+
+
+@app.command("make")
+@guarded
+def make(
+    victim: Annotated[str, typer.Argument(help="Your model, with its weights.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Pictures, as in digits or 'folder(./pictures, size=32)'.", autocompletion=completion.sources
+        ),
+    ],
+    key: KEY,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the claim.", callback=file_to_write)],
+    secrets: Annotated[
+        Path, typer.Option(help="A new folder for what opens the claim. Keep it private.", callback=folder_to_write)
+    ],
+    scheme: Annotated[
+        list[str] | None,
+        typer.Option(help="Three or more, of natural and made queries. Repeatable. [akh, igsm, multipoint]"),
+    ] = None,
+    budget: Annotated[int, typer.Option(min=1, help="Queries of each family.")] = 200,
+    opened: Annotated[
+        int, typer.Option(min=1, help="How many of them a dispute opens, in each of two families.")
+    ] = 100,
+    alpha: Annotated[float, typer.Option(help="Accepted chance of accusing an independent model.")] = 0.01,
+    stratum: Annotated[
+        list[str] | None,
+        typer.Option(help="A recipe, or words, of independent models that a judge may train. Repeatable."),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="How your model was trained, for a lineup whose twins the judge trains; sealed.")
+    ] = None,
+    victim_seed: Annotated[int | None, typer.Option(min=0, help="The seed of that training; sealed too.")] = None,
+    log: Annotated[Path | None, typer.Option(help="A log of your claims, begun if it is not there.")] = None,
+    architecture: Architecture = None,
+    classes: Classes = None,
+    shape: Shape = None,
+    settings: Set = None,
+    trust_code: TrustCode = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Commit to fingerprints of your model, none of which is shown, and sign.
+
+    Example: whorl claim make mine.safetensors --data digits --key owner.pem -o mine.claim --secrets mine.secrets
+    """
+    from whorl.claims.making import make_claim
+
+    private = _private(key)
+    options = model_options(architecture, classes, shape, settings)
+    with bar(quiet) as show:
+        claim = make_claim(
+            victim,
+            data=data,
+            schemes=scheme or ("akh", "igsm", "multipoint"),
+            key=private,
+            path=output,
+            folder=secrets,
+            size=budget,
+            opened=opened,
+            alpha=alpha,
+            strata=stratum or (),
+            recipe=recipe or "",
+            seed=victim_seed,
+            progress=lambda name: show(f"extracting {name}", 0, 0),
+            trust_code=trust_code,
+            **options,
+        )
+    if log is not None:
+        _append(log, claim.data, private)
+    document = {"claim": str(output), "sha256": claim.digest, "victim": claim.victim, "signed_by": claim.signers[0]}
+    if as_json:
+        print_json(document | {"families": {name: each.size for name, each in claim.body.families.items()}})
+        return
+    line(f"{output}  {', '.join(claim.body.families)}  SHA-256 {claim.digest}")
+    if not quiet:
+        say(f"{secrets} opens it: keep it private, and keep it. Next: whorl claim stamp {output} --request stamp.tsq")
+
+
+@app.command("stamp")
+@guarded
+def stamp(
+    claim: CLAIM,
+    request: Annotated[
+        Path | None, typer.Option(help="Write a request for any time-stamping authority.", callback=file_to_write)
+    ] = None,
+    token: Annotated[Path | None, typer.Option(help="Verify an authority's answer.")] = None,
+    tsa_root: Annotated[
+        Path | None, typer.Option(help="The authority's root certificates (PEM) that you trust.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask for a time-stamp of RFC 3161 over any file, or verify one, offline.
+
+    Example: whorl claim stamp mine.claim --request mine.tsq, then send it: curl -H 'Content-Type:
+    application/timestamp-query' --data-binary @mine.tsq URL > mine.tsr, then whorl claim stamp mine.claim --token
+    mine.tsr --tsa-root root.pem
+    """
+    from whorl.attest.stamp import new_nonce, query
+    from whorl.claims.dates import stamped
+    from whorl.storage import digest_file
+
+    if (request is None) == (token is None):
+        raise UsageError("give --request FILE to ask for a stamp, or --token FILE with --tsa-root to verify one")
+    if request is not None:
+        if not claim.is_file():
+            raise UsageError(f"no such file: {claim}")
+        request.write_bytes(query(bytes.fromhex(digest_file(claim)), new_nonce()))
+        line(f"{request}  for {claim}")
+        return
+    if token is None or tsa_root is None:
+        raise UsageError("a stamp is verified against roots that you trust: give --tsa-root root.pem")
+    found = stamped(claim, token, tsa_root)
+    if as_json:
+        print_json({"time": found.time.isoformat(), "authority": found.authority, "serial": str(found.serial)})
+        return
+    line(f"{claim} existed at {found.time:%Y-%m-%d %H:%M:%S} UTC, says {found.authority}")
+
+
+@app.command("draw")
+@guarded
+def draw(
+    drawing: Annotated[Path, typer.Argument(help="The draw, a file that passes from hand to hand.")],
+    role: Annotated[str, typer.Option("--as", help="Who you are: judge, owner or suspect.")],
+    nonce: Annotated[
+        Path | None, typer.Option(help="Where your secret number is kept until you reveal it; made when you commit.")
+    ] = None,
+    claim: Annotated[Path | None, typer.Option(help="The judge begins: the claim that the draw is for.")] = None,
+    suspect: Annotated[str | None, typer.Option(help="The judge begins: the suspect that the draw is for.")] = None,
+    withholds: Annotated[str | None, typer.Option(help="The judge notes who withholds: owner or suspect.")] = None,
+    architecture: Architecture = None,
+    classes: Classes = None,
+    shape: Shape = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Draw which queries are opened, so that nobody chooses: the judge commits, the owner commits, both reveal.
+
+    Example: whorl claim draw case.draw --as judge --nonce judge.nonce --claim mine.claim --suspect s.safetensors, then
+    twice whorl claim draw case.draw --as owner --nonce owner.nonce, then whorl claim draw case.draw --as judge --nonce
+    judge.nonce
+    """
+    from whorl.claims.drawing import begin, step, withhold
+    from whorl.oracles.opening import open_oracle
+    from whorl.oracles.wrappers import digests_of
+    from whorl.storage import digest_file
+
+    if role not in ("judge", "owner", "suspect") or withholds not in (None, "owner", "suspect"):
+        raise UsageError("parties of a draw are judge, owner and suspect: --as owner")
+    if withholds is not None:
+        found = withhold(drawing, withholds)  # pyright: ignore[reportArgumentType] one of those named above
+    elif nonce is None:
+        raise UsageError("your secret number lies in a file of yours: give --nonce FILE")
+    elif claim is not None and suspect is not None:
+        if role != "judge":
+            raise UsageError("the judge begins a draw: --as judge")
+        options: dict[str, Any] = model_options(architecture, classes, shape, settings)
+        of = digests_of(open_oracle(suspect, **options))
+        if not claim.is_file() or not of:
+            raise UsageError(f"no such file: {claim}" if not claim.is_file() else f"{suspect} has no digest")
+        found = begin(digest_file(claim), of[0], nonce, drawing)
+    elif not drawing.exists():
+        raise UsageError("the judge begins a draw, for one claim and one suspect: give --claim and --suspect")
+    else:
+        found = step(drawing, role, nonce)  # pyright: ignore[reportArgumentType] one of those named above
+    if as_json:
+        print_json(found.model_dump())
+        return
+    who, what, _ = found.events[-1]
+    line(f"{drawing}  the {who} {what}; {len(found.events)} steps so far")
+
+
+@app.command("open")
+@guarded
+def open_(
+    claim: CLAIM,
+    secrets: Annotated[Path, typer.Option(help="The folder that whorl claim make kept for you.")],
+    drawing: Annotated[Path, typer.Option("--draw", help="The finished draw.")],
+    key: KEY,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A new folder for the opening.", callback=folder_to_write)
+    ],
+    family: Annotated[
+        list[str] | None, typer.Option(help="Families to open, of both kinds. Repeatable. [the first of each kind]")
+    ] = None,
+    revoked: Annotated[
+        list[Path] | None, typer.Option(help="Revocations that you signed: their families stay shut. Repeatable.")
+    ] = None,
+    lineup: Annotated[bool, typer.Option(help="Disclose recipe and seed, so that the judge trains twins.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Open the queries that were drawn, for the judge. The others stay secret, and are nevertheless spent: revoke them.
+
+    Example: whorl claim open mine.claim --secrets mine.secrets --draw case.draw --key owner.pem -o case.opening
+    """
+    from whorl.claims.documents import Claim, Revocation, read_signed
+    from whorl.claims.drawing import finished
+    from whorl.claims.making import read_secrets
+    from whorl.claims.opening import open_claim
+
+    private = _private(key)
+    keys = [private.public_key()]
+    known = read_signed(claim, Claim, keys)
+    told, drawn = finished(drawing)
+    spent = [name for path in revoked or () for name in read_signed(path, Revocation, keys).body.families]
+    opening = open_claim(
+        known,
+        read_secrets(secrets),
+        drawn,
+        told.suspect,
+        key=private,
+        folder=output,
+        families=family or (),
+        spent=spent,
+        lineup=lineup,
+    )
+    names = ", ".join(opening.body.families) or "recipe and seed"
+    line(f"{output}  {names}  SHA-256 {opening.digest}")
+    if not quiet:
+        say("Give it to the judge alone. What was opened teaches how to remove and to frame: whorl claim revoke")
+
+
+@app.command("revoke")
+@guarded
+def revoke(
+    claim: CLAIM,
+    family: Annotated[list[str], typer.Option(help="A family that was opened. Repeatable.")],
+    key: KEY,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write it.", callback=file_to_write)],
+    reason: Annotated[str, typer.Option(help="Why, in words.")] = "opened in a dispute",
+    log: Annotated[Path | None, typer.Option(help="The log of your claims.")] = None,
+) -> None:
+    """Sign that families are spent, so that nobody takes them for fresh evidence.
+
+    Example: whorl claim revoke mine.claim --family akh --family igsm --key owner.pem -o mine.revocation
+    """
+    from whorl.claims import making
+    from whorl.claims.documents import Claim, read_signed
+
+    private = _private(key)
+    known = read_signed(claim, Claim, [private.public_key()])
+    making.revoke(known, family, reason, private, output)
+    if log is not None:
+        _append(log, output.read_bytes(), private)
+    line(f"{output}  revokes {', '.join(sorted(set(family)))}")
+
+
+app.command("check")(check)
+
+
+def _private(path: Path) -> Ed25519PrivateKey:
+    import os
+
+    from whorl.attest.keys import read_private_key
+
+    password = os.environ.get("WHORL_KEY_PASSWORD")
+    return read_private_key(path, password.encode() if password else None)
+
+
+def _append(path: Path, entry: bytes, key: Ed25519PrivateKey) -> None:
+    from whorl.attest.keys import key_id
+    from whorl.attest.log import Log
+
+    public = key.public_key()
+    log = Log(path, public) if path.exists() else Log.create(path, f"whorl/claims/{key_id(public)[:16]}", key)
+    log.append(entry, key)
+    log.close()
