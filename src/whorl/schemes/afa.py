@@ -11,7 +11,7 @@ of the ghost networks that it names, and marks that miss their target on the vic
 candidates and not from public models. Each picture has ghosts of its own, so that a mark does not depend on its
 neighbours in the batch.
 Measured on the small zoo: at IGSM's own epsilon it survives filter pruning better and is no less unique (see
-`tests/claims/test_afa.py`). The gain is that of aiming at a class and keeping the surest marks; the ghosts add
+`tests/published/test_afa.py`). The gain is that of aiming at a class and keeping the surest marks; the ghosts add
 nothing that two victims with three extractions can show.
 """
 

@@ -20,7 +20,7 @@ from whorl.oracles.wrappers import Wrapper
 from whorl.removals import REMOVALS
 from whorl.types import Access
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 CASES = [
     (width, data, seed)

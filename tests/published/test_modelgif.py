@@ -15,7 +15,7 @@ from whorl.metrics import auc
 from whorl.schemes import SCHEMES
 from whorl.types import Access
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 MODELGIF = "modelgif(nodes=8)"
 PICTURES = 100  # of the 180 held out

@@ -8,7 +8,7 @@ from transferred import HEADS, transfers
 
 from whorl.schemes import SCHEMES
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 BUDGET = 100
 

@@ -10,7 +10,7 @@ from whorl.metrics import auc
 from whorl.oracles.pool import Pool
 from whorl.schemes import SCHEMES
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 CONTRAST = "contrast(most=900)"
 DIRECT = ("fine-tune", "prune")  # what changes the victim's weights; no extracted net is among the shadow copies

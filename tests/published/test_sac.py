@@ -10,7 +10,7 @@ from transferred import transfers
 from whorl.metrics import auc
 from whorl.schemes import SCHEMES
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 BUDGET = 100
 # Thieves as good as the victim; those of EXTRACTED stop at 83 % accuracy on the victim's 97 %.

@@ -18,7 +18,7 @@ from whorl.data import SOURCES
 from whorl.nets.training import accuracy, predict
 from whorl.zoo.recipe import parse_recipe
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 DATA = "digits(size=16)"
 SEEDS = (0, 1, 2)

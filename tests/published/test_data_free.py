@@ -23,7 +23,7 @@ from whorl.oracles.torch import TorchOracle
 from whorl.removals import REMOVALS
 from whorl.types import Access
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 DATA = "digits(size=8)"
 STUDENT = "'mlp(width=64)'"

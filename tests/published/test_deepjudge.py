@@ -11,7 +11,7 @@ from whorl.schemes import SCHEMES
 from whorl.schemes.deepjudge import BLACK_BOX, vote
 from whorl.types import Access
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 BLACK = "deepjudge"
 WHITE = "deepjudge-white-box(iterations=150, patience=20)"

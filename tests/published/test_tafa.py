@@ -12,7 +12,7 @@ import torch
 from whorl.schemes import SCHEMES
 from whorl.zoo.recipe import parse_recipe
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 TASKS = {
     "classification": "train(mlp(width=64, depth=2), digits(size=8), epochs=8, batch=50, seed={})",

@@ -18,7 +18,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 BUDGET = 30
 IPGUARD = "ipguard(margin=10, iterations=200)"

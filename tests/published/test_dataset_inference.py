@@ -15,7 +15,7 @@ from whorl.metrics import auc
 from whorl.schemes import SCHEMES
 from whorl.zoo.recipe import parse_recipe
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 DATA = "textures(images=400)"
 SETTINGS = f"{DATA}, epochs=20, batch=50, shift=0"

@@ -11,7 +11,7 @@ from thieves import COPIES, FILTERS, QUANTISED
 
 from whorl.metrics import auc
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 BUDGET = 50
 REMOVALS = COPIES | FILTERS | QUANTISED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 SCHEME = "adv-tra"
 PRUNED = {f"FP c={count}/16": f"prune_filters({count}/16, epochs=4, learning_rate=0.01)" for count in (2, 4, 6)}

@@ -7,7 +7,7 @@ import pytest
 
 from whorl.metrics import aruc, auc
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 BUDGET = 100
 

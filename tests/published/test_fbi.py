@@ -14,7 +14,7 @@ from whorl.data import SOURCES
 from whorl.metrics import auc
 from whorl.schemes.fbi import discriminate, identify
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 DATA = "digits(size=16)"
 PICTURES = 20

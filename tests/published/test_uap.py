@@ -12,7 +12,7 @@ from conftest import COPIES, EXTRACTED, QUANTISED
 from whorl.data import SOURCES
 from whorl.metrics import auc
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 UAP = "uap(epochs=10)"
 BARE = "uap(epochs=10, encode=false)"

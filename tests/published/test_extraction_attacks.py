@@ -26,7 +26,7 @@ from whorl.oracles.wrappers import Wrapper
 from whorl.removals import REMOVALS
 from whorl.types import Access
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 ARCHITECTURE = "mlp(width=64)"
 THIEF = f"'{ARCHITECTURE}'"

@@ -23,7 +23,7 @@ from whorl.oracles.torch import TorchOracle
 from whorl.removals import REMOVALS
 from whorl.schemes import SCHEMES
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 DATA = SOURCES.make("digits(size=16)")
 IPGUARD = "ipguard(margin=10, learning_rate=0.01, iterations=50)"

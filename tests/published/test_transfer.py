@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from thieves import COPIES, EXTRACTED, FILTERS, QUANTISED
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 CHANGED = COPIES | FILTERS | QUANTISED
 

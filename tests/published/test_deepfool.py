@@ -8,7 +8,7 @@ from thieves import ALL, COPIES, EXTRACTED, FILTERS, QUANTISED
 
 from whorl.metrics import auc
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 OVERSHOOTS = (0.02, 0.1, 0.5, 1.0, 2.0)
 CHANGED = COPIES | FILTERS | QUANTISED

@@ -12,7 +12,7 @@ from thieves import ALL, EXTRACTED, QUANTISED
 
 from whorl.metrics import aruc, auc
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 FAMILIES = ("fine-tune", "prune")
 UNSEEN = ("RTLL", "RTAL", *QUANTISED, *EXTRACTED)

@@ -7,7 +7,7 @@ import pytest
 
 from whorl.metrics import aruc
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 IPGUARD = "ipguard(margin=10, iterations=500)"
 

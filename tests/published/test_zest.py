@@ -14,7 +14,7 @@ from whorl.oracles.torch import TorchOracle
 from whorl.schemes.zest import Zest, verify_unlearning
 from whorl.testing import tiny_data
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 ZEST = "zest"
 BUDGET = 20

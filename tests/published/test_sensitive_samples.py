@@ -13,7 +13,7 @@ from whorl.nets.files import read_model, write_model
 from whorl.oracles.torch import TorchOracle
 from whorl.schemes import SCHEMES
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 BUDGET = 10
 LABELS, ORDERED, ROUNDED = (

@@ -13,7 +13,7 @@ import torch
 from whorl.detection.sequential import SequentialMean
 from whorl.schemes import SCHEMES
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 TIES = (2, 3, 5, 10)
 BUDGET, ORDERS, ERROR = 50, 50, 0.01

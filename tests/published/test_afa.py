@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 AFA, PLAIN, UNERODED = "afa", "igsm(epsilon=0.1)", "afa(erosion=0)"
 TUNE = "epochs=4, learning_rate=0.01"

@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 IPGUARD = "ipguard(margin=10, iterations=500)"
 LIGHT = {

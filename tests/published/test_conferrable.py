@@ -11,7 +11,7 @@ import torch
 
 from whorl.metrics import auc
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 CONFERRABLE, IPGUARD = "conferrable(iterations=20, learning_rate=0.01)", "ipguard(margin=10, iterations=500)"
 EXTRACTED = {

@@ -15,7 +15,7 @@ from whorl.oracles.pool import Pool
 from whorl.schemes import SCHEMES
 from whorl.zoo.recipe import parse_recipe
 
-pytestmark = pytest.mark.claim
+pytestmark = pytest.mark.published
 
 METAV = "metav(steps=30)"
 FIXED = "metav(steps=30, learning_rate=0.0)"
