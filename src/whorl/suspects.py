@@ -252,7 +252,7 @@ def _look(
     given: str | Path, known: Fingerprint, decision: str, suspect: str, record: Mapping[str, Any], cache: Path | None
 ) -> None:
     """Write an entry of the log beside a fingerprint file, and keep it in the cache for copies of the file."""
-    rule = canonical_json(record["rule"] | {"seed": known.seed}).decode()
+    rule = canonical_json(record["rule"] | {"seed": str(known.seed)}).decode()  # JSON has no number of 64 bits
     entry = {"date": record["date"], "suspect": f"{suspect} {record['suspect']}", "rule": rule, "decision": decision}
     remember_look(_looks_in(cache), known, **entry)
     add_look(given, known, **entry)

@@ -21,9 +21,8 @@ from whorl.claims.leaves import facts, leaf, part_of, row, tree
 from whorl.claims.making import KINDS, Secrets, kind_of, sealed_recipe
 from whorl.errors import InvalidFile, UsageError
 from whorl.fingerprints.files import write_fingerprint
-from whorl.fingerprints.second import identity
 from whorl.schemes.opening import read_fingerprint
-from whorl.storage import read_json, write_json
+from whorl.storage import digest_file, read_json, write_json
 from whorl.types import Fingerprint
 
 __all__ = ["OpenedClaim", "dispute", "families_to_open", "open_claim", "read_opening"]
@@ -100,12 +99,12 @@ def open_claim(  # noqa: PLR0913 each is an option of `whorl claim open`
             raise UsageError(f"these secrets do not open the family {name} of this claim; give those made with it")
         places = draw.indices(of.size, claim.body.opened, name)
         part = part_of(fingerprint, places)
-        write_fingerprint(part, folder / f"{name}.fp")
+        write_fingerprint(part, file := folder / f"{name}.fp")
         body[name] = Opened(
             indices=places,
             salts=[leaf_salt(known.secret, name, place).hex() for place in places],
             paths=[[step.hex() for step in made.inclusion(place)] for place in places],
-            fingerprint=identity(part),
+            fingerprint=digest_file(file),
         )
     if lineup:
         if known.seed is None:
@@ -165,16 +164,16 @@ def _disclosed(folder: Path, claim: Signed[Claim]) -> Disclosed:
 
 def _verified(folder: Path, name: str, claim: Signed[Claim], draw: Draw, body: Opening) -> Fingerprint:
     family, opened = claim.body.families[name], body.families[name]
-    fingerprint = read_fingerprint(folder / f"{name}.fp")
+    fingerprint = read_fingerprint(file := folder / f"{name}.fp")
     count = claim.body.opened
     if {len(opened.indices), len(opened.salts), len(opened.paths), len(fingerprint.queries)} != {count}:
         raise InvalidFile(f"{folder} opens another number of queries of {name} than the {count} of the claim")
     if opened.indices != draw.indices(family.size, count, name):
         raise InvalidFile(f"{folder} opens other queries of {name} than were drawn")
-    if identity(fingerprint) != opened.fingerprint or fingerprint.victim != claim.victim:
-        raise InvalidFile(f"{folder}/{name}.fp is not the file that was signed")
-    if facts(fingerprint) != family.facts or fingerprint.scheme != family.scheme:
-        raise InvalidFile(f"{folder}/{name}.fp was made in another way than the claim says")
+    if digest_file(file) != opened.fingerprint:
+        raise InvalidFile(f"{file} is not the file that was signed")
+    if fingerprint.victim != claim.victim or facts(fingerprint) != family.facts or fingerprint.scheme != family.scheme:
+        raise InvalidFile(f"{file} was made in another way than the claim says")
     root = bytes.fromhex(family.root)
     for at, (place, salt, path) in enumerate(zip(opened.indices, opened.salts, opened.paths, strict=True)):
         hashed = leaf(bytes.fromhex(salt), place, row(fingerprint, at))

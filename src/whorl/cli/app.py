@@ -9,6 +9,7 @@ import sys
 import typer
 
 from whorl.cli import (
+    audit,
     bench,
     calibrate,
     claim,
@@ -43,6 +44,7 @@ app.command("extract")(extract.extract)
 app.command("calibrate")(calibrate.calibrate)
 app.command("twins")(twins.twins)
 app.command("verify")(verify.verify)
+app.command("audit")(audit.audit)
 app.command("compare")(compare.compare)
 app.command("lineage")(lineage.lineage)
 app.command("explain")(explain.explain)

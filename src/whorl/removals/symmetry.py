@@ -5,8 +5,9 @@ of A changes W and, on those pictures, nothing of what W makes: the net answers 
 Source: the null space of linear maps; Zhao et al., ICLR 2023, arXiv 2210.17216, for group actions that depend on data.
 
 No published attack: the thief hopes that random directions reach the boundary that fingerprints live on. They hardly do
-(`tests/published/test_boundary_removals.py`). The rank of real data is full, so directions that hold the last 1e-4 of the
-energy count as null by default; ``energy=1`` keeps to the numerical null space, where answers stay to float accuracy.
+(`tests/published/test_boundary_removals.py`). The rank of real data is full, so directions that hold the last 1e-4 of
+the energy count as null by default; ``energy=1`` keeps to the numerical null space, where answers stay to float
+accuracy.
 """
 
 from __future__ import annotations

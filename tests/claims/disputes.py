@@ -1,0 +1,73 @@
+"""One owner with a claim, a draw with a judge, and nets to suspect: perceptrons on digits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from whorl.attest.draw import Draw, commitment
+from whorl.claims.documents import Claim, Signed
+from whorl.claims.making import read_secrets
+from whorl.claims.opening import dispute, open_claim, read_opening
+from whorl.oracles.wrappers import digests_of
+from whorl.zoo.cache import Zoo
+from whorl.zoo.recipe import parse_recipe
+
+DATA = "digits(size=8)"
+RECIPE = f"train(mlp(width=48), {DATA}, epochs=15, learning_rate=0.05)"
+OTHER = f"train(mlp(width=24), {DATA}, epochs=15, learning_rate=0.05)"
+SEED = 2**62 + 11
+SIZE, OPENED, ALPHA = 60, 40, 0.2
+
+
+def drawn(claim: str, suspect: str) -> Draw:
+    """A finished draw of two honest parties, whose nonces are always the same, so that tests are."""
+    purpose, judge, owner = dispute(claim, suspect), bytes(31) + b"J", bytes(31) + b"O"
+    return Draw(
+        purpose,
+        (
+            ("judge", "commits", commitment("judge", purpose, judge)),
+            ("owner", "commits", commitment("owner", purpose, owner)),
+            ("owner", "reveals", owner.hex()),
+            ("judge", "reveals", judge.hex()),
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Dispute:
+    """Everything that an owner has, and nets to suspect."""
+
+    folder: Path
+    key: Ed25519PrivateKey
+    claim: Signed[Claim]
+    zoo: Zoo
+
+    @property
+    def secrets(self):
+        return read_secrets(self.folder / "secrets")
+
+    def net(self, recipe):
+        self.zoo.build([parse_recipe(recipe)], workers=1)
+        return self.zoo.oracle(parse_recipe(recipe))
+
+    @property
+    def victim(self):
+        return self.net(str(parse_recipe(RECIPE).with_seed(SEED)))
+
+    @property
+    def copy(self):
+        return self.net(f"{parse_recipe(RECIPE).with_seed(SEED)} -> fine_tune(all, epochs=3)")
+
+    @property
+    def stranger(self):
+        return self.net(str(parse_recipe(RECIPE).with_seed(77)))
+
+    def opened(self, suspect, folder, **options):
+        """An opening for a suspect, verified."""
+        digest = digests_of(suspect)[0]
+        draw = drawn(self.claim.digest, digest)
+        open_claim(self.claim, self.secrets, draw, digest, key=self.key, folder=folder, **options)
+        return read_opening(folder, self.claim, [self.key.public_key()])
