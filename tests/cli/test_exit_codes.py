@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from disputes import RECIPE as OF_CLAIM
+from disputes import begin
 from model_server import ModelServer
 from safetensors.torch import save_file
 from test_zoo_verb import RECIPE
@@ -21,7 +24,8 @@ from whorl.cli.app import app
 from whorl.cli.exits import VERBS, codes_of
 from whorl.errors import WhorlError
 from whorl.fingerprints.files import write_fingerprint
-from whorl.nets.files import read_model
+from whorl.nets.files import read_model, write_model
+from whorl.oracles.opening import open_oracle
 from whorl.suites.suite import SUITES, Derived, Suite
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import parse_recipe
@@ -89,7 +93,10 @@ def situations(case, tmp_path_factory):
         served, elsewhere = folder / "served.fp", server.url.replace("127.0.0.1", "localhost")
         known = {"model": "m", "output": "logits", "classes": 10, "input_shape": [1, 8, 8]}
         write_fingerprint(ownership.extract(server.url, data=DIGITS[1], scheme="random", budget=2, **known), served)
-        yield {
+        yield disputed(folder, server.url, broken) | {
+            ("audit", 5): ["audit", served, *paid[:-4], "--set", "budget=1", "--set", "batch=1", *asked[-4:]],
+            ("audit", 6): ["audit", case.raw, labels],
+            ("audit", 7): ["audit", torn, case.victim],
             ("demo", 7): ["demo", "--cache", store, "-o", folder / "demo.json", "-j", 1],
             ("extract", 5): ["extract", *asked, *DIGITS, "--scheme", "random", "-o", folder / "x.fp"],
             ("extract", 6): ["extract", labels, *DIGITS, "-o", folder / "x.fp"],
@@ -137,6 +144,45 @@ def situations(case, tmp_path_factory):
             ("bench export", 7): ["bench", "export", text, "-o", folder / "x.csv"],
             ("report", 7): ["report", text, "-o", folder / "x.html"],
         }
+
+
+def disputed(folder, url, broken):
+    """What is typed for the codes of ``whorl claim``."""
+    of = begin(folder / "claim")
+    suspects = folder / "suspects"
+    suspects.mkdir()
+    endpoint = open_oracle(url, model="m", output="logits", classes=10, input_shape=[1, 8, 8])
+    for name, suspect in (("copy", of.copy), ("stranger", of.stranger), ("endpoint", endpoint)):
+        of.opened(suspect, folder / f"opening-{name}")
+        if suspect is not endpoint:
+            write_model(
+                suspect.module, suspects / f"{name}.safetensors", architecture="mlp(width=48)", input_shape=(1, 8, 8)
+            )
+    key, public = folder / "owner.pem", folder / "owner.pub"
+    key.write_bytes(of.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    key.chmod(0o600)
+    public.write_bytes(of.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    claim, text = of.folder / "mine.claim", folder / "text"
+    text.write_text("nothing")
+    signs, null = ("--key", key, "-o", folder / "x"), ("--owner-key", public, "--null-recipe", OF_CLAIM, "-j", 1)
+
+    def check(name, suspect, *more):
+        return ["claim", "check", claim, folder / f"opening-{name}", suspect, *null, *more]
+
+    described = ("--set", "model=m", "--set", "output=logits", "--classes", 10, "--shape", "1,8,8")
+    return {
+        ("claim make", 7): ["claim", "make", broken, *DIGITS, *signs, "--secrets", folder / "secrets"],
+        ("claim stamp", 7): ["claim", "stamp", claim, "--token", text, "--tsa-root", text],
+        ("claim draw", 7): ["claim", "draw", text, "--as", "owner", "--nonce", folder / "nonce"],
+        ("claim open", 7): ["claim", "open", text, "--secrets", folder, "--draw", text, *signs],
+        ("claim revoke", 7): ["claim", "revoke", text, "--family", "akh", *signs],
+        ("claim check", 3): check("copy", suspects / "copy.safetensors", "--fail-on", "derived"),
+        ("claim check", 4): check("stranger", suspects / "stranger.safetensors", "--fail-on", "inconclusive"),
+        ("claim check", 5): check(
+            *("endpoint", url, *described, "--set", "budget=3", "--record", folder / "claim.sqlite")
+        ),
+        ("claim check", 7): ["claim", "check", text, folder, broken, *null],
+    }
 
 
 def changed(folder):

@@ -18,7 +18,7 @@ from whorl.attest.merkle import Tree, leaf_hash
 from whorl.errors import UsageError
 from whorl.schemes import SCHEMES
 from whorl.storage import canonical_json, digest_tensors
-from whorl.types import Fingerprint
+from whorl.types import Access, Fingerprint
 
 __all__ = ["check_openable", "facts", "leaf", "part_of", "row", "tree"]
 
@@ -80,8 +80,13 @@ def part_of(fingerprint: Fingerprint, places: Sequence[int]) -> Fingerprint:
 
 
 def check_openable(scheme: str) -> None:
-    """Raise `UsageError` where a scheme compares its queries as a whole, so that a part of them has no answer."""
-    if not (made := SCHEMES.make(scheme)).per_query:
+    """Raise `UsageError` where a part of the queries has no answer, or a suspect might not give what is asked."""
+    if (made := SCHEMES.make(scheme)).needs_suspect is not Access.LABELS:
+        raise UsageError(
+            f"{made.name} needs more than labels of a suspect, and a judge may be shown no more; schemes that work in "
+            "a claim ask for labels, as akh, random, igsm, ipguard and multipoint do"
+        )
+    if not made.per_query:
         raise UsageError(
             f"{made.name} compares its queries as a whole, so none of them can be opened by itself; schemes that work "
             "in a claim compare query by query, as akh, random, igsm, ipguard and multipoint do"

@@ -47,13 +47,10 @@ def audit(
     if as_json:
         print_json({**asdict(found), "tries": found.tries})
     else:
-        how = (
-            "the same to the byte" if found.same else f"inputs within {found.largest:.2g}, {found.equal:.1%} of answers"
-        )
+        near = f"inputs within {found.largest:.2g}, {found.equal:.1%} of answers"
+        origin = "from the digest of the model" if found.drawn else "chosen by whoever made the fingerprint"
         line(f"made again  {'the same to the byte' if found.same else near}")
-        line(
-            f"seed        {'from the digest of the model' if found.drawn else 'chosen by whoever made the fingerprint'}"
-        )
+        line(f"seed        {origin}")
         line(f"tried       {found.looks} verifications, {len(found.settings)} other settings: p times {found.tries}")
     if not found.near:
         raise InvalidFile(

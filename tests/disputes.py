@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from whorl.attest.draw import Draw, commitment
-from whorl.claims.documents import Claim, Signed
-from whorl.claims.making import read_secrets
+from whorl.claims.documents import Claim, Signed, read_signed
+from whorl.claims.making import make_claim, read_secrets
 from whorl.claims.opening import dispute, open_claim, read_opening
 from whorl.oracles.wrappers import digests_of
 from whorl.zoo.cache import Zoo
@@ -71,3 +72,27 @@ class Dispute:
         draw = drawn(self.claim.digest, digest)
         open_claim(self.claim, self.secrets, draw, digest, key=self.key, folder=folder, **options)
         return read_opening(folder, self.claim, [self.key.public_key()])
+
+
+def begin(folder):
+    """A claim of a trained victim, the same each time, with everything that opens it."""
+    zoo, key = Zoo(folder / "zoo"), Ed25519PrivateKey.from_private_bytes(bytes(31) + b"K")
+    victim = parse_recipe(RECIPE).with_seed(SEED)
+    zoo.build([victim], workers=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("whorl.claims.making.secrets.token_bytes", lambda size: bytes(size - 1) + b"S")
+        make_claim(
+            zoo.oracle(victim),
+            data=DATA,
+            schemes=["akh", "igsm", "multipoint"],
+            key=key,
+            path=folder / "mine.claim",
+            folder=folder / "secrets",
+            size=SIZE,
+            opened=OPENED,
+            alpha=ALPHA,
+            recipe=RECIPE,
+            seed=SEED,
+        )
+    claim = read_signed(folder / "mine.claim", Claim, [key.public_key()])
+    return Dispute(folder, key, claim, zoo)

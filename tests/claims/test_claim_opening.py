@@ -202,7 +202,8 @@ def test_seeds_are_nobodys_choice(case):
     [
         ({"schemes": ["akh", "random"]}, "3 schemes or more, of natural and of made"),
         ({"schemes": ["akh", "random", "common-errors+labels+hamming"]}, "learns from shadow models"),
-        ({"schemes": ["akh", "igsm", "modeldiff"]}, "compares its queries as a whole"),
+        ({"schemes": ["akh", "igsm", "modeldiff"]}, "needs more than labels"),
+        ({"schemes": ["akh", "igsm", "uap"]}, "needs more than labels"),
         ({"opened": 61}, "61 of 60 queries can't be opened"),
         ({"recipe": "", "seed": 3}, "--recipe and --victim-seed"),
     ],
