@@ -72,6 +72,8 @@ def test_from_claim_to_judgment(parties, opening):
     judge, cache = opening, parties[2]
     page, signed = judge / "page.html", judge / "judgment.dsse"
     null = ["--null-recipe", RECIPE, "--log", judge / "claims.log", *cache, "-j", 1]
+    assert check(judge, *null).startswith("DERIVED  grade D")
+    null += ["--victim", parties[0] / "mine.safetensors"]
     told = check(judge, *null, "--report", page, "--key", judge / "judge.pem", "-o", signed)
     assert told.startswith("DERIVED  grade C")
     assert "priority     not shown" in told

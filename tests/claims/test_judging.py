@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from disputes import ALPHA, DATA, RECIPE, SEED
+from disputes import ALPHA, DATA, RECIPE, SEED, drawn
 
 from whorl.attest.log import Log
 from whorl.attest.stamp import Stamp
-from whorl.claims.documents import Claim, read_signed
+from whorl.claims.documents import Claim, read_signed, write_signed
 from whorl.claims.judging import Case, claims_logged, judge, made_from, train_strata
-from whorl.claims.making import make_claim
+from whorl.claims.making import family_of, make_claim
+from whorl.claims.opening import open_claim, read_opening
 from whorl.claims.twins import judge_lineup
 from whorl.errors import InvalidFile, UsageError
 from whorl.nets.training import build
 from whorl.oracles.torch import TorchOracle
 from whorl.oracles.wrappers import digests_of
+from whorl.types import Representation
 from whorl.zoo.recipe import parse_recipe
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -36,14 +39,37 @@ def opened(case, tmp_path_factory):
 
 def test_a_copy_is_derived_and_a_stranger_is_not(case, opened, strata):
     for name, relation in (("copy", "derived"), ("stranger", "inconclusive")):
-        found = judge(opened[name], getattr(case, name), strata)
+        found = judge(opened[name], getattr(case, name), strata, victim=case.victim)
         assert found.relation == relation
         assert found.grade == "C"
         assert found.p_value_floor == 1 / 8
         assert [len(each.models) for each in found.strata] == [7, 7]
         assert (found.priority, found.counterpart) == ("not shown", "none shown")
         assert "trained by the judge" in found.caveats[0]
-    assert judge(opened["copy"], case.copy, strata).p_value == 1 / 8
+    found = judge(opened["copy"], case.copy, strata)
+    assert (found.p_value, found.grade) == (1 / 8, "D")
+    assert "may have been picked" in found.caveats[0]
+
+
+def test_queries_that_were_picked_by_what_the_suspect_answers_are_not_made_again(case, strata, tmp_path):
+    """An innocent suspect stands out on them, and nothing but its answers says so."""
+    suspect, whole = case.stranger, case.secrets
+    picked = {}
+    for name, made in whole.families.items():
+        answers = suspect.labels(made.queries.inputs)
+        picked[name] = replace(made, reference=Representation(answers))
+    known = replace(whole, families=picked)
+    families = {name: family_of(known, name) for name in picked}
+    body = case.claim.body.model_copy(update={"families": families})
+    claim = write_signed(body, case.claim.victim, case.key, tmp_path / "picked")
+    draw = drawn(claim.digest, digests_of(suspect)[0])
+    open_claim(claim, known, draw, digests_of(suspect)[0], key=case.key, folder=tmp_path / "o")
+    opened = read_opening(tmp_path / "o", claim, [case.key.public_key()])
+    assert judge(opened, suspect, strata).relation == "derived"
+    with pytest.raises(InvalidFile, match="not what its scheme makes of the victim"):
+        judge(opened, suspect, strata, victim=case.victim)
+    with pytest.raises(UsageError, match="not the victim of this claim"):
+        judge(opened, suspect, strata, victim=case.copy)
 
 
 def test_p_is_the_largest_over_kinds_and_families(case, opened, strata):

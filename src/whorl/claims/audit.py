@@ -8,9 +8,11 @@ from typing import Any, Final
 
 import torch
 
+from whorl.claims.leaves import part_of
 from whorl.claims.making import seed_of
+from whorl.claims.opening import OpenedClaim
 from whorl.data import SOURCES, Dataset
-from whorl.errors import UsageError
+from whorl.errors import InvalidFile, UsageError
 from whorl.fingerprints.looks import BEGUN
 from whorl.oracles.wrappers import digests_of
 from whorl.schemes import SCHEMES
@@ -18,7 +20,7 @@ from whorl.storage import digest_tensors
 from whorl.suspects import earlier_looks, known_fingerprint, opened_for
 from whorl.types import Fingerprint
 
-__all__ = ["FAR", "LEAST_EQUAL", "Audit", "audit"]
+__all__ = ["FAR", "LEAST_EQUAL", "Audit", "audit", "check_made_again"]
 
 FAR: Final = 2 / 255
 """How far an input that is made again may lie from the one in the file, in the unit of its space."""
@@ -87,6 +89,33 @@ def audit(
         looks=sum(look.decision != BEGUN for look in looks),
         settings=known.calibration.earlier if known.calibration else (),
     )
+
+
+def check_made_again(opened: OpenedClaim, victim: Any, **options: Any) -> None:
+    """Extract every opened family again from the victim's weights, with the seed that nobody chose.
+
+    Whoever asked the suspect first and kept what it answers as he likes can't have got his queries so.
+
+    Raises:
+        UsageError: it is another model than the claim's.
+        InvalidFile: the opened queries, or the victim's answers, are not what scheme, seed and model give.
+    """
+    for name, part in opened.families.items():
+        family = opened.claim.body.families[name]
+        scheme = SCHEMES.make(family.scheme)
+        oracle = opened_for(part, victim, **options)
+        if opened.claim.victim not in digests_of(oracle):
+            raise UsageError(f"{oracle.name} is not the victim of this claim; ask its owner for the weights")
+        if part.seed != seed_of(opened.claim.victim, family.scheme):
+            raise InvalidFile(f"the seed of {name} was chosen, and is not the one that the victim's digest gives")
+        pictures = SOURCES.make(opened.claim.body.data).load(scheme.part)
+        again = scheme.extract(oracle, pictures, budget=family.size, seed=part.seed)
+        found = compared(part, part_of(again, opened.opening.body.families[name].indices))
+        if not found.near:
+            raise InvalidFile(
+                f"the opened queries of {name} are not what its scheme makes of the victim: inputs differ by up to "
+                f"{found.largest:.3g}, answers agree on {found.equal:.1%}"
+            )
 
 
 def compared(known: Fingerprint, again: Fingerprint) -> Audit:

@@ -19,6 +19,7 @@ import torch
 from whorl.attest.draw import Draw, numbers_below
 from whorl.attest.log import Log
 from whorl.attest.stamp import Stamp
+from whorl.claims.audit import check_made_again
 from whorl.claims.documents import Claim, JudgedModel, Judgment, Signed, Stratum, parse_signed
 from whorl.claims.opening import OpenedClaim
 from whorl.data import SOURCES, Dataset
@@ -36,6 +37,10 @@ from whorl.types import Fingerprint
 __all__ = ["CHOSEN", "MADE_FROM", "Case", "claims_logged", "examine", "judge", "made_from", "train_strata"]
 
 CHOSEN: Final = "the independent models were trained by the judge, after the opening and with seeds from the draw"
+PICKED: Final = (
+    "the opened queries were not made again from the victim's weights, so they may have been picked by what the "
+    "suspect answers, and then there is no error rate (grade D); give --victim"
+)
 MADE_FROM: Final = "derived, priority shown, and no earlier counterpart shown: the suspect was made from the victim"
 PICTURES: Final = 500  # of the judge, on which accuracies are taken
 SEEDS: Final = 1 << 31
@@ -140,6 +145,7 @@ def judge(
     strata: Mapping[str, Mapping[str, Oracle]],
     *,
     data: str = "",
+    victim: Any = None,
     case: Case | None = None,
     record: Path | None = None,
     progress: Callable[[], None] = lambda: None,
@@ -151,6 +157,8 @@ def judge(
         suspect: a file, an address or an oracle; it has to be the one that the draw was made for.
         strata: independent models by kind (`train_strata`).
         data: pictures of the judge's, on whose test part accuracies are taken; those of the claim by default.
+        victim: the weights of the claim's victim, or an oracle of it, from which the opened queries are made again.
+            Without, nobody knows that they were not picked by what the suspect answers, and the grade is D.
         case: dates and tries.
         record: file that keeps an endpoint's answers. Everything is asked in one block, mixed with as many pictures
             of the judge's, before anything that was opened is shown to anybody.
@@ -169,7 +177,9 @@ def judge(
         raise UsageError(
             f"the draw was made for another suspect than {oracle.name}; draw anew for this one: whorl claim draw"
         )
-    told = [CHOSEN]
+    told = [CHOSEN] if victim is not None else [PICKED, CHOSEN]
+    if victim is not None:
+        check_made_again(opened, victim, **(options if not isinstance(victim, Oracle) else {}))
     if oracle.block is not None:
         if record is None:
             raise UsageError("an endpoint's answers are kept, so that they can't change later: give --record FILE")
@@ -205,7 +215,7 @@ def judge(
         p_value_floor=found.floor,
         alpha=opened.claim.body.alpha,
         tries=case.tries * opened.draw.tries,
-        grade="C",
+        grade="D" if victim is None else "C",
         caveats=[*told, *_caveats(opened, found, case), *case.caveats],
     )
 

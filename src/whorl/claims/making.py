@@ -28,7 +28,17 @@ from whorl.storage import canonical_json, read_json, write_json
 from whorl.types import Access, Fingerprint
 from whorl.zoo.recipe import parse_recipe
 
-__all__ = ["KINDS", "Secrets", "kind_of", "make_claim", "read_secrets", "revoke", "sealed_recipe", "seed_of"]
+__all__ = [
+    "KINDS",
+    "Secrets",
+    "family_of",
+    "kind_of",
+    "make_claim",
+    "read_secrets",
+    "revoke",
+    "sealed_recipe",
+    "seed_of",
+]
 
 SECRETS: Final = "secrets.json"
 KINDS: Final = ("natural", "made")
@@ -141,7 +151,7 @@ def make_claim(  # noqa: PLR0913 each is an option of `whorl claim make`
         space=str(first.space),
         classes=first.classes,
         data=first.data,
-        families={name: _family(known, name) for name in made},
+        families={name: family_of(known, name) for name in made},
         opened=opened,
         alpha=alpha,
         strata=list(strata),
@@ -176,7 +186,8 @@ def _names(schemes: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _family(known: Secrets, name: str) -> Family:
+def family_of(known: Secrets, name: str) -> Family:
+    """What a claim says of one of its families."""
     fingerprint = known.families[name]
     return Family(
         scheme=fingerprint.scheme,

@@ -54,6 +54,9 @@ def check(
     twins: Annotated[
         int | None, typer.Option(min=1, help="Instead: a lineup of the victim and so many twins, all trained here.")
     ] = None,
+    victim: Annotated[
+        str | None, typer.Option(help="The victim's weights, to make the opened queries again. [none: grade D]")
+    ] = None,
     data: Annotated[
         str, typer.Option(help="Pictures on which accuracies are taken. [those of the claim, their test part]")
     ] = "",
@@ -91,8 +94,8 @@ def check(
 ) -> None:
     """Judge a suspect by a claim and what was opened of it. Nothing that the owner says of other models counts.
 
-    Example: whorl claim check mine.claim case.opening suspect.safetensors --owner-key owner.pub --null-recipe
-    'train(resnet8, digits)' --null-recipe 'train(vgg, digits)'
+    Example: whorl claim check mine.claim case.opening suspect.safetensors --victim mine.safetensors --owner-key
+    owner.pub --null-recipe 'train(resnet8, digits)' --null-recipe 'train(vgg, digits)'
     """
     from whorl.attest.keys import read_private_key, read_public_key
     from whorl.claims.documents import Claim, read_signed, write_signed
@@ -135,7 +138,7 @@ def check(
                 workers=jobs,
                 progress=counter(show, "independent models", 0),
             )
-            found = judge(opened, suspect, strata, data=data, case=case, record=record, **options)
+            found = judge(opened, suspect, strata, data=data, victim=victim, case=case, record=record, **options)
     if private is not None and output is not None:
         write_signed(found, known.victim, private, output)
     if report is not None:
