@@ -27,7 +27,7 @@ from whorl.oracles.opening import open_oracle
 from whorl.oracles.pool import Pool
 from whorl.oracles.wrappers import digests_of
 from whorl.schemes import SCHEMES, Scheme
-from whorl.schemes.calibration import probes_of
+from whorl.schemes.calibration import probes_of, refuse_unlike
 from whorl.suspects import (
     asked,
     earlier_looks,
@@ -118,6 +118,7 @@ def calibrate(  # noqa: PLR0913 each is an option of `whorl calibrate`
     derived: Mapping[str, Sequence[Any]] | None = None,
     about: Mapping[str, NullModel] | None = None,
     interfaces: Sequence[str] = (),
+    allow_unlike: bool = False,
     log: Path | None = None,
     progress: Callable[[], None] = lambda: None,
     **options: Any,
@@ -133,6 +134,7 @@ def calibrate(  # noqa: PLR0913 each is an option of `whorl calibrate`
         about: what is known of the independent models by name: recipe or words, accuracy, group.
         interfaces: treatments of answers to measure through, as in ``TopK(k=5) -> Rounded(decimals=4)``, beside the
             usual ones.
+        allow_unlike: take a null whose best model is right less often than the victim by more than .2.
         log: a folder that remembers which models calibrated which settings. Verdicts then tell of other settings of
             this scheme that models of this null calibrated before; ``whorl calibrate`` has one in its cache.
         options: as in `extract`, for all models that take them: an architecture is for bare weights alone.
@@ -152,6 +154,8 @@ def calibrate(  # noqa: PLR0913 each is an option of `whorl calibrate`
         progress=progress,
     )
     assert made.calibration is not None
+    if not allow_unlike:
+        refuse_unlike(made)
     if log is None:
         return made
     earlier = earlier_settings(log, made, made.calibration.null)

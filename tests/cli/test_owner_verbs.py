@@ -125,7 +125,9 @@ def test_calibrate_trains_independents_and_makes_copies(whorl, case, tmp_path):
     arguments = ("calibrate", case.raw, "--train", STRANGER, "--count", "2", "-j", "1", "-o", output)
     copies = ("--victim", case.victim, "--removal", "quantise(int8)", "--copies", "2", "--data", DATA)
     known = ("--derived", f"tuned={case.stolen}", "--pool", "two small nets", "--siblings", "1")
-    result = whorl(*arguments, *copies, *known)
+    refused = whorl(*arguments, *copies)
+    assert (refused.exit_code, "--allow-unlike" in refused.stderr) == (2, True), "two nets of one epoch"
+    result = whorl(*arguments, *copies, *known, "--allow-unlike")
     assert f"{output}  null of 2 models, largest similarity 0." in result.stdout
     assert "smallest alpha that it allows: 0.3333" in result.stderr
     calibration = read_fingerprint(output).calibration
@@ -133,7 +135,7 @@ def test_calibrate_trains_independents_and_makes_copies(whorl, case, tmp_path):
     assert calibration.null.siblings == 1
     assert {name: len(values) for name, values in calibration.derived.items()} == {"quantise(int8)": 2, "tuned": 1}
     assert min(calibration.derived["quantise(int8)"]) > max(calibration.null.similarities)
-    quiet = whorl(*arguments, "--quiet")
+    quiet = whorl(*arguments, "--allow-unlike", "--quiet")
     assert quiet.stderr == ""
 
 

@@ -319,3 +319,18 @@ def test_what_an_interface_is_called_is_what_does_it(scored):
     for wrong in ("Blurred", "Rounded(places=3)", "TopK"):
         with pytest.raises(UsageError, match="treatment"):
             treated(victim, wrong)
+
+
+def test_models_that_know_nothing_of_the_task_are_no_null_unless_one_insists(bare):
+    """Any model stands out among random maps, whoever made it."""
+    maps = {}
+    for seed in range(30):
+        torch.manual_seed(seed)
+        maps[f"classifier {seed}"] = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    with pytest.raises(UsageError, match="any model of the task would stand out among them"):
+        ownership.calibrate(bare, maps, pool="30 independent classifiers of the same task")
+    known = ownership.calibrate(bare, maps, pool="30 independent classifiers", allow_unlike=True)
+    verdict = ownership.verify(known, oracle(net(100)), alpha=ALPHA)
+    assert any("models are unlike it" in each or "models of the null do" in each for each in verdict.caveats)
+    one_is_enough = {**dict(list(maps.items())[:5]), "good": net(101)}
+    assert len(ownership.calibrate(bare, one_is_enough, pool="one good").calibration.null) == 6

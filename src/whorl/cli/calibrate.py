@@ -84,6 +84,9 @@ def calibrate(
             "Repeatable."
         ),
     ] = None,
+    allow_unlike: Annotated[
+        bool, typer.Option(help="Take models that are far less often right than yours; any good model stands out.")
+    ] = False,
     siblings: Annotated[int, typer.Option(min=0, help="How many of them share a public ancestor with the victim.")] = 0,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to write. [in place]", callback=file_to_write)
@@ -166,6 +169,7 @@ def calibrate(
             derived=power,
             about={recipe: Zoo(cache).stranger(parse_recipe(recipe)) for recipe in trained},
             interfaces=interface or (),
+            allow_unlike=allow_unlike,
             log=(cache or default_cache()) / "calibrations",
             progress=counter(show, "asking", total),
         )

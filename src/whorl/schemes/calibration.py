@@ -30,6 +30,7 @@ __all__ = [
     "labels_of",
     "probes_of",
     "raw_answers",
+    "refuse_unlike",
     "same_answers",
     "sees_probabilities",
 ]
@@ -42,6 +43,7 @@ DOES: Final = {
     "confidence": ("gives the right class of the control pictures {} on average", "give it"),
     "agreement": ("agrees with the null's on {} of the control pictures", "among each other on"),
 }
+UNLIKE: Final = 0.2  # of accuracy, by which the best model of a null may fall short of the victim
 TELLING: Final = 5  # answers that are not all but certain, from which that can be seen
 
 
@@ -107,6 +109,21 @@ def check_models(
     for oracle in everyone:
         admit(scheme, fingerprint, oracle)
     _refuse_repeated(fingerprint, independents)
+
+
+def refuse_unlike(fingerprint: Fingerprint) -> None:
+    """Raise `UsageError` where the models of a null know nothing of the task: any good model would stand out."""
+    if fingerprint.calibration is None or (probes := fingerprint.probes) is None:
+        return
+    accuracies = [each.accuracy for each in fingerprint.calibration.null.models if each.accuracy is not None]
+    known = probes.labels >= 0
+    own = float((labels_of(probes.victim) == probes.labels)[known].double().mean())
+    if accuracies and max(accuracies) < own - UNLIKE:
+        raise UsageError(
+            f"the best of these models is right on {max(accuracies):.2f} of the control pictures, and the victim on "
+            f"{own:.2f}: any model of the task would stand out among them. Train some that are as good, or say "
+            "--allow-unlike"
+        )
 
 
 def doubts(scheme: Scheme, fingerprint: Fingerprint) -> tuple[str, ...]:
