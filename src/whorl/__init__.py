@@ -11,6 +11,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from whorl.claims.audit import audit
+    from whorl.claims.judging import judge, train_strata
+    from whorl.claims.making import make_claim
+    from whorl.claims.opening import open_claim, read_opening
+    from whorl.claims.twins import judge_lineup
     from whorl.data import SOURCES
     from whorl.fingerprints.files import write_fingerprint
     from whorl.nets import NETS
@@ -36,17 +41,24 @@ __all__ = [
     "Combination",
     "Fingerprint",
     "Verdict",
+    "audit",
     "calibrate",
     "compare",
     "extract",
     "give_reasons",
+    "judge",
+    "judge_lineup",
     "line_up",
     "lineage",
+    "make_claim",
     "mixture",
+    "open_claim",
     "open_oracle",
     "parents",
     "read_fingerprint",
+    "read_opening",
     "shadows",
+    "train_strata",
     "verify",
     "verify_all",
     "verify_both",
@@ -56,6 +68,13 @@ __all__ = [
 
 # Imported on first use, so that `import whorl` and `whorl --help` do not wait for torch.
 _FACE = {
+    "audit": "whorl.claims.audit:audit",
+    "judge": "whorl.claims.judging:judge",
+    "judge_lineup": "whorl.claims.twins:judge_lineup",
+    "make_claim": "whorl.claims.making:make_claim",
+    "open_claim": "whorl.claims.opening:open_claim",
+    "read_opening": "whorl.claims.opening:read_opening",
+    "train_strata": "whorl.claims.judging:train_strata",
     "Access": "whorl.types:Access",
     "Combination": "whorl.types:Combination",
     "Fingerprint": "whorl.types:Fingerprint",

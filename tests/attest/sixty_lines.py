@@ -1,4 +1,4 @@
-"""A verifier of what docs/claims.md describes, by one who read that page and nothing else of whorl."""
+"""A verifier of what docs/claims-formats.md describes, by one who read that page and nothing else of whorl."""
 
 import base64
 import hashlib

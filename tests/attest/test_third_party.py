@@ -1,4 +1,4 @@
-"""whorl's files, checked by one who read docs/claims.md and nothing else: no line of the verifier knows whorl."""
+"""whorl's files, checked by one who read docs/claims-formats.md and nothing else: no line of the verifier knows whorl."""
 
 from __future__ import annotations
 
@@ -98,6 +98,6 @@ def test_openssl_agrees_on_a_time_stamp():
 
 def test_the_page_says_what_the_verifier_does():
     """Every string that is hashed or signed stands on the page, as it stands here."""
-    page = (Path(__file__).parents[2] / "docs" / "claims.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "claims-formats.md").read_text(encoding="utf-8")
     for text in ("DSSEv1", "whorl/commit/v1/", "whorl/draw/v1", '"whorl/"', '"/v1"', "floor(2^64 / k)", "0x0A ‖ 0x01"):
         assert text in page
