@@ -1,4 +1,4 @@
-"""whorl's files, checked by one who read docs/claims-formats.md and nothing else: no line of the verifier knows whorl."""
+"""whorl's files, checked by one who read docs/claims-formats.md alone: no line of the verifier knows whorl."""
 
 from __future__ import annotations
 

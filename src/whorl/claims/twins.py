@@ -19,9 +19,11 @@ from whorl.claims.documents import Disclosed, Judgment
 from whorl.claims.judging import Case
 from whorl.claims.opening import OpenedClaim
 from whorl.errors import UsageError
+from whorl.lineups.session import hold
 from whorl.oracles.base import Oracle
 from whorl.oracles.wrappers import digests_of
-from whorl.suspects import opened_for
+from whorl.suspects import asked, opened_for
+from whorl.types import Rule
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import parse_recipe
 
@@ -31,7 +33,6 @@ TRAINED: Final = (
     "the judge repeated the victim's training, which gave the committed weights, and trained its twins with seeds from "
     "the draw"
 )
-OWN_WORDS: Final = "(grade D)"  # of the caveat that an owner's own lineup begins with
 
 
 def judge_lineup(  # noqa: PLR0913 each is an option of `whorl claim check`
@@ -79,11 +80,13 @@ def judge_lineup(  # noqa: PLR0913 each is an option of `whorl claim check`
     oracle = suspect if isinstance(suspect, Oracle) else opened_for(lined, suspect, **options)
     if opened.opening.body.suspect not in digests_of(oracle):
         raise UsageError(f"the draw was made for another suspect than {oracle.name}; draw anew for this one")
-    found = ownership.verify(lined, oracle, rule="lineup", secret=secret, record=record)
+    by = Rule(alpha=alpha, lineup=True)
+    with asked([lined], oracle, by, {}, record=record, replay=False, cache=folder) as answering:
+        found = hold(lined, answering, by, secret=secret, origin="judge")
     tries = case.tries * opened.draw.tries
     p_value, floor = min(1.0, tries * found.p_value), min(1.0, tries * found.p_value_floor)
     derived = found.decision == "derived" and p_value <= alpha
-    caveats = [each for each in found.caveats if OWN_WORDS not in each]
+    caveats = list(found.caveats)
     if found.decision == "derived" and not derived:
         caveats.append(f"after {tries} tries the lineup's p-value is no longer at or below {alpha:g}")
     return Judgment(

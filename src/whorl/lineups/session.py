@@ -23,7 +23,7 @@ from whorl.oracles.reordered import in_order_of
 from whorl.oracles.wrappers import LabelsOnly, digests_of
 from whorl.schemes.controls import examine
 from whorl.schemes.session import record_of, replays_of, told_of_replays
-from whorl.types import Access, Candidates, Fingerprint, Rule, Verdict, grants
+from whorl.types import Access, Candidates, Fingerprint, Origin, Rule, Verdict, grants
 
 __all__ = ["hold"]
 
@@ -40,6 +40,7 @@ def hold(
     *,
     secret: Secret | None = None,
     turned: int = 0,
+    origin: Origin = "owner",
     progress: Callable[[int], None] = lambda _: None,
 ) -> Verdict:
     """Ask the suspect and rank the victim among its twins.
@@ -49,6 +50,7 @@ def hold(
 
     Parameters:
         turned: in how many other lineups a candidate is known to stand in another role.
+        origin: who trained the twins, which no file can show: whoever holds the lineup says so of itself.
         rule: its alpha has to be the one that was fixed when the lineup was made, or a test's share of it.
 
     Raises:
@@ -80,6 +82,7 @@ def hold(
         terms,
         tests=rule.tests,
         turned=turned,
+        origin=origin,
         recipe=lineup.recipe,
         fingerprint=identity(fingerprint),
         suspect=suspect.name,

@@ -165,7 +165,6 @@ class Session:
         verdict = self.trial.verdict(
             scheme=fingerprint.scheme, fingerprint=identity(fingerprint), suspect=self.suspect.name
         )
-        null = fingerprint.calibration and fingerprint.calibration.null
         queries = {
             **verdict.queries,
             "spent": self.sent,
@@ -182,7 +181,7 @@ class Session:
             verdict,
             queries=queries,
             caveats=caveats,
-            grade=null.grade if null else Grade.D,
+            grade=Grade.D,
             interface=self.interface,
             record=record_of(fingerprint, self.suspect, self.rule),
         )
@@ -192,7 +191,12 @@ class Session:
         if (calibration := self.calibration) is None:
             return (OLD_FORMAT,) if self.fingerprint.format == 1 else ()
         null = calibration.null
-        told = [null.grade.caveat("its models were made without the victim")]
+        told = [Grade.D.caveat("its models were made without the victim")]
+        if null.origin != "owner":
+            told.append(
+                f"the file says that the null is by {'a judge' if null.origin == 'judge' else 'design'}, and nothing "
+                "in it shows that: only a judgment that a judge signed is worth more (whorl claim check)"
+            )
         if self.fingerprint.format == 1:
             told.append(OLD_FORMAT)
         if self.rule.group:
