@@ -171,6 +171,7 @@ def line_up(  # noqa: PLR0913 each is an option of `whorl twins`
     data: Dataset | str | None = None,
     size: int = 1000,
     alpha: float | None = None,
+    by: str = "",
     recipe: str = "",
     victim_seed: int | None = None,
     hypothesis: str = "",
@@ -188,6 +189,8 @@ def line_up(  # noqa: PLR0913 each is an option of `whorl twins`
             whether your model is one among equals.
         size: number of questions.
         alpha: accepted chance of naming your model wrongly, fixed here; .01 with 99 twins or more, else .05.
+        by: a scheme, as in ``ipguard(margin=7)``: each candidate gets a fingerprint of its own by it, all of one size
+            that share the questions, and the suspect's likeness to each is compared. All is asked then.
         recipe: how your model and all twins were made, in words.
         victim_seed: your model's own seed; it is not kept. Without one of 64 bits or more no verdict is called exact.
         hypothesis: what is tested where the twins share a part of your model's history, as a checkpoint.
@@ -198,7 +201,7 @@ def line_up(  # noqa: PLR0913 each is an option of `whorl twins`
         options: as in `extract`, for all models.
     """
     known = known_fingerprint(fingerprint)
-    terms = making.fixed_terms(len(twins), alpha=alpha, victim_seed=victim_seed, hypothesis=hypothesis)
+    terms = making.fixed_terms(len(twins), alpha=alpha, victim_seed=victim_seed, hypothesis=hypothesis, by=by)
     mine, source = candidate(known, victim, data=data, **options)
     everyone = [one_of(known, model, **options) for model in twins.values()]
     for name, model, each in zip(twins, twins.values(), everyone, strict=True):
@@ -208,7 +211,7 @@ def line_up(  # noqa: PLR0913 each is an option of `whorl twins`
         known,
         mine,
         everyone,
-        making.Material.of(source),
+        making.Material.of(source, terms.by),
         size=size,
         terms=terms,
         recipe=recipe,

@@ -141,9 +141,9 @@ class Evidence:
 class NullModel:
     """One independent model of a null.
 
-    ``made`` is its recipe, or says in words where it comes from; ``digest`` is that of its weights (empty where they
-    can't be seen), ``accuracy`` a share of the control pictures or None, ``interface`` how it answered (access and
-    treatment), ``group`` the kind of stranger that it stands for (architecture, ancestor, data).
+    ``made`` is its recipe, or where it comes from; ``digest`` that of its weights (empty where they can't be seen),
+    ``accuracy`` a share of the control pictures or None, ``interface`` how it answered (access and treatment),
+    ``group`` the kind of stranger that it stands for (architecture, ancestor, data).
     """
 
     name: str
@@ -199,9 +199,8 @@ class Measured:
 class Calibration:
     """What is known about a fingerprint's error: its null, and the similarities of derived models by removal.
 
-    ``interfaces`` holds the same as it shows behind an interface that treats its answers, by treatment, as in
-    ``Rounded(decimals=3)``: a suspect that rounds is ranked among models that round. ``earlier`` names other settings
-    of the fingerprint that models of this null calibrated before.
+    ``interfaces`` holds the same as an interface that treats its answers shows it, by treatment, as in
+    ``Rounded(decimals=3)``. ``earlier`` names other settings of the fingerprint that models of this null calibrated.
     """
 
     null: Null
@@ -240,19 +239,24 @@ class Candidates:
 
     ``commitment`` is the SHA-256 of a secret salt and the victim's place (`whorl.fingerprints.secret`), ``digests``
     those of the candidates' weights, sealed with the salt, ``recipe`` how all of them were made, ``settings`` what was
-    fixed before the first answer (`whorl.fingerprints.terms`).
+    fixed before the first answer (`whorl.fingerprints.terms`), as a scheme by which each candidate has a fingerprint.
 
     Shape:
-        inputs: ``[q, *input]``.
-        answers: ``[K, q, k]`` float32, or labels ``[K, q]`` int64.
+        queries: inputs ``[q, *input]``; of fingerprints with n queries (`whorl.fingerprints.joined`) ``[K * n, ...]``.
+        answers: ``[K, q, k]`` float32, or labels ``[K, q]`` int64; of fingerprints the references ``[K, ...]``.
     """
 
-    inputs: Tensor
+    queries: Queries
     answers: Tensor
     digests: tuple[str, ...]
     commitment: str
     recipe: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def inputs(self) -> Tensor:
+        """Those of the queries."""
+        return self.queries.inputs
 
 
 @dataclass(frozen=True)
@@ -288,11 +292,10 @@ class Look:
 class Fingerprint:
     """What a scheme extracted from a victim.
 
-    ``scheme``, ``data`` and ``space`` name their things by expressions; ``victim`` is the digest of the victim's
-    weights or of its address; ``classes`` counts the victim's outputs, which are classes where the task is
-    classification, called ``class_names``; ``pool`` holds the digests of the shadow models it learned from, which may
-    not be asked later; ``provenance`` says by setting who or what chose it; ``nonce`` fixes the order in which
-    suspects are asked. A file of ``format`` 1 knows less; `whorl.ownership.calibrate` makes it one of format 2.
+    ``scheme``, ``data`` and ``space`` name their things by expressions; ``victim`` is the digest of its weights or
+    address; ``classes`` counts its outputs, which of a classification are called ``class_names``; ``pool`` holds the
+    digests of the shadow models it learned from, which may not be asked later; ``provenance`` says by setting who or
+    what chose it; ``nonce`` fixes the order in which suspects are asked. A file of ``format`` 1 knows less.
     """
 
     scheme: str
@@ -350,10 +353,9 @@ class Verdict:
     ``p_value`` is valid at any stopping time; it can't be below ``p_value_floor``, which the size of the null sets.
     ``error_bound`` bounds the chance that an independent model, exchangeable with the null, is called derived.
     ``power`` gives per removal the share of calibration copies that the same test flags, with a 95 % interval, and
-    ``missed_at_most``. ``grade`` says on what it rests (`Grade`). ``likeness`` holds how the suspect stands among the
-    null on neutral inputs, ``lineup`` how victim and twins stood beside each other, ``interface`` how the suspect
-    answers, ``record`` what makes the verdict one that others can check: date, versions, digests of suspect, victim,
-    fingerprint and calibration.
+    ``missed_at_most``. ``grade`` says on what it rests (`Grade`), ``likeness`` how the suspect stands among the null on
+    neutral inputs, ``lineup`` how victim and twins stood, ``interface`` how the suspect answers, ``record`` what others
+    check it by: date, versions, digests of suspect, victim, fingerprint and calibration.
     """
 
     decision: Decision

@@ -269,6 +269,28 @@ def test_lineups_are_columns_beside_the_schemes(folder, tmp_path):
     assert again.of("suspects") == [(7, 7)]
 
 
+def test_lineups_by_schemes_are_columns_too(folder, tmp_path):
+    suite = tiny_suite(victims=SUITE.victims[:1], null=(), known=(), sweep={}, chosen="", alpha=0.25, layout="field")
+    result = run(suite, folder=folder, schemes="none", by="rand*,sac-normal", workers=1)
+    assert result.columns == ["lineup by random", "lineup by sac-normal"]
+    cells = {(cell.scheme, cell.suspect): cell for cell in result.cells}
+    assert {cell.spent for cell in result.cells if cell.scheme == "lineup by random"} == {4 * 30}, "as the suite has it"
+    assert {cell.spent for cell in result.cells if cell.scheme == "lineup by sac-normal"} == {4 * 20}
+    assert all(cells[column, "int8"].decision == "derived" for column in result.columns)
+    rows = {row.name: row for row in standings(result)}
+    assert [rows[name].suspect_access for name in result.columns] == ["labels", "probabilities"]
+    assert rows["lineup by random"].inputs == 120
+    path = tmp_path / "result.json"
+    write_result(result, path)
+    assert not older_columns(read_result(path))
+    older = {**result.revisions, "whorl.schemes.sac_normal": "0"}
+    assert set(older_columns(result.model_copy(update={"revisions": older}))) == {"lineup by sac-normal"}
+    with pytest.raises(UsageError, match="fbi learns from shadow models, and twins have none of their own"):
+        run(suite, folder=folder, schemes="none", by="fbi", workers=1)
+    with pytest.raises(UsageError, match="no scheme of tiny that can do without shadow models matches 'z"):
+        run(suite, folder=folder, schemes="none", by="z*", workers=1)
+
+
 def test_the_same_null_serves_as_twins(folder):
     null = models("mlp(width=16)", "digits(size=8), epochs=6", range(30, 33))
     suite = tiny_suite(null=null, alpha=0.25)

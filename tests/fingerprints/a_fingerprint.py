@@ -49,7 +49,7 @@ def fingerprint(n: int = 4) -> Fingerprint:
         nonce="00ff",
         probes=Probes(inputs, torch.tensor([0, 2, -1, -1])[:n], answers),
         candidates=Candidates(
-            inputs,
+            Queries(inputs),
             torch.arange(2 * n).reshape(2, n) % 3,
             ("x", "y"),
             SECRET.commitment,

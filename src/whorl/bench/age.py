@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from pydantic import ValidationError
+
 from whorl.bench import grid, lineups, work
 from whorl.bench.grid_result import GridResult
-from whorl.bench.lineups import is_lineup
+from whorl.bench.lineups import is_lineup, scheme_in
 from whorl.bench.result import Result
 from whorl.data import SOURCES
 from whorl.errors import UsageError
@@ -65,14 +67,13 @@ def _changed(
 ) -> Iterator[tuple[str, str]]:
     for column in columns:
         expression = expressions.get(column, column)
-        if is_lineup(expression):
-            if why := changed_since(recorded, shared | {lineups.__name__}):
-                yield column, why
-            continue
         try:
-            learns = SCHEMES.make(expression).needs_pool
-            why = changed_since(recorded, shared | code_of(SCHEMES, expression) | (learned if learns else set()))
-        except UsageError:
+            code = {lineups.__name__} if is_lineup(expression) else set[str]()
+            scheme = scheme_in(expression) if code else expression
+            learns = bool(scheme) and SCHEMES.make(scheme).needs_pool
+            code |= (code_of(SCHEMES, scheme) if scheme else set()) | (learned if learns else set())
+            why = changed_since(recorded, shared | code)
+        except (UsageError, ValidationError):
             why = "revision unknown: its package is not installed here, or its settings are not those of this version"
         if why:
             yield column, why

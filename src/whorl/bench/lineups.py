@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from whorl.bench.work import ask_each, cell_of, costs_path, peak_memory
 from whorl.detection.lineup import outermost
 from whorl.errors import UsageError
-from whorl.expressions import parse
+from whorl.expressions import Call, parse
 from whorl.fingerprints.files import write_fingerprint
 from whorl.fingerprints.secret import read_secret, secret_path, write_secret
 from whorl.fingerprints.terms import Terms, terms_of
@@ -23,14 +23,26 @@ from whorl.schemes import SCHEMES
 from whorl.schemes.opening import read_fingerprint
 from whorl.storage import write_json
 from whorl.suites.suite import Suite
-from whorl.types import Rule
+from whorl.types import Access, Rule
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import parse_recipe
 
-__all__ = ["COLUMNS", "QUESTIONS", "is_lineup", "judge_lineups", "make_lineup", "reads_scores"]
+__all__ = [
+    "BY",
+    "COLUMNS",
+    "QUESTIONS",
+    "by_scheme",
+    "is_lineup",
+    "judge_lineups",
+    "make_lineup",
+    "needs_of",
+    "scheme_in",
+]
 
 COLUMNS: Final = {"lineup": "lineup", "lineup, labels": "lineup(scores=mixture)"}
 """Label to expression: with all that a suspect answers, and with its labels alone."""
+BY: Final = "lineup by "
+"""What the label of a lineup by a scheme begins with; the scheme's follows."""
 QUESTIONS: Final = 1000
 ALIKE: Final = "the suite trains the victim and its twins by one recipe"
 
@@ -40,12 +52,39 @@ def is_lineup(expression: str) -> bool:
     return expression.partition("(")[0].strip() == "lineup"  # what others wrote need not parse
 
 
-def reads_scores(expression: str) -> bool:
-    """Whether a lineup's column reads more than labels of a suspect that gives more."""
+def by_scheme(name: str, expression: str) -> tuple[str, str]:
+    """The column in which each candidate has a fingerprint of its own by a scheme: its label and its expression.
+
+    Raises:
+        UsageError: there is no such scheme, or it learns from shadow models, which twins have none of.
+    """
+    if (scheme := SCHEMES.make(expression)).needs_pool:
+        raise UsageError(
+            f"{scheme.name} learns from shadow models, and twins have none of their own: no lineup is by it. Leave it "
+            "out of --by"
+        )
+    return f"{BY}{name}", str(Call("lineup", (), (("by", SCHEMES.bind(expression)),)))
+
+
+def scheme_in(expression: str) -> str:
+    """The expression of the scheme that a lineup's column is by; empty where all candidates are asked the same."""
+    return _terms(expression).by
+
+
+def needs_of(expression: str) -> Access:
+    """What a lineup's column reads of a suspect that gives as much; labels alone where others' words don't parse."""
     try:
-        return Terms.model_validate(dict(parse(expression).kwargs)).scores == "residual"
-    except (UsageError, ValidationError):  # what others wrote need not parse
-        return False
+        terms = _terms(expression)
+        if terms.by:
+            return SCHEMES.make(terms.by).needs_suspect
+        return Access.PROBABILITIES if terms.scores == "residual" else Access.LABELS
+    except (UsageError, ValidationError):
+        return Access.LABELS
+
+
+def _terms(expression: str, **more: Any) -> Terms:
+    given = {name: str(value) if isinstance(value, Call) else value for name, value in parse(expression).kwargs}
+    return Terms.model_validate({**given, **more})
 
 
 def make_lineup(
@@ -53,8 +92,8 @@ def make_lineup(
 ) -> None:
     """Line up a victim and its twins, in a fingerprint file and the secret beside it."""
     zoo, recipe = Zoo(Path(folder), device=device), suite.victims[victim]
-    terms = Terms.model_validate({**dict(parse(expression).kwargs), "alpha": suite.alpha})
-    material = Material.of(suite.data_of(victim))
+    terms = _terms(expression, alpha=suite.alpha)
+    material = Material.of(suite.data_of(victim), terms.by)
     mine = zoo.oracle(recipe)
     with peak_memory() as memory:
         # The lineup brings its own questions; the scheme of the file that holds it is of no matter.

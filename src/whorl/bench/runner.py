@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from whorl.bench import lineups, work
-from whorl.bench.lineups import COLUMNS, QUESTIONS, is_lineup, judge_lineups, make_lineup
+from whorl.bench.lineups import COLUMNS, QUESTIONS, by_scheme, is_lineup, judge_lineups, make_lineup, scheme_in
 from whorl.bench.result import Cell, Extraction, Model, Refusal, Result, describe_machine
 from whorl.bench.work import costs_path, extract, judge
 from whorl.data import SOURCES
@@ -63,6 +63,7 @@ def run(  # noqa: PLR0913 each is an option of `whorl bench run`
     schemes: str = "*",
     removals: str = "*",
     lineup: bool = False,
+    by: str = "",
     workers: Workers = 0,
     device: str = "cpu",
     command: str = "",
@@ -76,12 +77,13 @@ def run(  # noqa: PLR0913 each is an option of `whorl bench run`
         schemes: comma-separated wildcards over the columns; an installed scheme that is none of them is added.
         removals: the same over the rows: their labels, removals or families.
         lineup: also line every victim up with twins, those of the null or others that are trained for it.
+        by: as ``schemes``: also line up by each of these, every candidate with a fingerprint of its own.
         workers: processes; 0 for one per core; or the address of a Ray cluster.
         device: where nets train and answer.
         command: what to type to run the same, for the record.
         fresh: forget what is kept of this suite, models included, and compute everything again.
     """
-    suite, columns = _chosen(suite, schemes, lineup)
+    suite, columns = _chosen(suite, schemes, lineup, by)
     if removals != "*":
         suite = suite.attacked(removals)
     if any(_learns(suite.schemes[column]) for column in columns):
@@ -90,7 +92,7 @@ def run(  # noqa: PLR0913 each is an option of `whorl bench run`
         suite = replace(suite, shadows=Shadows())  # nobody learns from them, so they need not be built
     folder = folder.absolute()  # a node of a cluster stands elsewhere
     zoo, store = Zoo(folder, device=device), Store(folder / "results.sqlite")
-    twins = [each for number in range(len(suite.victims)) for each in suite.twins(number)] if lineup else []
+    twins = [each for number in range(len(suite.victims)) for each in suite.twins(number)] if lineup or by else []
     recipes = [*suite.recipes(), *twins]
     if fresh:
         zoo.forget(recipes)
@@ -145,22 +147,44 @@ def _learns(expression: str) -> bool:
     return not is_lineup(expression) and SCHEMES.make(expression).needs_pool
 
 
-def _chosen(suite: Suite, schemes: str, lineup: bool) -> tuple[Suite, list[str]]:
+def _chosen(suite: Suite, schemes: str, lineup: bool, by: str) -> tuple[Suite, list[str]]:
     """The columns that match, and the suite with those added that are asked for and not in it."""
     masks = [mask.strip() for mask in schemes.split(",")]
     others = {mask: mask for mask in masks if mask in SCHEMES and mask not in suite.schemes}
     suite = replace(suite, schemes={**suite.schemes, **others})
     columns = [name for name in suite.schemes if any(fnmatch(name, mask) for mask in masks)]
-    if lineup:
-        budgets = dict.fromkeys(COLUMNS, QUESTIONS)
-        suite = replace(suite, schemes={**suite.schemes, **COLUMNS}, budgets={**suite.budgets, **budgets})
-        columns += list(COLUMNS)
+    named = _by(suite, by) if by else {}
+    if added := {**(COLUMNS if lineup else {}), **dict(named.values())}:
+        budgets = dict.fromkeys(added, QUESTIONS)
+        # As many in all, unless each candidate's fingerprint were larger than the scheme's own in this suite.
+        candidates = len(suite.twins(0)) + 1
+        budgets |= {label: min(QUESTIONS, candidates * suite.budget_of(name)) for name, (label, _) in named.items()}
+        suite = replace(suite, schemes={**suite.schemes, **added}, budgets={**suite.budgets, **budgets})
+        columns += list(added)
     if not columns:
         raise UsageError(
             f"no scheme of {suite.name} matches {schemes!r}. It has {', '.join(suite.schemes)}; any other installed "
             "scheme is added by its name"
         )
     return suite, columns
+
+
+def _by(suite: Suite, masks: str) -> dict[str, tuple[str, str]]:
+    """Scheme to the column of a lineup by it: of wildcards those that can serve, of what is named else a refusal."""
+    found: dict[str, tuple[str, str]] = {}
+    for mask in (mask.strip() for mask in masks.split(",")):
+        if not set(mask) & set("*?["):
+            found[mask] = by_scheme(mask, suite.schemes.get(mask, mask))
+            continue
+        for name, text in suite.schemes.items():
+            if fnmatch(name, mask) and not SCHEMES.make(text).needs_pool:
+                found[name] = by_scheme(name, text)
+    if not found:
+        raise UsageError(
+            f"no scheme of {suite.name} that can do without shadow models matches {masks!r}. It has "
+            f"{', '.join(suite.schemes)}; any other installed scheme is added by its name"
+        )
+    return found
 
 
 def _models(suite: Suite, zoo: Zoo) -> list[Model]:
@@ -196,7 +220,8 @@ def _jobs(suite: Suite, columns: list[str], folder: Path) -> list[_Job]:
             lined_up = is_lineup(expression)
             bound = expression if lined_up else str(SCHEMES.bind(expression))
             learns = _learns(bound)
-            code = frozenset({LINEUPS}) if lined_up else code_of(SCHEMES, bound) | {WORK}
+            scheme = scheme_in(bound) if lined_up else bound
+            code = frozenset({LINEUPS if lined_up else WORK}) | (code_of(SCHEMES, scheme) if scheme else frozenset())
             code |= code_of(SOURCES, suite.data_of(index))
             twins = suite.twins(index) if lined_up else ()
             key = cell_key(
@@ -245,7 +270,7 @@ def _extract_all(
 
 
 def _extraction(job: _Job, fingerprint: Fingerprint) -> Extraction:
-    calibration, lineup = fingerprint.calibration, fingerprint.candidates
+    calibration = fingerprint.calibration
     notes = {key: float(value) for key, value in fingerprint.queries.notes.items() if isinstance(value, int | float)}
     return Extraction(
         victim=job.victim,
@@ -256,9 +281,15 @@ def _extraction(job: _Job, fingerprint: Fingerprint) -> Extraction:
         null=list(calibration.null.similarities) if calibration else [],
         known={removal: list(values) for removal, values in (calibration.derived if calibration else {}).items()},
         pictures=Path(job.path).name,
-        inputs=len(lineup.inputs) if lineup else len(fingerprint.queries) * fingerprint.inputs_each,
+        inputs=_inputs(fingerprint),
         peak_mib=_costs(job.path).get("peak_mib"),
     )
+
+
+def _inputs(fingerprint: Fingerprint) -> int:
+    """Inputs that a suspect is asked."""
+    asked = fingerprint.candidates.queries if fingerprint.candidates else fingerprint.queries
+    return len(asked) * (fingerprint.space.each(asked.inputs) or 1)
 
 
 def _costs(path: str) -> dict[str, float]:

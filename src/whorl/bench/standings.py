@@ -22,13 +22,13 @@ import numpy as np
 
 from whorl.bench.architectures import own_architecture
 from whorl.bench.estimates import Share, by_victim, mean_over_victims, share_of
-from whorl.bench.lineups import is_lineup, reads_scores
+from whorl.bench.lineups import is_lineup, needs_of
 from whorl.bench.result import Cell, Refusal, Result
 from whorl.errors import UsageError
 from whorl.metrics import ClusterEstimate, Scores, aruc, auc, rounded
 from whorl.metrics import tpr_at_fpr as operating_point
 from whorl.schemes import SCHEMES
-from whorl.types import Access, told
+from whorl.types import told
 
 __all__ = ["Standing", "standings"]
 
@@ -224,8 +224,7 @@ def _derived(cells: Iterable[Cell]) -> Iterator[tuple[int, bool]]:
 def _needs(expression: str) -> tuple[str, str, bool]:
     """Access to the victim and to the suspect, and whether it learns from shadow models."""
     if is_lineup(expression):
-        given = Access.PROBABILITIES if reads_scores(expression) else Access.LABELS
-        return "training", told(given).lower(), False
+        return "training", told(needs_of(expression)).lower(), False
     try:
         scheme = SCHEMES.make(expression)
     except UsageError:  # somebody else's plug-in, whose result may be read without it

@@ -15,7 +15,7 @@ from datetime import date
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from whorl.bench.lineups import COLUMNS, is_lineup
+from whorl.bench.lineups import BY, COLUMNS, by_scheme, is_lineup
 from whorl.bench.result import Cell, Model, Refusal, Result, read_result
 from whorl.errors import InvalidFile, UsageError
 from whorl.schemes import SCHEMES
@@ -144,11 +144,19 @@ def _column(column: str, bound: str, suite: Suite | None) -> Iterator[str]:
         if bound != COLUMNS[column]:
             yield f"{column}: a lineup is run as {COLUMNS[column]}, not as {bound}"
         return
+    by = name.removeprefix(BY) if name.startswith(BY) else ""
+    name = by or name
     expected = suite.schemes.get(name) or (name if name in SCHEMES else "")  # any scheme as it is may join a suite
     if not expected:
         yield f"{column}: {suite.name} has no such column"
-    elif bound and bound != str(SCHEMES.bind(expected)):
-        yield f"{column}: {suite.name} runs it as {expected}, not as {bound}"
+        return
+    try:
+        wanted = by_scheme(by, expected)[1] if by else str(SCHEMES.bind(expected))
+    except UsageError as error:
+        yield f"{column}: {error}"
+        return
+    if bound and bound != wanted:
+        yield f"{column}: {suite.name} runs it as {wanted if by else expected}, not as {bound}"
 
 
 def _whole(result: Result, suite: Suite | None) -> Iterator[str]:

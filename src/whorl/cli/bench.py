@@ -52,6 +52,14 @@ def run(
         bool,
         typer.Option("--lineup", help="Also line victims up with twins: the suite's null, or new ones of the recipe."),
     ] = False,
+    by: Annotated[
+        str,
+        typer.Option(
+            help="Also line victims up with twins by these schemes, as in 'akh,sac*': each candidate has a fingerprint "
+            "of its own.",
+            autocompletion=completion.masks_of_schemes,
+        ),
+    ] = "",
     budgets: Annotated[str, typer.Option(help="Numbers of queries, as in 50,100; the suite's own by default.")] = "",
     limit: Annotated[int, typer.Option(help="At most so many victims, rows and models per group; 0 for all.")] = 0,
     jobs: Jobs = 0,
@@ -86,10 +94,11 @@ def run(
             schemes=schemes,
             removals=removals,
             lineup=lineup,
+            by=by,
             workers=cluster or jobs,
             device=device,
             command=_command(
-                "run", suite, schemes=schemes, removals=removals, lineup=lineup, budgets=budgets, limit=limit
+                "run", suite, schemes=schemes, removals=removals, lineup=lineup, by=by, budgets=budgets, limit=limit
             ),
             fresh=fresh,
             progress=show,

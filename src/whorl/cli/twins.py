@@ -42,6 +42,14 @@ def twins(
         typer.Option(help="Pictures to choose questions from. [the fingerprint's]", autocompletion=completion.sources),
     ] = None,
     questions: Annotated[int, typer.Option(min=2, max=100_000, help="How many questions the lineup holds.")] = 1000,
+    by: Annotated[
+        str,
+        typer.Option(
+            help="A scheme, as in 'ipguard(margin=7)': each candidate has a fingerprint of its own by it, and these "
+            "share the questions. [all are asked the same]",
+            autocompletion=completion.schemes,
+        ),
+    ] = "",
     alpha: Annotated[
         float | None, typer.Option(help="Accepted chance of naming your model wrongly. [.01 with 99 twins, else .05]")
     ] = None,
@@ -100,6 +108,7 @@ def twins(
     from whorl.fingerprints.files import write_fingerprint
     from whorl.fingerprints.looks import looks_path
     from whorl.fingerprints.secret import read_secret, secret_path, write_secret
+    from whorl.lineups.by import scheme_of
     from whorl.lineups.commands import run_twins, secret_seeds
     from whorl.lineups.making import check_twin, fixed_terms
     from whorl.removals import REMOVALS
@@ -125,8 +134,10 @@ def twins(
     options |= {"trust_code": trust_code, "trust_hosts": trust_host or ()}
     several, seed = len(twin) if twin else count, _whole(victim_seed)
     # Whatever can be wrong is said before hours of training.
-    fixed_terms(several, alpha=alpha, victim_seed=seed, hypothesis=hypothesis)
+    fixed_terms(several, alpha=alpha, victim_seed=seed, hypothesis=hypothesis, by=by)
     mine, source = ownership.candidate(known, victim, data=data, **options)
+    if by:
+        scheme_of(by, mine, questions=questions, candidates=several + 1)
     SOURCES.make(str(source))
     for expression in removal or []:
         REMOVALS.make(expression)
@@ -157,7 +168,7 @@ def twins(
             power = populations.copies(
                 mine, removal, data=data or known.data, count=copies, progress=counter(show, "copies", copies)
             )
-        asked = several + 1 + len(stranger or []) + sum(map(len, power.values()))
+        asked = (several + 1) * (2 if by else 1) + len(stranger or []) + sum(map(len, power.values()))
         lined_up, secret = ownership.line_up(
             known,
             mine,
@@ -165,6 +176,7 @@ def twins(
             data=data,
             size=questions,
             alpha=alpha,
+            by=by,
             recipe=recipe or command or "",
             victim_seed=seed,
             hypothesis=hypothesis or _narrower(recipe),
@@ -261,6 +273,7 @@ def _report(lined_up: Any, place: int, target: Path, as_json: bool, quiet: bool)
         "secret": str(secret_path(target)),
         "twins": len(lineup.digests) - 1,
         "questions": len(lineup.inputs),
+        "by": terms.by,
         "alpha": terms.alpha,
         "smallest_alpha": 1 / len(lineup.digests),
         "outermost": outside,
@@ -271,7 +284,8 @@ def _report(lined_up: Any, place: int, target: Path, as_json: bool, quiet: bool)
     if as_json:
         print_json(document)
         return
-    line(f"{target}  lineup of your model and {document['twins']} twins, {document['questions']} questions")
+    by = f" by {terms.by}" if terms.by else ""
+    line(f"{target}  lineup of your model and {document['twins']} twins, {document['questions']} questions{by}")
     for removal, (caught, count) in terms.copies.items():
         line(f"{removal}: {caught} of {count} known copies name your model")
     if quiet:

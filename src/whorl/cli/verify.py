@@ -337,7 +337,9 @@ def _lined_up(lineup: dict[str, Any]) -> str:
         return f"sealed; of {lineup['candidates']} candidates {leads}"
     ended = ", the race was won" if lineup["won"] else ""
     outside = f"; of all candidates the victim has {told_apart(lineup['outermost'])}" if lineup["outermost"] else ""
-    return f"the victim is {ordinal(lineup['rank'])} of {lineup['candidates']} ({lineup['statistic']}{ended}){outside}"
+    by = f" by {lineup['terms']['by'].partition('(')[0]}" if lineup["terms"]["by"] else ""
+    how = f"{lineup['statistic']}{by}{ended}"
+    return f"the victim is {ordinal(lineup['rank'])} of {lineup['candidates']} ({how}){outside}"
 
 
 def _standing(likeness: dict[str, Any]) -> str:

@@ -90,7 +90,7 @@ def lineup_verdict(  # noqa: PLR0913 each is told by the verdict
             "stopped_early": showing.sent < showing.budget,
         },
         power=power,
-        scheme=f"lineup({showing.statistic})",
+        scheme=f"lineup(by={terms.by})" if terms.by else f"lineup({showing.statistic})",
         fingerprint=fingerprint,
         suspect=suspect,
         caveats=(grade.caveat(WORD.format(count - 1)), *reasons, *_always(showing, terms, named, outside, turned)),
@@ -118,15 +118,16 @@ def lineup_verdict(  # noqa: PLR0913 each is told by the verdict
 
 def _fixed(showing: Showing, terms: Terms) -> dict[str, Any]:
     """What was fixed beforehand and bears on how to read the showing; ``margin`` is that of the statistic in use."""
-    margins = {"mixture": terms.margin, "agreement": terms.agreements, "residual": None}
+    margins = {"mixture": terms.margin, "agreement": terms.agreements}  # of what is compared as a whole none
     return {
         "questions": showing.size,
         "labels": terms.labels,
         "scores": terms.scores,
-        "margin": margins[showing.statistic],
+        "margin": margins.get(showing.statistic),
         "seeds": terms.seeds,
         "hypothesis": terms.hypothesis,
         "reasons": dict(terms.reasons),
+        "by": terms.by,
     }
 
 

@@ -39,17 +39,19 @@ def take(tensors: dict[str, Tensor], name: str) -> Tensor:
     return value
 
 
-def queries_of(tensors: dict[str, Tensor], space: InputSpace, notes: Mapping[str, Any]) -> Queries:
+def queries_of(
+    tensors: dict[str, Tensor], space: InputSpace, notes: Mapping[str, Any], prefix: str = "queries"
+) -> Queries:
     """Take the queries with their companions. Raises ValueError where they are no inputs of ``space``."""
-    inputs = take(tensors, "queries/inputs")
+    inputs = take(tensors, f"{prefix}/inputs")
     if inputs.ndim and len(inputs) > MAX_QUERIES:
         raise ValueError(f"it holds {len(inputs):,} queries; at most {MAX_QUERIES:,} are read")
     space.check(inputs)
     if not inputs.numel():
-        raise ValueError("'queries/inputs' holds no query")
+        raise ValueError(f"'{prefix}/inputs' holds no query")
     parts: dict[str, dict[str, Tensor]] = {"companions": {}, "shared": {}}
     for name in list(tensors):
-        if match := re.fullmatch(r"queries/(companions|shared)/([A-Za-z_][\w.-]{0,63})", name, re.ASCII):
+        if match := re.fullmatch(rf"{prefix}/(companions|shared)/([A-Za-z_][\w.-]{{0,63}})", name, re.ASCII):
             value = take(tensors, name)
             parts[match.group(1)][match.group(2)] = value
             if match.group(1) == "companions" and value.shape[:1] != inputs.shape[:1]:

@@ -35,6 +35,7 @@ from whorl.types import (
     NullModel,
     Origin,
     Probes,
+    Queries,
     Representation,
     Task,
 )
@@ -53,6 +54,7 @@ class _Candidates(Document):
     commitment: Digest
     recipe: Text
     settings: Notes
+    notes: Notes = Field(default_factory=dict)
 
 
 class _Mark(Document):
@@ -205,14 +207,12 @@ def assemble(tensors: dict[str, Tensor], text: str) -> Fingerprint:
 
 def _fingerprint_section(fingerprint: Fingerprint) -> tuple[dict[str, Any], dict[str, Tensor]]:
     queries = fingerprint.queries
-    tensors = {"queries/inputs": queries.inputs, "reference/values": fingerprint.reference.values}
-    tensors |= {f"queries/companions/{name}": values for name, values in queries.companions.items()}
-    tensors |= {f"queries/shared/{name}": values for name, values in queries.shared.items()}
+    tensors = {**_held("queries", queries), "reference/values": fingerprint.reference.values}
     if (probes := fingerprint.probes) is not None:
         tensors |= {"probes/inputs": probes.inputs, "probes/labels": probes.labels, "probes/victim": probes.victim}
     candidates, mark = fingerprint.candidates, fingerprint.mark
     if candidates is not None:
-        tensors |= {"candidates/inputs": candidates.inputs, "candidates/answers": candidates.answers}
+        tensors |= {**_held("candidates", candidates.queries), "candidates/answers": candidates.answers}
     if mark is not None:
         tensors |= {"mark/inputs": mark.inputs, "mark/drawn": mark.drawn}
     return {
@@ -235,6 +235,8 @@ def _fingerprint_section(fingerprint: Fingerprint) -> tuple[dict[str, Any], dict
             "commitment": candidates.commitment,
             "recipe": candidates.recipe,
             "settings": dict(candidates.settings),
+            # What is absent leaves older documents as they are.
+            **({"notes": dict(candidates.queries.notes)} if candidates.queries.notes else {}),
         },
         "mark": mark and {"kind": mark.kind, "draw": dict(mark.draw)},
         "tensors": _digests(tensors),
@@ -266,6 +268,12 @@ def _calibration_section(fingerprint: Fingerprint, identity: str) -> tuple[dict[
     if calibration.earlier:
         section["earlier"] = list(calibration.earlier)
     return section, tensors
+
+
+def _held(prefix: str, queries: Queries) -> dict[str, Tensor]:
+    held = {f"{prefix}/inputs": queries.inputs}
+    held |= {f"{prefix}/companions/{name}": values for name, values in queries.companions.items()}
+    return held | {f"{prefix}/shared/{name}": values for name, values in queries.shared.items()}
 
 
 def _listed(derived: Mapping[str, tuple[float, ...]]) -> dict[str, list[float]]:
@@ -331,11 +339,16 @@ def _probes(tensors: dict[str, Tensor], space: InputSpace, classes: int) -> Prob
 def _candidates(tensors: dict[str, Tensor], space: InputSpace, document: _Fingerprint) -> Candidates | None:
     if (candidates := document.candidates) is None:
         return None
-    inputs = take(tensors, "candidates/inputs")
-    space.check(inputs)
-    answers = _answers(tensors, "candidates/answers", (len(candidates.digests), len(inputs)))
+    queries = queries_of(tensors, space, candidates.notes, "candidates")
+    count = len(candidates.digests)
+    if candidates.settings.get("by"):  # whether they are fingerprints of that scheme is seen by who knows schemes
+        answers = take(tensors, "candidates/answers")
+        if answers.shape[:1] != (count,):
+            raise ValueError(f"'candidates/answers' does not count the {count} candidates on its axis 0")
+    else:
+        answers = _answers(tensors, "candidates/answers", (count, len(queries)))
     return Candidates(
-        inputs, answers, candidates.digests, candidates.commitment, candidates.recipe, candidates.settings
+        queries, answers, candidates.digests, candidates.commitment, candidates.recipe, candidates.settings
     )
 
 

@@ -28,7 +28,8 @@ class Terms(Document):
     each known stranger named, -1 where several led; ``copies`` by removal how many known copies named the victim, and
     of how many. ``seeds`` says whether a stranger might share the victim's randomness, ``hypothesis`` what a narrower
     lineup tests, ``reasons`` by figure why a victim that it sets apart may stand among its twins, ``turned`` in how
-    many lineups that were made before a candidate stood in another role.
+    many lineups that were made before a candidate stood in another role. ``by`` names a scheme with all its settings
+    where each candidate has a fingerprint of its own; likeness to it is the statistic then.
     """
 
     labels: Literal["mixture", "agreement"] = "mixture"
@@ -45,6 +46,7 @@ class Terms(Document):
     hypothesis: Text = ""
     reasons: Annotated[dict[Name, Text], Field(max_length=20)] = Field(default_factory=dict)
     turned: Count = 0
+    by: Text = ""
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""
@@ -52,7 +54,10 @@ class Terms(Document):
 
 
 def terms_of(candidates: Candidates, task: Task) -> Terms:
-    """The terms of a lineup from a file. Raises `InvalidFile` where they, or the answers, are none."""
+    """The terms of a lineup from a file. Raises `InvalidFile` where they, or the answers, are none.
+
+    Whether fingerprints of candidates are what their scheme declares is seen by `whorl.schemes.opening`.
+    """
     try:
         terms = Terms.model_validate_json(canonical_json(dict(candidates.settings)))
     except ValidationError as error:
@@ -67,7 +72,7 @@ def terms_of(candidates: Candidates, task: Task) -> Terms:
         raise InvalidFile(f"the lineup has {count} candidates, and a stranger named one beyond them")
     if any(caught > copies for caught, copies in terms.copies.values()):
         raise InvalidFile("the lineup says of a removal that more copies were caught than were made")
-    chances = task == "classification" and answers.ndim == 3
+    chances = task == "classification" and answers.ndim == 3 and not terms.by
     if chances and not (float(answers.min()) >= 0 and float((answers.sum(2) - 1).abs().max()) <= 1e-3):
         raise InvalidFile("the lineup's answers are no probabilities")
     return terms

@@ -23,6 +23,7 @@ from whorl.detection.lineup import (
 )
 from whorl.errors import UsageError
 from whorl.fingerprints.terms import Terms
+from whorl.lineups.by import show_by
 from whorl.oracles.base import Oracle
 from whorl.types import Access, Candidates
 
@@ -69,11 +70,14 @@ def show(
 
     With labels the race ends as soon as any candidate leads by the margin; scores are compared as a whole, over a third
     of the questions unless ``budget`` says otherwise. With ``match_labels`` each candidate reads the suspect's classes
-    in the order in which the two agree most; as that is known at the end, there is no race, and all is asked.
+    in the order in which the two agree most; as that is known at the end, there is no race, and all is asked. In a
+    lineup by a scheme each candidate's own queries are asked, whatever the budget (`whorl.lineups.by.admit_by`).
 
     Raises:
         UsageError: the budget is below one question, or there are no labels to match, or too many.
     """
+    if terms.by:
+        return show_by(lineup, terms.by, suspect, progress=progress)
     statistic = statistic_for(lineup, terms, suspect)
     size = len(order)
     most = max(1, -(-size // PART)) if statistic == "residual" else size

@@ -23,12 +23,14 @@ from whorl.errors import UsageError
 from whorl.fingerprints.secret import Secret, commit
 from whorl.fingerprints.terms import Terms, terms_of
 from whorl.lineups.asking import order_of, show
+from whorl.lineups.by import admit_by, make_each, scheme_of
 from whorl.lineups.figures import answers_of, figures_of
 from whorl.oracles.base import Oracle, require
 from whorl.oracles.torch import TorchOracle
 from whorl.oracles.wrappers import digests_of
 from whorl.queries.disagreement import disputed, noisy
-from whorl.types import Access, Candidates, Fingerprint
+from whorl.schemes import SCHEMES
+from whorl.types import Access, Candidates, Fingerprint, Queries
 
 __all__ = ["MOST_FROM", "Material", "check_twin", "fixed_terms", "line_up", "with_known"]
 
@@ -47,35 +49,42 @@ class Material:
     """Inputs for a lineup.
 
     ``pool`` is what questions are chosen from; ``held_out`` labelled inputs that no candidate learned from, ``learned``
-    labelled ones that all of them did: they show whether the victim is one among equals.
+    labelled ones that all of them did: they show whether the victim is one among equals. ``own`` is what fingerprints
+    of the candidates are made from, in a lineup by a scheme.
     """
 
     pool: Dataset
     held_out: Dataset | None = None
     learned: Dataset | None = None
+    own: Dataset | None = None
 
     @classmethod
-    def of(cls, data: Dataset | str) -> Material:
-        """From a source by its expression; a data set that is given as it is serves as held-out inputs."""
+    def of(cls, data: Dataset | str, by: str = "") -> Material:
+        """From a source by its expression; a data set that is given as it is serves as held-out inputs.
+
+        ``by`` is the scheme of a lineup by a scheme, which says from which part its fingerprints are made.
+        """
         if isinstance(data, Dataset):
-            return cls(data, data)
+            return cls(data, data, own=data)
         source = SOURCES.make(data)
         held_out = source.load("test")
-        return cls(join(source.load("queries"), held_out), held_out, source.load("victim"))
+        own = source.load(SCHEMES.make(by).part) if by else None
+        return cls(join(source.load("queries"), held_out), held_out, source.load("victim"), own)
 
 
 def fixed_terms(
-    twins: int, *, alpha: float | None = None, victim_seed: int | None = None, hypothesis: str = ""
+    twins: int, *, alpha: float | None = None, victim_seed: int | None = None, hypothesis: str = "", by: str = ""
 ) -> Terms:
     """The terms of a lineup of so many twins, to be checked before any of them is trained.
 
     Parameters:
         alpha: .01 by default with 99 twins or more, else .05.
         victim_seed: a whole number, 0 or more; without one of 64 bits or more no verdict is called exact.
+        by: a scheme, by which each candidate shall have a fingerprint of its own.
 
     Raises:
-        UsageError: nothing could be called derived at this alpha with so many twins, there are too many, or a text is
-            too long.
+        UsageError: there is no such scheme, nothing could be called derived at this alpha with so many twins, there are
+            too many, or a text is too long.
     """
     if not 1 <= twins <= MOST_TWINS:
         raise UsageError(f"a lineup needs one twin at least, and holds {MOST_TWINS:,} at most; these are {twins:,}")
@@ -96,6 +105,7 @@ def fixed_terms(
         alpha=chosen,
         seeds="unknown" if victim_seed is None else "small" if small else "secret",
         hypothesis=hypothesis,
+        by=str(SCHEMES.make(by)) if by else "",
     )
 
 
@@ -113,14 +123,18 @@ def line_up(
     """The fingerprint with a lineup, and the secret that opens which candidate is the victim.
 
     Parameters:
-        size: number of questions.
+        size: number of questions; of a lineup by a scheme they are divided among the candidates.
         terms: what is fixed beforehand; figures and the like are filled in here.
         recipe: how all candidates were made, in words.
-        progress: called after each candidate.
+        progress: called after each candidate, of a lineup by a scheme twice.
 
     Raises:
-        UsageError: fewer than one twin, a twin that equals another or the victim, or too few inputs.
+        UsageError: fewer than one twin, a twin that equals another or the victim, too few inputs, or a scheme that
+            can't serve.
+        AccessRefused: a scheme needs more of the candidates than one of them grants.
     """
+    by = (terms or Terms()).by
+    scheme = scheme_of(by, victim, questions=size, candidates=len(twins) + 1) if by else None
     candidates, digests = _candidates(victim, twins)
     secret = commit(next(place for place, each in enumerate(candidates) if each is victim))
     generator = torch.Generator().manual_seed(secrets.randbits(63))
@@ -129,8 +143,12 @@ def line_up(
     _refuse_kin(candidates)
     figures = figures_of(candidates, material.held_out, material.learned)
     known = (terms or Terms()).model_copy(update={"figures": figures})
+    queries = Queries(inputs)
+    if scheme is not None:
+        seed = int(torch.randint(2**62, (1,), generator=generator))
+        queries, answers = make_each(scheme, candidates, material.own, questions=size, seed=seed, progress=progress)
     made = Candidates(
-        inputs=inputs,
+        queries=queries,
         answers=answers,
         digests=tuple(secret.seal(digest) for digest in digests),
         commitment=secret.commitment,
@@ -155,12 +173,16 @@ def with_known(
 
     Raises:
         UsageError: a stranger is a candidate of this lineup, or is given twice.
+        AccessRefused: one of them grants too little for the scheme of a lineup by a scheme.
     """
     lineup = fingerprint.candidates
     assert lineup is not None
     terms, order, place = terms_of(lineup, fingerprint.task), order_of(lineup), secret.open(lineup)
     named: dict[str, int] = dict(terms.strangers)
     _refuse_acquainted(lineup, secret, strangers)
+    if terms.by:
+        for model in (*strangers.values(), *(copy for models in copies.values() for copy in models)):
+            admit_by(fingerprint, terms.by, model)
     for name, stranger in strangers.items():
         leader = show(lineup, terms, order, stranger).leader
         named[name] = -1 if leader is None else leader

@@ -16,11 +16,14 @@ from whorl.fingerprints.second import identity
 from whorl.fingerprints.secret import Secret
 from whorl.fingerprints.terms import Terms, terms_of
 from whorl.lineups.asking import order_of, show
+from whorl.lineups.by import admit_by
 from whorl.oracles.base import Oracle, interface_of
 from whorl.oracles.interface import ONE_HOT
 from whorl.oracles.recorded import SENTINELS
 from whorl.oracles.reordered import in_order_of
 from whorl.oracles.wrappers import LabelsOnly, digests_of
+from whorl.schemes import SCHEMES
+from whorl.schemes.asking import ordered
 from whorl.schemes.controls import examine
 from whorl.schemes.session import record_of, replays_of, told_of_replays
 from whorl.types import Access, Candidates, Fingerprint, Origin, Rule, Verdict, grants
@@ -63,17 +66,20 @@ def hold(
     terms = terms_of(lineup, fingerprint.task)
     _admit(fingerprint, lineup, suspect, rule, terms)
     place = None if secret is None else secret.open(lineup)  # a wrong one must not cost paid answers
-    suspect = _ordered(suspect, fingerprint, rule)
+    suspect = _ordered(suspect, fingerprint, rule, terms)
     before = (suspect.queries_spent, suspect.replayed.given.copy())
     probed = 0
     any_order = rule.match_labels
-    if (examined := examine(fingerprint, suspect, grants(Access.LABELS), any_order=any_order)) is not None:
-        # Rows of 0 and 1 hold labels alone, and are scored as such.
-        suspect = LabelsOnly(examined.oracle) if examined.treatment == ONE_HOT else examined.oracle
+    needed = grants(SCHEMES.make(terms.by).needs_suspect if terms.by else Access.LABELS)
+    if (examined := examine(fingerprint, suspect, needed, any_order=any_order)) is not None:
+        # Rows of 0 and 1 hold labels alone, and are scored as such; a scheme reads what it needs.
+        shut = examined.treatment == ONE_HOT and not terms.by
+        suspect = LabelsOnly(examined.oracle) if shut else examined.oracle
         probed = len(examined.labels)
     order = order_of(lineup)
     showing = show(lineup, terms, order, suspect, budget=rule.budget, match_labels=any_order, progress=progress)
-    suspect.confirm(lineup.inputs[_sentinels(order[: showing.sent])])
+    again = lineup.inputs[_sentinels(order[: showing.sent])]
+    suspect.confirm(again if fingerprint.space.each(again) is None else again[:, 0])
     if secret is not None:
         _refuse_twin(lineup, secret, suspect)
     verdict = lineup_verdict(
@@ -87,7 +93,12 @@ def hold(
         fingerprint=identity(fingerprint),
         suspect=suspect.name,
     )
-    queries = {**verdict.queries, "inputs_each": 1, "probes": probed, **replays_of(suspect, before[1])}
+    queries = {
+        **verdict.queries,
+        "inputs_each": fingerprint.space.each(lineup.inputs) or 1,
+        "probes": probed,
+        **replays_of(suspect, before[1]),
+    }
     caveats = verdict.caveats
     if queries["replayed"]:
         caveats = (*caveats, told_of_replays(queries, suspect.queries_spent - before[0]))
@@ -102,10 +113,12 @@ def hold(
     )
 
 
-def _ordered(suspect: Oracle, fingerprint: Fingerprint, rule: Rule) -> Oracle:
+def _ordered(suspect: Oracle, fingerprint: Fingerprint, rule: Rule, terms: Terms) -> Oracle:
     """The suspect with its classes in the fingerprint's order, where both sides name them in the same words."""
     if rule.match_labels:  # the words are foreign, and say no order
         return suspect
+    if terms.by:
+        return ordered(SCHEMES.make(terms.by), fingerprint, suspect)
     try:
         return in_order_of(suspect, fingerprint.class_names)
     except UsageError as error:
@@ -135,6 +148,13 @@ def _admit(fingerprint: Fingerprint, lineup: Candidates, suspect: Oracle, rule: 
         )
     if rule.match_labels and fingerprint.class_names and set(fingerprint.class_names) == set(suspect.class_names):
         raise UsageError(f"the class_names of {suspect.name} say in which order its labels stand: do not match them")
+    if terms.by and rule.match_labels:
+        raise UsageError(
+            f"a lineup by {terms.by.partition('(')[0]} reads classes in the order that the suspect states: say it "
+            "(class_names), or make a lineup without --by"
+        )
+    if terms.by:
+        admit_by(fingerprint, terms.by, suspect, rule.budget)
     if rule.group:
         raise UsageError("a lineup asks for no group of the suspect: leave it out")
 

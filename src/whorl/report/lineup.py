@@ -25,7 +25,7 @@ MOST: Final = 10_000  # candidates
 LINES: Final = 40  # twins whose way is drawn; the others are a band
 ROUNDED: Final = 2e-6  # totals are kept to a millionth
 WIDTH: Final = 440
-UNITS: Final = {"mixture": "nats", "agreement": "answers alike", "residual": "cosine"}
+UNITS: Final = {"mixture": "nats", "agreement": "answers alike", "residual": "cosine", "similarity": "similarity"}
 DEVIATIONS: Final = "standard deviations"
 
 Place = Annotated[int, Field(ge=0, lt=MOST)]
@@ -54,7 +54,10 @@ class Strangers(_Part):
 
 
 class Fixed(_Part):
-    """What was fixed beforehand; of the lead that ends the race None where everything is asked."""
+    """What was fixed beforehand; of the lead that ends the race None where everything is asked.
+
+    ``by`` names the scheme where each candidate has a fingerprint of its own.
+    """
 
     questions: Annotated[int, Field(ge=1, le=1_000_000)]
     labels: Literal["mixture", "agreement"]
@@ -63,6 +66,7 @@ class Fixed(_Part):
     seeds: Literal["secret", "small", "unknown"]
     hypothesis: Text
     reasons: Annotated[dict[Name, Text], Field(max_length=20)]
+    by: Text = ""
 
 
 class Lineup(_Part):
@@ -72,7 +76,7 @@ class Lineup(_Part):
     rank: Annotated[int, Field(ge=1, le=MOST)] | None
     place: Place | None
     leader: Place | None
-    statistic: Literal["mixture", "agreement", "residual"]
+    statistic: Literal["mixture", "agreement", "residual", "similarity"]
     won: bool
     totals: Totals
     race: Annotated[list[Point], Field(max_length=1000)]

@@ -19,7 +19,17 @@ from whorl.types import Access, Evidence, Fingerprint, Queries, Representation, 
 if TYPE_CHECKING:
     from whorl.schemes.base import Scheme
 
-__all__ = ["admit", "asking_order", "check_kind", "compare", "ordered", "readable", "represent", "typed"]
+__all__ = [
+    "admit",
+    "admit_victim",
+    "asking_order",
+    "check_kind",
+    "compare",
+    "ordered",
+    "readable",
+    "represent",
+    "typed",
+]
 
 
 def admit(scheme: Scheme, fingerprint: Fingerprint, oracle: Oracle) -> None:
@@ -35,6 +45,21 @@ def admit(scheme: Scheme, fingerprint: Fingerprint, oracle: Oracle) -> None:
         raise UsageError(
             f"{oracle.name} is one of the shadow models that this fingerprint learned from; whatever the "
             "similarity, it would show nothing"
+        )
+
+
+def admit_victim(scheme: Scheme, victim: Oracle) -> None:
+    """Raise `AccessRefused` or `UsageError`, before anything is asked, where the scheme can't fingerprint the model."""
+    needed, _ = scheme.demands()
+    if not needed <= victim.grants:
+        raise AccessRefused(
+            f"{scheme.name} needs {told(needed)} of the victim; {victim.name} grants {told(victim.grants)}. "
+            f"Schemes that work here: whorl schemes --victim-access {typed(victim)}"
+        )
+    if victim.task not in scheme.tasks:
+        raise UsageError(
+            f"{scheme.name} is for {' or '.join(sorted(scheme.tasks))}; {victim.name} does {victim.task}. Where there "
+            "are no classes, random+scores+l2 asks for no more than answers, and is enough for a lineup"
         )
 
 

@@ -17,14 +17,14 @@ from typing import ClassVar, Literal, final
 import torch
 
 from whorl.data.base import Dataset
-from whorl.errors import AccessRefused, UsageError
+from whorl.errors import UsageError
 from whorl.expressions import Call
 from whorl.layouts import check_layouts
 from whorl.oracles.base import Oracle
 from whorl.oracles.pool import Pool
 from whorl.queries.base import PooledSampler, Sampler
 from whorl.representations.base import Comparer, Representer
-from whorl.schemes.asking import admit, compare, represent, typed
+from whorl.schemes.asking import admit, admit_victim, compare, represent
 from whorl.schemes.calibration import calibrated
 from whorl.schemes.session import Session
 from whorl.spaces import Pictures
@@ -39,7 +39,6 @@ from whorl.types import (
     Task,
     Verdict,
     grants,
-    told,
 )
 
 __all__ = ["Scheme"]
@@ -120,17 +119,7 @@ class Scheme(Sampler, Representer, Comparer, ABC):
             AccessRefused: before anything is asked.
             UsageError: the data do not fit the victim, or are too few; a pool is missing.
         """
-        needed, _ = self.demands()
-        if not needed <= victim.grants:
-            raise AccessRefused(
-                f"{self.name} needs {told(needed)} of the victim; {victim.name} grants {told(victim.grants)}. "
-                f"Schemes that work here: whorl schemes --victim-access {typed(victim)}"
-            )
-        if victim.task not in self.tasks:
-            raise UsageError(
-                f"{self.name} is for {' or '.join(sorted(self.tasks))}; {victim.name} does {victim.task}. Where there "
-                "are no classes, random+scores+l2 asks for no more than answers, and is enough for a lineup"
-            )
+        admit_victim(self, victim)
         if budget < 1:
             raise UsageError(f"a fingerprint needs at least one query, not {budget}")
         if data is None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from whorl.errors import InvalidFile, UsageError
 from whorl.fingerprints import files
+from whorl.fingerprints.joined import fingerprint_of
 from whorl.schemes import SCHEMES
 from whorl.storage import one_line
 from whorl.types import Fingerprint
@@ -23,6 +24,16 @@ def read_fingerprint(path: str | Path) -> Fingerprint:
     fingerprint = files.read_fingerprint(path)
     try:
         SCHEMES.make(fingerprint.scheme).check_fingerprint(fingerprint)
+        _check_candidates(fingerprint)
     except (ValueError, UsageError) as error:
         raise InvalidFile(f"{path} is not a sound fingerprint: {one_line(error)}") from None
     return fingerprint
+
+
+def _check_candidates(fingerprint: Fingerprint) -> None:
+    """Whether each candidate of a lineup by a scheme has a fingerprint as that scheme declares it."""
+    if (lineup := fingerprint.candidates) is None or not (by := lineup.settings.get("by")):
+        return
+    scheme = SCHEMES.make(str(by))
+    for place in range(len(lineup.digests)):
+        scheme.check_fingerprint(fingerprint_of(fingerprint, str(by), place))
