@@ -261,6 +261,8 @@ def test_lineups_are_columns_beside_the_schemes(folder, tmp_path):
     assert rows["lineup"].victim_access == "training"
     assert [rows[name].suspect_access for name in result.columns] == ["probabilities", "labels"]
     assert rows["lineup"].inputs == 1000
+    table = {column.name: column for column in summarise(result.model_copy(update={"layout": "paper"})).columns}
+    assert [(table[name].rows["int8"].derived, table[name].aruc) for name in result.columns] == [(1, None)] * 2
     path = tmp_path / "result.json"
     write_result(result, path)
     assert not older_columns(read_result(path))

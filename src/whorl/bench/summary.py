@@ -9,6 +9,7 @@ import numpy as np
 
 from whorl.bench.architectures import own_architecture
 from whorl.bench.estimates import Share, by_victim, mean_over_victims, share_of
+from whorl.bench.lineups import is_lineup
 from whorl.bench.result import Cell, Extraction, Result
 from whorl.errors import UsageError
 from whorl.metrics import ClusterEstimate, Scores, aruc, auc
@@ -18,33 +19,40 @@ __all__ = ["Column", "KPoint", "Range", "Summary", "summarise"]
 
 @dataclass(frozen=True)
 class Range:
-    """Mean and extremes of matching rates; ``damaged`` of the ``count`` models lost over 5 points of accuracy."""
+    """Mean and extremes of matching rates; ``damaged`` of the ``count`` models lost over 5 points of accuracy.
+
+    ``derived`` of all were called so, which is what a lineup has to show: its similarities are leads, in units of its
+    statistic, and no matching rates.
+    """
 
     mean: float
     low: float
     high: float
     count: int
     damaged: int
+    derived: int
 
 
 @dataclass(frozen=True)
 class Column:
-    """One scheme.
+    """One scheme, or the lineup where ``lined_up`` says so.
 
     ``aruc`` and ``auc`` compare the paper's positives that kept their accuracy with all independent models, victim by
-    victim; ``own_auc`` with those of the victim's own architecture alone, None where the result does not tell which
-    they are; ``beyond_auc`` is the AUC of the removals that the paper does not claim to survive. ``flagged`` counts
-    the paper's positives called derived, ``accused`` independent models called derived among all verdicts given on
-    them, of which ``undecided`` were inconclusive; ``needed`` is the median number of queries to a verdict of derived.
+    victim; a lineup has no ``aruc``, as its similarities do not span [0, 1]. ``own_auc`` compares them with those of
+    the victim's own architecture alone, None where the result does not tell which they are; ``beyond_auc`` is the AUC
+    of the removals that the paper does not claim to survive. ``flagged`` counts the paper's positives called derived,
+    ``accused`` independent models called derived among all verdicts given on them, of which ``undecided`` were
+    inconclusive; ``needed`` is the median number of queries to a verdict of derived.
     """
 
     name: str
     expression: str
     rows: dict[str, Range]
     groups: dict[str, Range]
+    lined_up: bool
     seconds: float
     converged: float | None
-    aruc: ClusterEstimate
+    aruc: ClusterEstimate | None
     auc: ClusterEstimate
     own_auc: ClusterEstimate | None
     beyond_auc: float | None
@@ -95,14 +103,16 @@ def _column(result: Result, name: str, scheme: str) -> Column:
     nearest = by_victim(_placed(paper), _placed(cell for cell in strangers if (cell.victim, cell.suspect) in near))
     derived = [cell.needed for cell in paper if cell.decision == "derived"]
     converged = [extraction.notes["converged"] for extraction in extractions if "converged" in extraction.notes]
+    lined_up = is_lineup(extractions[0].expression)
     return Column(
         name=name,
         expression=extractions[0].expression,
+        lined_up=lined_up,
         rows={row: _range([cell for cell in copies if cell.group == row]) for row in result.rows},
         groups={group: _range([cell for cell in cells if cell.group == group]) for group in result.groups},
         seconds=float(np.mean([extraction.seconds for extraction in extractions])),
         converged=float(np.mean(converged)) if converged else None,
-        aruc=_estimate(result, aruc, paper, strangers),
+        aruc=None if lined_up else _estimate(result, aruc, paper, strangers),
         auc=_estimate(result, auc, paper, strangers),
         own_auc=mean_over_victims(auc, nearest) if nearest else None,
         beyond_auc=auc(_scores(beyond), _scores(strangers)) if beyond else None,
@@ -152,8 +162,8 @@ def _placed(cells: Iterable[Cell]) -> Iterator[tuple[int, float]]:
 
 def _range(cells: Sequence[Cell]) -> Range:
     values = _scores(cells)
-    damaged = sum(cell.damaged for cell in cells)
-    return Range(float(np.mean(values)), min(values), max(values), len(values), damaged)
+    damaged, derived = sum(cell.damaged for cell in cells), sum(cell.decision == "derived" for cell in cells)
+    return Range(float(np.mean(values)), min(values), max(values), len(values), damaged, derived)
 
 
 def _derived(cells: Iterable[Cell]) -> Share:

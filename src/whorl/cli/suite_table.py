@@ -38,10 +38,10 @@ def suite_table(result: Result, summary: Summary) -> Iterator[Table | Text]:
     beyond = {cell.group for cell in result.cells if cell.kind == "beyond"}
     for row in result.rows:
         label = Text(printable(row) + (" *" if row in beyond else ""))
-        means = [Text(_mean(column.rows[row])) for column in summary.columns]
+        means = [Text(_mean(column, column.rows[row])) for column in summary.columns]
         add(label, accuracies[row], means, result.paper.get(row, {}))
     for group in result.groups:
-        spreads = [Text(_spread(column.groups[group])) for column in summary.columns]
+        spreads = [Text(_spread(column, column.groups[group])) for column in summary.columns]
         add(f"independent: {group}", accuracies[group], spreads, result.paper.get(group, {}))
     for label, cells in _footer(summary.columns).items():
         add(label, [Text() for _ in accuracies["victim"]], cells, result.paper.get(label, {}))
@@ -50,7 +50,8 @@ def suite_table(result: Result, summary: Summary) -> Iterator[Table | Text]:
         "Mean matching rate over victims; ranges over independent models; (the paper's own figure). * not claimed by "
         "the paper and not in the averages; ! a copy that lost over 5 points of accuracy. flagged, accused: called "
         f"derived at alpha {result.alpha:g} with a null of {result.null_size} models, of all verdicts given; "
-        "undecided: inconclusive.",
+        "undecided: inconclusive."
+        + (" Of a lineup: models called derived of all." if any(c.lined_up for c in summary.columns) else ""),
         style="dim",
     )
     if summary.sweep:
@@ -62,9 +63,9 @@ def suite_table(result: Result, summary: Summary) -> Iterator[Table | Text]:
 def _schemes(result: Result, summary: Summary) -> list[list[Shown]]:
     """The column of each scheme, and a second one where the paper has figures of it.
 
-    Where there is no room the paper's go first, then the schemes of the least ARUC.
+    Where there is no room the paper's go first, then the schemes of the least ARUC, or AUC where there is none.
     """
-    best = sorted(summary.columns, key=lambda column: -column.aruc.value)
+    best = sorted(summary.columns, key=lambda column: -(column.aruc or column.auc).value)
     published = {name for figures in result.paper.values() for name in figures}
     found: list[list[Shown]] = []
     for column in summary.columns:
@@ -91,7 +92,7 @@ def _footer(columns: list[Column]) -> dict[str, list[Text]]:
     nearest = [Text(estimate(column.own_auc)) if column.own_auc else Text("-") for column in columns]
     return {
         "extraction seconds": [Text(f"{column.seconds:.2f}") for column in columns],
-        "ARUC": [Text(estimate(column.aruc)) for column in columns],
+        "ARUC": [Text(estimate(column.aruc) if column.aruc else "-") for column in columns],
         "AUC": [Text(estimate(column.auc)) for column in columns],
         **({"AUC, own architecture": nearest} if any(column.own_auc for column in columns) else {}),
         "AUC, beyond the paper *": [Text("" if c.beyond_auc is None else f"{c.beyond_auc:.2f}") for c in columns],
@@ -110,12 +111,12 @@ def _quoted(paper: str | None) -> Text:
     return Text(f"({printable(paper)})" if paper else "", style="dim")
 
 
-def _mean(of: Range) -> str:
-    return f"{of.mean:.2f}{'!' if of.damaged else ''}"
+def _mean(column: Column, of: Range) -> str:
+    return f"{f'{of.derived}/{of.count}' if column.lined_up else f'{of.mean:.2f}'}{'!' if of.damaged else ''}"
 
 
-def _spread(of: Range) -> str:
-    return f"[{of.low:.2f}, {of.high:.2f}]"
+def _spread(column: Column, of: Range) -> str:
+    return f"{of.derived}/{of.count}" if column.lined_up else f"[{of.low:.2f}, {of.high:.2f}]"
 
 
 def _share(of: Share, *, good: bool) -> Text:

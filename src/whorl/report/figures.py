@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from whorl.bench.result import Cell, Result
 from whorl.bench.summary import Column, KPoint
+from whorl.errors import UsageError
 from whorl.metrics import Scores, robustness_uniqueness_curve
 from whorl.report.dots import GAP, Kind, Layout, Mark, Row, dot_plot, legend_line, merged
 from whorl.report.study import Study
@@ -46,10 +47,14 @@ def figure_bench(result: Result, column: str = "") -> str:
         column: whose matches to draw; by default the chosen scheme, else the first.
 
     Raises:
-        UsageError: no such column.
+        UsageError: no such column, or it is a lineup.
     """
     study = Study.of(result)
     chosen = study.column(column)
+    if chosen.lined_up:
+        raise UsageError(
+            f"the column {chosen.name!r} is a lineup, which has leads and no matches to draw; give a scheme's"
+        )
     null = study.null(chosen)
     rows = _rows(study, chosen)
     layout = Layout(width=752, labels=180, notes=48, row=18, top=92, mark=4, foot=34, margin=24)
@@ -94,7 +99,7 @@ def curve_figure(study: Study, column: Column, *, key: str) -> Markup:
     ]
     described = (
         f"Both against the threshold, mean over {count(len(study.result.victims), 'victim')}. "
-        f"The area under the smaller of the two, the ARUC, is {rate(column.aruc.value)}."
+        f"The area under the smaller of the two, the ARUC, is {_aruc(column)}."
     )
     return drawing((300, 186), Caption(f"Robustness and uniqueness of {plain(column.name)}", described, key), *parts)
 
@@ -127,6 +132,10 @@ def aruc_by_k(points: Sequence[KPoint], best: float, *, key: str) -> Markup:
         f"k = {p.k:g}: {rate(p.aruc.value)} under test, {rate(p.calibration_aruc)} in calibration" for p in points
     )
     return drawing((440, 300), Caption("ARUC against k", described, key), *parts)
+
+
+def _aruc(column: Column) -> str:
+    return rate(column.aruc.value) if column.aruc else "–"
 
 
 def _rows(study: Study, column: Column) -> list[Row]:
@@ -165,7 +174,7 @@ def _subtitle(study: Study, column: Column) -> str:
     over = "one victim" if victims == 1 else f"mean over {count(victims, 'victim')}"
     return (
         f"Share of {study.queries(column)} queries answered like the victim; number and bar: "
-        f"{over}; ARUC {rate(column.aruc.value)}"
+        f"{over}; ARUC {_aruc(column)}"
     )
 
 

@@ -66,8 +66,9 @@ def bench_page(result: Result, *, fingerprints: Path | None = None) -> str:
     columns = study.summary.columns
     best = study.summary.best_k
     chosen = study.column()
-    matches = [match_figure(study, column, key=f"match-{i}") for i, column in enumerate(columns)]
-    curves = [curve_figure(study, column, key=f"curve-{i}") for i, column in enumerate(columns)]
+    matching = [column for column in columns if not column.lined_up]
+    matches = [match_figure(study, column, key=f"match-{i}") for i, column in enumerate(matching)]
+    curves = [curve_figure(study, column, key=f"curve-{i}") for i, column in enumerate(matching)]
     firsts = [next(iter(study.extractions(column)), None) for column in columns]
     galleries = [read_gallery(fingerprints, first.pictures) if first else None for first in firsts]
     return render(
@@ -79,8 +80,8 @@ def bench_page(result: Result, *, fingerprints: Path | None = None) -> str:
         sections=paper_table(study),
         sweep=sorted(study.summary.sweep, key=lambda point: point.k),
         sweep_figure=aruc_by_k(study.summary.sweep, best, key="sweep") if best is not None else "",
-        matches=list(zip(columns, matches, strict=True)),
-        curves=list(zip(columns, curves, strict=True)),
+        matches=list(zip(matching, matches, strict=True)),
+        curves=list(zip(matching, curves, strict=True)),
         galleries=[(column, shown) for column, shown in zip(columns, galleries, strict=True) if shown],
         beyond=study.rows(beyond=True),
         untested=untested(study),

@@ -67,6 +67,8 @@ def _row(study: Study, label: str) -> Line:
         cells = study.of_group(column, label)
         missed = any(cell.decision != "derived" and not cell.damaged for cell in cells)
         of = column.rows[label]
+        if column.lined_up:
+            return Entry(f"{of.derived}/{of.count}", state="missed" if missed else "")
         spread = f"{rate(of.low)}–{rate(of.high)}" if rate(of.low) != rate(of.high) else ""
         return Entry(rate(of.mean), spread, _paper(study, label, column), "missed" if missed else "")
 
@@ -77,6 +79,8 @@ def _group(study: Study, label: str) -> Line:
     def entry(column: Column) -> Entry:
         of = column.groups[label]
         state = "accused" if _accused(study.of_group(column, label)) else ""
+        if column.lined_up:
+            return Entry(f"{of.derived}/{of.count}", state=state)
         return Entry(f"[{rate(of.low)}, {rate(of.high)}]", "", _paper(study, label, column), state)
 
     return _line(study, label, entry, lambda column: column.groups[label])
@@ -97,7 +101,7 @@ def _figures(study: Study) -> list[Line]:
     lines = [
         line("Queries in the fingerprint", lambda column: Entry(f"{study.queries(column):,}")),
         line("Extraction seconds", lambda column: Entry(seconds(column.seconds))),
-        line("ARUC", lambda column: _estimate(column.aruc)),
+        line("ARUC", lambda column: _estimate(column.aruc) if column.aruc else Entry("–")),
         line("AUC", lambda column: _estimate(column.auc)),
         line("Flagged copies", lambda column: _share(column.flagged)),
         line("Accused independents", lambda column: _share(column.accused)),
