@@ -271,6 +271,17 @@ def test_lineups_are_columns_beside_the_schemes(folder, tmp_path):
     assert again.of("suspects") == [(7, 7)]
 
 
+def test_lineups_of_a_last_stage_are_levelled(folder):
+    """Twins of a victim of several steps share all but the last; of one step nothing."""
+    victims = (SUITE.victims[0], SUITE.victims[1].then("transfer(digits(size=8), epochs=1, seed=3)"))
+    suite = tiny_suite(victims=victims, null=(), known=(), sweep={}, chosen="", derived=SUITE.derived[:1])
+    result = run(suite, folder=folder, schemes="none", lineup=True, workers=1)
+    made = {(each.victim, each.scheme): each.expression for each in result.extractions}
+    assert [made[victim, "lineup"] for victim in (0, 1)] == ["lineup", "lineup(scores=levelled)"]
+    assert {made[victim, "lineup, labels"] for victim in (0, 1)} == {"lineup(scores=mixture)"}
+    assert {row.suspect_access for row in standings(result) if row.name == "lineup"} == {"probabilities"}
+
+
 def test_lineups_by_schemes_are_columns_too(folder, tmp_path):
     suite = tiny_suite(victims=SUITE.victims[:1], null=(), known=(), sweep={}, chosen="", alpha=0.25, layout="field")
     result = run(suite, folder=folder, schemes="none", by="rand*,sac-normal", workers=1)

@@ -12,6 +12,7 @@ from whorl.detection.lineup import (
     agreement_scores,
     clumped,
     expected_scores,
+    levelled,
     mixture_scores,
     outermost,
     rank,
@@ -41,8 +42,14 @@ STATISTICS = {
     "mixture": mixture,
     "agreement": lambda chances, labels: agreement_scores(chances.argmax(2), labels).sum(1),
     "residual": lambda chances, labels: residual_scores(np.log(chances), np.eye(CLASSES)[labels]),
+    "levelled": lambda chances, labels: level(np.log(chances), np.eye(CLASSES)[labels]),
     "race": lambda chances, labels: raced(mixture_scores(given_to(chances, labels)), 2.0).totals,
 }
+
+
+def level(known, answers):
+    mean = known.mean(0)
+    return residual_scores(levelled(known, mean), levelled(answers, mean))
 
 
 def raced(scores, margin):
@@ -69,6 +76,20 @@ def test_whoever_gave_the_answers_comes_first():
         totals = STATISTICS[name](chances, chances[2].argmax(1))
         assert rank(totals, 2) == 1, name
     assert rank(residual_scores(np.log(chances), np.log(chances[2])), 2) == 1
+
+
+def test_a_copy_that_is_surer_of_all_and_of_some_classes_names_its_source():
+    """Candidates that share most, as runs of a last stage do, and differ a little in how sure they are."""
+    ranks = {residual_scores: [], level: []}
+    for seed in range(30):
+        generator = np.random.default_rng(seed)
+        sure = 1 + 0.1 * generator.normal(size=(K, 1, 1))
+        known = sure * (generator.normal(size=(Q, CLASSES)) + 0.1 * generator.normal(size=(K, Q, CLASSES)))
+        copy = 0.6 * known[2] + 0.3 * generator.normal(size=CLASSES) + 0.05 * generator.normal(size=(Q, CLASSES))
+        for statistic, found in ranks.items():
+            found.append(rank(statistic(known, copy), 2))
+    assert sum(found == 1 for found in ranks[level]) >= 29
+    assert sum(found == 1 for found in ranks[residual_scores]) <= 15
 
 
 @pytest.mark.parametrize("name", STATISTICS)

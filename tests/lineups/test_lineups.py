@@ -77,6 +77,24 @@ def test_a_tuned_copy_names_the_victim_and_is_derived(made, tuned, access):
     assert verdict.lineup["exact"]
 
 
+def test_candidates_that_share_a_history_are_levelled(nets, bare, tuned, tmp_path):
+    common = {"data": "digits(size=8)", "size": 300, "alpha": 0.2, "cache": tmp_path}
+    twins = {each.name: each for each in nets[1:5]}
+    for hypothesis, statistic in (("", "residual"), ("made without the last stage", "levelled")):
+        fingerprint, secret = whorl.line_up(bare, nets[0], twins, hypothesis=hypothesis, **common)
+        verdict = whorl.verify(reasoned(fingerprint, secret), tuned, secret=secret, cache=tmp_path)
+        assert (verdict.lineup["statistic"], verdict.lineup["rank"]) == (statistic, 1)
+        assert (verdict.queries["spent"], verdict.lineup["terms"]["scores"]) == (100, statistic)
+    lineup, place = fingerprint.candidates, secret.place
+    order = order_of(lineup)
+    by = {
+        scores: show(lineup, terms_of(lineup, "classification").model_copy(update={"scores": scores}), order, tuned)
+        for scores in ("residual", "levelled")
+    }
+    assert verdict.lineup["totals"][place] == pytest.approx(by["levelled"].totals[place], abs=1e-5)
+    assert verdict.lineup["totals"][place] != pytest.approx(by["residual"].totals[place], abs=1e-5)
+
+
 def test_rows_of_0_and_1_are_scored_as_the_labels_that_they_are(made, tuned):
     class Hot(TorchOracle):
         def _stream(self, inputs):

@@ -25,13 +25,14 @@ from whorl.storage import write_json
 from whorl.suites.suite import Suite
 from whorl.types import Access, Rule
 from whorl.zoo.cache import Zoo
-from whorl.zoo.recipe import parse_recipe
+from whorl.zoo.recipe import Recipe, parse_recipe
 
 __all__ = [
     "BY",
     "COLUMNS",
     "QUESTIONS",
     "by_scheme",
+    "expression_for",
     "is_lineup",
     "judge_lineups",
     "make_lineup",
@@ -50,6 +51,12 @@ ALIKE: Final = "the suite trains the victim and its twins by one recipe"
 def is_lineup(expression: str) -> bool:
     """Whether a column's expression names a lineup and no scheme."""
     return expression.partition("(")[0].strip() == "lineup"  # what others wrote need not parse
+
+
+def expression_for(expression: str, victim: Recipe) -> str:
+    """A lineup's expression for one victim: of several steps its twins share all but the last, and are levelled."""
+    shared = len(victim.chain.steps) > 1
+    return "lineup(scores=levelled)" if shared and expression == COLUMNS["lineup"] else expression
 
 
 def by_scheme(name: str, expression: str) -> tuple[str, str]:
@@ -77,7 +84,7 @@ def needs_of(expression: str) -> Access:
         terms = _terms(expression)
         if terms.by:
             return SCHEMES.make(terms.by).needs_suspect
-        return Access.PROBABILITIES if terms.scores == "residual" else Access.LABELS
+        return Access.PROBABILITIES if terms.scores in ("residual", "levelled") else Access.LABELS
     except (UsageError, ValidationError):
         return Access.LABELS
 

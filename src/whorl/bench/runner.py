@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from whorl.bench import lineups, work
-from whorl.bench.lineups import COLUMNS, QUESTIONS, by_scheme, is_lineup, judge_lineups, make_lineup, scheme_in
+from whorl.bench.lineups import COLUMNS, QUESTIONS, is_lineup, judge_lineups, make_lineup, scheme_in
 from whorl.bench.result import Cell, Extraction, Model, Refusal, Result, describe_machine
 from whorl.bench.work import costs_path, extract, judge
 from whorl.data import SOURCES
@@ -174,11 +174,11 @@ def _by(suite: Suite, masks: str) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     for mask in (mask.strip() for mask in masks.split(",")):
         if not set(mask) & set("*?["):
-            found[mask] = by_scheme(mask, suite.schemes.get(mask, mask))
+            found[mask] = lineups.by_scheme(mask, suite.schemes.get(mask, mask))
             continue
         for name, text in suite.schemes.items():
             if fnmatch(name, mask) and not SCHEMES.make(text).needs_pool:
-                found[name] = by_scheme(name, text)
+                found[name] = lineups.by_scheme(name, text)
     if not found:
         raise UsageError(
             f"no scheme of {suite.name} that can do without shadow models matches {masks!r}. It has "
@@ -218,7 +218,7 @@ def _jobs(suite: Suite, columns: list[str], folder: Path) -> list[_Job]:
         pool = suite.shadows.recipes(victim)
         for column, expression in wanted:
             lined_up = is_lineup(expression)
-            bound = expression if lined_up else str(SCHEMES.bind(expression))
+            bound = lineups.expression_for(expression, victim) if lined_up else str(SCHEMES.bind(expression))
             learns = _learns(bound)
             scheme = scheme_in(bound) if lined_up else bound
             code = frozenset({LINEUPS if lined_up else WORK}) | (code_of(SCHEMES, scheme) if scheme else frozenset())

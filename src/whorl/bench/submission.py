@@ -15,7 +15,7 @@ from datetime import date
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from whorl.bench.lineups import BY, COLUMNS, by_scheme, is_lineup
+from whorl.bench.lineups import BY, COLUMNS, by_scheme, expression_for, is_lineup
 from whorl.bench.result import Cell, Model, Refusal, Result, read_result
 from whorl.errors import InvalidFile, UsageError
 from whorl.schemes import SCHEMES
@@ -141,7 +141,7 @@ def _column(column: str, bound: str, suite: Suite | None) -> Iterator[str]:
     assert suite is not None
     name = re.sub(r" @\d+$", "", column)
     if column in COLUMNS:
-        if bound != COLUMNS[column]:
+        if bound not in {expression_for(COLUMNS[column], victim) for victim in suite.victims}:
             yield f"{column}: a lineup is run as {COLUMNS[column]}, not as {bound}"
         return
     by = name.removeprefix(BY) if name.startswith(BY) else ""

@@ -33,6 +33,7 @@ __all__ = [
     "best_orders",
     "clumped",
     "expected_scores",
+    "levelled",
     "mixture_scores",
     "outermost",
     "place_of",
@@ -98,7 +99,8 @@ def standardised(totals: Numbers, expected: Numbers, variance: Numbers) -> Numbe
 def residual_scores(candidates: ArrayLike, answers: ArrayLike) -> Numbers:
     """Cosine over all questions of what sets suspect and candidate apart from the candidates' mean.
 
-    Of probabilities give logarithms, centred over the classes; of other answers the numbers themselves.
+    Of probabilities give logarithms, centred over the classes, where candidates share a part of their history
+    `levelled`; of other answers the numbers themselves.
 
     Shape:
         candidates: ``[K, q, d]``. answers: ``[q, d]``, or ``[K, q, d]`` as each candidate reads them. Returns ``[K]``
@@ -110,6 +112,25 @@ def residual_scores(candidates: ArrayLike, answers: ArrayLike) -> Numbers:
     other = (np.asarray(answers, dtype=np.float64) - mean).reshape(-1, own.shape[1])
     lengths = np.linalg.norm(own, axis=1) * np.linalg.norm(other, axis=1)
     return (own * other).sum(1) / np.maximum(lengths, LEAST)
+
+
+def levelled(answers: ArrayLike, mean: ArrayLike) -> Numbers:
+    """Answers less an offset for each class, and less the multiple of the candidates' mean that fits them best.
+
+    A few steps of tuning, or pruning, make a model surer or less sure of everything and of some classes. That moves its
+    answers further than two runs of a last stage differ, and by how sure it is each of them differs from the mean too;
+    so such a copy would resemble the candidate that happens to be as sure, whosever copy it is. Where candidates share
+    nothing they differ by more than that, and how sure a thief's net is tells of its source.
+
+    Shape:
+        answers: ``[..., q, d]``. mean: ``[q, d]``, over the candidates. Returns ``[..., q, d]``.
+    """
+    shape = np.asarray(mean, dtype=np.float64)
+    shape = shape - shape.mean(0)
+    left = np.asarray(answers, dtype=np.float64)
+    left = left - left.mean(-2, keepdims=True)
+    multiple = (left * shape).sum((-2, -1), keepdims=True) / max(float((shape**2).sum()), LEAST)
+    return left - multiple * shape
 
 
 def best_orders(candidates: ArrayLike, answers: ArrayLike) -> Places:

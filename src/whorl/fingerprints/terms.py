@@ -33,7 +33,7 @@ class Terms(Document):
     """
 
     labels: Literal["mixture", "agreement"] = "mixture"
-    scores: Literal["residual", "mixture", "agreement"] = "residual"
+    scores: Literal["residual", "levelled", "mixture", "agreement"] = "residual"
     margin: Annotated[float, Field(gt=0)] | None = 8.0
     agreements: Annotated[float, Field(gt=0)] | None = 24.0
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05

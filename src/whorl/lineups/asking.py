@@ -17,6 +17,7 @@ from whorl.detection.lineup import (
     agreement_scores,
     best_orders,
     expected_scores,
+    levelled,
     mixture_scores,
     residual_scores,
     standardised,
@@ -34,7 +35,7 @@ FIRST, LARGEST = 16, 128  # questions of the first round, and of the last where 
 MOST_MATCHED: Final = 1000  # classes whose order is looked for
 PART: Final = 3  # scores tell about as much as three times as many labels
 
-Statistic = Literal["mixture", "agreement", "residual"]
+Statistic = Literal["mixture", "agreement", "residual", "levelled"]
 
 
 def statistic_for(lineup: Candidates, terms: Terms, suspect: Oracle) -> Statistic:
@@ -80,7 +81,8 @@ def show(
         return show_by(lineup, terms.by, suspect, progress=progress)
     statistic = statistic_for(lineup, terms, suspect)
     size = len(order)
-    most = max(1, -(-size // PART)) if statistic == "residual" else size
+    whole = statistic in ("residual", "levelled")
+    most = max(1, -(-size // PART)) if whole else size
     limit = most if budget is None else min(budget, size)
     if limit < 1:
         raise UsageError(f"a lineup asks at least one question; the budget is {budget}")
@@ -90,8 +92,8 @@ def show(
             f"{suspect.classes:,} outputs ({suspect.task}): say in which order they stand (class_names)"
         )
     order = order[:limit]
-    if statistic == "residual":
-        totals = _residuals(lineup, order, suspect, match_labels, progress)
+    if whole:
+        totals = _residuals(lineup, order, suspect, match_labels, progress, level=statistic == "levelled")
         return Showing(
             statistic, totals, asked=limit, budget=limit, size=size, won=False, sent=limit, matched=match_labels
         )
@@ -175,7 +177,13 @@ def _scores(lineup: Candidates, chosen: Tensor, labels: Tensor, statistic: Stati
 
 
 def _residuals(
-    lineup: Candidates, order: Tensor, suspect: Oracle, match_labels: bool, progress: Callable[[int], None]
+    lineup: Candidates,
+    order: Tensor,
+    suspect: Oracle,
+    match_labels: bool,
+    progress: Callable[[int], None],
+    *,
+    level: bool,
 ) -> np.ndarray:
     ask = suspect.probabilities if suspect.task == "classification" else suspect.scores
     answers = torch.cat([_told(ask(part), progress) for part in _parts(lineup, order, suspect)])
@@ -187,7 +195,10 @@ def _residuals(
         answers, known = _centred(answers), _centred(known)
     else:  # an offset, which a few steps of tuning move, would outweigh all that two runs differ by
         answers, known = (each.double() - each.double().mean(-2, keepdim=True) for each in (answers, known))
-    return residual_scores(known.numpy(), answers.numpy())
+    if not level:
+        return residual_scores(known.numpy(), answers.numpy())
+    mean = known.mean(0).numpy()
+    return residual_scores(levelled(known.numpy(), mean), levelled(answers.numpy(), mean))
 
 
 def _centred(probabilities: Tensor) -> Tensor:

@@ -105,6 +105,8 @@ def fixed_terms(
         alpha=chosen,
         seeds="unknown" if victim_seed is None else "small" if small else "secret",
         hypothesis=hypothesis,
+        # Runs that share a part of their history are nearer to each other than tuning moves a copy.
+        scores="levelled" if hypothesis else "residual",
         by=str(SCHEMES.make(by)) if by else "",
     )
 

@@ -25,7 +25,13 @@ MOST: Final = 10_000  # candidates
 LINES: Final = 40  # twins whose way is drawn; the others are a band
 ROUNDED: Final = 2e-6  # totals are kept to a millionth
 WIDTH: Final = 440
-UNITS: Final = {"mixture": "nats", "agreement": "answers alike", "residual": "cosine", "similarity": "similarity"}
+UNITS: Final = {
+    "mixture": "nats",
+    "agreement": "answers alike",
+    "residual": "cosine",
+    "levelled": "cosine",
+    "similarity": "similarity",
+}
 DEVIATIONS: Final = "standard deviations"
 
 Place = Annotated[int, Field(ge=0, lt=MOST)]
@@ -61,7 +67,7 @@ class Fixed(_Part):
 
     questions: Annotated[int, Field(ge=1, le=1_000_000)]
     labels: Literal["mixture", "agreement"]
-    scores: Literal["residual", "mixture", "agreement"]
+    scores: Literal["residual", "levelled", "mixture", "agreement"]
     margin: Bounded | None
     seeds: Literal["secret", "small", "unknown"]
     hypothesis: Text
@@ -76,7 +82,7 @@ class Lineup(_Part):
     rank: Annotated[int, Field(ge=1, le=MOST)] | None
     place: Place | None
     leader: Place | None
-    statistic: Literal["mixture", "agreement", "residual", "similarity"]
+    statistic: Literal["mixture", "agreement", "residual", "levelled", "similarity"]
     won: bool
     totals: Totals
     race: Annotated[list[Point], Field(max_length=1000)]
