@@ -42,6 +42,7 @@ MAX_AXES: Final = 64  # torch's own limit
 MAX_NAME: Final = 1000
 MAX_CONFIG: Final = 4 << 20
 QUANTISED: Final = re.compile(r"(?:I?Q|TQ|MXFP|NVFP|GPTQ|AWQ)\d.*|.* scaled")
+WHOLE: Final = ("i", "u", "bool")  # how the words of types begin, in any format
 Rows = slice | Sequence[int]
 
 
@@ -57,6 +58,11 @@ class Entry:
     def quantised(self) -> bool:
         """Whether the file states that its numbers are integers, or eighths, times scales."""
         return QUANTISED.fullmatch(self.dtype) is not None
+
+    @property
+    def whole(self) -> bool:
+        """Whether it holds whole numbers or truth values, which count and point and are no weights."""
+        return not self.quantised and self.dtype.lower().startswith(WHOLE)
 
 
 @dataclass(frozen=True)

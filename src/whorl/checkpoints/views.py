@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar, Final
 
 from torch import Tensor
@@ -32,19 +33,27 @@ Prefix = tuple[str, ...]
 class View(Checkpoint):
     """Some tensors of a checkpoint, each under a name of its own: ``names`` are the checkpoint's, by name here.
 
-    ``prefix`` is what was left out before them all, where it is a net among others.
+    ``prefix`` is what was left out before them all, where it is a net among others; ``turned`` are names of matrices
+    that are handed out with rows for columns.
     """
 
     format: ClassVar[str] = "view"
 
-    def __init__(self, inner: Checkpoint, names: Mapping[str, str], prefix: str = "") -> None:
-        super().__init__(inner.path, {name: inner.entries[own] for name, own in names.items()}, inner.config)
-        self.prefix, self._inner, self._names = prefix, inner, names
+    def __init__(
+        self, inner: Checkpoint, names: Mapping[str, str], prefix: str = "", turned: frozenset[str] = frozenset()
+    ) -> None:
+        entries = {name: inner.entries[own] for name, own in names.items()}
+        entries |= {name: replace(entries[name], shape=entries[name].shape[::-1]) for name in turned}
+        super().__init__(inner.path, entries, inner.config)
+        self.prefix, self._inner, self._names, self._turned = prefix, inner, names, turned
 
     def _stored(self, name: str, rows: Sequence[int] | None) -> Tensor:
         before = self._inner.bytes_read
         try:
-            return self._inner.stored(self._names[name], rows)
+            if name not in self._turned:
+                return self._inner.stored(self._names[name], rows)
+            value = self._inner.stored(self._names[name]).T
+            return (value if rows is None else value[list(rows)]).contiguous()
         finally:
             self.bytes_read += self._inner.bytes_read - before
 

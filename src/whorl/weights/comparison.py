@@ -23,7 +23,7 @@ from whorl.errors import UsageError
 from whorl.types import Grade
 from whorl.weights.changes import Change
 from whorl.weights.coverage import Coverage, coverage
-from whorl.weights.differences import Differences, all_equal, differences_by_name, tables
+from whorl.weights.differences import Differences, differences_by_name, tables, unequal
 from whorl.weights.findings import Finding, about, findings
 from whorl.weights.history import (
     Direction,
@@ -41,6 +41,7 @@ from whorl.weights.layering import LayerMap
 from whorl.weights.likeness import Likeness, likeness
 from whorl.weights.pairing import basis, spread, vocabularies_differ
 from whorl.weights.parting import Parting, parting
+from whorl.weights.renaming import Renamed
 from whorl.weights.several import each_with_each
 from whorl.weights.unnamed import by_name
 
@@ -130,13 +131,13 @@ def compare(
     first, second = (each if isinstance(each, Checkpoint) else open_checkpoint(Path(each)) for each in (first, second))
     started, before = time.perf_counter(), first.bytes_read + second.bytes_read
 
-    def compared(one: Checkpoint, two: Checkpoint, level: float) -> Comparison:
-        if not vocabularies_differ(Weights(one), Weights(two)):
-            return _compared(one, two, level, layers, tokens, progress)
+    def compared(pair: Renamed, level: float) -> Comparison:
+        if not vocabularies_differ(Weights(pair.first), Weights(pair.second)):
+            return _compared(pair, level, layers, tokens, progress)
         # Two pairings of tokens, of which a wrong tokenizer spoils but one; Bonferroni, whether the second is needed.
-        found = _compared(one, two, level / 2, layers, tokens, progress)
+        found = _compared(pair, level / 2, layers, tokens, progress)
         if found.decision != "related":
-            other = _compared(one, two, level / 2, layers, tokens, progress, by_number=True)
+            other = _compared(pair, level / 2, layers, tokens, progress, by_number=True)
             found = min(found, other, key=lambda each: each.log_p)
         return replace(found, log_p=min(0.0, found.log_p + math.log(2)))
 
@@ -152,8 +153,7 @@ def check_asked(alpha: float, layers: int, tokens: int) -> None:
 
 
 def _compared(
-    first: Checkpoint,
-    second: Checkpoint,
+    pair: Renamed,
     alpha: float,
     layers: int,
     tokens: int,
@@ -162,6 +162,7 @@ def _compared(
     by_number: bool = False,
 ) -> Comparison:
     """Two nets compared."""
+    first, second = pair.first, pair.second
     one, two = Weights(first), Weights(second)
     known = one.structure.known and two.structure.known
     axes = basis(one, two, tokens, by_number=by_number) if known else None
@@ -174,7 +175,7 @@ def _compared(
     named = by_name(first, second, apart=(_with_roles(one), _with_roles(two)) if known else ((), ()))
     found = [*roled, *named.findings]
     tested = any(each.decides for each in found)
-    log_p = bonferroni([each.log_p for each in found if each.decides])
+    log_p = min(0.0, bonferroni([each.log_p for each in found if each.decides]) + pair.ways)
     by_layer = _by_layer(found, alpha)
     if places and _refuted(log_p, alpha):
         by_layer = _elsewhere(places, by_layer, alpha)
@@ -187,15 +188,13 @@ def _compared(
             "parts of one role or name and shape, so that nothing can be compared"
         )
     progress("layers", 1 + len(pairs), 1 + len(pairs))
-    same = bool(changes) and all(change.equal or change.cast for change in changes) and same_plan(one, two)
+    same = bool(changes) and all(change.equal or change.cast for change in changes)
+    same = same and (same_plan(one, two) or next(unequal(one, two), None) is None)
     proven = [each.log_p for each in found if each.exact]
-    exact = bool(proven) and (_refuted(bonferroni(proven), alpha) or not _refuted(log_p, alpha))
+    exact = bool(proven) and (_refuted(bonferroni(proven) + pair.ways, alpha) or not _refuted(log_p, alpha))
     decision = _decide(log_p, alpha, by_layer)
     related = decision != "inconclusive" or same
     told = operations((one, two), held, changes, roled if known else found, places) if related else []
-    if any(each.name == "identical" for each in told) and not all_equal(one, two):
-        words = "every tensor that was compared is equal; others differ, or have no partner"
-        told = [Operation("partly untouched", words) if each.name == "identical" else each for each in told]
     disguised = any(each.kind.disguise for each in told)
     parted = [] if disguised or not told else [each for each in changes if _in_related(each, decision, by_layer)]
     branch = branch_point(parted)

@@ -18,7 +18,7 @@ from whorl.weights.folds import Factors, reads_folded
 from whorl.weights.pairing import spread
 from whorl.weights.parting import Table, table_of
 
-__all__ = ["Differences", "all_equal", "differences_by_name", "tables"]
+__all__ = ["Differences", "differences_by_name", "tables", "unequal"]
 
 ROWS: Final = 512  # of each tensor, where not all are read
 TOKENS: Final = 2048  # rows of a table of tokens
@@ -149,26 +149,39 @@ def tables(one: Weights, two: Weights) -> list[Table]:
     return [each for each in found if each is not None]
 
 
-def all_equal(one: Weights, two: Weights) -> bool:
-    """Whether every tensor of each net is in the other with equal numbers; read until one is not.
+def unequal(one: Weights, two: Weights) -> Iterator[str]:
+    """Tensors of either net that are not in the other with equal numbers, and whose they are; as they are found.
 
-    Tensors are partners by name, or by role where the two nets name them otherwise.
+    Tensors are partners by name, or by role where the two nets name them otherwise. One that is in one net alone may
+    be a tensor of the other once more, as tied matrices are in an export; or hold whole numbers, which count or point.
     """
     ours, theirs = one.checkpoint, two.checkpoint
-    if ours.entries.keys() == theirs.entries.keys():
-        return all(_alike(ours.stored(name), theirs.stored(name)) for name in ours.entries)
-    named = [{part.tensor for part in net.structure.parts.values()} for net in (one, two)]
-    if ours.entries.keys() - named[0] or theirs.entries.keys() - named[1]:
-        return False  # some have no role, and so no partner
-    keys = one.structure.parts.keys()
-    if keys != two.structure.parts.keys():
-        return False
-    rows = ((key, range(one.rows(*key))) for key in keys)
-    return all(
-        _alike(*blocks)
-        for key, every in rows
-        for blocks in zip(one.stored(*key, rows=every), two.stored(*key, rows=every), strict=True)
-    )
+    named = {name: None for name, entry in ours.entries.items() if _shape(theirs, name) == entry.shape}
+    keys = [key for key in one.structure.parts if key in two and one.shape(*key) == two.shape(*key)]
+    parts = [{net.structure.parts[key].tensor for key in keys} for net in (one, two)]
+    for side, net, other, held in (("A", ours, theirs, parts[0]), ("B", theirs, ours, parts[1])):
+        alone = (name for name, entry in net.entries.items() if not (name in named or name in held or entry.whole))
+        yield from (f"{side}'s {name}" for name in alone if not _among(net.stored(name), other))
+    for key in keys:
+        tensor, every = one.structure.parts[key].tensor, range(one.rows(*key))
+        blocks = zip(one.stored(*key, rows=every), two.stored(*key, rows=every), strict=True)
+        if tensor not in named and not all(_alike(*pair) for pair in blocks):
+            yield f"A's {tensor}"
+    yield from (f"both nets' {name}" for name in named if not _alike(ours.stored(name), theirs.stored(name)))
+
+
+def _shape(net: Checkpoint, name: str) -> tuple[int, ...] | None:
+    return net.entries[name].shape if name in net.entries else None
+
+
+def _among(value: Tensor, net: Checkpoint) -> bool:
+    """Whether a tensor is one of a net, either way round."""
+    for name, entry in net.entries.items():
+        if entry.shape == value.shape and _alike(value, net.stored(name)):
+            return True
+        if value.ndim == 2 and entry.shape[::-1] == value.shape and _alike(value.T, net.stored(name)):
+            return True
+    return False
 
 
 def _alike(ours: Tensor, theirs: Tensor) -> bool:

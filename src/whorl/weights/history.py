@@ -7,6 +7,7 @@ away. Where nothing says so, or two things disagree, the direction is `undetermi
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from typing import Final, Literal
 
 from whorl.checkpoints.roles import Structure, Weights
 from whorl.weights.changes import Change, weighted
+from whorl.weights.differences import unequal
 from whorl.weights.findings import Finding
 from whorl.weights.layering import Copied, Layering, LayerMap
 from whorl.weights.operation import FIRST, Direction, Operation
@@ -51,6 +53,11 @@ EXACT: Final = 0.02
 ELSEWHERE: Final = 0.5  # cosine of a tensor with the one of its name, below which its units may stand elsewhere
 WHOLLY: Final = 2.0  # of its size by which a tensor is told to have moved at most: some were zero
 REWRITTEN: Final = 1e-5  # of a matrix by which it may differ from one that was multiplied in another order
+NAMED: Final = 3  # tensors that are named where many could be
+ROUNDINGS: Final = {  # the same, of a matrix in half precision: the gap between two neighbours
+    frozenset({"F16", "FLOAT16"}): 2.0**-10,
+    frozenset({"BF16", "BFLOAT16"}): 2.0**-7,
+}
 ALIKE: Final = 6.0  # standard errors of a cosine by which two tensors are related
 
 
@@ -82,11 +89,12 @@ def operations(
         matrices = [] if same else rest
     if folded := [change for change in matrices if change.folded]:
         words = f"the gains of norms are in the matrices beside them, in one net alone: {len(folded)} tensors"
-        matrices = [change for change in matrices if not (change.folded and change.relative < REWRITTEN)]
+        rounding = _rounding(nets)
+        matrices = [change for change in matrices if not (change.folded and change.relative < rounding)]
         same = all(change.equal for change in matrices)
         told.append(Operation("folded norms", f"{words}; all else is equal" if same else words))
         matrices = [] if same else matrices
-    return told + (_tensors(matrices, nets, whole=same_plan(*nets)) if matrices else [])
+    return told + (_tensors(matrices, nets) if matrices else [])
 
 
 def _turned_heads(changes: Sequence[Change]) -> list[str]:
@@ -234,35 +242,45 @@ def _types(first: Weights, second: Weights) -> tuple[str, str]:
     return one, two
 
 
+def _rounding(nets: tuple[Weights, Weights]) -> float:
+    """Of a matrix by which it may differ where it was multiplied and then stored in the coarser type of two nets."""
+    words = {each.dtype.upper() for net in nets for each in net.checkpoint.entries.values() if len(each.shape) > 1}
+    return max((size for types, size in ROUNDINGS.items() if words & types), default=REWRITTEN)
+
+
 def same_plan(first: Weights, second: Weights) -> bool:
     """Whether all that one net has, the other has in the same shape: only then can they be equal as a whole."""
     if first.structure.known and second.structure.known:
         ours, theirs = ({key: net.shape(*key) for key in net.structure.parts} for net in (first, second))
         return ours == theirs
-    ours, theirs = (sorted(each.shape for each in net.checkpoint.entries.values()) for net in (first, second))
+    nets = first.checkpoint, second.checkpoint
+    ours, theirs = (sorted(each.shape for each in net.entries.values() if not each.whole) for net in nets)
     return ours == theirs
 
 
-def _tensors(changes: Sequence[Change], nets: tuple[Weights, Weights], *, whole: bool) -> list[Operation]:
-    """What became of tensors; ``whole`` where the two nets have no others."""
+def _tensors(changes: Sequence[Change], nets: tuple[Weights, Weights]) -> list[Operation]:
+    """What became of tensors; nets are identical only where they have no others that are not."""
     types = _types(*nets)
     total = sum(change.elements for change in changes)
 
     def share(test: Callable[[Change], object]) -> float:
         return sum(change.elements for change in changes if test(change)) / total
 
-    if share(lambda change: change.equal) == 1 and not whole:
-        return [Operation("partly untouched", "every tensor of one shape in both is equal; there are others")]
     if share(lambda change: change.equal) == 1:
+        if others := [*itertools.islice(unequal(*nets), NAMED + 1)]:
+            some = f"{', '.join(others[:NAMED])}{' and others' if len(others) > NAMED else ''}"
+            return [Operation("partly untouched", f"every tensor that was compared is equal; not among these: {some}")]
         stored = "in value and type" if types[0] == types[1] else f"in value: {types[0]} in A, {types[1]} in B"
         return [Operation("identical", f"every tensor that was compared is equal {stored}")]
     casts = {change.cast for change in changes if change.cast}
-    if share(lambda change: change.equal or change.cast) == 1:
+    moved = [each for each in changes if not (each.equal or each.cast or each.relative < REWRITTEN)]
+    if not moved:
         narrowed = {change.narrowed for change in changes if change.narrowed}
         first = FIRST["AB".index(narrowed.pop())] if len(narrowed) == 1 else "undetermined"
-        return [Operation("cast", f"equal after rounding to {', '.join(sorted(casts))}", first)]
+        size = max(change.relative for change in changes if not change.equal)
+        how = f"after rounding to {', '.join(sorted(casts))}" if casts else f"but for {size:.0e} of their size"
+        return [Operation("cast", f"equal {how}", first)]
     told: list[Operation] = []
-    moved = [change for change in changes if not change.equal and not change.cast]
     # What did not move may be stored in fewer bits, which is no update of its own.
     rest = f"; the rest is equal after rounding to {', '.join(sorted(casts))}" if casts else ""
     if all(map(_scaled, moved)):

@@ -11,6 +11,7 @@ from whorl.checkpoints.checkpoint import Checkpoint, UnusableTensor
 from whorl.checkpoints.views import UNUSABLE, View, nets, without
 from whorl.errors import UsageError
 from whorl.weights.operation import Operation
+from whorl.weights.renaming import Renamed, renamed
 
 if TYPE_CHECKING:
     from whorl.weights.comparison import Comparison
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["each_with_each"]
 
 
-Compared = Callable[[Checkpoint, Checkpoint, float], "Comparison"]
+Compared = Callable[[Renamed, float], "Comparison"]
 
 
 class _Tried(NamedTuple):
@@ -52,7 +53,7 @@ def each_with_each(first: Checkpoint, second: Checkpoint, compared: Compared, al
     tried: list[_Tried] = []
     for one, two in pairs:
         try:
-            tried.append(_Tried(_usable(one, two, compared, alpha / len(pairs)), one, two))
+            tried.append(_Tried(_usable(renamed(one, two), compared, alpha / len(pairs)), one, two))
         except UsageError:
             if not tried and two is held[1][-1] and one is held[0][-1]:
                 raise
@@ -81,17 +82,17 @@ def _best(
     )
 
 
-def _usable(first: Checkpoint, second: Checkpoint, compared: Compared, alpha: float) -> Comparison:
+def _usable(pair: Renamed, compared: Compared, alpha: float) -> Comparison:
     skipped: list[str] = []
     while True:
         try:
-            found = compared(first, second, alpha)
+            found = compared(pair, alpha)
         except UnusableTensor as error:
-            sides = error.checkpoint is first, error.checkpoint is second
+            sides = error.checkpoint is pair.first, error.checkpoint is pair.second
             if len(skipped) == UNUSABLE or not any(sides):
                 raise
-            first = without(first, error.tensor) if sides[0] else first
-            second = without(second, error.tensor) if sides[1] else second
+            pair = replace(pair, first=without(pair.first, error.tensor)) if sides[0] else pair
+            pair = replace(pair, second=without(pair.second, error.tensor)) if sides[1] else pair
             skipped.append(f"{error}; it was left out.")
         else:
             return replace(found, caveats=(*skipped, *found.caveats))
