@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import resource
 import struct
 from collections.abc import Callable
@@ -13,11 +14,13 @@ import torch
 from whorl import storage
 from whorl.errors import InvalidFile, UsageError
 from whorl.storage import (
+    check_size,
     digest_file,
     digest_tensors,
     read_json,
     read_metadata,
     read_tensors,
+    text_in,
     write_json,
     write_tensors,
 )
@@ -135,6 +138,37 @@ def test_sizes_and_places(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no such file: .*too long") as error:  # indices of folders name files
         read_tensors(tmp_path / ("x" * 5000))
     assert len(str(error.value)) < 400
+
+
+def test_what_is_no_file_is_called_what_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "one").symlink_to("two")
+    (tmp_path / "two").symlink_to("one")
+    (tmp_path / "gone").symlink_to("nowhere")
+    for name, words in (
+        ("pipe", "is a pipe"),
+        ("one", "leads in a circle"),
+        ("gone", "to nowhere, which is not there"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            check_size(tmp_path / name, 100)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid", "version https://git-lfs.github.com/spec/v1 oid"),
+        ("wörter ".encode() * 1000, ("wörter " * 9)[:60]),
+        (b"\x08\x0a\x12text", ""),
+        (b"\x80\x02}q\x00", ""),
+        (b"", ""),
+        (b" " * 2000, ""),
+    ],
+)
+def test_text_is_told_from_other_content(tmp_path: Path, content: bytes, told: str) -> None:
+    (tmp_path / "x").write_bytes(content)
+    assert text_in(tmp_path / "x") == told
+    assert text_in(tmp_path / "none") == ""
 
 
 # JSON

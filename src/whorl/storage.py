@@ -39,12 +39,14 @@ __all__ = [
     "read_metadata",
     "read_tensors",
     "replacing",
+    "text_in",
     "write_json",
     "write_tensors",
 ]
 
 MAX_TENSOR_BYTES: Final = 4 << 30  # a vision model of 10^9 float32 weights, or 10^6 queries of 32 x 32 pixels in uint8
 MAX_JSON_BYTES: Final = 64 << 20
+MAX_START: Final = 1024  # by which it is told whether a file holds text
 
 
 @contextmanager
@@ -78,11 +80,40 @@ def check_size(path: str | Path, max_bytes: int) -> int:
     except OSError as error:  # a name that is too long, or a folder that may not be searched
         raise UsageError(f"no such file: {str(path)[:300]} ({error.strerror})") from None
     if not found:
-        raise UsageError(f"{path} is a folder; a file is needed" if path.is_dir() else f"no such file: {path}")
+        raise UsageError(_no_file(path))
     size = path.stat().st_size
     if size > max_bytes:
         raise InvalidFile(f"{path} holds {size:,} bytes; at most {max_bytes:,} are read")
     return size
+
+
+def _no_file(path: Path) -> str:
+    """What stands at a path that is no file, and what to do."""
+    if path.is_dir():
+        return f"{path} is a folder; a file is needed"
+    if path.is_symlink():
+        try:
+            path.resolve(strict=True)
+        except FileNotFoundError:
+            told = f"to {os.readlink(path)[:200]}, which is not there"
+            return f"{path} is a symbolic link {told}; give the file that it was to lead to"
+        except (OSError, RuntimeError):  # which of both depends on the version of Python
+            return f"{path} is a symbolic link that leads in a circle; give the file that it was to lead to"
+    if path.exists():
+        return f"{path} is a pipe, a socket or a device and no file; write what it gives to a file, and give that"
+    return f"no such file: {path}"
+
+
+def text_in(path: str | Path) -> str:
+    """How a file begins that holds text, at most 60 characters; empty for any other file, and where there is none."""
+    try:
+        with Path(path).open("rb") as file:
+            start = file.read(MAX_START)
+        text = (start if len(start) < MAX_START else start.rsplit(maxsplit=1)[0]).decode("utf-8")
+    except (OSError, UnicodeDecodeError, IndexError):
+        return ""
+    words = " ".join(text.split())
+    return words[:60] if words.isprintable() else ""
 
 
 def disk_refusal(error: OSError | sqlite3.Error, path: Path) -> str:

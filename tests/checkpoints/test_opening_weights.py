@@ -126,7 +126,7 @@ def test_what_is_preferred_and_what_is_refused(state, tmp_path):
     with pytest.raises(UsageError, match="no such file"):
         open_checkpoint(tmp_path / "none.bin")
     with pytest.raises(UsageError, match=r"is not known to hold weights; the suffixes are \.safetensors"):
-        open_checkpoint(tmp_path / "none.h5")
+        open_checkpoint(tmp_path / "none.txt")
     with pytest.raises(UsageError, match="holds no weights, nothing at all"):
         open_checkpoint(tmp_path)
     (tmp_path / "README.md").write_text("hello")
@@ -269,3 +269,27 @@ def test_numbers_that_are_none(tmp_path, kind, number):
         checkpoint.read("x")
     with pytest.raises(InvalidFile, match="NaN or an infinity"):
         checkpoint.stored("x")
+
+
+def test_pointers_of_git_lfs_are_told_wherever_they_stand(tmp_path):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    (tmp_path / "net.onnx").write_text(pointer)
+    for name in ("model", "shards"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "model" / "model.safetensors").write_text(pointer)
+    index = {"weight_map": {"w": "model-00001-of-00001.safetensors"}}
+    (tmp_path / "shards" / "model.safetensors.index.json").write_text(json.dumps(index))
+    (tmp_path / "shards" / "model-00001-of-00001.safetensors").write_text(pointer)
+    for place in ("net.onnx", "model", "shards"):
+        with pytest.raises(InvalidFile, match=r"a pointer of Git LFS\. Fetch what it stands for: git lfs pull"):
+            open_checkpoint(tmp_path / place)
+
+
+def test_what_is_known_and_not_read_is_told_with_what_to_do(tmp_path):
+    for name, words in (
+        ("net.tflite", "holds TensorFlow Lite, which is not read here; make ONNX"),
+        ("n.txt", "suffixes are"),
+    ):
+        (tmp_path / name).write_bytes(b"x")
+        with pytest.raises(UsageError, match=words):
+            open_checkpoint(tmp_path / name)

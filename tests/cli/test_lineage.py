@@ -142,3 +142,38 @@ def test_a_pair_that_fails_is_a_note_and_never_the_end(folder, tmp_path, monkeyp
     assert "0 compared in full (0 now), 1 that could not be tested" in result.stdout
     monkeypatch.undo()
     assert "1 compared in full (1 now)" in call(folder, "--cache", tmp_path / "cache").stdout
+
+
+def test_what_cannot_be_read_is_told_with_the_reason_and_quietly_in_one_line(folder, tmp_path):
+    for name in ("net.jit", "net.tflite", "net.keras", "notes.md", "optimizer.pt"):
+        (folder / name).write_bytes(b"\x00\x01")
+    (folder / "text.onnx").write_text("<html>not found</html>")
+    (folder / "gone.pt").symlink_to("nowhere")
+    loud, quiet = (call(folder, "--cache", tmp_path / "c", *more) for more in ((), ("-q",)))
+    told = [line for line in loud.stderr.splitlines() if line.startswith("not read: ")]
+    names = ["broken.safetensors", "gone.pt", "net.jit", "net.keras", "net.tflite", "text.onnx"]
+    assert [line.split(": ")[1] for line in told] == names
+    assert "holds TorchScript" in told[2]
+    assert "holds text and no weights, '<html>" in told[5]
+    assert len(quiet.stderr.splitlines()) == 1
+    assert quiet.stderr.startswith("not read: broken.safetensors: ")
+    assert "net.tflite: holds TensorFlow Lite, which is not read here; and 1 others" in quiet.stderr
+
+
+def test_one_net_alone_needs_others(folder, tmp_path):
+    (tmp_path / "alone").mkdir()
+    (folder / "net.safetensors").rename(tmp_path / "alone" / "net.safetensors")
+    told = call(tmp_path / "alone", "-q", "--cache", tmp_path / "c")
+    assert (told.exit_code, told.stderr) == (0, "")
+    assert "one net: lay others beside it, or name it with --suspect beside a folder of others" in told.stdout
+
+
+def test_a_suspect_inside_of_the_folder_is_told_and_compared_with_the_others(folder, tmp_path):
+    told = call(
+        folder, "--suspect", folder / "half.safetensors", "-q", "--cache", tmp_path / "c", "-o", tmp_path / "t.html"
+    )
+    assert "the suspect lies in the folder, as half.safetensors; it was compared with the others" in told.stdout
+    assert "The suspect lies in the folder, as half.safetensors." in (tmp_path / "t.html").read_text()
+    outside = tmp_path / "half.safetensors"
+    (folder / "half.safetensors").rename(outside)
+    assert "lies in the folder" not in call(folder, "--suspect", outside, "-q", "--cache", tmp_path / "c").stdout

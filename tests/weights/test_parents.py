@@ -74,6 +74,19 @@ def test_the_suspect_itself_is_no_candidate_and_a_copy_is(folder):
     found = whorl.parents(folder / "3.safetensors", folder)
     assert "3.safetensors" not in {each.name for each in found.candidates}
     assert len(found.members) == STRANGERS
+    assert (found.inside, document(found)["suspect"]["inside"]) == ("3.safetensors", "3.safetensors")
+
+
+def test_a_copy_of_the_suspect_has_its_own_name_however_long(folder, tmp_path):
+    place = tmp_path / "folder"
+    place.mkdir()
+    for name, seed in (("s", 3), ("a-copy-of-s", 3), ("stranger", 4)):
+        write(perceptron(seed), place / f"{name}.safetensors")
+    found = whorl.parents(place / "s.safetensors", place)
+    assert [each.name for each in found.candidates] == ["a-copy-of-s.safetensors", "stranger.safetensors"]
+    outside = whorl.parents(write(perceptron(3), tmp_path / "s.safetensors"), place)
+    assert (outside.inside, document(outside)["suspect"]["inside"]) == ("", None)
+    assert outside.candidates[0].name == "s.safetensors"
 
 
 def test_mistakes_are_named(folder, tmp_path):

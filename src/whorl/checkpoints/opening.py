@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, Final
 
 from whorl.catalog import Catalog
 from whorl.checkpoints.checkpoint import Checkpoint, read_config
@@ -12,10 +12,12 @@ from whorl.checkpoints.readers.adapter import ADAPTER_CONFIG, Adapter
 from whorl.checkpoints.readers.gguf import SHARD
 from whorl.checkpoints.readers.packed import unpacked
 from whorl.checkpoints.views import unwrapped
-from whorl.errors import UsageError
+from whorl.errors import InvalidFile, UsageError
+from whorl.storage import text_in
 
-__all__ = ["READERS", "declared_base", "is_adapter", "open_checkpoint", "suffix_of", "suffixes", "wholes"]
+__all__ = ["READERS", "declared_base", "foreign", "is_adapter", "open_checkpoint", "suffix_of", "suffixes", "wholes"]
 
+LFS: Final = "version https://git-lfs"
 READERS: Catalog[Checkpoint] = Catalog(
     "readers",
     {  # in the order of preference
@@ -27,6 +29,33 @@ READERS: Catalog[Checkpoint] = Catalog(
 )
 
 
+_ORIGIN: Final = "give the net that it was made from"
+FOREIGN: Final = {  # what is known to hold weights and is not read, and what to do
+    **dict.fromkeys(
+        (".jit", ".torchscript", ".ptl"), ("TorchScript", "where you trust it, save torch.jit.load(FILE).state_dict()")
+    ),
+    ".pt2": ("a program of torch.export", "save torch.export.load(FILE).state_dict"),
+    ".pte": ("a program of ExecuTorch", _ORIGIN),
+    ".tflite": ("TensorFlow Lite", "make ONNX of it: python -m tf2onnx.convert --tflite FILE --output net.onnx"),
+    **dict.fromkeys(
+        (".keras", ".h5", ".hdf5"), ("Keras or HDF5", "save its arrays as safetensors, or make ONNX of it")
+    ),
+    ".pb": ("a graph of TensorFlow", "make ONNX of it: python -m tf2onnx.convert"),
+    ".msgpack": ("weights of Flax", "save its arrays as safetensors"),
+    ".ot": ("weights of tch-rs", "save its tensors as safetensors"),
+    ".npz": ("arrays of NumPy", "save them as safetensors"),
+    **dict.fromkeys(
+        (".pkl", ".pickle", ".joblib"), ("a pickle, which may run code", "have its owner save safetensors")
+    ),
+    ".skops": ("estimators of scikit-learn", "use whorl extract and verify, or make ONNX of a net: skl2onnx"),
+    **dict.fromkeys((".pdparams", ".pdiparams", ".pdmodel"), ("Paddle", "make ONNX of it: paddle2onnx")),
+    ".mlmodel": ("Core ML", _ORIGIN),
+    **dict.fromkeys((".engine", ".plan", ".trt"), ("an engine of TensorRT", _ORIGIN)),
+    ".nemo": ("an archive of NeMo", "give the .ckpt in it: tar -xf FILE"),
+    ".mar": ("an archive of TorchServe", "give the .pt in it: unzip FILE"),
+}
+
+
 def suffixes() -> dict[str, Any]:
     """The reader of each suffix, the preferred ones first."""
     return {suffix: kind for kind in _kinds() for suffix in kind.suffixes}
@@ -35,6 +64,12 @@ def suffixes() -> dict[str, Any]:
 def suffix_of(name: str) -> str | None:
     """The suffix by which a file's name is known, which may hold a dot as ``.pth.tar`` does; None for no such name."""
     return next((suffix for suffix in suffixes() if name.endswith(suffix)), None)
+
+
+def foreign(name: str) -> str:
+    """What a file of this name holds that is not read, and what to give; empty where nothing is known of it."""
+    found = FOREIGN.get(PurePath(name).suffix.lower())
+    return f"holds {found[0]}, which is not read here; {found[1]}" if found else ""
 
 
 def wholes() -> dict[str, Any]:
@@ -74,21 +109,37 @@ def open_checkpoint(path: str | Path, *, base: str | Path | Checkpoint | None = 
 def _file(path: Path) -> Checkpoint:
     known = suffixes()
     if (suffix := suffix_of(path.name)) is None:
-        raise UsageError(f"{path} is not known to hold weights; the suffixes are {', '.join(known)}")
-    return known[suffix](path)
+        told = foreign(path.name) or f"is not known to hold weights; the suffixes are {', '.join(known)}"
+        raise UsageError(f"{path} {told}")
+    return _read(known[suffix], path)
+
+
+def _read(kind: Any, path: Path) -> Checkpoint:
+    """What a reader makes of a path; where it fails and a file of its kind holds text, what that is."""
+    try:
+        return kind(path)
+    except InvalidFile:
+        files = (
+            [path] if path.is_file() else sorted(each for each in path.iterdir() if each.name.endswith(kind.suffixes))
+        )
+        for file in files:
+            if text := text_in(file):
+                lfs = ": a pointer of Git LFS. Fetch what it stands for: git lfs pull" if text.startswith(LFS) else ""
+                raise InvalidFile(f"{file} holds text and no weights, {text!r}{lfs}") from None
+        raise
 
 
 def _folder(path: Path) -> Checkpoint:
     for name, kind in wholes().items():
         if (path / name).is_file():
-            return kind(path)
+            return _read(kind, path)
     for suffix, kind in suffixes().items():
         found = sorted(path.glob(f"*{suffix}"))
         split = {match[1] for file in found if (match := SHARD.fullmatch(file.name))}
         if kind.gathers and found:
-            return kind(path)
+            return _read(kind, path)
         if len(found) == 1 or (found and len(split) == 1 and all(SHARD.fullmatch(file.name) for file in found)):
-            return kind(found[0])
+            return _read(kind, found[0])
         if are_ranks(found):
             return Ranks(path, map(_file, found))
         if found:

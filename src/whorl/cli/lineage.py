@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -33,6 +33,7 @@ WORDS: Final = {
     "part reused": "some layers go back to a net of this folder, most of those read do not",
     "inconclusive": "nothing speaks against training that owes this folder nothing",
 }
+NAMED: Final = 5  # files that were not read, where one line has to do
 FIRST: Final = {"candidate": "the candidate", "suspect": "the suspect", "undetermined": "not told"}
 
 
@@ -100,6 +101,8 @@ def lineage(
         _show(found, wide=wide, quiet=quiet)
     if not quiet:
         _chat(found)
+    elif found.skipped:
+        say(_skipped(found.skipped))
     code = None if suspect is None else exit_code(fail_on, _document(found))
     if code is not None:
         raise typer.Exit(code)
@@ -150,6 +153,13 @@ def _chat(found: Parentage | Lineage) -> None:
         chatter.print(f"[dim]·[/] {foreign(caveat)}", highlight=False)
 
 
+def _skipped(skipped: Mapping[str, str]) -> str:
+    """Files that were not read and why, without what to do, on one line; of many the first."""
+    told = "; ".join(f"{name}: {why.partition('; ')[0]}" for name, why in [*skipped.items()][:NAMED])
+    more = f"; and {len(skipped) - NAMED:,} others" if len(skipped) > NAMED else ""
+    return f"not read: {told}{more}"
+
+
 def _show(found: Parentage | Lineage, *, wide: bool, quiet: bool) -> None:
     from whorl.weights.family.parents import Parentage
 
@@ -183,6 +193,8 @@ def _show_parents(found: Parentage, *, wide: bool, quiet: bool) -> None:
     if shares := [f"{each.share:.0%} {each.name}" for each in found.candidates if each.share is not None]:
         since = next((f" of its change since {each.ancestor}" for each in found.candidates if each.ancestor), "")
         line(f"a merge{since}: {', '.join(shares)}")
+    if found.inside:
+        line(f"the suspect lies in the folder, as {found.inside}; it was compared with the others")
     told = f"{len(found.members)} nets, {len(found.candidates)} compared in full ({found.compared} now)"
     line(f"{told}, alpha {found.alpha:g} for all nets together{_left_out(found)}")
 
@@ -214,6 +226,9 @@ def _show_trees(found: Lineage) -> None:
             out.print(f"[dim]{foreign(f'{named}: {root.why}{others}')}[/]", highlight=False)
     for one, two in found.parts:
         out.print(f"share a part: {one}, {two}", markup=False, highlight=False)
+    if len(found.members) == 1:
+        line(f"one net{_left_out(found)}: lay others beside it, or name it with --suspect beside a folder of others")
+        return
     left = found.pairs - found.tested - len(found.untested)
     told = f"{len(found.members)} nets, {found.pairs} pairs: {found.tested} compared in full ({found.compared} now)"
     told += f", {left} not, by their sketches" if left else ""

@@ -33,6 +33,7 @@ def parents_page(found: Parentage) -> str:
         element("h1", title),
         element("p", f"{found.decision}. {SAYINGS[found.decision] if tested else UNTESTED}"),
         element("p", f"{counted}, alpha {found.alpha:g} for all nets together."),
+        *([element("p", f"The suspect lies in the folder, as {plain(found.inside)}.")] if found.inside else []),
         _table(found),
         *section("Not read", [f"{plain(name)}: {plain(why, 400)}" for name, why in found.skipped.items()]),
         *section("Not compared", [f"{plain(name)}: {plain(why, 400)}" for name, why in found.failed.items()]),

@@ -13,7 +13,7 @@ from typing import Final
 import torch
 
 from whorl.checkpoints.checkpoint import Checkpoint, UnusableTensor
-from whorl.checkpoints.opening import declared_base, is_adapter, open_checkpoint, suffix_of, wholes
+from whorl.checkpoints.opening import declared_base, foreign, is_adapter, open_checkpoint, suffix_of, wholes
 from whorl.checkpoints.readers.adapter import ADAPTER_CONFIG
 from whorl.checkpoints.roles import Weights
 from whorl.checkpoints.views import UNUSABLE, without
@@ -50,7 +50,9 @@ class Member:
 
 
 def find(folder: Path) -> Iterator[Path]:
-    """Files and folders that hold one checkpoint each, in order. Links to folders are followed one step, no further.
+    """Files and folders that hold, or by their names should hold, one checkpoint each, in order.
+
+    Links to folders are followed one step, no further.
 
     Raises `UsageError` where ``folder`` is none.
     """
@@ -61,14 +63,14 @@ def find(folder: Path) -> Iterator[Path]:
 
 def _find(folder: Path, depth: int) -> Iterator[Path]:
     inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    files = [path for path in inside if suffix_of(path.name) and path.is_file()]
-    files = [path for path in files if not NO_WEIGHTS.fullmatch(path.name)]
+    files = [path for path in inside if not path.is_dir() and not NO_WEIGHTS.fullmatch(path.name)]
+    read = [path for path in files if suffix_of(path.name)]
     if any((folder / name).is_file() for name in (*wholes(), ADAPTER_CONFIG)) or (
-        files and all(PIECE.fullmatch(path.name) for path in files)
+        read and all(PIECE.fullmatch(path.name) for path in read)
     ):
-        yield folder
+        yield folder  # what lies beside it is the same net in other formats
     else:
-        yield from files
+        yield from (path for path in files if path in read or foreign(path.name))
     for path in inside:
         if path.is_dir() and depth < DEEPEST and not folder.is_symlink():
             yield from _find(path, depth + 1)
@@ -92,7 +94,7 @@ def gather(
             base = _base(path, [_joined(equal) for equal in found.values()]) if is_adapter(path) else None
             member = _member(name, open_checkpoint(path, base=base and base.checkpoint), base)
         except Exception as error:  # whatever is wrong with one file of thousands must not cost the others
-            skipped[name] = words(error)
+            skipped[name] = words(error).removeprefix(f"{path} ").removeprefix(f"{path}: ")
         else:
             found.setdefault(member.digest, []).append(member)
             if member.left_out:

@@ -69,12 +69,14 @@ class Parentage:
     """What was found for a suspect: ``candidates`` that were compared in full, the likeliest parents first.
 
     Of these ``compared`` were compared now, pairs of them that may be a merge's ancestor and parents included;
-    ``decision`` is that of the first candidate. ``skipped`` and ``failed`` say what could not be read or compared.
+    ``decision`` is that of the first candidate. ``inside`` is the suspect's own name in the folder, empty where it lies
+    elsewhere; it is none of the ``members``. ``skipped`` and ``failed`` say what could not be read or compared.
     ``made`` is when, in UTC.
     """
 
     folder: str
     suspect: Member
+    inside: str
     decision: Decision
     tested: bool
     candidates: tuple[Candidate, ...]
@@ -115,7 +117,7 @@ def parents(
         raise UsageError(f"{suspect} is not there; give the suspect as a file or folder of weights")
     ours = member_of(suspect, suspect.name)
     everything, skipped = opened(folder, progress)
-    members = [each for each in everything if not _same(each, suspect)]
+    members, inside = _others(everything, folder, suspect)
     if not members:
         raise UsageError(f"{folder} holds nothing but the suspect; give a folder of nets that it may be made from")
     cells = Memory() if cells is None else cells
@@ -135,6 +137,7 @@ def parents(
     return Parentage(
         folder=folder.resolve().name,
         suspect=ours,
+        inside=inside,
         decision=candidates[0].decision if candidates else "inconclusive",
         tested=any(each.tested for each in candidates),
         candidates=tuple(candidates),
@@ -153,9 +156,17 @@ def _rank(each: Candidate) -> tuple[int, bool, bool, bool, float, float, str]:
     return RANK[each.decision], each.share is None, later, other, each.distance, each.log_p, each.name
 
 
-def _same(member: Member, suspect: Path) -> bool:
-    """Whether this is the suspect's own file; a copy of it under another name is a candidate."""
-    return member.checkpoint.path.resolve() == suspect.resolve() and not member.copies
+def _others(members: Sequence[Member], folder: Path, suspect: Path) -> tuple[list[Member], str]:
+    """All but the suspect itself, and its name in the folder. A copy of it is a candidate, under its own name."""
+    found: list[Member] = []
+    inside = ""
+    for each in members:
+        names = [each.name, *each.copies]
+        own = [name for name in names if (folder / name).resolve() == suspect.resolve()]
+        inside = own[0] if own else inside
+        if rest := [name for name in names if name not in own]:
+            found.append(replace(each, name=rest[0], copies=tuple(rest[1:])))
+    return found, inside
 
 
 def _candidate(members: Sequence[Member], pair: tuple[int, int], found: Kinship, level: float) -> Candidate:
@@ -214,7 +225,7 @@ def document(found: Parentage) -> dict[str, Any]:
         "made": found.made,
         "null_hypothesis": NULL,
         "folder": found.folder,
-        "suspect": {"name": found.suspect.name, **net_document(found.suspect)},
+        "suspect": {"name": found.suspect.name, "inside": found.inside or None, **net_document(found.suspect)},
         "decision": found.decision,
         "tested": found.tested,
         "alpha": found.alpha,
