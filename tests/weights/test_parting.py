@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from whorl.weights.changes import describe
 from whorl.weights.comparison import compare, document
-from whorl.weights.parting import LEAST, Table, parting, table_of
+from whorl.weights.parting import LEAST, STUDIED, Table, parting, table_of
 
 CALM = Table(100, 100, 1.0, 0.8)
 TURNED = {"A first": "B first", "B first": "A first", "undetermined": "undetermined"}
@@ -141,3 +143,10 @@ def test_decay_is_taken_out_and_must_not_disagree():
     assert disagree.first == "undetermined"
     assert parting(made, [CALM, replace(CALM, factor=0.99)]) is None
     assert parting(made, []) is None
+
+
+def test_the_error_that_is_told_is_the_one_that_was_measured():
+    results = Path(__file__).parents[2] / "benchmarks" / "results" / "lineage-direction.json"
+    measured = json.loads(results.read_text())["measured"]["wrong among told"]
+    assert (STUDIED.wrong, STUDIED.told) == (measured["count"], measured["of"])
+    assert list(STUDIED.interval) == measured["interval"]

@@ -9,9 +9,11 @@ import pytest
 import torch
 from families import make
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
+from whorl.cli.app import app
 from whorl.errors import InvalidFile
-from whorl.weights.comparison import compare
+from whorl.weights.comparison import compare, document
 from whorl.weights.family import relations
 from whorl.weights.family.tree import lineage
 
@@ -58,6 +60,24 @@ def test_identical_is_told_of_files_whose_every_net_is(tmp_path):
     assert told(compare(one, one)) == {"identical"}
     assert compare(one, one).decision == "related"
     assert told(compare(one, other)) == {"partly untouched"}
+
+
+def test_nets_that_are_too_many_to_be_compared_are_named(plain, tmp_path):
+    """Among them may be the one that is a copy, so that nothing is identical."""
+    several = [(f"{word}.", state(seed)) for seed, word in enumerate(("a", "b", "c", "d"), 1)]
+    small = {name: value for name, value in state().items() if "layers.1" not in name}
+    path = saved(tmp_path / "b.safetensors", *several, ("small.", small))
+    found = compare(plain, path)
+    assert (found.decision, found.passed_over) == ("inconclusive", ((), ("small.",)))
+    assert document(found)["passed_over"] == ((), ("small.",))
+    both = compare(path, path, layers=1)
+    assert both.passed_over == (("small.",), ("small.",))
+    assert "identical" not in told(both)
+    shown = CliRunner().invoke(app, ["compare", str(plain), str(path), "-q"]).stdout
+    assert "its nets 'small.' were not compared, for others in it are larger" in shown
+    (tmp_path / "nets").mkdir()
+    path.rename(tmp_path / "nets" / "b.safetensors")
+    assert lineage(tmp_path / "nets").skipped == {"b.safetensors": "only its nets 'small.', for 4 in it are larger"}
 
 
 def test_strangers_stay_strangers_net_by_net(tmp_path):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from whorl.checkpoints.checkpoint import Checkpoint
 
-__all__ = ["UNUSABLE", "View", "nets", "unwrapped", "without"]
+__all__ = ["NETS", "UNUSABLE", "View", "nets", "passed_over", "unwrapped", "without"]
 
 # Words that torch.compile, FSDP and checkpointing of activations put into names.
 WRAPPERS: Final = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
@@ -25,7 +25,7 @@ ALIKE: Final = 0.9  # of the tensors below a prefix are below another one too, i
 SHARE: Final = 0.05  # of the numbers of a file are in a net that is worth its tests
 MATRICES: Final = 3  # that a net has at least
 UNUSABLE: Final = 16  # tensors of a net that may be left out, for NaN or infinity
-NETS: Final = 4  # of one file, the largest first
+NETS: Final = 4  # of one file that are compared, the largest first
 
 Prefix = tuple[str, ...]
 
@@ -81,7 +81,7 @@ def nets(checkpoint: Checkpoint) -> list[Checkpoint]:
 
     Below two prefixes lie two nets where nearly all tensors below the one have namesakes of their shape below the other
     (`ALIKE`). Words that are numbers make no prefix: layers and experts are parts of one net. What lies below no such
-    prefix is in the net that has the shortest one. Of more than `NETS` the largest are taken.
+    prefix is in the net that has the shortest one.
     """
     prefixes = _prefixes(checkpoint)
     if len(prefixes) < 2:
@@ -96,7 +96,12 @@ def nets(checkpoint: Checkpoint) -> list[Checkpoint]:
     views: list[Checkpoint] = [
         View(checkpoint, names, ".".join([*prefix, ""])) for prefix, names in sorted(groups.items())
     ]
-    return sorted(views, key=lambda view: -view.parameters)[:NETS]
+    return sorted(views, key=lambda view: -view.parameters)
+
+
+def passed_over(checkpoint: Checkpoint) -> list[str]:
+    """Prefixes of the nets of a file that are not compared, for they are smaller than `NETS` others."""
+    return [net.prefix if isinstance(net, View) else "" for net in nets(checkpoint)[NETS:]]
 
 
 def _prefixes(checkpoint: Checkpoint) -> list[Prefix]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -148,8 +148,8 @@ def _show(told: dict[str, Any], wide: bool, quiet: bool) -> None:
         out.print(f"{_rests_on(told)}: {words}{point}", highlight=False)
     if "mixture" in told:
         _show_mixture(told["mixture"], wide, quiet)
-    for side, each in zip("AB", told["coverage"], strict=True):
-        out.print(f"{side}: {_coverage(each)}", highlight=False)
+    for side, each, small in zip("AB", told["coverage"], told["passed_over"], strict=True):
+        out.print(f"{side}: {_coverage(each)}{_passed_over(small)}", highlight=False)
     out.print(f"{told['bytes_read'] / 1e6:,.1f} MB read in {told['seconds']:.1f} s", highlight=False)
     if not quiet:
         for caveat in told["caveats"]:
@@ -160,8 +160,12 @@ def _rests_on(told: dict[str, Any]) -> str:
     """What is told of who came first rests on this."""
     if told["direction"] == "undetermined":
         return "estimate, without an error rate"
+    from whorl.weights.parting import STUDIED
+
     lost = any(each["first"] != "undetermined" for each in told["operations"])
-    return "by what was lost or added" if lost else "by movement, in a study wrong in 5 of 32"
+    return (
+        "by what was lost or added" if lost else f"by movement, in a study wrong in {STUDIED.wrong} of {STUDIED.told}"
+    )
 
 
 def _show_mixture(told: dict[str, Any], wide: bool, quiet: bool) -> None:
@@ -202,6 +206,11 @@ def _coverage(each: dict[str, Any]) -> str:
     rest = "; ".join(f"{share:.1%} {reason}" for reason, share in each["left_out"].items())
     whole = f"of {each['numbers']:,} numbers {each['read']:.1%} read, {each['tested']:.1%} tested"
     return f"{whole}; left out: {rest}" if rest else whole
+
+
+def _passed_over(small: Sequence[str]) -> str:
+    names = foreign(", ".join(map(repr, small)))
+    return f"; its nets {names} were not compared, for others in it are larger" if small else ""
 
 
 def _p(each: dict[str, Any]) -> str:

@@ -40,7 +40,7 @@ from whorl.weights.kurtosis import attention_kurtosis
 from whorl.weights.layering import LayerMap
 from whorl.weights.likeness import Likeness, likeness
 from whorl.weights.pairing import basis, spread, vocabularies_differ
-from whorl.weights.parting import Parting, parting
+from whorl.weights.parting import STUDIED, Parting, parting
 from whorl.weights.renaming import Renamed
 from whorl.weights.several import each_with_each
 from whorl.weights.unnamed import by_name
@@ -51,7 +51,8 @@ Decision = Literal["related", "part reused", "inconclusive"]
 NULL: Final = "the training of one of the two nets did not depend on the other"
 BY_MOVEMENT: Final = (
     "Who came first rests on movement where no operation says it: a sibling that was tuned far less than the other, on "
-    "the same text, looks like its parent. Of 32 told so in a study five were wrong (95 %: a tenth to a fifth)."
+    f"the same text, looks like its parent. Of {STUDIED.told} told so in a study {STUDIED.wrong} were wrong (95 %: "
+    f"{STUDIED.interval[0]:.0%} to {STUDIED.interval[1]:.0%})."
 )
 LAYERS: Final = 4
 TOKENS: Final = 256
@@ -73,7 +74,8 @@ class Comparison:
     """The verdict and all that led to it.
 
     ``tested`` says whether any test that decides could be made; if not, ``log_p`` is 0 and stands for no p-value.
-    ``coverage`` (of A and B) tells what was tested and what was left out.
+    ``coverage`` (of A and B) tells what was tested and what was left out; ``passed_over`` are prefixes of nets in
+    either file that were not compared, as others of the same file are larger (`whorl.checkpoints.views.NETS`).
     ``log_p`` is that of the whole; ``exact`` says whether exact tests were made and the decision is the same by them
     alone; ``branch`` is an estimate of where the two parted, and ``parting`` what movement says of who came
     first; ``kurtosis`` (of A and B) and ``likeness`` are figures by which nothing is decided.
@@ -100,6 +102,7 @@ class Comparison:
     bytes_read: int
     seconds: float
     caveats: tuple[str, ...]
+    passed_over: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     @property
     def grade(self) -> Grade | None:
@@ -321,6 +324,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
         "null_hypothesis": NULL,
         "tested": comparison.tested,
         "coverage": [asdict(each) for each in comparison.coverage],
+        "passed_over": comparison.passed_over,
         **(_p_value(comparison.log_p) if comparison.tested else {"p_value": None, "log10_p": None}),
         "exact": comparison.exact,
         "alpha": comparison.alpha,

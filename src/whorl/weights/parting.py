@@ -28,7 +28,7 @@ from torch import Tensor
 from whorl.weights.changes import Change
 from whorl.weights.operation import Direction
 
-__all__ = ["Parting", "Table", "parting", "table_of"]
+__all__ = ["STUDIED", "Parting", "Studied", "Table", "parting", "table_of"]
 
 LEAST: Final = 16  # rows that were touched, and rows that were not
 EXACT: Final = (
@@ -42,6 +42,22 @@ EVEN_WITH_DECAY: Final = 0.3  # where decay says the same
 NEAR: Final = (-0.5, 0.35)  # where the interval of a branch point lies if it is at an end
 TENSORS: Final = 3
 LEVEL: Final = 0.95
+
+
+@dataclass(frozen=True)
+class Studied:
+    """How often who came first was told by movement in a study, and how often ``wrong``.
+
+    ``interval`` is that of the share of wrong ones, at 95 %, over the bases of the study.
+    """
+
+    wrong: int
+    told: int
+    interval: tuple[float, float]
+
+
+STUDIED: Final = Studied(5, 32, (0.1, 0.214))
+"""By ``benchmarks/lineage_direction.py``, "wrong among told"; ``benchmarks/results/lineage-direction.json``."""
 
 
 @dataclass(frozen=True)

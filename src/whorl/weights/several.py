@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from whorl.checkpoints.checkpoint import Checkpoint, UnusableTensor
-from whorl.checkpoints.views import UNUSABLE, View, nets, without
+from whorl.checkpoints.views import NETS, UNUSABLE, View, nets, passed_over, without
 from whorl.errors import UsageError
 from whorl.weights.operation import Operation
 from whorl.weights.renaming import Renamed, renamed
@@ -41,27 +41,30 @@ def each_with_each(first: Checkpoint, second: Checkpoint, compared: Compared, al
 
     Each pair is compared at alpha over their number, and the p-value is multiplied by it (Bonferroni). B is `related`
     only where most of its numbers are in nets that are, and else a part of it was reused; that something is equal is
-    told of the files only where it is told of each of their nets. Tensors that hold NaN or an infinity are left out and
-    named in the caveats, `UNUSABLE` of each pair.
+    told of the files only where it is told of each of their nets. Of more than `NETS` in a file the largest are
+    compared. Tensors that hold NaN or an infinity are left out and named in the caveats, `UNUSABLE` of each pair.
 
     Raises:
         UsageError: no pair of nets has anything that can be compared.
         InvalidFile: a file is damaged or untrue.
     """
     held = nets(first), nets(second)
-    pairs = [(one, two) for one in held[0] for two in held[1]]
+    pairs = [(one, two) for one in held[0][:NETS] for two in held[1][:NETS]]
     tried: list[_Tried] = []
     for one, two in pairs:
         try:
             tried.append(_Tried(_usable(renamed(one, two), compared, alpha / len(pairs)), one, two))
         except UsageError:
-            if not tried and two is held[1][-1] and one is held[0][-1]:
+            if not tried and (one, two) == pairs[-1]:
                 raise
-    return tried[0].found if len(pairs) == 1 else _best(tried, held, second.parameters)
+    if len(pairs) == 1:
+        return tried[0].found
+    best = _best(tried, held, len(pairs), second.parameters)
+    return replace(best, passed_over=(tuple(passed_over(first)), tuple(passed_over(second))))
 
 
 def _best(
-    tried: Sequence[_Tried], held: tuple[Sequence[Checkpoint], Sequence[Checkpoint]], parameters: int
+    tried: Sequence[_Tried], held: tuple[Sequence[Checkpoint], Sequence[Checkpoint]], pairs: int, parameters: int
 ) -> Comparison:
     best = min(tried, key=lambda each: (not each.related, not each.equal, each.found.log_p))
     theirs = {id(each.theirs): each.theirs for each in tried if each.related}
@@ -70,13 +73,13 @@ def _best(
     names = [repr(net.prefix if isinstance(net, View) else "") for net in best[1:]]
     told = Operation("partly untouched", f"the net {names[0]} of A is the net {names[1]} of B; there are others")
     several = (
-        f"A holds {len(held[0])} and B {len(held[1])} nets, by the prefixes of names; each was compared with each, and "
-        f"what is told is of {names[0]} in A and {names[1]} in B."
+        f"A holds {len(held[0])} and B {len(held[1])} nets, by the prefixes of names; each of the {NETS} largest was "
+        f"compared with each, and what is told is of {names[0]} in A and {names[1]} in B."
     )
     return replace(
         best.found,
         decision=best.found.decision if most or not best.related else "part reused",
-        log_p=min(0.0, best.found.log_p + math.log(len(held[0]) * len(held[1]))),
+        log_p=min(0.0, best.found.log_p + math.log(pairs)),
         operations=tuple(told if each.kind.equal and not whole else each for each in best.found.operations),
         caveats=(several, *best.found.caveats),
     )

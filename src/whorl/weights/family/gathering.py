@@ -16,7 +16,7 @@ from whorl.checkpoints.checkpoint import Checkpoint, UnusableTensor
 from whorl.checkpoints.opening import declared_base, foreign, is_adapter, open_checkpoint, suffix_of, wholes
 from whorl.checkpoints.readers.adapter import ADAPTER_CONFIG
 from whorl.checkpoints.roles import Weights
-from whorl.checkpoints.views import UNUSABLE, without
+from whorl.checkpoints.views import NETS, UNUSABLE, passed_over, without
 from whorl.errors import UsageError, WhorlError
 from whorl.storage import one_line
 from whorl.weights.pairing import vocabulary
@@ -99,6 +99,8 @@ def gather(
             found.setdefault(member.digest, []).append(member)
             if member.left_out:
                 skipped[name] = f"only {', '.join(member.left_out)}, for NaN or an infinity; all else was read"
+            elif small := passed_over(member.checkpoint):
+                skipped[name] = f"only its nets {', '.join(map(repr, small))}, for {NETS} in it are larger"
     progress("checkpoints", len(paths), len(paths))
     return sorted((_joined(equal) for equal in found.values()), key=lambda member: member.name), skipped
 
