@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 import torch
-from families import FAMILIES, make
+from families import FAMILIES, make, transformers
 from safetensors.torch import save_file
 
 from whorl.checkpoints.readers.safetensors import SafetensorsCheckpoint
@@ -103,6 +103,29 @@ def test_fused_attention_is_split_as_each_family_does(weights):
     assert torch.equal(weights("gpt2").read("key", 0), state.T[32:64])
     state = make("phi3").state_dict()["model.layers.0.self_attn.qkv_proj.weight"]
     assert torch.equal(weights("phi3").read("value", 0), state[48:])
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_keys_and_values_of_gpt_bigcode_are_what_the_net_computes(shared, tmp_path):
+    """Each head's own stand side by side; where all heads share one group, queries come first."""
+    sizes = {"vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 16, "multi_query": shared}
+    config = transformers.GPTBigCodeConfig(**sizes, bos_token_id=0, eos_token_id=1)
+    torch.manual_seed(0)
+    net = transformers.AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        (tmp_path / "config.json").write_text(json.dumps(config.to_dict(), default=str))
+        save_file({n: v for n, v in net.state_dict().items() if n != "lm_head.weight"}, tmp_path / "model.safetensors")
+        ids = torch.arange(9)[None]
+        cache = net(ids, use_cache=True).past_key_values.layers[0]
+        stream = net.transformer.wte(ids) + net.transformer.wpe(torch.arange(9))
+        read = net.transformer.h[0].ln_1(stream)[0]
+    ours = Weights(SafetensorsCheckpoint(tmp_path))
+    assert (ours.structure.architecture, ours.structure.kv_heads) == ("gpt-bigcode", 1 if shared else 4)
+    for role, held in (("key", cache.keys), ("value", cache.values)):
+        made = read @ ours.read(role, 0).T + ours.read(f"{role}_bias", 0)
+        assert torch.allclose(made, held[0].transpose(0, 1).flatten(1), atol=1e-5)
 
 
 def test_some_rows_are_those_of_the_whole(weights):

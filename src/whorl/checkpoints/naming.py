@@ -22,8 +22,8 @@ class Naming:
 
     Which way round a matrix lies is told by its shape, and by ``transposed`` (those of layers are [in, out]) only where
     none of the net tells; ``by_head`` says that a fused query+key+value lists query, key and value of the first head,
-    then of the second (GPT-NeoX), instead of all queries first; ``paired``, that rotations turn neighbouring rows of
-    query and key, instead of the two halves of a head; ``parallel``, that the hidden layer reads what attention reads,
+    then of the second, instead of all queries first; ``paired``, that rotations turn neighbouring rows of query and
+    key, instead of the two halves of a head; ``parallel``, that the hidden layer reads what attention reads,
     after the same norm. ``norm_offset`` is what the gain of a norm is added to (Gemma stores it less one); names do not
     tell it, so a family that has one is never taken unless it is named. ``models`` are the words of ``model_type`` that
     mean this family; a GGUF file has ``gguf`` and its architecture for one.
@@ -268,6 +268,8 @@ PHI: Final = Naming("phi", _PHI, parallel=True, models=frozenset({"phi"}))
 OPT: Final = Naming("opt", _OPT, models=frozenset({"opt"}))
 BART: Final = Naming("bart", _BART, models=frozenset({"bart"}))
 GPT2: Final = Naming("gpt2", _GPT2, transposed=True, models=frozenset({"gpt2"}))
+# One group of keys and values for all heads, or else each head's queries, keys and values side by side.
+GPT_BIGCODE: Final = Naming("gpt-bigcode", _GPT2, by_head=True, models=frozenset({"gpt_bigcode"}))
 GPT_NEO: Final = Naming("gpt-neo", _GPT_NEO, models=frozenset({"gpt_neo"}))
 GPT_NEOX: Final = Naming("gpt-neox", _NEOX, by_head=True, models=frozenset({"gpt_neox"}))
 BERT: Final = Naming("bert", _BERT, models=frozenset({"bert", "roberta"}))
@@ -295,6 +297,7 @@ NAMINGS: Catalog[Naming] = Catalog(
         "opt": "whorl.checkpoints.naming:OPT",
         "bart": "whorl.checkpoints.naming:BART",
         "gpt2": "whorl.checkpoints.naming:GPT2",
+        "gpt-bigcode": "whorl.checkpoints.naming:GPT_BIGCODE",
         "gpt-neo": "whorl.checkpoints.naming:GPT_NEO",
         "gpt-neox": "whorl.checkpoints.naming:GPT_NEOX",
         "bert": "whorl.checkpoints.naming:BERT",

@@ -15,12 +15,12 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Final, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from whorl.checkpoints.checkpoint import Checkpoint, Entry, Place, check_entries, contained, read_config
 from whorl.checkpoints.readers.onnx_graph import Node, Use, uses
+from whorl.checkpoints.readers.onnx_numbers import INTEGERS, TYPES, listed, nbytes, scaled, unpacked
 from whorl.errors import InvalidFile, MissingExtra, WhorlError
 from whorl.storage import check_size, one_line
 
@@ -41,27 +41,11 @@ RAW: Final = 9  # of a tensor: all its bytes
 WORDY: Final = 12  # of a tensor: its documentation
 EXTERNAL: Final = 1
 WHOLE: Final = frozenset({"INT32", "INT64"})  # types of shapes, axes and places
-INTEGERS: Final = frozenset({"INT8", "UINT8", "INT16", "UINT16", "INT32"})  # that may stand for other numbers
 MAX_FIELDS: Final = 5_000_000
 MAX_ABOUT: Final = 1 << 20
 MAX_NODES: Final = 1_000_000
 MAX_WORDS: Final = 1 << 28  # bytes of all nodes together
 MAX_DEPTH: Final = 64  # branches inside of branches
-TYPES: Final = {
-    "FLOAT": torch.float32,
-    "DOUBLE": torch.float64,
-    "FLOAT16": torch.float16,
-    "BFLOAT16": torch.bfloat16,
-    "FLOAT8E4M3FN": torch.float8_e4m3fn,
-    "FLOAT8E5M2": torch.float8_e5m2,
-    "INT64": torch.int64,
-    "INT32": torch.int32,
-    "INT16": torch.int16,
-    "INT8": torch.int8,
-    "UINT8": torch.uint8,
-    "UINT16": torch.uint16,
-    "BOOL": torch.bool,
-}
 
 
 class _Field(NamedTuple):
@@ -101,7 +85,7 @@ class OnnxCheckpoint(Checkpoint):
             shapes = {name: entry.shape for name, entry in self._held.items()}
             found = uses(graph, shapes, {name for name, entry in self._held.items() if entry.dtype in INTEGERS})
             self._uses = {use.name: (name, use) for name, use in found.items()}
-            parts = {each for use in found.values() if use.scale for each in (use.scale, use.zero)} | self._settings
+            parts = {each for use in found.values() if use.scale for each in use.scale.tensors} | self._settings
             entries = {use.name: self._presented(name, use) for name, use in found.items() if name not in parts}
         except WhorlError:
             raise
@@ -135,13 +119,17 @@ class OnnxCheckpoint(Checkpoint):
     def _presented(self, name: str, use: Use) -> Entry:
         """What a tensor is once it is turned and scaled. Raises `ValueError` for scales that do not fit it."""
         entry = self._held[name]
-        word, size = entry.dtype, entry.nbytes
+        word, size, shape = entry.dtype, entry.nbytes, entry.shape
         if use.scale:
-            for part in filter(None, (use.scale, use.zero)):
-                _spread(torch.empty(self._held[part].shape, device="meta"), entry.shape, use.axis)
-                size += self._held[part].nbytes
-            word = f"{word} scaled"
-        return Entry(entry.shape[::-1] if use.turned else entry.shape, word, size)
+            shape = tuple(scaled(word, shape, use.scale, self._hollow, None).shape)
+            size += sum(self._held[part].nbytes for part in use.scale.tensors)
+            word = f"{word if shape == entry.shape else f'UINT{use.scale.bits}'} scaled"
+        return Entry(shape[::-1] if use.turned else shape, word, size)
+
+    def _hollow(self, name: str) -> Tensor:
+        """A tensor of the file without its numbers."""
+        entry = self._held[name]
+        return torch.empty(entry.shape, dtype=TYPES[entry.dtype], device="meta")
 
     def _stored(self, name: str, rows: Sequence[int] | None) -> Tensor:
         own, use = self._uses[name]
@@ -149,45 +137,25 @@ class OnnxCheckpoint(Checkpoint):
             return self._numbers(own, rows)
         value = self._numbers(own, None)
         if use.scale:
-            shape, value = value.shape, value.float()
-            if use.zero:
-                value -= _spread(self._numbers(use.zero, None).float(), shape, use.axis)
-            value *= _spread(self._numbers(use.scale, None).float(), shape, use.axis)
+            entry = self._held[own]
+            try:
+                value = scaled(entry.dtype, entry.shape, use.scale, lambda part: self._numbers(part, None), value)
+            except ValueError as error:
+                raise InvalidFile(f"{self.path}: {name[:100]!r}: {error}") from None
         value = value.T.contiguous() if use.turned else value
         return value if rows is None else value[list(rows)]
 
     def _numbers(self, name: str, rows: Sequence[int] | None) -> Tensor:
         """A tensor as it lies in the file."""
         entry = self._held[name]
-        if place := self._raw.get(name):
+        if (place := self._raw.get(name)) and entry.nbytes == prod(entry.shape) * TYPES[entry.dtype].itemsize:
             buffer = place.read(rows, *entry.shape[:1])
             self.bytes_read += len(buffer)
-            shape = entry.shape if rows is None else (len(rows), *entry.shape[1:])
-            kind = TYPES[entry.dtype]
-            return torch.frombuffer(buffer, dtype=kind).reshape(shape) if buffer else torch.empty(shape, dtype=kind)
-        buffer = self._whole[name].read()
+            return unpacked(buffer, entry.dtype, entry.shape if rows is None else (len(rows), *entry.shape[1:]))
+        buffer = (place or self._whole[name]).read()
         self.bytes_read += len(buffer)
-        value = _listed(self.path, name, bytes(buffer))
+        value = unpacked(buffer, entry.dtype, entry.shape) if place else listed(self.path, name, bytes(buffer))
         return value if rows is None else value[list(rows)]
-
-
-def _spread(scale: Tensor, shape: Sequence[int], axis: int) -> Tensor:
-    """Scales or zero points as many as ``shape``: one for all, one for each place of an axis, or one for a block of it.
-
-    Raises `ValueError` where they do not fit.
-    """
-    if scale.numel() == 1:
-        return scale.reshape([1] * len(shape)).expand(*shape)
-    if -len(shape) <= axis < len(shape):
-        axis %= len(shape)
-        if scale.ndim == 1 and len(scale) == shape[axis]:
-            return scale.reshape([-1 if each == axis else 1 for each in range(len(shape))]).expand(*shape)
-        steps = scale.shape[axis] if scale.ndim == len(shape) else 0
-        if steps and [*scale.shape[:axis], *scale.shape[axis + 1 :]] == [*shape[:axis], *shape[axis + 1 :]]:
-            block = -(-shape[axis] // steps)
-            if -(-shape[axis] // block) == steps:
-                return scale.repeat_interleave(block, axis).narrow(axis, 0, shape[axis])
-    raise ValueError(f"scales of the shape {list(scale.shape)} do not fit integers of {list(shape)}")
 
 
 class _Wire:
@@ -330,15 +298,15 @@ def _entry(path: Path, about: Any, bulk: list[_Field]) -> tuple[str, Entry, Plac
         raise ValueError(f"{name[:100]!r} has the type {word}, which is not read")
     if any(axis < 0 for axis in shape):
         raise ValueError(f"{name[:100]!r} has the shape {shape}")
-    size = prod(shape) * TYPES[word].itemsize
+    size = nbytes(word, shape)
     raws = [field for field in bulk if field.number == RAW]
     if about.data_location == EXTERNAL:
         return name, Entry(shape, word, size), _outside(path, about, size)
     if not raws and size:
-        listed = sum(field.end - field.start for field in bulk)
-        if prod(shape) > listed:  # a number takes a byte at least
-            raise ValueError(f"{name[:100]!r} is {shape} and holds {listed:,} bytes")
-        return name, Entry(shape, word, listed), None
+        held = sum(field.end - field.start for field in bulk)
+        if min(size, prod(shape)) > held:  # a number takes a byte at least, or two or four of them do
+            raise ValueError(f"{name[:100]!r} is {shape} and holds {held:,} bytes")
+        return name, Entry(shape, word, held), None
     start, end = (raws[-1].start, raws[-1].end) if raws else (0, 0)
     if end - start != size:
         raise ValueError(f"{name[:100]!r} takes {end - start:,} bytes, which its shape {shape} denies")
@@ -353,17 +321,3 @@ def _outside(path: Path, about: Any, size: int) -> Place:
     if start < 0 or length != size or start + length > file.stat().st_size:
         raise ValueError(f"{about.name[:100]!r} lies beyond the end of {file.name}, or its shape is untrue")
     return Place(file, start, size)
-
-
-def _listed(path: Path, name: str, message: bytes) -> Tensor:
-    """A tensor whose message lists its numbers."""
-    import onnx
-    from onnx import numpy_helper
-
-    try:
-        value = numpy_helper.to_array(onnx.TensorProto.FromString(message))
-        if value.dtype.kind not in "fiub" or value.dtype == np.uint16:  # halves and eighths that numpy does not have
-            value = value.astype(np.float32)
-        return torch.from_numpy(np.array(value))
-    except Exception as error:  # whatever protobuf or numpy find wrong
-        raise InvalidFile(f"{path}: {name[:100]!r} is damaged: {one_line(error)}") from None

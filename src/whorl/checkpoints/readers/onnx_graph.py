@@ -3,8 +3,8 @@
 Nodes are looked at, never run. A matrix is the second operand of a product in most graphs, and so lies [in, out]; a
 convolution's kernel, the rows of a `Gather` and the operand of a `Gemm` with ``transB`` lie as PyTorch's do. Integers
 come with their scales in a `DequantizeLinear` before their product, in the product itself (``QLinear...``), or in a
-`Mul` after it (`MatMulInteger`); zero points default to 0. Operators: ``onnx/docs/Operators.md``, and onnxruntime's
-``docs/ContribOperators.md``.
+`Mul` after it (`MatMulInteger`); zero points default to 0. `MatMulNBits` has [out, in] of few bits each, with scales of
+blocks. Operators: ``onnx/docs/Operators.md``, and onnxruntime's ``docs/ContribOperators.md``.
 """
 
 from __future__ import annotations
@@ -36,11 +36,13 @@ INSIDE: Final = {  # places of integers, scale and zero point among the inputs, 
     "QLinearConv": (3, 4, 5, 0),
     "DynamicQuantizeMatMul": (1, 2, 3, -1),
     "MatMulIntegerToFloat": (1, 3, 5, -1),
+    "GatherBlockQuantized": (0, 2, 3, 1),
+    "MatMulNBits": (1, 2, 3, 1),
 }
 AFTER: Final = {"MatMulInteger": (1, 3, -1), "ConvInteger": (1, 3, 0)}  # integers, zero point, axis
+STORED: Final = re.compile(r"_(?:quantized|(?:DQ_)?Q[248])$")  # what quantisers add to a name
 NAMELESS: Final = re.compile(r"(?:onnx::)?[A-Za-z_]*\d+")  # what exporters call what they made themselves
 MAX_LINKS: Final = 64  # of identities and casts from a tensor to where it is used
-Scale = tuple[str, str, int]
 Source = Callable[[str], str]
 
 
@@ -55,17 +57,35 @@ class Node(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Use:
-    """How the graph reads a tensor: ``turned`` is [in, out]; ``name`` is what its module is called.
+class Scale:
+    """How integers become numbers: by the tensors ``scale`` and ``zero``, empty without one, along ``axis``.
 
-    ``scale`` and ``zero`` name the tensors by which integers become numbers, along ``axis``; empty without such.
+    A scale is for ``block`` places of the axis; 0 where its shape says for how many. Where ``bits`` is not 0, bytes
+    hold numbers of so many bits each, of which rows have ``columns``, or as many as they hold; ``places`` is the tensor
+    that says which scale a column has, empty where they follow each other.
     """
 
-    name: str
-    turned: bool = False
     scale: str = ""
     zero: str = ""
     axis: int = 0
+    block: int = 0
+    bits: int = 0
+    columns: int = 0
+    places: str = ""
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Those that are no weights themselves."""
+        return tuple(filter(None, (self.scale, self.zero, self.places)))
+
+
+@dataclass(frozen=True)
+class Use:
+    """How the graph reads a tensor: ``turned`` is [in, out]; ``name`` is what its module is called."""
+
+    name: str
+    turned: bool
+    scale: Scale | None
 
 
 def uses(nodes: Sequence[Node], shapes: Mapping[str, tuple[int, ...]], integers: Set[str]) -> dict[str, Use]:
@@ -94,7 +114,7 @@ def uses(nodes: Sequence[Node], shapes: Mapping[str, tuple[int, ...]], integers:
         name = _called(tensor, held)
         name = tensor if name in taken else name
         taken.add(name)
-        found[tensor] = Use(name, turned, *scales.get(tensor, ("", "", 0)))
+        found[tensor] = Use(name, turned, scales.get(tensor))
     return found
 
 
@@ -104,12 +124,12 @@ def _turns(node: Node, place: int) -> bool:
 
 def _called(tensor: str, readers: Sequence[tuple[Node, int]]) -> str:
     """A tensor's own name, or that of the module that alone uses it, which exporters write into the names of nodes."""
-    name = tensor.removesuffix("_quantized")
+    name = STORED.sub("", tensor)
     if len(readers) != 1 or not NAMELESS.fullmatch(name):
         return name
     node, place = readers[0]
     *path, _ = node.name.split("/")
-    fits = place in (OPERAND.get(node.op), KERNEL.get(node.op)) and any(path)
+    fits = (place in (OPERAND.get(node.op), KERNEL.get(node.op)) or node.op == "MatMulNBits") and any(path)
     return ".".join([*filter(None, path), "weight"]) if fits else name
 
 
@@ -127,7 +147,7 @@ def _scales(
         if node.op in INSIDE:
             *places, axis = INSIDE[node.op]
             tensor, scale, zero = (source(_input(node, place)) for place in places)
-            axis = node.numbers.get("axis", axis)
+            axis = node.numbers.get("quantize_axis", node.numbers.get("axis", axis))
         elif node.op in AFTER and node.outputs:
             *places, axis = AFTER[node.op]
             tensor, zero = (source(_input(node, place)) for place in places)
@@ -135,8 +155,17 @@ def _scales(
         else:
             continue
         if tensor in integers and scale in shapes and (zero in shapes or not zero):
-            found.setdefault(tensor, (scale, zero, axis))
+            found.setdefault(tensor, _scale(node, scale, zero, axis, source))
     return found
+
+
+def _scale(node: Node, scale: str, zero: str, axis: int, source: Source) -> Scale:
+    block, bits = node.numbers.get("block_size"), node.numbers.get("bits", 4)
+    if node.op == "MatMulNBits":
+        return Scale(scale, zero, axis, block or 0, bits, node.numbers.get("K", 0), source(_input(node, 4)))
+    if node.op == "GatherBlockQuantized":
+        return Scale(scale, zero, axis, block or 128, bits)
+    return Scale(scale, zero, axis, block or 0)
 
 
 def _scaled_after(
