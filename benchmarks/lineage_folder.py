@@ -125,11 +125,23 @@ def judged(found: Lineage) -> dict[str, Any]:
         "roots": {
             "told, right": sum(root.name is not None and stem(root.name).endswith("-base") for root in roots),
             "told, wrong": [root.name for root in roots if root.name and not stem(root.name).endswith("-base")],
+            "told up to copies, right": sum(
+                root.copies and any(stem(name).endswith("-base") for name in root.possible) for root in roots
+            ),
+            "told up to copies, wrong": [
+                root.possible
+                for root in roots
+                if root.copies and not any(stem(name).endswith("-base") for name in root.possible)
+            ],
             "not told, base among the possible": sum(
-                root.name is None and any(stem(name).endswith("-base") for name in root.possible) for root in roots
+                root.name is None and not root.copies and any(stem(name).endswith("-base") for name in root.possible)
+                for root in roots
             ),
             "not told, base not among them": sum(
-                root.name is None and not any(stem(name).endswith("-base") for name in root.possible) for root in roots
+                root.name is None
+                and not root.copies
+                and not any(stem(name).endswith("-base") for name in root.possible)
+                for root in roots
             ),
         },
         "merges": {

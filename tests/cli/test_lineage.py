@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import networkx as nx
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from whorl.cli.app import app
@@ -177,3 +177,11 @@ def test_a_suspect_inside_of_the_folder_is_told_and_compared_with_the_others(fol
     outside = tmp_path / "half.safetensors"
     (folder / "half.safetensors").rename(outside)
     assert "lies in the folder" not in call(folder, "--suspect", outside, "-q", "--cache", tmp_path / "c").stdout
+
+
+def test_a_root_in_several_files_is_shown(folder, tmp_path):
+    whole = load_file(folder / "net.safetensors")
+    save_file({"val_7": whole["w"].T.contiguous()}, folder / "export.safetensors")
+    told = call(folder, "-q", "--cache", tmp_path / "c").stdout
+    assert "root one net, of which any file may be the first: evidence of direction leaves no other" in told
+    assert "(export.safetensors, net.safetensors)" in told

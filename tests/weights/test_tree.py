@@ -9,16 +9,19 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import save_file
+from test_sketches import perceptron, pruned, turned
 
 from whorl.checkpoints.opening import open_checkpoint
 from whorl.errors import UsageError
+from whorl.report.tree import tree_page
 from whorl.weights.family.cells import Memory
 from whorl.weights.family.merges import Merge
-from whorl.weights.family.planting import plant
+from whorl.weights.family.planting import Root, plant
 from whorl.weights.family.relations import Kinship, restore
 from whorl.weights.family.tree import document, lineage
 from whorl.weights.history import Operation
 
+TUNED = Operation("tuned", "numbers moved")
 BASE = "pretrain(llama, steps=120)"
 STRANGER = "pretrain(llama, steps=120, seed=1)"
 MADE = {
@@ -250,6 +253,46 @@ def test_a_root_is_named_only_where_every_other_net_is_told_to_come_later():
     assert family.roots[0].possible == ("a", "c")
     (family,) = plant(["a", "b", "c"], pairs | {(0, 2): told}, {})
     assert family.roots[0].name == "a"
+
+
+def test_a_root_in_several_files_is_told_up_to_these():
+    pruned = kin("A first", 0.1, Operation("pruned", "some of B is zero", "A first"))
+    same = kin("undetermined", 0.0, Operation("identical", "every tensor is equal"))
+    moved = kin("undetermined", 5e-4, Operation("reordered units", "hidden units stand elsewhere"))
+    names = ["a", "b", "c", "small"]
+    pairs = {(0, 1): same, (1, 2): moved, (0, 2): moved, **{(place, 3): pruned for place in range(3)}}
+    (family,) = plant(names, pairs, {})
+    assert family.roots == (Root(None, ("a", "b", "c"), "evidence of direction leaves no other", True),)
+    (family,) = plant(names[:3], {pair: each for pair, each in pairs.items() if 3 not in pair}, {})
+    assert (family.roots[0].copies, family.roots[0].why) == (True, "that all here are one net leaves no other")
+    for other in (replace(moved, distance=0.02), kin(distance=5e-4), kin("undetermined", 5e-4, TUNED)):
+        (family,) = plant(names, pairs | {(1, 2): other, (0, 2): other}, {})
+        assert (family.roots[0].copies, family.roots[0].possible) == (False, ("a", "b", "c"))
+
+
+def test_a_net_in_several_files_is_told_to_be_the_root(tmp_path):
+    """Its own file, an export that turned and numbered its matrices, and one that turned them under their names."""
+    net = perceptron(3)
+    numbered = {f"val_{9 - place}": value.T for place, value in enumerate(net.values())}
+    made = {"net": net, "numbered": numbered, "turned": turned(net), "pruned": pruned(net)}
+    for name, tensors in made.items():
+        whole = {key: value.contiguous() for key, value in tensors.items()}
+        save_file(whole, tmp_path / f"{name}.safetensors")
+    found = lineage(tmp_path)
+    (root,) = found.families[0].roots
+    assert (root.copies, root.name) == (True, None)
+    assert root.possible == ("net.safetensors", "numbered.safetensors", "turned.safetensors")
+    assert document(found)["families"][0]["roots"][0]["copies"] is True
+    assert "one net, of which any file may be the first: evidence of direction leaves no other (net.s" in tree_page(
+        found
+    )
+
+
+def test_a_reordered_net_and_its_original_are_the_root_of_what_was_made_of_them(folder, tmp_path):
+    for name in ("tune", "permuted", "int4"):
+        shutil.copytree(folder / name, tmp_path / name)
+    (root,) = lineage(tmp_path).families[0].roots
+    assert (root.copies, root.possible) == (True, ("permuted", "tune"))
 
 
 def test_an_estimated_direction_says_so():

@@ -33,6 +33,7 @@ WORDS: Final = {
     "part reused": "some layers go back to a net of this folder, most of those read do not",
     "inconclusive": "nothing speaks against training that owes this folder nothing",
 }
+ONE_OF: Final = "one net, of which any file may be the first"
 NAMED: Final = 5  # files that were not read, where one line has to do
 FIRST: Final = {"candidate": "the candidate", "suspect": "the suspect", "undetermined": "not told"}
 
@@ -221,7 +222,8 @@ def _show_trees(found: Lineage) -> None:
             _grow(branches, name, family, copies)
             out.print(Whole(branches[name]), highlight=False)
         for root in family.roots if family.edges else ():
-            named = f"root {root.name}" if root.name is not None else "no root is told"
+            named = f"root {ONE_OF}" if root.copies else "no root is told"
+            named = f"root {root.name}" if root.name is not None else named
             others = f" ({', '.join(root.possible)})" if root.name is None else ""
             out.print(f"[dim]{foreign(f'{named}: {root.why}{others}')}[/]", highlight=False)
     for one, two in found.parts:

@@ -23,6 +23,7 @@ __all__ = ["facts", "page", "section", "tree_page", "tree_picture"]
 LINE: Final = 30.0  # pixels from one net to the next
 STEP: Final = 34.0  # and from parent to child
 LETTER: Final = 6.9
+ONE_OF: Final = "one net, of which any file may be the first"
 STYLE: Final = """
 svg{--ink:#1d1f23;--soft:#5a5e66;--ground:#fbfaf7;--line:#0f5f82;--loose:#8a8e96;--merge:#6a4c93;background:var(--ground)}
 @media (prefers-color-scheme:dark){svg{--ink:#e7e5df;--soft:#a7abb3;--ground:#15171a;--line:#74c3e6;--loose:#7d828b;
@@ -196,7 +197,7 @@ def section(title: str, lines: Sequence[str]) -> list[Markup]:
 
 def _root_words(family: Family) -> str:
     return "; ".join(
-        f"{plain(root.name) if root.name is not None else 'none is told'}: {root.why}"
+        f"{plain(root.name) if root.name is not None else ONE_OF if root.copies else 'none is told'}: {root.why}"
         + (f" ({', '.join(plain(name, 60) for name in root.possible)})" if root.name is None else "")
         for root in family.roots
     )

@@ -5,7 +5,7 @@ lead most names of either net (``model.``, ``0.auto_model.``). What is left is p
 either of them turned round where that fits better, by the assignment of the largest total likeness, in which rows have
 one length, as norms that were folded scale them. These count only where they are most of what a net has without a
 partner, since filter banks and tables that both nets were given prove no more than that. Vectors follow that are equal
-up to rounding.
+up to rounding, and where matrices lie the other way round, square ones of one name that do so too.
 
 **The tests stay what they are.** A pairing that was chosen by content is one of those that could have been, and a
 p-value that holds for each of them holds for the chosen one once it is multiplied by their number (Bonferroni): of m
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -80,6 +80,10 @@ def renamed(first: Checkpoint, second: Checkpoint) -> Renamed:
     taken = {each.ours for each in partners}, {each.theirs for each in partners}
     rest = [[name for name in names if name not in but] for names, but in zip(left, taken, strict=True)]
     content, ways = _by_content(one, two, rest[0], rest[1])
+    if any(each.turned for each in content):
+        squares = _squares(one, two, {each.ours for each in partners})
+        content += _turned_squares(first, second, squares)
+        ways += len(squares) * math.log(2)
     partners += content
     swapped = _named(one) < _named(two)
     if not partners or isinstance(first if swapped else second, Adapter):
@@ -167,6 +171,25 @@ def _by_content(one: Weights, two: Weights, ours: Names, theirs: Names) -> tuple
         return [], 0.0
     rest = [[name for name in names if name not in but] for names, but in zip((ours, theirs), matrices, strict=True)]
     return [*found, *_vectors(first, second, rest[0], rest[1])], ways if found else 0.0
+
+
+def _squares(one: Weights, two: Weights, but: Collection[str]) -> list[str]:
+    """Square matrices of one name in both nets, of which shapes do not tell which way round they lie."""
+    ours, theirs = one.checkpoint.entries, two.checkpoint.entries
+    roled = {part.tensor for net in (one, two) for part in net.structure.parts.values()}
+    squares = {name for name, entry in ours.items() if len(entry.shape) == 2 and entry.shape[0] == entry.shape[1]}
+    fit = (name for name in squares - roled if name in theirs and theirs[name].shape == ours[name].shape)
+    return sorted(name for name in fit if name not in but and ours[name].shape[0] >= SHORTEST)
+
+
+def _turned_squares(first: Checkpoint, second: Checkpoint, names: Names) -> Iterator[_Partner]:
+    """Those of them that are more alike the other way round, in two nets of which other matrices are."""
+    for name in names:
+        shape = first.entries[name].shape
+        one = _sample(first, name, shape, False)
+        straight, turned = (float(one @ _sample(second, name, shape, way)) for way in (False, True))
+        if turned >= ALIKE and turned > straight:
+            yield _Partner(name, name, True)
 
 
 def _numbers(net: Checkpoint, names: Iterable[str]) -> int:

@@ -9,16 +9,17 @@ only where no others lead to a net.
 
 **What is told and what is drawn.** An arborescence needs a root and gives every edge a way. Neither is evidence: an
 edge is directed only where that pair of nets itself tells who came first, and not where such evidence leads in a
-circle. A root is named only where one net alone is told to come after none of the others; else nobody is, and all
-those are listed. (MoTHer's kurtosis, which grows along training, is not used: it turns between phases of training.) A
-net whose true parent is absent hangs below its nearest relative. A tune of a merge whose parents' own parent is
-absent has the very distances of that parent, and takes its place.
+circle. A root is named only where one net alone, in one file or in several, is told to come after none of the others;
+else nobody is, and all those are listed. (MoTHer's kurtosis, which grows along training, is not used: it turns between
+phases of training.) A net whose true parent is absent hangs below its nearest relative. A tune of a merge whose
+parents' own parent is absent has the very distances of that parent, and takes its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Final
 
 import networkx as nx
@@ -34,6 +35,7 @@ OTHER_SCALE: Final = 1.0  # what a distance by units, or over the parts that two
 SIBLINGS: Final = 1.25  # what an edge costs between nets whose branch point is midway: neither is the other's parent
 LEAF: Final = 1.05  # what an edge from a net that has lost something costs: originals are what is built on
 CENTRE: Final = 1e-3  # how much being in the middle counts for a root, beside differences of distance
+SAME: Final = 1e-3  # the distance of two nets that are one but for rounding
 SATELLITE: Final = 0.5  # of the distance to any other net: what is so near to a merge was made from it
 ABOVE: Final = -1  # a root above all roots
 Names = list[str]
@@ -69,12 +71,15 @@ class Edge:
 class Root:
     """The root of a tree, and why it is the one; None where several are ``possible``, or evidence contradicts itself.
 
-    Nets that are not here may have come before it.
+    Where those that are possible hold one net, its numbers in another order or format or under other names, they are
+    ``copies`` of each other: the net is told, and not which of its files came first. Nets that are not here may have
+    come before it.
     """
 
     name: str | None
     possible: tuple[str, ...]
     why: str
+    copies: bool = False
 
 
 @dataclass(frozen=True)
@@ -233,13 +238,26 @@ class _Growing:
         named = tuple(sorted(self.names[place] for place in possible))
         if len(part) == 1:
             return Root(named[0], named, "nothing here is known to come before it")
-        if len(possible) > 1:
+        copies = len(possible) > 1 and nx.is_connected(self._equal(possible))
+        if len(possible) > 1 and not copies:
             return Root(None, named, "weights do not tell which of these came first")
         if self._circular(part):
             return Root(None, named, "evidence of direction contradicts itself")
         estimated = any(self._estimated(*edge) for edge in told.edges)
         by = "evidence of direction, some of it estimated," if estimated else "evidence of direction"
-        return Root(named[0], named, f"{by} leaves no other")
+        by = "that all here are one net" if len(possible) == len(part) else by
+        return Root(None if copies else named[0], named, f"{by} leaves no other", copies)
+
+    def _equal(self, possible: Sequence[int]) -> nx.Graph:
+        """Nets, and an edge for each pair that holds the same numbers: in place, or in another order of units."""
+        found = nx.Graph()
+        found.add_nodes_from(possible)
+        for pair in combinations(possible, 2):
+            relation = self._relation(*pair)
+            told = relation.operations if relation is not None and relation.distance <= SAME else ()
+            if any(each.kind.equal or each.kind.disguise or each.name == "folded norms" for each in told):
+                found.add_edge(*pair)
+        return found
 
     def _circular(self, part: set[int]) -> bool:
         """Whether evidence of direction, more than an estimate, was left out, as it leads in a circle."""
