@@ -45,6 +45,17 @@ def test_an_average_may_lack_some_tensors_and_others_belong_to_the_first(tmp_pat
     assert found[0].entries.keys() == {*whole, "steps"}
 
 
+def test_equal_decoders_beside_larger_encoders_that_differ_are_parts_of_one_net(tmp_path):
+    decoder = {f"rnn.{place}.weight": torch.randn(32, 32) for place in range(3)}
+    encoders = [{"encoder.weight": torch.randn(size, 64)} for size in (40, 72)]
+    held = [("one.", encoders[0]), ("two.", encoders[1]), ("one.decoder.", decoder), ("two.decoder.", decoder)]
+    checkpoint = opened(tmp_path, *held)
+    assert nets(checkpoint) == [checkpoint]
+    small = {"encoder.weight": torch.randn(8, 64)}, {"encoder.weight": torch.randn(9, 64)}
+    held[:2] = [("one.", small[0]), ("two.", small[1])]
+    assert len(nets(opened(tmp_path, *held))) == 2
+
+
 class Siamese(nn.Module):
     """Two layers of one shape in each place: repeated parts, but no repeated net."""
 

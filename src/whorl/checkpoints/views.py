@@ -23,6 +23,7 @@ DEEPEST: Final = 4  # words of a prefix
 MANY: Final = 16  # prefixes with one and the same name below: no nets, but layers or experts
 ALIKE: Final = 0.9  # of the tensors below a prefix are below another one too, in the same shape
 SHARE: Final = 0.05  # of the numbers of a file are in a net that is worth its tests
+MOST: Final = 0.5  # of the numbers of a file are in its nets: else these are parts of one
 MATRICES: Final = 3  # that a net has at least
 UNUSABLE: Final = 16  # tensors of a net that may be left out, for NaN or infinity
 NETS: Final = 4  # of one file that are compared, the largest first
@@ -80,8 +81,8 @@ def nets(checkpoint: Checkpoint) -> list[Checkpoint]:
     """The nets of a checkpoint, the largest first: itself where it holds one.
 
     Below two prefixes lie two nets where nearly all tensors below the one have namesakes of their shape below the other
-    (`ALIKE`). Words that are numbers make no prefix: layers and experts are parts of one net. What lies below no such
-    prefix is in the net that has the shortest one.
+    (`ALIKE`). Words that are numbers make no prefix: layers and experts are parts of one net, and so are two decoders
+    that hold less than half of the file. What lies below no such prefix is in the net that has the shortest one.
     """
     prefixes = _prefixes(checkpoint)
     if len(prefixes) < 2:
@@ -132,7 +133,9 @@ def _prefixes(checkpoint: Checkpoint) -> list[Prefix]:
     }
     # What lies deeper in two nets is alike too, and says the same once more.
     found = {each for pair in pairs if frozenset(_above(pair)) not in pairs for each in pair}
-    return [prefix for prefix in found if not any(prefix[:depth] in found for depth in range(1, len(prefix)))]
+    found = [prefix for prefix in found if not any(prefix[:depth] in found for depth in range(1, len(prefix)))]
+    held = checkpoint.nbytes if () in found else sum(sizes[prefix] for prefix in found)
+    return found if held > MOST * checkpoint.nbytes else []
 
 
 def _above(pair: Iterable[Prefix]) -> list[Prefix]:
