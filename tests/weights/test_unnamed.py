@@ -62,6 +62,25 @@ def test_strangers_are_not_accused(architecture, held):
     assert {each.log_p > math.log(0.01) for each in found.values()} == {True}
 
 
+@pytest.mark.parametrize("how", ["again", "turned", "average"])
+def test_a_tensor_that_a_net_holds_twice_is_no_second_witness(how, held):
+    """As a module has that is kept under two names; copies are told all the same, by the others."""
+
+    def net(seed):
+        chance = torch.Generator().manual_seed(seed)
+        layers = {f"{place}.conv.weight": torch.randn(48, 48, generator=chance) for place in range(4)}
+        noise = {name: 0.02 * torch.randn(48, 48, generator=chance) for name in layers}
+        other = {"again": lambda name: layers[name].clone(), "turned": lambda name: layers[name].T.contiguous()}
+        made = other.get(how, lambda name: layers[name] + noise[name])
+        return layers | {name.replace("conv", "causal"): made(name) for name in layers}
+
+    ours = net(0)
+    assert each_of(held(ours, "a"), held(net(1), "b"))["two matchings"].log_p > math.log(0.01)
+    order = torch.randperm(48, generator=torch.Generator().manual_seed(2))
+    moved = {name: value[order][:, order] for name, value in ours.items()}
+    assert each_of(held(ours, "c"), held(moved, "d"))["two matchings"].log_p < math.log(1e-6)
+
+
 @pytest.mark.parametrize("units", [16, 24, 48])
 def test_features_of_a_small_task_that_both_nets_learned_are_no_copy(units, held):
     """Eight units of each layer are wired alike, to each other; the rest were drawn, and each net has an order."""

@@ -13,6 +13,7 @@ as evidence, and which axes hold units, is told by `whorl.weights.exchangeable`.
   (`benchmarks/lineage_vision_size.py`); of 16 units of nets with few channels and a small task 5 on average, and 11 at
   most (`benchmarks/lineage_other_nets.py`): a task has so many features that all find them. So the law that is used is
   binomial: a unit may agree with a chance of one half, and of many units 1, `FEW` and `ALIKE` of all on average.
+  Two tensors that are one in both nets, as a module under two names is, are no two witnesses.
   Tensors that touch pixels or classes are left out for this: a last layer and its head agree on 4.3 of 64 in strangers.
 
 A tensor that is equal in both nets, while all else is apart, is a constant that both were given: of two nets whose
@@ -29,12 +30,14 @@ from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from whorl.checkpoints.checkpoint import Checkpoint
 from whorl.detection.exact import bonferroni, log_binomial_tail
 from whorl.weights.exchangeable import LEAST, ORDERED, Axes, natural, reads
 from whorl.weights.findings import Finding, Observation
 from whorl.weights.independence import ALIKE, Ranks, constrained, fixed_points, rank_law
+from whorl.weights.pairing import spread
 from whorl.weights.two_sided import match_sides
 
 __all__ = ["ByName", "Pair", "by_name", "hidden_rows", "paired_tensors"]
@@ -43,6 +46,8 @@ MOST: Final = 4096  # units that are matched one to one; the cost grows with the
 WIDEST: Final = 1024  # units on either axis of a tensor whose two axes are matched, some forty times over
 TENSORS: Final = 32  # of them, the smallest first
 FEW: Final = 8  # units of any two nets that learned the features of one small task
+SAMPLE: Final = 128  # rows, and columns, by which two tensors of a net are told to be one
+TWICE: Final = 0.5  # mean cosine of the rows of two tensors of a net that are one
 DRAWS: Final = 9999
 GIVEN: Final = "equal in nets that are otherwise apart"
 UNREAD: Final = "rows that nothing reads in one path"
@@ -168,11 +173,21 @@ def _law(units: int) -> tuple[float, ...]:
 
 
 class _Axis(NamedTuple):
-    """Hidden units on one axis of a pair of tensors: their partners ``[n]`` among so many ``units`` of B."""
+    """Hidden units on one axis of a pair of tensors: their partners ``[n]`` among so many ``units`` of B.
+
+    ``ours`` and ``theirs`` are some rows and columns of the tensors, whose rows are the units, of length 1.
+    """
 
     pair: Pair
     partners: Tensor
     units: int
+    ours: Tensor
+    theirs: Tensor
+
+    @classmethod
+    def of(cls, pair: Pair, partners: Tensor, ours: Tensor, theirs: Tensor) -> _Axis:
+        """From tensors whose first axis has the units."""
+        return cls(pair, partners, len(theirs), _glimpse(ours), _glimpse(theirs))
 
 
 def _in_any_order(first: Axes, second: Axes) -> Iterator[Finding]:
@@ -183,7 +198,8 @@ def _in_any_order(first: Axes, second: Axes) -> Iterator[Finding]:
         chance = torch.Generator().manual_seed(pair.number)
         one, two = first.net.read(pair.ours).reshape(ours), second.net.read(pair.theirs).reshape(theirs)
         sides = match_sides(one, two, generator=chance)
-        axes += [_Axis(pair, sides.rows, theirs[0]), _Axis(pair, sides.columns, theirs[1])]
+        axes.append(_Axis.of(pair, sides.rows, one, two))
+        axes.append(_Axis.of(pair, sides.columns, one.transpose(0, 1), two.transpose(0, 1)))
     seen: list[Observation] = []
     agreed = total = 0
     for axis in axes:
@@ -199,9 +215,21 @@ def _in_any_order(first: Axes, second: Axes) -> Iterator[Finding]:
 
 
 def _comparable(axis: _Axis, other: _Axis) -> bool:
-    """Whether two tensors may share these units, by their numbers in both nets."""
+    """Whether two tensors may share these units, by their numbers in both nets, and are not one tensor in both."""
     units = len(axis.partners), axis.units
-    return axis.pair != other.pair and min(units) >= LEAST and units == (len(other.partners), other.units)
+    if axis.pair == other.pair or min(units) < LEAST or units != (len(other.partners), other.units):
+        return False
+    return not (_once_more(axis.ours, other.ours) and _once_more(axis.theirs, other.theirs))
+
+
+def _glimpse(units: Tensor) -> Tensor:
+    units = units.flatten(1)
+    return normalize(units[spread(len(units), SAMPLE)][:, spread(units.shape[1], SAMPLE)], dim=1)
+
+
+def _once_more(one: Tensor, two: Tensor) -> bool:
+    """Whether a net holds one tensor twice, or an average of it: its units find the same partners both times."""
+    return one.shape == two.shape and float((one * two).sum()) > TWICE * len(one)
 
 
 def _agreements(axis: _Axis, other: _Axis) -> int:
