@@ -228,7 +228,7 @@ def _glimpse(units: Tensor) -> Tensor:
 
 
 def _once_more(one: Tensor, two: Tensor) -> bool:
-    """Whether a net holds one tensor twice, or an average of it: its units find the same partners both times."""
+    """Whether a net holds one tensor twice, whose units find the same partners both times."""
     return one.shape == two.shape and float((one * two).sum()) > TWICE * len(one)
 
 
