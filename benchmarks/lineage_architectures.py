@@ -304,7 +304,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", default=[], help="architectures")
     parser.add_argument("--cache", type=Path, required=True, help="a folder for the nets")
-    parser.add_argument("--most", type=int, default=21, help="architectures of each task")
+    parser.add_argument("--most", type=int, default=27, help="architectures of each task")
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/results/lineage-architectures.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)

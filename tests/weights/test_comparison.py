@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from whorl.checkpoints.opening import open_checkpoint
 from whorl.errors import UsageError
-from whorl.weights.comparison import compare, document
+from whorl.weights.comparison import LayerEvidence, _decide, compare, document
 
 TRANSFORMERS = sorted(FAMILIES)
 
@@ -188,3 +188,14 @@ def test_fewer_layers_read_less(saved):
     assert len(some.layers) == 2
     with pytest.raises(UsageError, match="alpha"):
         compared(saved("llama"), saved("llama"), alpha=0)
+
+
+def test_evidence_that_no_place_shows_alone_tells_no_part():
+    """Half a dozen places at p = .02 each are no six related layers, and no proof that layers are unrelated."""
+    weak = [LayerEvidence(layer, layer, math.log(0.02), False) for layer in range(6)]
+    assert _decide(math.log(0.005), 0.01, weak) == "related"
+    assert _decide(math.log(0.02), 0.01, weak) == "inconclusive"
+    one = [replace(weak[0], related=True), *weak[1:]]
+    assert _decide(math.log(0.005), 0.01, one) == "part reused"
+    most = [replace(each, related=each.layer < 4) for each in weak]
+    assert _decide(math.log(0.005), 0.01, most) == "related"

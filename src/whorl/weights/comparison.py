@@ -291,6 +291,8 @@ def _decide(log_p: float, alpha: float, places: Sequence[LayerEvidence]) -> Deci
     kinds = [[place for place in places if place.layer >= 0 and bool(place.name) == named] for named in (False, True)]
     theirs = [{place.paired for place in kind} for kind in kinds]
     held = [{place.paired for place in kind if place.related} for kind in kinds]
+    if not any(place.related for place in places):  # it lies in no place alone, so no part is told from the rest
+        return "related"
     whole = any(theirs) and all(2 * len(some) > len(each) for some, each in zip(held, theirs, strict=True) if each)
     return "related" if whole else "part reused"
 
