@@ -132,9 +132,11 @@ def stamp(
 ) -> None:
     """Ask for a time-stamp of RFC 3161 over any file, or verify one, offline.
 
-    Example: whorl claim stamp mine.claim --request mine.tsq, then send it: curl -H 'Content-Type:
-    application/timestamp-query' --data-binary @mine.tsq URL > mine.tsr, then whorl claim stamp mine.claim --token
-    mine.tsr --tsa-root root.pem
+    Send the request to an authority with any tool, as curl with the header Content-Type: application/timestamp-query.
+
+    Example: whorl claim stamp mine.claim --request mine.tsq
+
+    With the answer: whorl claim stamp mine.claim --token mine.tsr --tsa-root root.pem
     """
     from whorl.attest.stamp import new_nonce, query
     from whorl.claims.dates import stamped
@@ -176,9 +178,11 @@ def draw(
 ) -> None:
     """Draw which queries are opened, so that nobody chooses: the judge commits, the owner commits, both reveal.
 
-    Example: whorl claim draw case.draw --as judge --nonce judge.nonce --claim mine.claim --suspect s.safetensors, then
-    twice whorl claim draw case.draw --as owner --nonce owner.nonce, then whorl claim draw case.draw --as judge --nonce
-    judge.nonce
+    Owner and judge type the same again to reveal, the judge last.
+
+    Example: whorl claim draw case.draw --as judge --nonce judge.nonce --claim mine.claim --suspect s.safetensors
+
+    The owner: whorl claim draw case.draw --as owner --nonce owner.nonce
     """
     from whorl.claims.drawing import begin, step, withhold
     from whorl.oracles.opening import open_oracle

@@ -58,8 +58,8 @@ def check(
         str | None, typer.Option(help="The victim's weights, to make the opened queries again. [none: grade D]")
     ] = None,
     data: Annotated[
-        str, typer.Option(help="Pictures on which accuracies are taken. [those of the claim, their test part]")
-    ] = "",
+        str | None, typer.Option(help="Pictures on which accuracies are taken. [those of the claim, their test part]")
+    ] = None,
     stamp: Annotated[Path | None, typer.Option(help="The claim's time-stamp.")] = None,
     suspect_stamp: Annotated[
         Path | None, typer.Option(help="A time-stamp of the suspect's file, shown by the other side.")
@@ -138,7 +138,7 @@ def check(
                 workers=jobs,
                 progress=counter(show, "independent models", 0),
             )
-            found = judge(opened, suspect, strata, data=data, victim=victim, case=case, record=record, **options)
+            found = judge(opened, suspect, strata, data=data or "", victim=victim, case=case, record=record, **options)
     if private is not None and output is not None:
         write_signed(found, known.victim, private, output)
     if report is not None:
