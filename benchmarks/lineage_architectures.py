@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
 import random
 import resource
 import signal
@@ -243,6 +244,7 @@ def row(found: Comparison, meant: str | None) -> dict[str, Any]:
         "decision": found.decision,
         "exact": found.exact,
         "tested": found.tested,
+        "log10_p": round(found.log_p / math.log(10), 2),
         "operations": names,
         "operations_right": right,
         "direction": found.direction,
