@@ -21,11 +21,12 @@ RECIPE = f"train(mlp(width=48), {DATA}, epochs=15, learning_rate=0.05)"
 OTHER = f"train(mlp(width=24), {DATA}, epochs=15, learning_rate=0.05)"
 SEED = 2**62 + 11
 SIZE, OPENED, ALPHA = 60, 40, 0.2
+JUDGE = bytes(31) + b"J"  # the judge's number in every draw here
 
 
 def drawn(claim: str, suspect: str) -> Draw:
     """A finished draw of two honest parties, whose nonces are always the same, so that tests are."""
-    purpose, judge, owner = dispute(claim, suspect), bytes(31) + b"J", bytes(31) + b"O"
+    purpose, judge, owner = dispute(claim, suspect), JUDGE, bytes(31) + b"O"
     return Draw(
         purpose,
         (

@@ -205,6 +205,8 @@ def test_seeds_are_nobodys_choice(case):
         ({"schemes": ["akh", "igsm", "modeldiff"]}, "needs more than labels"),
         ({"schemes": ["akh", "igsm", "uap"]}, "needs more than labels"),
         ({"opened": 61}, "61 of 60 queries can't be opened"),
+        ({"alpha": float("nan")}, "alpha is a chance between 0 and 1"),
+        ({"alpha": 0.0}, "alpha is a chance between 0 and 1"),
         ({"recipe": "", "seed": 3}, "--recipe and --victim-seed"),
     ],
 )

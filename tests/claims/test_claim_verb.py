@@ -55,6 +55,9 @@ def opening(parties):
     whorl(*drawing, "--as", "owner", "--nonce", owner / "nonce")
     told = whorl(*drawing, "--as", "judge", "--nonce", judge / "nonce", code=2)
     assert "reveals last" in told
+    opens = ["claim", "open", judge / "mine.claim", "--secrets", owner / "secrets", "--draw", judge / "case.draw"]
+    told = whorl(*opens, "--key", owner / "owner.pem", "-o", judge / "opening", code=2)
+    assert "has not ended: the owner reveals: whorl claim draw --as owner" in told
     whorl(*drawing, "--as", "owner", "--nonce", owner / "nonce")
     whorl(*drawing, "--as", "judge", "--nonce", judge / "nonce")
     opens = ["claim", "open", judge / "mine.claim", "--secrets", owner / "secrets", "--draw", judge / "case.draw"]
@@ -74,6 +77,9 @@ def test_from_claim_to_judgment(parties, opening):
     null = ["--null-recipe", RECIPE, "--log", judge / "claims.log", *cache, "-j", 1]
     assert check(judge, *null).startswith("DERIVED  grade D")
     null += ["--victim", parties[0] / "mine.safetensors"]
+    assert check(judge, *null).startswith("DERIVED  grade D"), "nobody showed that the judge took part"
+    null += ["--nonce", judge / "nonce"]
+    assert "by another draw" in check(judge, *null[:-1], parties[0] / "nonce", code=7)
     told = check(judge, *null, "--report", page, "--key", judge / "judge.pem", "-o", signed)
     assert told.startswith("DERIVED  grade C")
     assert "priority     not shown" in told
@@ -111,6 +117,7 @@ def test_what_is_missing_is_asked_for(opening):
     assert "older than the suspect" in check(
         judge, "--twins", 4, "--suspect-since", "2026-01-01", opened="lineup", code=2
     )
+    assert "is no date" in check(judge, "--null-recipe", RECIPE, "--suspect-since", "yesterday", code=2)
     assert "--key and --output together" in check(judge, "--null-recipe", RECIPE, "-o", judge / "x", code=2)
 
 
@@ -121,6 +128,8 @@ def test_revoked_families_stay_shut(parties, opening, tmp_path):
     whorl("claim", "revoke", judge / "mine.claim", "--family", "igsm", *signed, spent, "--log", judge / "claims.log")
     opens = ["claim", "open", judge / "mine.claim", "--secrets", owner / "secrets", "--draw", judge / "case.draw"]
     assert "akh, multipoint" in whorl(*opens, *signed, tmp_path / "again", "--revoked", spent)
+    told = check(judge, "--null-recipe", RECIPE, "--log", judge / "claims.log", "-j", 1, *parties[2])
+    assert "revoked, for they were opened in a dispute: igsm" in told
 
 
 def test_audit_of_a_fingerprint(parties):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from disputes import ALPHA, DATA, RECIPE, SEED, drawn
+from disputes import ALPHA, DATA, JUDGE, RECIPE, SEED, drawn
 
 from whorl.attest.log import Log
 from whorl.attest.stamp import Stamp
@@ -25,6 +25,7 @@ from whorl.types import Representation
 from whorl.zoo.recipe import parse_recipe
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
+SEEN = Case(nonce=JUDGE.hex())
 
 
 def stamp(days, accuracy=None):
@@ -39,16 +40,26 @@ def opened(case, tmp_path_factory):
 
 def test_a_copy_is_derived_and_a_stranger_is_not(case, opened, strata):
     for name, relation in (("copy", "derived"), ("stranger", "inconclusive")):
-        found = judge(opened[name], getattr(case, name), strata, victim=case.victim)
+        found = judge(opened[name], getattr(case, name), strata, victim=case.victim, case=SEEN)
         assert found.relation == relation
         assert found.grade == "C"
         assert found.p_value_floor == 1 / 8
         assert [len(each.models) for each in found.strata] == [7, 7]
         assert (found.priority, found.counterpart) == ("not shown", "none shown")
         assert "trained by the judge" in found.caveats[0]
-    found = judge(opened["copy"], case.copy, strata)
+    found = judge(opened["copy"], case.copy, strata, case=SEEN)
     assert (found.p_value, found.grade) == (1 / 8, "D")
     assert "may have been picked" in found.caveats[0]
+
+
+def test_an_owner_who_plays_the_judge_gets_no_grade(case, opened, strata):
+    """He draws as often as he likes, and keeps what suits him; only the judge's own number shows another draw."""
+    found = judge(opened["copy"], case.copy, strata, victim=case.victim)
+    assert (found.relation, found.grade) == ("derived", "D")
+    assert "draws until one suits him" in found.caveats[0]
+    for wrong in (bytes(31) + b"X", bytes(31) + b"O"):
+        with pytest.raises(InvalidFile, match="by another draw"):
+            judge(opened["copy"], case.copy, strata, victim=case.victim, case=Case(nonce=wrong.hex()))
 
 
 def test_queries_that_were_picked_by_what_the_suspect_answers_are_not_made_again(case, strata, tmp_path):
@@ -137,6 +148,8 @@ def test_strata_have_seeds_from_the_draw(case, opened):
     assert len(found[RECIPE]) == 4
     with pytest.raises(UsageError, match="with 3 models of each kind nothing"):
         train_strata(opened["copy"], [RECIPE], count=3)
+    with pytest.raises(UsageError, match="named twice"):
+        train_strata(opened["copy"], [RECIPE, RECIPE.replace(", ", ",  ")], count=4)
     with pytest.raises(UsageError, match="with 8 models of each kind nothing"):
         train_strata(opened["copy"], [RECIPE], count=8, tries=2)
 
@@ -153,11 +166,29 @@ def test_strata_have_seeds_from_the_draw(case, opened):
     ],
 )
 def test_three_statements_are_never_one(case, opened, strata, mine, theirs, priority, counterpart):
-    dates = Case(stamp=None if mine is None else stamp(mine), earlier=() if theirs is None else (stamp(theirs),))
-    found = judge(opened["copy"], case.copy, strata, case=dates)
+    dates = replace(
+        SEEN,
+        stamp=None if mine is None else stamp(mine),
+        earlier=() if theirs is None else (stamp(theirs),),
+    )
+    found = judge(opened["copy"], case.copy, strata, victim=case.victim, case=dates)
     assert found.relation == "derived"
     assert (found.priority, found.counterpart) == (priority, counterpart)
     assert made_from(found) is (priority == "shown" and counterpart == "none shown")
+
+
+def test_a_stamp_that_is_no_older_than_the_suspect_shows_no_priority(case, opened, strata):
+    for since, priority in (
+        (NOW + timedelta(days=1), "shown"),
+        (NOW, "not shown"),
+        (datetime(2001, 1, 1, tzinfo=UTC), "not shown"),
+    ):
+        found = judge(
+            opened["copy"], case.copy, strata, victim=case.victim, case=replace(SEEN, stamp=stamp(0), since=since)
+        )
+        assert found.priority == priority
+        assert made_from(found) is (priority == "shown")
+        assert any("not older than the suspect" in each for each in found.caveats) is (priority != "shown")
 
 
 def test_dates_within_the_accuracy_of_their_authorities_decide_nothing():
@@ -187,8 +218,8 @@ def disclosed(case, tmp_path_factory):
 
 
 def lineup(of, opened, suspect, dates=None):
-    dates = dates or Case(stamp=stamp(-9))
-    options = {"since": NOW, "twins": 4, "size": 400, "folder": of.zoo.folder.parent, "workers": 1}
+    dates = replace(dates or Case(stamp=stamp(-9)), nonce=JUDGE.hex(), since=NOW)
+    options = {"twins": 4, "size": 400, "folder": of.zoo.folder.parent, "workers": 1}
     return judge_lineup(opened, suspect, case=dates, **options)
 
 

@@ -35,6 +35,10 @@ MOST_ROOTS: Final = 100
 SHA256: Final = bytes.fromhex("300d06096086480165030402010500")  # AlgorithmIdentifier, with its NULL
 SHA256_OID: Final = "2.16.840.1.101.3.4.2.1"
 GRANTED: Final = bytes.fromhex("3003020100")  # PKIStatusInfo: granted
+UNSORTED: Final = (
+    "its certificates do not stand in the order that DER asks for, as openssl's own authority writes them where its "
+    "configuration has a line certs=; ask an authority for one without"
+)
 CERT_V1: Final = bytes.fromhex("060b2a864886f70d010910020c")  # id-aa-signingCertificate
 CERT_V2: Final = bytes.fromhex("060b2a864886f70d010910022f")  # id-aa-signingCertificateV2
 ALGORITHMS: Final = {  # digest of a SignerInfo: what may sign by it (OIDs in DER, without tag and length)
@@ -128,7 +132,8 @@ def check_stamp(
         told = chain if "verifying certificates" in str(error) else one_line(error)
         raise InvalidFile(f"this time-stamp does not verify: {told}") from None
     except (ValueError, TypeError, IndexError, OverflowError, x509.ExtensionNotFound) as error:
-        raise InvalidFile(f"this time-stamp does not verify: {one_line(error)}") from None
+        told = UNSORTED if "InvalidSetOrdering" in str(error) else one_line(error)
+        raise InvalidFile(f"this time-stamp does not verify: {told}") from None
 
 
 def _checked(response: TimeStampResponse, policy: str | None) -> Stamp:

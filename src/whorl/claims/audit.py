@@ -17,7 +17,7 @@ from whorl.fingerprints.looks import BEGUN
 from whorl.oracles.wrappers import digests_of
 from whorl.schemes import SCHEMES
 from whorl.storage import digest_tensors
-from whorl.suspects import earlier_looks, known_fingerprint, opened_for
+from whorl.suspects import earlier_looks, known_fingerprint, one_of, opened_for
 from whorl.types import Fingerprint
 
 __all__ = ["FAR", "LEAST_EQUAL", "Audit", "audit", "check_made_again"]
@@ -103,7 +103,7 @@ def check_made_again(opened: OpenedClaim, victim: Any, **options: Any) -> None:
     for name, part in opened.families.items():
         family = opened.claim.body.families[name]
         scheme = SCHEMES.make(family.scheme)
-        oracle = opened_for(part, victim, **options)
+        oracle = one_of(part, victim, **options)
         if opened.claim.victim not in digests_of(oracle):
             raise UsageError(f"{oracle.name} is not the victim of this claim; ask its owner for the weights")
         if part.seed != seed_of(opened.claim.victim, family.scheme):

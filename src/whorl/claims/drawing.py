@@ -18,7 +18,7 @@ from whorl.errors import InvalidFile, UsageError
 from whorl.fingerprints.parts import Document
 from whorl.storage import check_size, read_json, write_json
 
-__all__ = ["Drawing", "begin", "finished", "read_drawing", "step", "withhold"]
+__all__ = ["Drawing", "begin", "finished", "kept_nonce", "next_step", "read_drawing", "step", "withhold"]
 
 MOST: Final = 1 << 16
 
@@ -73,7 +73,7 @@ def step(path: Path, role: Role, nonce: Path) -> Drawing:
             f"the judge reveals last, and the {missing[0]} has not revealed; if that nonce is withheld, say so: "
             f"--withholds {missing[0]}"
         )
-    value = _kept(nonce)
+    value = kept_nonce(nonce)
     if commitment(role, known.purpose, value) != next(each for who, _, each in known.events if who == role):
         raise InvalidFile(f"{nonce} does not open what the {role} committed to")
     return _written(_with(known, role, "reveals", value), path)
@@ -87,9 +87,25 @@ def withhold(path: Path, role: Role) -> Drawing:
     return _written(known.model_copy(update={"events": [*known.events, (role, "withholds", "")]}), path)
 
 
+def next_step(known: Drawing) -> str:
+    """Who does what next, as a line to type; empty where the draw has ended."""
+    parties = {who for who, _, _ in known.events}
+    waiting = [who for who in ("owner", "suspect", "judge") if known.by(who) == ["commits"]]
+    if "owner" not in parties:
+        return "the owner commits: whorl claim draw --as owner"
+    return f"the {waiting[0]} reveals: whorl claim draw --as {waiting[0]}" if waiting else ""
+
+
 def finished(path: Path) -> tuple[Drawing, Draw]:
-    """A draw that has ended, all its promises checked. Raises `InvalidFile` where it has not, or breaks one."""
+    """A draw that has ended, all its promises checked.
+
+    Raises:
+        UsageError: it has not ended; says whose step is next.
+        InvalidFile: it breaks a promise.
+    """
     known = read_drawing(path)
+    if ahead := next_step(known):
+        raise UsageError(f"{path} has not ended: {ahead}")
     events: tuple[Event, ...] = tuple(known.events)
     return known, Draw(known.purpose, events)
 
@@ -100,7 +116,8 @@ def read_drawing(path: Path) -> Drawing:
         return Drawing.model_validate_json(_text(path))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise InvalidFile(f"{path} is no draw: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        raise InvalidFile(f"{path} is no draw: {place}: {first['msg']}") from None
 
 
 def _text(path: Path) -> bytes:
@@ -127,7 +144,8 @@ def _new(path: Path) -> bytes:
     return nonce
 
 
-def _kept(path: Path) -> bytes:
+def kept_nonce(path: Path) -> bytes:
+    """The secret number that a party keeps in a file. Raises `InvalidFile` where it holds none."""
     document: Any = read_json(path, max_bytes=1 << 12)
     try:
         value = bytes.fromhex(document["nonce"])

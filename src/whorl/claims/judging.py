@@ -20,7 +20,7 @@ from whorl.attest.draw import Draw, numbers_below
 from whorl.attest.log import Log
 from whorl.attest.stamp import Stamp
 from whorl.claims.audit import check_made_again
-from whorl.claims.documents import Claim, JudgedModel, Judgment, Signed, Stratum, parse_signed
+from whorl.claims.documents import Claim, JudgedModel, Judgment, Revocation, Signed, Stratum, parse_signed
 from whorl.claims.opening import OpenedClaim
 from whorl.data import SOURCES, Dataset
 from whorl.detection.judgment import SHORT, Kind, Ranked, models_needed, ranked
@@ -31,19 +31,35 @@ from whorl.oracles.wrappers import digests_of
 from whorl.populations import strangers
 from whorl.schemes import SCHEMES
 from whorl.schemes.asking import ordered
-from whorl.suspects import opened_for
+from whorl.suspects import one_of
 from whorl.types import Fingerprint
+from whorl.zoo.recipe import parse_recipe
 
-__all__ = ["CHOSEN", "MADE_FROM", "Case", "claims_logged", "examine", "judge", "made_from", "train_strata"]
+__all__ = [
+    "CHOSEN",
+    "MADE_FROM",
+    "Case",
+    "claims_logged",
+    "examine",
+    "judge",
+    "made_from",
+    "revoked_in",
+    "train_strata",
+]
 
 CHOSEN: Final = "the independent models were trained by the judge, after the opening and with seeds from the draw"
 PICKED: Final = (
     "the opened queries were not made again from the victim's weights, so they may have been picked by what the "
     "suspect answers, and then there is no error rate (grade D); give --victim"
 )
+ALONE: Final = (
+    "nobody showed that the judge took part in the draw, and an owner who plays all parties draws until one suits him: "
+    "there is no error rate then (grade D); give --nonce"
+)
 MADE_FROM: Final = "derived, priority shown, and no earlier counterpart shown: the suspect was made from the victim"
 PICTURES: Final = 500  # of the judge, on which accuracies are taken
 SEEDS: Final = 1 << 31
+SHARED: Final = ("architecture", "trust_code", "trust_hosts")  # options that may be meant for the victim too
 QUARTER: Final = 1.25  # models trained of each kind, for each that is needed
 
 
@@ -52,18 +68,35 @@ class Case:
     """What a judge has at hand beside the opening.
 
     ``tries`` multiplies p-values: claims of this key for this task, suspects that were tried, and what the draw costs.
-    ``stamp`` is the verified time-stamp of the claim; ``earlier`` holds the times of dated artefacts of the other side.
+    ``nonce`` is what the judge revealed in the draw, in hexadecimal: without it nobody knows that a judge took part.
+    ``stamp`` is the verified time-stamp of the claim, ``since`` when the suspect is first known to have existed, and
+    ``earlier`` holds the times of dated artefacts of the other side.
     """
 
     tries: int = 1
+    nonce: str = ""
     stamp: Stamp | None = None
+    since: datetime | None = None
     earlier: tuple[Stamp, ...] = ()
     caveats: tuple[str, ...] = ()
 
     @property
     def priority(self) -> Literal["shown", "not shown"]:
-        """Whether a stamp proves when the claim existed."""
-        return "not shown" if self.stamp is None else "shown"
+        """Whether a stamp proves that the claim existed, and did so before the suspect, where its age is known."""
+        late = self.stamp is not None and self.since is not None and not self.stamp.time < self.since
+        return "not shown" if self.stamp is None or late else "shown"
+
+    def check_drawn(self, draw: Draw) -> str:
+        """Why nobody knows that the judge took part in a draw; empty where this judge did.
+
+        Raises:
+            InvalidFile: the draw holds another number than the judge's.
+        """
+        if not self.nonce:
+            return ALONE
+        if ("judge", "reveals", self.nonce) not in draw.events:
+            raise InvalidFile("the opening is by another draw than the one in which the judge's number was revealed")
+        return ""
 
     @property
     def counterpart(self) -> Literal["none shown", "earlier", "undecided"]:
@@ -79,8 +112,9 @@ class Case:
 
 
 def made_from(found: Judgment) -> bool:
-    """Whether all three statements hold, without which nobody says that the suspect was made from the victim."""
-    return (found.relation, found.priority, found.counterpart) == ("derived", "shown", "none shown")
+    """Whether all three statements hold, and at grade C: else nobody says that the suspect was made from the victim."""
+    told = (found.relation, found.priority, found.counterpart, found.grade)
+    return told == ("derived", "shown", "none shown", "C")
 
 
 def claims_logged(log: Log, claim: Signed[Claim], keys: Sequence[Any]) -> int:
@@ -103,6 +137,19 @@ def claims_logged(log: Log, claim: Signed[Claim], keys: Sequence[Any]) -> int:
     return count
 
 
+def revoked_in(log: Log, claim: Signed[Claim], keys: Sequence[Any]) -> set[str]:
+    """Families of a claim that the log says are spent."""
+    spent: set[str] = set()
+    for place in range(len(log)):
+        try:
+            each = parse_signed(log.entry(place), Revocation, keys, f"entry {place}")
+        except InvalidFile:
+            continue
+        if each.body.claim == claim.digest:
+            spent |= set(each.body.families)
+    return spent
+
+
 def train_strata(
     opened: OpenedClaim,
     recipes: Sequence[str],
@@ -111,6 +158,7 @@ def train_strata(
     count: int | None = None,
     folder: Path | None = None,
     workers: int = 0,
+    trust_code: bool = False,
     progress: Callable[[], None] = lambda: None,
 ) -> dict[str, dict[str, Oracle]]:
     """Independent models of each recipe, by recipe and name, with seeds that nobody knew before the draw.
@@ -124,18 +172,22 @@ def train_strata(
             f"with {number} models of each kind nothing can be called derived at {opened.claim.body.alpha:g}; train "
             f"{needed} or more (--count)"
         )
+    plain = [str(parse_recipe(recipe, trust_code=trust_code).with_seed(0)) for recipe in recipes]
+    if twice := next((recipe for place, recipe in enumerate(recipes) if plain[place] in plain[:place]), None):
+        raise UsageError(f"{twice} is named twice, in one way or another; each kind of model counts once")
     return {
         recipe: dict(
             strangers(
                 recipe,
                 number,
                 folder=folder,
-                first_seed=numbers_below(opened.draw.seed, "strata", recipe, count=1, choices=SEEDS)[0],
+                first_seed=numbers_below(opened.draw.seed, "strata", whole, count=1, choices=SEEDS)[0],
                 workers=workers,
+                trust_code=trust_code,
                 progress=lambda _: progress(),
             )
         )
-        for recipe in recipes
+        for recipe, whole in zip(recipes, plain, strict=True)
     }
 
 
@@ -172,14 +224,15 @@ def judge(
         raise UsageError("nothing but a recipe was opened, for a lineup: judge it by twins (--twins)")
     first = next(iter(opened.families.values()))
     pictures = _pictures(data or opened.claim.body.data, opened.draw)
-    oracle = suspect if isinstance(suspect, Oracle) else opened_for(first, suspect, **options)
+    oracle = one_of(first, suspect, **options)
     if opened.opening.body.suspect not in digests_of(oracle):
         raise UsageError(
             f"the draw was made for another suspect than {oracle.name}; draw anew for this one: whorl claim draw"
         )
-    told = [CHOSEN] if victim is not None else [PICKED, CHOSEN]
+    alone = case.check_drawn(opened.draw)
+    told = [*filter(None, (alone, "" if victim is not None else PICKED)), CHOSEN]
     if victim is not None:
-        check_made_again(opened, victim, **(options if not isinstance(victim, Oracle) else {}))
+        check_made_again(opened, victim, **{name: options[name] for name in SHARED if name in options})
     if oracle.block is not None:
         if record is None:
             raise UsageError("an endpoint's answers are kept, so that they can't change later: give --record FILE")
@@ -215,7 +268,7 @@ def judge(
         p_value_floor=found.floor,
         alpha=opened.claim.body.alpha,
         tries=case.tries * opened.draw.tries,
-        grade="D" if victim is None else "C",
+        grade="D" if victim is None or alone else "C",
         caveats=[*told, *_caveats(opened, found, case), *case.caveats],
     )
 
@@ -303,6 +356,8 @@ def _caveats(opened: OpenedClaim, found: Ranked, case: Case) -> list[str]:
             if case.counterpart == "earlier"
             else "the dates of both sides lie within what their authorities can tell apart: direction unknown"
         )
+    if case.stamp is not None and case.priority == "not shown":
+        told.append("the claim's time-stamp is not older than the suspect, so the suspect may have been there first")
     if case.stamp is None:
         told.append("no time-stamp of the claim was shown, so nothing says that the victim was there first")
     return told

@@ -129,8 +129,10 @@ def make_claim(  # noqa: PLR0913 each is an option of `whorl claim make`
         raise UsageError(f"{opened} of {size} queries can't be opened; give --opened below --budget")
     if (seed is None) != (not recipe):
         raise UsageError("a recipe is committed with the seed of your model: give --recipe and --victim-seed")
+    if not 0 < alpha < 1:
+        raise UsageError(f"alpha is a chance between 0 and 1; this is {alpha:g}")
     if recipe:
-        recipe = str(parse_recipe(recipe).with_seed(0))
+        recipe = str(parse_recipe(recipe, trust_code=options.get("trust_code", False)).with_seed(0))
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty; what opens a claim has a folder of its own: give another --secrets")
     oracle = open_oracle(victim, **options)

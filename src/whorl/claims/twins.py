@@ -22,7 +22,7 @@ from whorl.errors import UsageError
 from whorl.lineups.session import hold
 from whorl.oracles.base import Oracle
 from whorl.oracles.wrappers import digests_of
-from whorl.suspects import asked, opened_for
+from whorl.suspects import asked, one_of
 from whorl.types import Rule
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import parse_recipe
@@ -40,7 +40,6 @@ def judge_lineup(  # noqa: PLR0913 each is an option of `whorl claim check`
     suspect: Any,
     *,
     case: Case,
-    since: datetime,
     twins: int = 19,
     size: int = 1000,
     folder: Path | None = None,
@@ -52,7 +51,7 @@ def judge_lineup(  # noqa: PLR0913 each is an option of `whorl claim check`
     """Train the victim and its twins, and ask whom the suspect resembles most.
 
     Parameters:
-        since: when the suspect is first known to have existed.
+        case: with a time-stamp that is older than the suspect, the judge's number in the draw, and the tries.
         twins: how many; p can't be below 1 / (twins + 1).
         folder: cache of trained models.
 
@@ -63,21 +62,29 @@ def judge_lineup(  # noqa: PLR0913 each is an option of `whorl claim check`
     told = opened.disclosed
     if told is None:
         raise UsageError("the owner disclosed no recipe: ask for an opening with --lineup")
-    if case.stamp is None or not case.stamp.time < since:
+    alone = case.check_drawn(opened.draw)
+    if case.since is None or case.priority == "not shown":
         raise UsageError(
             "a lineup before a judge needs a time-stamp of the claim that is older than the suspect, or whoever copied "
             "the suspect could call the copy his victim: give --stamp with --tsa-root, and --suspect-since"
         )
-    victim = _trained_anew(opened, told, folder)
+    victim = _trained_anew(opened, told, folder, options.get("trust_code", False))
     seeds = [_seed(opened.draw.seed, number) for number in range(twins)]
-    made = populations.twins(told.recipe, seeds, folder=folder, workers=workers, progress=lambda _: progress())
+    made = populations.twins(
+        told.recipe,
+        seeds,
+        folder=folder,
+        workers=workers,
+        trust_code=options.get("trust_code", False),
+        progress=lambda _: progress(),
+    )
     data = opened.claim.body.data
     known = ownership.extract(victim, data=data, scheme="random", budget=1)
     alpha = max(opened.claim.body.alpha, 1 / (twins + 1))
     lined, secret = ownership.line_up(
         known, victim, made, data=data, size=size, alpha=alpha, recipe=told.recipe, victim_seed=int(told.seed)
     )
-    oracle = suspect if isinstance(suspect, Oracle) else opened_for(lined, suspect, **options)
+    oracle = one_of(lined, suspect, **options)
     if opened.opening.body.suspect not in digests_of(oracle):
         raise UsageError(f"the draw was made for another suspect than {oracle.name}; draw anew for this one")
     by = Rule(alpha=alpha, lineup=True)
@@ -105,13 +112,13 @@ def judge_lineup(  # noqa: PLR0913 each is an option of `whorl claim check`
         p_value_floor=floor,
         alpha=alpha,
         tries=tries,
-        grade="C",
-        caveats=[TRAINED, *caveats, *case.caveats],
+        grade="D" if alone else "C",
+        caveats=[*filter(None, (alone,)), TRAINED, *caveats, *case.caveats],
     )
 
 
-def _trained_anew(opened: OpenedClaim, told: Disclosed, folder: Path | None) -> Oracle:
-    recipe = parse_recipe(told.recipe).with_seed(int(told.seed))
+def _trained_anew(opened: OpenedClaim, told: Disclosed, folder: Path | None, trust_code: bool) -> Oracle:
+    recipe = parse_recipe(told.recipe, trust_code=trust_code).with_seed(int(told.seed))
     zoo = Zoo(folder)
     zoo.build([recipe])
     victim = zoo.oracle(recipe)

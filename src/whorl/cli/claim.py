@@ -174,6 +174,7 @@ def draw(
     classes: Classes = None,
     shape: Shape = None,
     settings: Set = None,
+    trust_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
     """Draw which queries are opened, so that nobody chooses: the judge commits, the owner commits, both reveal.
@@ -184,7 +185,7 @@ def draw(
 
     The owner: whorl claim draw case.draw --as owner --nonce owner.nonce
     """
-    from whorl.claims.drawing import begin, step, withhold
+    from whorl.claims.drawing import begin, next_step, step, withhold
     from whorl.oracles.opening import open_oracle
     from whorl.oracles.wrappers import digests_of
     from whorl.storage import digest_file
@@ -199,7 +200,7 @@ def draw(
         if role != "judge":
             raise UsageError("the judge begins a draw: --as judge")
         options: dict[str, Any] = model_options(architecture, classes, shape, settings)
-        of = digests_of(open_oracle(suspect, **options))
+        of = digests_of(open_oracle(suspect, trust_code=trust_code, **options))
         if not claim.is_file() or not of:
             raise UsageError(f"no such file: {claim}" if not claim.is_file() else f"{suspect} has no digest")
         found = begin(digest_file(claim), of[0], nonce, drawing)
@@ -211,7 +212,7 @@ def draw(
         print_json(found.model_dump())
         return
     who, what, _ = found.events[-1]
-    line(f"{drawing}  the {who} {what}; {len(found.events)} steps so far")
+    line(f"{drawing}  the {who} {what}; {next_step(found) or 'the draw has ended'}")
 
 
 @app.command("open")

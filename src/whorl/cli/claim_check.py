@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from whorl.attest.stamp import Stamp
     from whorl.claims.documents import Claim, Judgment, Signed
     from whorl.claims.judging import Case
+    from whorl.claims.opening import OpenedClaim
 
 __all__ = ["check"]
 
@@ -56,6 +58,9 @@ def check(
     ] = None,
     victim: Annotated[
         str | None, typer.Option(help="The victim's weights, to make the opened queries again. [none: grade D]")
+    ] = None,
+    nonce: Annotated[
+        Path | None, typer.Option(help="Your secret number in the draw: it shows that you took part. [none: grade D]")
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="Pictures on which accuracies are taken. [those of the claim, their test part]")
@@ -94,11 +99,12 @@ def check(
 ) -> None:
     """Judge a suspect by a claim and what was opened of it. Nothing that the owner says of other models counts.
 
-    Example: whorl claim check mine.claim case.opening suspect.safetensors --victim mine.safetensors --owner-key
-    owner.pub --null-recipe 'train(resnet8, digits)' --null-recipe 'train(vgg, digits)'
+    Example: whorl claim check mine.claim case.opening suspect.safetensors --victim mine.safetensors --nonce judge.nonce
+    --owner-key owner.pub --null-recipe 'train(resnet8, digits)' --null-recipe 'train(vgg, digits)'
     """
     from whorl.attest.keys import read_private_key, read_public_key
     from whorl.claims.documents import Claim, read_signed, write_signed
+    from whorl.claims.drawing import kept_nonce
     from whorl.claims.judging import judge, train_strata
     from whorl.claims.opening import read_opening
     from whorl.claims.twins import judge_lineup
@@ -111,7 +117,13 @@ def check(
     keys = [read_public_key(owner_key)]
     known = read_signed(claim, Claim, keys)
     opened = read_opening(opening, known, keys)
-    case = _case(claim, known, keys, stamp, suspect_stamp, suspect, tsa_root, log, suspects)
+    case = replace(
+        _case(claim, known, keys, stamp, suspect_stamp, suspect, tsa_root, log, suspects, opened),
+        nonce="" if nonce is None else kept_nonce(nonce).hex(),
+        since=None if suspect_since is None else _date(suspect_since),
+    )
+    if twins is not None and case.since is None:
+        raise UsageError("a lineup before a judge needs to know since when the suspect exists: --suspect-since DATE")
     options: dict[str, Any] = model_options(architecture, classes, shape, settings)
     options |= {"trust_code": trust_code, "trust_hosts": tuple(trust_host or ())}
     with bar(quiet) as show:
@@ -120,7 +132,6 @@ def check(
                 opened,
                 suspect,
                 case=case,
-                since=_date(suspect_since),
                 twins=twins,
                 folder=cache,
                 record=record,
@@ -136,6 +147,7 @@ def check(
                 count=count,
                 folder=cache,
                 workers=jobs,
+                trust_code=trust_code,
                 progress=counter(show, "independent models", 0),
             )
             found = judge(opened, suspect, strata, data=data or "", victim=victim, case=case, record=record, **options)
@@ -164,9 +176,10 @@ def _case(
     tsa_root: Path | None,
     log: Path | None,
     suspects: int,
+    opened: OpenedClaim,
 ) -> Case:
     from whorl.claims.dates import stamped
-    from whorl.claims.judging import Case, claims_logged
+    from whorl.claims.judging import Case
 
     if (stamp or suspect_stamp) and tsa_root is None:
         raise UsageError("a stamp is verified against roots that you trust: give --tsa-root root.pem")
@@ -178,31 +191,36 @@ def _case(
     if log is None:
         told = ("no log was shown, so that nobody knows how many claims there were to choose this one from",)
     else:
-        logged = _logged(log, known, keys, claims_logged)
+        logged, spent = _logged(log, known, keys)
         told = (
             f"p is multiplied by {logged}, the claims in the owner's log; the owner keeps it, and may keep another",
         )
+        if again := sorted(spent & opened.families.keys()):
+            told = (
+                *told,
+                f"revoked, for they were opened in a dispute: {', '.join(again)}; a suspect that was made since may "
+                "have been trained by what was opened, and then it escapes or is framed in these families",
+            )
     earlier: tuple[Stamp, ...] = () if theirs is None else (theirs,)
     return Case(tries=logged * suspects, stamp=mine, earlier=earlier, caveats=told)
 
 
-def _logged(log: Path, known: Signed[Claim], keys: list[PublicKey], count: Any) -> int:
+def _logged(log: Path, known: Signed[Claim], keys: list[PublicKey]) -> tuple[int, set[str]]:
     from whorl.attest.keys import Ed25519PublicKey
     from whorl.attest.log import Log
+    from whorl.claims.judging import claims_logged, revoked_in
 
     for key in keys:
         if isinstance(key, Ed25519PublicKey):
             opened = Log(log, key)
             try:
-                return count(opened, known, keys)
+                return claims_logged(opened, known, keys), revoked_in(opened, known, keys)
             finally:
                 opened.close()
     raise UsageError("a log is signed by a key of Ed25519, and the owner's is another; leave out --log")
 
 
-def _date(text: str | None) -> datetime:
-    if text is None:
-        raise UsageError("a lineup before a judge needs to know since when the suspect exists: --suspect-since DATE")
+def _date(text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
