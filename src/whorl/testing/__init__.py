@@ -7,6 +7,7 @@ Each check raises `AssertionError` with one line that names the broken promise. 
 """
 
 from whorl.testing.architectures import check_net
+from whorl.testing.integrity import check_integrity
 from whorl.testing.nets import tiny_data, tiny_net, tiny_pool, tiny_victim
 from whorl.testing.oracles import check_oracle
 from whorl.testing.readers import check_reader
@@ -16,6 +17,7 @@ from whorl.testing.settings import check_settings
 from whorl.testing.sources import check_source
 
 __all__ = [
+    "check_integrity",
     "check_net",
     "check_oracle",
     "check_reader",

@@ -20,6 +20,7 @@ from whorl.schemes import SCHEMES
 from whorl.schemes.base import Scheme
 from whorl.schemes.matching import Matching
 from whorl.testing.damage import check_damage
+from whorl.testing.integrity import check_integrity
 from whorl.testing.nets import tiny_data, tiny_pool, tiny_victim
 from whorl.testing.plugins import check_parameters
 from whorl.testing.promises import promise
@@ -49,6 +50,8 @@ def check_scheme(scheme: Scheme, *, budget: int = 10) -> None:
     _check_parts(scheme, fingerprint)
     _check_verdict(scheme, fingerprint)
     check_damage(scheme, fingerprint, _suspect(scheme, seed=1))
+    if scheme.purpose == "integrity":
+        check_integrity(scheme, fingerprint, _suspect(scheme))
     _check_file(scheme, fingerprint, own)
 
 
