@@ -4,8 +4,9 @@ Paper: Z. He, T. Zhang, R. B. Lee, *Sensitive-Sample Fingerprinting of Deep Neur
 doi 10.1109/CVPR.2019.00486.
 
 Integrity, not ownership. The rule is the paper's: any similarity below 1 means that the model was changed, and 1 that
-no change was seen. `whorl verify` asks another question, whether it is nearer than independent models are; read the
-similarity instead of its verdict.
+no change was seen. It does not show that there is none: with a keyed switch before it, another model passes every check
+of answers (`KeyedSwitch`, docs/integrity.md). `whorl verify` asks another question, whether it is nearer than
+independent models are; read the similarity instead of its verdict.
 
 Queries: pictures near natural ones that maximise the squared gradient of the outputs in the weights, chosen to cover
 most neurons (`Sensitive`). Representation: what the service shows: the first k classes in order, or also their rounded
@@ -66,7 +67,9 @@ class SensitiveSamples(Sensitive, _Unchanged, Scheme):
     paper: ClassVar[str] = PAPER
     idea: ClassVar[str] = IDEA
     purpose: ClassVar[Literal["ownership", "integrity", "data"]] = "integrity"
-    blind: ClassVar[str] = "changes too small for the digits shown; and it cannot tell a thief's copy from a stranger"
+    blind: ClassVar[str] = (
+        "changes behind a key or too small for the digits shown; and it cannot tell a thief's copy from a stranger"
+    )
     needs_suspect: ClassVar[Access] = Access.PROBABILITIES
     values: ClassVar[Layout] = Layout("n ...", "int64", -1)
 
@@ -91,7 +94,9 @@ class SensitiveSamplesLabels(Sensitive, Matching):
     paper: ClassVar[str] = PAPER
     idea: ClassVar[str] = IDEA
     purpose: ClassVar[Literal["ownership", "integrity", "data"]] = "integrity"
-    blind: ClassVar[str] = "changes too small to cross a boundary; and it cannot tell a thief's copy from a stranger"
+    blind: ClassVar[str] = (
+        "changes behind a key or too small to cross a boundary; and it cannot tell a thief's copy from a stranger"
+    )
 
 
 def shown(probabilities: Tensor, top: int, digits: int) -> Tensor:
