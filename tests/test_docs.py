@@ -211,12 +211,14 @@ def test_links_lead_somewhere(path):
 READERS = {
     "data": SOURCES.bind,
     "scheme": lambda text: text == "auto" or SCHEMES.bind(text),
+    "by": lambda text: text == "" or SCHEMES.bind(text),
     "removal": REMOVALS.bind,
     "shadow_removal": REMOVALS.bind,
     "train": lambda text: (parse_chain if "my_nets:" in text else parse_recipe)(text),  # there is no such code here
     "shadow": parse_recipe,
     "recipe": parse_recipe,
     "recipes": parse_recipe,
+    "null_recipe": parse_recipe,
     "suite": SUITES.__getitem__,
 }
 """What reads the values of a parameter of that name, without running anything."""

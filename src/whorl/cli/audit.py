@@ -34,7 +34,7 @@ def audit(
 ) -> None:
     """Make a fingerprint again from its scheme, seed and model, and say how often it was used.
 
-    Example: whorl audit mine.fp mine.safetensors. Exits with 7 where it can't have been made so.
+    Example: whorl audit mine.fp mine.safetensors
     """
     from whorl.claims.audit import LEAST_EQUAL
     from whorl.claims.audit import audit as audited
