@@ -83,6 +83,15 @@ def test_queries_that_were_picked_by_what_the_suspect_answers_are_not_made_again
         judge(opened, suspect, strata, victim=case.copy)
 
 
+def test_the_victims_own_weights_are_told(case, strata, tmp_path):
+    found = judge(case.opened(case.victim, tmp_path / "o"), case.victim, strata, victim=case.victim, case=SEEN)
+    assert found.relation == "derived"
+    assert any("to the byte" in each for each in found.caveats)
+    assert not any(
+        "to the byte" in each for each in judge(case.opened(case.copy, tmp_path / "p"), case.copy, strata).caveats
+    )
+
+
 def test_p_is_the_largest_over_kinds_and_families(case, opened, strata):
     """A copy stands in for a model that one kind of stranger is like: it takes the verdict away."""
     alike = case.net(f"{parse_recipe(RECIPE).with_seed(SEED)} -> fine_tune(all, epochs=3, seed=5)")

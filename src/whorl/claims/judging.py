@@ -231,6 +231,8 @@ def judge(
         )
     alone = case.check_drawn(opened.draw)
     told = [*filter(None, (alone, "" if victim is not None else PICKED)), CHOSEN]
+    if opened.claim.victim in digests_of(oracle):
+        told.append("the suspect's weights are the victim's own, to the byte")
     if victim is not None:
         check_made_again(opened, victim, **{name: options[name] for name in SHARED if name in options})
     if oracle.block is not None:
