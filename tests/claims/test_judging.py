@@ -177,6 +177,7 @@ def test_strata_have_seeds_from_the_draw(case, opened):
 def test_three_statements_are_never_one(case, opened, strata, mine, theirs, priority, counterpart):
     dates = replace(
         SEEN,
+        since=NOW + timedelta(days=1),
         stamp=None if mine is None else stamp(mine),
         earlier=() if theirs is None else (stamp(theirs),),
     )
@@ -191,13 +192,15 @@ def test_a_stamp_that_is_no_older_than_the_suspect_shows_no_priority(case, opene
         (NOW + timedelta(days=1), "shown"),
         (NOW, "not shown"),
         (datetime(2001, 1, 1, tzinfo=UTC), "not shown"),
+        (None, "not shown"),
     ):
         found = judge(
             opened["copy"], case.copy, strata, victim=case.victim, case=replace(SEEN, stamp=stamp(0), since=since)
         )
         assert found.priority == priority
         assert made_from(found) is (priority == "shown")
-        assert any("not older than the suspect" in each for each in found.caveats) is (priority != "shown")
+        reasons = ("not older than the suspect", "since when the suspect exists")
+        assert any(reason in each for each in found.caveats for reason in reasons) is (priority != "shown")
 
 
 def test_dates_within_the_accuracy_of_their_authorities_decide_nothing():

@@ -1,9 +1,9 @@
 """The judge's side: rank a suspect among models that the judge trained, in two families that were opened by a draw.
 
 What is found stands in three statements, none of which follows from another. *Relation*: the suspect is not
-independent of the victim (statistics; as true of the victim seen from the suspect). *Priority*: the victim existed at a
-time that a stamp proves. *Counterpart*: whether the other side showed anything that is older. Only all three say
-that the suspect was made from the victim.
+independent of the victim (statistics; as true of the victim seen from the suspect). *Priority*: a stamp proves that the
+claim existed before the suspect did. *Counterpart*: whether the other side showed anything that is older. Only all
+three say that the suspect was made from the victim.
 """
 
 from __future__ import annotations
@@ -82,9 +82,13 @@ class Case:
 
     @property
     def priority(self) -> Literal["shown", "not shown"]:
-        """Whether a stamp proves that the claim existed, and did so before the suspect, where its age is known."""
-        late = self.stamp is not None and self.since is not None and not self.stamp.time < self.since
-        return "not shown" if self.stamp is None or late else "shown"
+        """Whether a stamp proves that the claim existed before the suspect did.
+
+        Whoever tunes somebody's model and calls the result his victim is related to it as well, and dates his claim.
+        """
+        if self.stamp is None or self.since is None or not self.stamp.time < self.since:
+            return "not shown"
+        return "shown"
 
     def check_drawn(self, draw: Draw) -> str:
         """Why nobody knows that the judge took part in a draw; empty where this judge did.
@@ -358,7 +362,9 @@ def _caveats(opened: OpenedClaim, found: Ranked, case: Case) -> list[str]:
             if case.counterpart == "earlier"
             else "the dates of both sides lie within what their authorities can tell apart: direction unknown"
         )
-    if case.stamp is not None and case.priority == "not shown":
+    if case.stamp is not None and case.since is None:
+        told.append("nobody said since when the suspect exists, so the time-stamp shows no priority (--suspect-since)")
+    elif case.stamp is not None and case.priority == "not shown":
         told.append("the claim's time-stamp is not older than the suspect, so the suspect may have been there first")
     if case.stamp is None:
         told.append("no time-stamp of the claim was shown, so nothing says that the victim was there first")

@@ -21,8 +21,8 @@ RELATION: Final = {
     "inconclusive": "Nothing refutes that the suspect is independent of the victim. That is not evidence for it.",
 }
 PRIORITY: Final = {
-    "shown": "A time-stamp proves when the claim existed.",
-    "not shown": "No time-stamp was shown, so nothing says when the victim was there.",
+    "shown": "A time-stamp proves that the claim existed before the suspect is known to have.",
+    "not shown": "No time-stamp of the claim was shown that is older than the suspect.",
 }
 COUNTERPART: Final = {
     "none shown": "The other side showed nothing that is older.",
