@@ -41,6 +41,7 @@ class Authority:
     """A root, and an authority under it which answers queries; both are called the same in every authority."""
 
     def __init__(self, folder: Path, *, kind="EC", hash_of_certificate="sha256", uses=STAMPING, years=(2020, 2040)):
+        # No package plays an authority, and `test_a_kept_stamp_stays_good` verifies a kept answer everywhere.
         if shutil.which("openssl") is None:
             pytest.skip("the openssl command is missing, which plays the time-stamping authority")
         self.folder = folder

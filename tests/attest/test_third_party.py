@@ -86,6 +86,7 @@ def test_logs(ours):
 
 
 def test_openssl_agrees_on_a_time_stamp():
+    # The command is the second opinion; whorl's own on the same file is `test_a_kept_stamp_stays_good`, everywhere.
     if shutil.which("openssl") is None:
         pytest.skip("the openssl command is missing, which is the other verifier")
     golden = Path(__file__).parents[1] / "golden" / "attest"

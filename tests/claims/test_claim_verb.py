@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from disputes import DATA, RECIPE, SEED
 from typer.testing import CliRunner
 
@@ -29,10 +30,13 @@ def parties(case, tmp_path_factory):
     owner, judge = folder / "owner", folder / "judge"
     owner.mkdir()
     judge.mkdir()
-    for key in (owner / "owner.pem", judge / "judge.pem"):
-        subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", key], check=True)
-        key.chmod(0o600)
-    subprocess.run(["openssl", "pkey", "-in", owner / "owner.pem", "-pubout", "-out", judge / "owner.pub"], check=True)
+    for path in (owner / "owner.pem", judge / "judge.pem"):
+        key = Ed25519PrivateKey.generate()
+        path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        path.chmod(0o600)
+        if path.parent == owner:
+            public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+            (judge / "owner.pub").write_bytes(public)
     victim = str(parse_recipe(RECIPE).with_seed(SEED))
     case.net(f"{victim} -> fine_tune(all, epochs=3)")
     cache = ["--cache", case.zoo.folder.parent]

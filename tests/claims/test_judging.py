@@ -247,6 +247,12 @@ def test_a_lineup_of_the_judges_own_twins_convicts_a_copy(case, disclosed):
     assert lineup(case, disclosed, case.copy, Case(stamp=stamp(-9), tries=2)).relation == "inconclusive"
 
 
+def test_a_lineup_keeps_the_alpha_that_the_claim_fixed(case, disclosed):
+    dates = Case(stamp=stamp(-9), nonce=JUDGE.hex(), since=NOW)
+    with pytest.raises(UsageError, match=r"at 0\.2, which the claim fixed: train 4 or more"):
+        judge_lineup(disclosed, case.copy, case=dates, twins=3, folder=case.zoo.folder.parent)
+
+
 def test_a_lineup_needs_a_stamp_that_is_older_than_the_suspect(case, disclosed):
     for dates in (Case(), Case(stamp=stamp(0)), Case(stamp=stamp(1))):
         with pytest.raises(UsageError, match="older than the suspect"):

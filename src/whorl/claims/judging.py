@@ -255,7 +255,7 @@ def judge(
     finally:
         if isinstance(oracle, Recorded):
             oracle.close()
-    _check_knows(oracle, accuracy, opened.claim.body.classes)
+    _check_knows(oracle, accuracy, opened.claim.body.classes, len(pictures))
     kinds, models = _measured(opened, oracle, strata, pictures, progress)
     found = ranked(matches, accuracy, kinds, tries=case.tries * opened.draw.tries)
     return Judgment(
@@ -304,10 +304,10 @@ def _ask_together(opened: OpenedClaim, suspect: Recorded, pictures: Dataset) -> 
     suspect.answers(block[torch.randperm(len(block), generator=torch.Generator().manual_seed(seed))])
 
 
-def _check_knows(oracle: Oracle, accuracy: float, classes: int) -> None:
+def _check_knows(oracle: Oracle, accuracy: float, classes: int, count: int) -> None:
     """Whoever is right by chance alone answers another question than was asked."""
     chance = 1 / max(classes, 1)
-    if accuracy <= chance + 3 * (chance * (1 - chance) / PICTURES) ** 0.5:
+    if accuracy <= chance + 3 * (chance * (1 - chance) / count) ** 0.5:
         raise UsageError(
             f"{oracle.name} is right on {accuracy:.2f} of the judge's pictures, which is chance: say how it takes "
             "inputs and in which order its labels stand (--set class_names=...), or it can't be judged"

@@ -18,6 +18,7 @@ from whorl import ownership, populations
 from whorl.claims.documents import Disclosed, Judgment
 from whorl.claims.judging import Case
 from whorl.claims.opening import OpenedClaim
+from whorl.detection.judgment import models_needed
 from whorl.errors import UsageError
 from whorl.lineups.session import hold
 from whorl.oracles.base import Oracle
@@ -68,6 +69,12 @@ def judge_lineup(  # noqa: PLR0913 each is an option of `whorl claim check`
             "a lineup before a judge needs a time-stamp of the claim that is older than the suspect, or whoever copied "
             "the suspect could call the copy his victim: give --stamp with --tsa-root, and --suspect-since"
         )
+    alpha = opened.claim.body.alpha
+    if twins < (needed := models_needed(alpha)):
+        raise UsageError(
+            f"with {twins} twins nothing can be called derived at {alpha:g}, which the claim fixed: train {needed} or "
+            "more (--twins)"
+        )
     victim = _trained_anew(opened, told, folder, options.get("trust_code", False))
     seeds = [_seed(opened.draw.seed, number) for number in range(twins)]
     made = populations.twins(
@@ -80,7 +87,6 @@ def judge_lineup(  # noqa: PLR0913 each is an option of `whorl claim check`
     )
     data = opened.claim.body.data
     known = ownership.extract(victim, data=data, scheme="random", budget=1)
-    alpha = max(opened.claim.body.alpha, 1 / (twins + 1))
     lined, secret = ownership.line_up(
         known, victim, made, data=data, size=size, alpha=alpha, recipe=told.recipe, victim_seed=int(told.seed)
     )
