@@ -8,11 +8,12 @@ three say that the suspect was made from the victim.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import torch
 
@@ -47,6 +48,7 @@ __all__ = [
     "train_strata",
 ]
 
+Kept = TypeVar("Kept", Claim, Revocation)
 CHOSEN: Final = "the independent models were trained by the judge, after the opening and with seeds from the draw"
 PICKED: Final = (
     "the opened queries were not made again from the victim's weights, so they may have been picked by what the "
@@ -128,12 +130,8 @@ def claims_logged(log: Log, claim: Signed[Claim], keys: Sequence[Any]) -> int:
         InvalidFile: the claim is not in the log.
     """
     count, found = 0, False
-    for place in range(len(log)):
-        try:
-            each = parse_signed(entry := log.entry(place), Claim, keys, f"entry {place}")
-        except InvalidFile:
-            continue  # another's, or another kind of statement
-        found |= entry == claim.data
+    for each in _logged(log, Claim, keys):
+        found |= each.digest == claim.digest
         same = (claim.body.task, claim.body.space, claim.body.classes)
         count += (each.body.task, each.body.space, each.body.classes) == same
     if not found:
@@ -143,15 +141,15 @@ def claims_logged(log: Log, claim: Signed[Claim], keys: Sequence[Any]) -> int:
 
 def revoked_in(log: Log, claim: Signed[Claim], keys: Sequence[Any]) -> set[str]:
     """Families of a claim that the log says are spent."""
-    spent: set[str] = set()
+    revocations = (each.body for each in _logged(log, Revocation, keys))
+    return {name for body in revocations if body.claim == claim.digest for name in body.families}
+
+
+def _logged(log: Log, kind: type[Kept], keys: Sequence[Any]) -> Iterator[Signed[Kept]]:
+    """The statements of one kind that these keys signed; entries of others, and of other kinds, are passed over."""
     for place in range(len(log)):
-        try:
-            each = parse_signed(log.entry(place), Revocation, keys, f"entry {place}")
-        except InvalidFile:
-            continue
-        if each.body.claim == claim.digest:
-            spent |= set(each.body.families)
-    return spent
+        with suppress(InvalidFile):
+            yield parse_signed(log.entry(place), kind, keys, f"entry {place}")
 
 
 def train_strata(
