@@ -108,17 +108,20 @@ def test_rows_of_0_and_1_are_scored_as_the_labels_that_they_are(made, tuned):
     assert verdict.lineup["totals"] == shut.lineup["totals"]
 
 
-def test_strangers_of_any_kind_name_the_victim_no_more_often_than_chance_allows(nets, bare, material, monkeypatch):
+def test_a_stranger_ranks_each_candidate_the_same_whichever_of_them_is_the_victim(nets, bare, material, monkeypatch):
     monkeypatch.setattr("whorl.lineups.making.secrets.randbits", lambda _: 5)  # the same questions in every lineup
-    named = 0
+    every = Rule(alpha=0.05, budget=60)  # all of them are asked: the order, which is drawn anew, changes nothing
     strangers = [oracle(seed, part="calibration") for seed in (801, 802)] + [oracle(803)]
+    ranks: list[list[float]] = [[] for _ in strangers]
     for place in range(0, 20, 2):  # another victim each time; the others are its twins
         others = nets[:place] + nets[place + 1 :]
         fingerprint, secret = line_up(bare, nets[place], others, material, size=60)
-        for stranger in strangers:
-            named += hold(reasoned(fingerprint, secret), stranger, RULE, secret=secret).decision == "derived"
-    # Each stranger names one of 20 candidates, and ten of them are victims here: at most one each, by arithmetic.
-    assert named <= len(strangers)
+        for number, stranger in enumerate(strangers):
+            verdict = hold(reasoned(fingerprint, secret), stranger, every, secret=secret)
+            assert (verdict.decision == "derived") == (verdict.p_value <= 0.05)
+            ranks[number].append(verdict.p_value)
+    # One of 20 candidates has each rank, so ten victims have ten, and chance names one of 20.
+    assert all(len(set(values)) == 10 for values in ranks), ranks
 
 
 def test_without_the_secret_the_lineup_stays_sealed(made, tuned):
