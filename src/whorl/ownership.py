@@ -10,10 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from whorl.data import SOURCES, Dataset
-from whorl.data.base import join
+from whorl.data.neutral import neutral
 from whorl.errors import UsageError
 from whorl.expressions import parse
 from whorl.fingerprints.calibrations import earlier_settings, remember
@@ -42,8 +40,6 @@ from whorl.suspects import (
 from whorl.types import Fingerprint, NullModel, Verdict
 
 __all__ = ["calibrate", "candidate", "extract", "give_reasons", "line_up", "verify"]
-
-HELD_OUT, OWN = 60, 120  # control pictures
 
 
 def extract(
@@ -76,27 +72,9 @@ def extract(
     oracle = open_oracle(victim, **options)
     pictures = SOURCES.make(data).load(part or chosen.part) if isinstance(data, str) else data
     made = chosen.extract(oracle, pictures, budget=budget, seed=seed, pool=pool)
-    neutral = _neutral(data, seed)
-    probes = probes_of(oracle, neutral) if neutral is not None and neutral.outputs == oracle.classes else None
+    controls = neutral(data, seed)
+    probes = probes_of(oracle, controls) if controls is not None and controls.outputs == oracle.classes else None
     return replace(made, probes=probes, provenance={**_origins(scheme), **(provenance or {})})
-
-
-def _neutral(data: Dataset | str | None, seed: int) -> Dataset | None:
-    """Control pictures: of a source held-out ones and twice as many of the victim's own, of a data set any.
-
-    A null of models that learned from fewer of the victim's pictures, or for less long, shows on those first.
-    """
-    generator = torch.Generator().manual_seed(seed)
-
-    def some(pictures: Dataset, count: int) -> Dataset:
-        return pictures.subset(torch.randperm(len(pictures), generator=generator)[:count])
-
-    if data is None:
-        return None
-    if isinstance(data, Dataset):
-        return some(data, HELD_OUT + OWN)
-    source = SOURCES.make(data)
-    return join(some(source.load("test"), HELD_OUT), some(source.load("victim"), OWN))
 
 
 def _origins(scheme: Scheme | str) -> dict[str, str]:

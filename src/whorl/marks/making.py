@@ -1,0 +1,154 @@
+"""From a model to a marked one: fix the inputs, draw, embed, and keep what checks it.
+
+The same three steps for every mark. `prepare` gives a fingerprint that fixes what the draw must not see and says by
+which SHA-256 (`whorl.marks.base.commitment_of`); a draw gives labels or bits; `embed` trains them in.
+"""
+
+from __future__ import annotations
+
+import copy
+import secrets
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any, Final, cast
+
+import torch
+from torch import Tensor, nn
+
+from whorl.attest.draw import Draw, numbers_below
+from whorl.data import SOURCES, Dataset
+from whorl.data.neutral import neutral
+from whorl.errors import AccessRefused, UsageError
+from whorl.marks.base import DRAWN_AS, Watermark, commitment_of
+from whorl.oracles.base import Oracle
+from whorl.oracles.torch import TorchOracle
+from whorl.schemes import MARKS
+from whorl.schemes.asking import admit_victim
+from whorl.schemes.calibration import probes_of
+from whorl.types import Fingerprint, Mark, Representation
+
+__all__ = ["embed", "prepare"]
+
+MOST: Final = 100_000  # queries of a mark
+
+
+def prepare(
+    model: Oracle, kind: Watermark | str, data: Dataset | str, *, count: int = 100, seed: int | None = None
+) -> Fingerprint:
+    """What is fixed before the draw: a fingerprint whose labels or bits are still to come.
+
+    Parameters:
+        model: the one to mark, with its weights.
+        kind: a mark, or an expression such as ``backdoor(images=noise)``.
+        data: the data that the model learned from, or an expression of their source.
+        count: how many labels or bits.
+        seed: of the inputs; a secret one of 63 bits by default, for who guesses it knows the triggers.
+
+    Raises:
+        AccessRefused, UsageError: the model can't be marked so, or the data don't fit or are too few.
+    """
+    mark = _mark_of(kind)
+    admit_victim(mark, model)
+    if not 1 <= count <= MOST:
+        raise UsageError(f"a mark has one label or bit at least, and {MOST:,} at most; these are {count:,}")
+    pictures = _of(data, mark.part)
+    pictures.check_takes(model.name, model.space)
+    chosen = secrets.randbits(63) if seed is None else seed
+    generator = torch.Generator().manual_seed(chosen)
+    queries = mark.sample(model, pictures, budget=count, generator=generator)
+    if len(queries) != count:
+        raise UsageError(f"{mark.name} made {len(queries)} queries; {count} are due")
+    nothing = torch.zeros(0, dtype=torch.int64)
+    return Fingerprint(
+        scheme=str(mark),
+        victim=model.digest,
+        queries=queries,
+        reference=Representation(torch.zeros(count, dtype=torch.int64)),
+        space=model.space,
+        data=pictures.expression if isinstance(data, Dataset) else data,
+        seed=chosen,
+        classes=model.classes,
+        versions={package: version(package) for package in ("whorl", "torch", "numpy")},
+        task=model.task,
+        class_names=pictures.classes if len(pictures.classes) == model.classes else (),
+        nonce=secrets.token_bytes(16).hex(),
+        mark=Mark(mark.kind, queries.inputs[:0], nothing),
+    )
+
+
+def embed(
+    prepared: Fingerprint,
+    model: Oracle,
+    data: Dataset | str | None = None,
+    *,
+    draw: Draw | None = None,
+    draws: int = 1,
+    seed: int | None = None,
+) -> tuple[nn.Module, Fingerprint]:
+    """The marked copy of a model, and the fingerprint that checks it.
+
+    Parameters:
+        prepared: what `prepare` made of this model.
+        draw: the transcript of a draw for `whorl.marks.base.commitment_of` of ``prepared``. Without one the labels are
+            drawn here, by the operating system, and before others the mark is worth the owner's word.
+        draws: how often labels were drawn for a mark of this model, this time included; p is multiplied by it.
+        seed: of the training; by default that of ``prepared`` plus one.
+
+    Raises:
+        UsageError: it is another model, the draw is for something else, or there are no data.
+    """
+    mark = _mark_of(prepared.scheme)
+    if prepared.mark is None or len(prepared.mark.drawn):
+        raise UsageError("this file holds no mark that waits for its draw; make one: whorl mark MODEL --prepare FILE")
+    if prepared.victim != model.digest:
+        raise UsageError(f"{model.name} is not the model that this mark was prepared for; give that one")
+    if not isinstance(model, TorchOracle):
+        raise AccessRefused(f"a mark is trained into PyTorch weights; {model.name} is {type(model).__name__}")
+    if draws < 1:
+        raise UsageError(f"labels were drawn at least once; the number of draws given is {draws}")
+    if (source := data if data is not None else prepared.data) in (None, ""):
+        raise UsageError("a mark is learned beside the task: give the data that the model learned from (--data)")
+    pictures = _of(cast(Any, source), "victim")
+    pictures.check_takes(model.name, model.space)
+    drawn, how = _drawn(mark, prepared, draw, draws)
+    generator = torch.Generator().manual_seed((prepared.seed + 1) % (1 << 63) if seed is None else seed)
+    net = mark.embed(copy.deepcopy(model.module), pictures, prepared.queries, drawn, generator=generator).eval()
+    marked = TorchOracle(net, input_shape=model.input_shape, classes=model.classes, name="marked", task=model.task)
+    controls = neutral(cast(Any, source), prepared.seed)
+    probes = probes_of(marked, controls) if controls is not None and controls.outputs == marked.classes else None
+    design = mark.null == "design"
+    return net, replace(
+        prepared,
+        victim=marked.digest,
+        reference=mark.reference(prepared.queries, drawn),
+        probes=probes,
+        mark=Mark(mark.kind, prepared.queries.inputs[:0], drawn, how) if design else None,
+        provenance={**prepared.provenance, "marked": prepared.victim},
+    )
+
+
+def _drawn(mark: Watermark, prepared: Fingerprint, draw: Draw | None, draws: int) -> tuple[Tensor, dict[str, Any]]:
+    """What is embedded, and how it came about."""
+    if mark.null == "population":
+        if draw is not None:
+            raise UsageError(f"{mark.name} draws nothing: what it embeds follows from its inputs; leave out the draw")
+        return mark.chosen(prepared.queries), {}
+    count, choices = len(prepared.queries), mark.choices(prepared.queries, prepared.classes)
+    if draw is None:
+        seed = secrets.token_bytes(32)
+        found = numbers_below(seed, mark.kind, DRAWN_AS, count=count, choices=choices)
+        return torch.tensor(found), {"draws": draws}
+    if draw.claim != (wanted := commitment_of(prepared)):
+        raise UsageError(f"this draw is for {draw.claim[:16]}..., and the mark for {wanted[:16]}...: draw for this one")
+    found = draw.bits(count, DRAWN_AS) if mark.kind == "bits" else draw.labels(count, choices, DRAWN_AS)
+    return torch.tensor(found), {"draws": draws, "transcript": draw.document()}
+
+
+def _mark_of(kind: Watermark | str) -> Watermark:
+    mark = MARKS.make(kind) if isinstance(kind, str) else kind
+    assert isinstance(mark, Watermark)
+    return mark
+
+
+def _of(data: Dataset | str, part: str) -> Dataset:
+    return SOURCES.make(data).load(part) if isinstance(data, str) else data
