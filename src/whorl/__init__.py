@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from whorl.claims.twins import judge_lineup
     from whorl.data import SOURCES
     from whorl.fingerprints.files import write_fingerprint
+    from whorl.marks import MARKS
+    from whorl.marks.making import embed as embed_mark
+    from whorl.marks.making import prepare as prepare_mark
     from whorl.nets import NETS
     from whorl.oracles.opening import open_oracle
     from whorl.ownership import calibrate, extract, give_reasons, line_up, verify
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from whorl.weights.family.tree import lineage
 
 __all__ = [
+    "MARKS",
     "NETS",
     "REMOVALS",
     "SCHEMES",
@@ -44,6 +48,7 @@ __all__ = [
     "audit",
     "calibrate",
     "compare",
+    "embed_mark",
     "extract",
     "give_reasons",
     "judge",
@@ -55,6 +60,7 @@ __all__ = [
     "open_claim",
     "open_oracle",
     "parents",
+    "prepare_mark",
     "read_fingerprint",
     "read_opening",
     "shadows",
@@ -72,6 +78,9 @@ _FACE = {
     "judge": "whorl.claims.judging:judge",
     "judge_lineup": "whorl.claims.twins:judge_lineup",
     "make_claim": "whorl.claims.making:make_claim",
+    "MARKS": "whorl.schemes:MARKS",
+    "embed_mark": "whorl.marks.making:embed",
+    "prepare_mark": "whorl.marks.making:prepare",
     "open_claim": "whorl.claims.opening:open_claim",
     "read_opening": "whorl.claims.opening:read_opening",
     "train_strata": "whorl.claims.judging:train_strata",

@@ -113,6 +113,8 @@ def situations(case, tmp_path_factory):
                 *("--removal", "prune_weights(1/2)", "-o", folder / "x.fp"),
             ],
             ("twins", 7): ["twins", torn, "--victim", case.victim, "--twin", case.stranger],
+            ("mark", 6): ["mark", labels, *DIGITS, "--kind", "backdoor", "-o", folder / "m.safetensors"],
+            ("mark", 7): ["mark", broken, *DIGITS, "--kind", "backdoor", "-o", folder / "m.safetensors"],
             ("verify", 3): [*judged, "--fail-on", "derived"],
             ("verify", 4): ["verify", case.raw, case.stolen, "--fail-on", "inconclusive"],
             ("verify", 5): ["verify", case.calibrated, *paid, "--record", folder / "answers.sqlite"],

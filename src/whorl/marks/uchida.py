@@ -117,11 +117,14 @@ class Uchida(Watermark, Hamming):
 
 def mean_weights(net: nn.Module, layer: str) -> Tensor:
     """The mean ``[inputs]`` of a layer's weights over its output units. Raises `UsageError` where there is none."""
-    module = dict(net.named_modules()).get(layer)
+    known = dict(net.named_modules())
+    # A description may have put the net beside a conversion of its inputs, into a Sequential.
+    beside = (known.get(f"{child}.{layer}") for child, _ in net.named_children())
+    module = known.get(layer) or next((each for each in beside if each is not None), None)
     weight = getattr(module, "weight", None)
     if not isinstance(weight, Tensor) or weight.ndim < 2:
-        known = ", ".join(name for name, each in _layers(net))
-        raise UsageError(f"there is no layer {layer!r} of a matrix or kernel here; there are: {known[:600]}")
+        told = ", ".join(name for name, each in _layers(net))
+        raise UsageError(f"there is no layer {layer!r} of a matrix or kernel here; there are: {told[:600]}")
     return weight.flatten(1).mean(0)
 
 
@@ -139,4 +142,4 @@ def _widest(net: nn.Module) -> str:
 def _module_of(oracle: Oracle) -> nn.Module:
     if not isinstance(oracle, TorchOracle):
         raise AccessRefused(f"bits are read from PyTorch weights; {oracle.name} is {type(oracle).__name__}")
-    return oracle.module
+    return oracle.net
