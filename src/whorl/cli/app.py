@@ -13,6 +13,7 @@ from whorl.cli import (
     bench,
     calibrate,
     claim,
+    codes,
     compare,
     demo,
     doctor,
@@ -54,6 +55,8 @@ app.command("schemes")(listing.schemes)
 app.command("marks")(listing.marks)
 app.command("removals")(listing.removals)
 app.add_typer(claim.app, name="claim")
+app.add_typer(codes.app, name="codes")
+app.command("trace")(codes.trace)
 app.add_typer(zoo.app, name="zoo")
 app.add_typer(bench.app, name="bench")
 app.command("report")(report.report)

@@ -170,7 +170,7 @@ def draw(
     claim: Annotated[Path | None, typer.Option(help="The judge begins: the claim that the draw is for.")] = None,
     suspect: Annotated[str | None, typer.Option(help="The judge begins: the suspect that the draw is for.")] = None,
     mark: Annotated[
-        Path | None, typer.Option(help="The judge begins: the mark whose labels are drawn (whorl mark --prepare).")
+        Path | None, typer.Option(help="The judge begins: the mark, or the codes, that are drawn (--prepare).")
     ] = None,
     withholds: Annotated[str | None, typer.Option(help="The judge notes who withholds: owner or suspect.")] = None,
     architecture: Architecture = None,
@@ -218,11 +218,15 @@ def _purpose(
 ) -> tuple[str, str | None]:
     """What is drawn for: a mark by its commitment, or a claim and a suspect by their digests."""
     from whorl.marks.base import commitment_of
+    from whorl.marks.code_files import KEY, read_codes
+    from whorl.marks.user_codes import commitment
     from whorl.oracles.opening import open_oracle
     from whorl.oracles.wrappers import digests_of
     from whorl.schemes.opening import read_fingerprint
-    from whorl.storage import digest_file
+    from whorl.storage import digest_file, read_metadata
 
+    if mark is not None and KEY in read_metadata(mark):
+        return commitment(read_codes(mark)), None
     if mark is not None:
         return commitment_of(read_fingerprint(mark)), None
     assert claim is not None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from whorl.attest.draw import Draw
     from whorl.types import Fingerprint
 
-__all__ = ["mark"]
+__all__ = ["mark", "write_like"]
 
 
 @guarded
@@ -105,7 +105,7 @@ def mark(
         net, made = making.embed(known, path, data, draw=draw, draws=draws, **options)
     assert output is not None
     target = fingerprint or output.with_suffix(".fp")
-    _write_like(net, path, output)
+    write_like(net, path, output)
     write_fingerprint(made, target)
     _report(output, target, made, as_json, quiet)
 
@@ -144,7 +144,7 @@ def _file_of(model: str, cache: Path | None, trust_code: bool) -> str:
     return str(zoo.path(recipe))
 
 
-def _write_like(net: nn.Module, model: str, output: Path) -> None:
+def write_like(net: nn.Module, model: str, output: Path) -> None:
     """Write the net as its file was: with the architecture, where that says one of whorl's own."""
     from whorl.nets.files import KEY, read_header, write_model
     from whorl.storage import read_metadata, write_tensors

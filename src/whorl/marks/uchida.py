@@ -33,7 +33,7 @@ from whorl.representations.similarity import Hamming
 from whorl.settings import Count, Positive
 from whorl.types import Access, Queries, Representation
 
-__all__ = ["Uchida", "mean_weights"]
+__all__ = ["Uchida", "inner_layers", "mean_weights"]
 
 MARGIN: Final = 1.0  # in units of X w, where a bit is read with odds of e to 1
 
@@ -132,11 +132,16 @@ def _layers(net: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(name, each) for name, each in net.named_modules() if isinstance(each, nn.Linear | nn.Conv1d | nn.Conv2d)]
 
 
-def _widest(net: nn.Module) -> str:
-    layers = _layers(net)[:-1] or _layers(net)
-    if not layers:
+def inner_layers(net: nn.Module) -> tuple[str, ...]:
+    """Linear layers and convolutions by name, in order, without the last. Raises `UsageError` where there is none."""
+    names = tuple(name for name, _ in _layers(net))
+    if not names:
         raise UsageError(f"{type(net).__name__} has no linear layer or convolution to mark")
-    return max(layers, key=lambda each: each[1].get_parameter("weight")[0].numel())[0]
+    return names[:-1] or names
+
+
+def _widest(net: nn.Module) -> str:
+    return max(inner_layers(net), key=lambda name: len(mean_weights(net, name)))
 
 
 def _module_of(oracle: Oracle) -> nn.Module:
