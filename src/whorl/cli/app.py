@@ -20,6 +20,7 @@ from whorl.cli import (
     extract,
     lineage,
     listing,
+    lock,
     report,
     twins,
     verify,
@@ -53,6 +54,8 @@ app.command("removals")(listing.removals)
 app.add_typer(claim.app, name="claim")
 app.add_typer(zoo.app, name="zoo")
 app.add_typer(bench.app, name="bench")
+app.command("lock")(lock.lock)
+app.command("unlock")(lock.unlock)
 app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)
 state(app)
