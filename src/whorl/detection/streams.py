@@ -73,8 +73,7 @@ class StreamWatch:
     def update(self, values: ArrayLike) -> None:
         """See the next blocks ``[k]``, in order."""
         for value in _numbers(values, "blocks").tolist():
-            left = int(np.searchsorted(self._seen, value, side="left"))
-            right = int(np.searchsorted(self._seen, value, side="right"))
+            left, right = int((self._seen < value).sum()), int((self._seen <= value).sum())
             ties, upto = right - left + 1, len(self._seen)
             p = (upto - right + float(self._chance.random()) * ties) / (upto + 1)
             p = max(p, 1e-300)  # a draw of exactly 0

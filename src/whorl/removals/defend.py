@@ -20,7 +20,6 @@ from whorl.nets.base import Net
 from whorl.nets.training import build
 from whorl.oracles.base import Oracle
 from whorl.oracles.chance import seed_from
-from whorl.oracles.dawn import Cells, Dawn
 from whorl.oracles.defended import DetectsQueries, Lie, Poisoned, RandomAnswers, ReverseSigmoid, Shuffled
 from whorl.oracles.wrappers import LabelsOnly, Rounded, Temperature, TopK
 from whorl.removals.base import Removal
@@ -29,7 +28,6 @@ from whorl.types import Access
 
 __all__ = [
     "AnswerLabels",
-    "AnswerMarked",
     "AnswerPoisoned",
     "AnswerRandomly",
     "AnswerReverseSigmoid",
@@ -157,25 +155,6 @@ class AnswerRandomly(Removal):
         """The victim with random answers."""
         del data
         return RandomAnswers(_classifier(victim), self.probability, seed=seed_from(generator))
-
-
-@dataclass(frozen=True)
-class AnswerMarked(Removal):
-    """DAWN: a ``share`` of inputs gets another label, by a secret key, so that whoever copies the answers is marked.
-
-    The class stays in all other answers. Access left: labels, or probabilities where the victim grants them.
-    """
-
-    family: ClassVar[str] = "defend"
-    needs: ClassVar[Access] = Access.LABELS
-
-    share: Probability = 0.005
-
-    def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> Dawn:
-        """The victim as a service that keeps a log of what it altered."""
-        del data
-        key = bytes(torch.randint(256, (32,), generator=generator).tolist())
-        return Dawn(_classifier(victim), Cells(key, victim.classes, self.share))
 
 
 @dataclass(frozen=True)
