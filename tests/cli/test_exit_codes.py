@@ -143,6 +143,8 @@ def situations(case, tmp_path_factory):
             ("bench diff", 3): ["bench", "diff", RESULT, changed(folder), "--fail-on", "moved"],
             ("bench diff", 7): ["bench", "diff", RESULT, text],
             ("bench export", 7): ["bench", "export", text, "-o", folder / "x.csv"],
+            ("guard", 6): ["guard", labels, *DIGITS],
+            ("guard", 7): ["guard", broken, *DIGITS],
             ("lock", 7): ["lock", one, "--recipient", text, "-o", folder / "x.locked"],
             ("unlock", 7): ["unlock", broken, "--key", unlocking(folder), "-o", folder / "x"],
             ("report", 7): ["report", text, "-o", folder / "x.html"],

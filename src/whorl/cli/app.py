@@ -18,6 +18,7 @@ from whorl.cli import (
     doctor,
     explain,
     extract,
+    guard,
     lineage,
     listing,
     lock,
@@ -54,6 +55,7 @@ app.command("removals")(listing.removals)
 app.add_typer(claim.app, name="claim")
 app.add_typer(zoo.app, name="zoo")
 app.add_typer(bench.app, name="bench")
+app.command("guard")(guard.guard)
 app.command("lock")(lock.lock)
 app.command("unlock")(lock.unlock)
 app.command("report")(report.report)
