@@ -21,7 +21,7 @@ __all__ = ["guard"]
 
 @guarded
 def guard(
-    model: Annotated[str, typer.Argument(help="Your service's model, or its recipe: 'train(resnet8, digits)'.")],
+    service: Annotated[str, typer.Argument(help="Your service's model, or its recipe: 'train(resnet8, digits)'.")],
     data: Annotated[
         str, typer.Option(help="Pictures that it is asked about, as in digits.", autocompletion=completion.sources)
     ],
@@ -73,22 +73,21 @@ def guard(
     folder = cache or default_cache()
     options = model_options(architecture, classes, shape, settings) | {"trust_code": trust_code}
     with bar(quiet) as told:
-        service = _service(model, folder, options, told)
-        found = guard_table(service, wanted, folder=folder, progress=told)
+        found = guard_table(_opened(service, folder, options, told), wanted, folder=folder, progress=told)
     if as_json:
         print_json(found)
     else:
         _show(found, wide)
 
 
-def _service(model: str, folder: Path, options: dict[str, Any], told: Any) -> Oracle:
+def _opened(service: str, folder: Path, options: dict[str, Any], told: Any) -> Oracle:
     from whorl.oracles.opening import open_oracle
     from whorl.zoo.cache import Zoo
     from whorl.zoo.recipe import parse_recipe
 
-    if not model.startswith("train("):
-        return open_oracle(model, **options)
-    recipe, zoo = parse_recipe(model, trust_code=options["trust_code"]), Zoo(folder)
+    if not service.startswith("train("):
+        return open_oracle(service, **options)
+    recipe, zoo = parse_recipe(service, trust_code=options["trust_code"]), Zoo(folder)
     told("training", 0, 0)
     zoo.build([recipe], workers=1)
     return zoo.oracle(recipe)
