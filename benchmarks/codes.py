@@ -6,15 +6,13 @@ Tardos codes: for each row of `CODES` and each strategy of colluders ``--trials`
 p-value, by Holm over all users, is at most .01 or .001, the error that lengths are made for. `traced` counts trials
 with at least one guilty accused, `framed` those with at least one innocent. Block codes: every set of at most k - 1
 users by the AND and by the mean of their rows (of 31 users 206,367), then drawn sets of k - 1 under every strategy. No
-code or trial served in the choice of a length.
+code or trial served in the choice of a length. What is in the output already is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import math
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +25,7 @@ from whorl.detection.codes import DESIGNS, TardosPlan, block_code
 from whorl.detection.collusion import STRATEGIES, collude
 from whorl.detection.tracing import named_by_and, trace
 from whorl.metrics import clopper_pearson
-from whorl.storage import write_json
+from whorl.storage import read_json, write_json
 
 ALPHAS = (0.01, 0.001)
 CODES = {
@@ -46,41 +44,36 @@ def share(count: int, trials: int) -> dict[str, float]:
     return {"count": count, "trials": trials, "rate": count / trials, "low": bounds.low, "high": bounds.high}
 
 
-def tardos(name: str, plan: TardosPlan, trials: int) -> dict[str, Any]:
+def tardos(name: str, plan: TardosPlan, strategy: str, trials: int) -> dict[str, Any]:
     guilty = set(range(6 if name.endswith("6") else plan.colluders))
-    strategies: dict[str, Any] = {}
-    for number, strategy in enumerate(STRATEGIES):
-        chance = np.random.default_rng([list(CODES).index(name), number])
-        traced, framed, caught = Counter[float](), Counter[float](), Counter[float]()
-        for _ in range(trials):
-            code = plan.sampled(chance)
-            users = trace(collude(code.rows[: len(guilty)], strategy, chance), code).users
-            for alpha in ALPHAS:
-                found = {each.user for each in users if each.adjusted <= alpha}
-                traced[alpha] += bool(found & guilty)
-                framed[alpha] += bool(found - guilty)
-                caught[alpha] += len(found & guilty)
-        strategies[strategy] = {
-            f"{alpha:g}": {
-                "traced": share(traced[alpha], trials),
-                "framed": share(framed[alpha], trials),
-                "guilty_accused": caught[alpha] / trials / len(guilty),
-            }
-            for alpha in ALPHAS
-        }
-        print(name, strategy, traced, framed, caught, flush=True)
+    chance = np.random.default_rng([list(CODES).index(name), list(STRATEGIES).index(strategy)])
+    traced, framed, caught = Counter[float](), Counter[float](), Counter[float]()
+    for _ in range(trials):
+        code = plan.sampled(chance)
+        users = trace(collude(code.rows[: len(guilty)], strategy, chance), code).users
+        for alpha in ALPHAS:
+            found = {each.user for each in users if each.adjusted <= alpha}
+            traced[alpha] += bool(found & guilty)
+            framed[alpha] += bool(found - guilty)
+            caught[alpha] += len(found & guilty)
+    print(name, strategy, traced, framed, caught, flush=True)
+    return {f"{alpha:g}": figures(traced[alpha], framed[alpha], caught[alpha], trials, guilty) for alpha in ALPHAS}
+
+
+def figures(traced: float, framed: float, caught: float, trials: int, guilty: set[int]) -> dict[str, Any]:
     return {
-        "users": plan.users,
-        "colluders": len(guilty),
-        "positions": plan.length,
-        "strategies": strategies,
-        "framed_under_all": {
-            f"{alpha:g}": share(
-                sum(each[f"{alpha:g}"]["framed"]["count"] for each in strategies.values()), trials * len(strategies)
-            )
-            for alpha in ALPHAS
-        },
+        "traced": share(round(traced), trials),
+        "framed": share(round(framed), trials),
+        "guilty_accused": caught / trials / len(guilty),
     }
+
+
+def framed_under_all(strategies: dict[str, Any]) -> dict[str, Any]:
+    found = {}
+    for alpha in ALPHAS:
+        each = [strategy[f"{alpha:g}"]["framed"] for strategy in strategies.values()]
+        found[f"{alpha:g}"] = share(sum(one["count"] for one in each), sum(one["trials"] for one in each))
+    return found
 
 
 def blocks(positions: int, trials: int) -> dict[str, Any]:
@@ -131,15 +124,22 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("-o", "--output", type=Path, required=True)
     asked = parser.parse_args()
-    started = time.perf_counter()
-    document = {
-        "alphas": list(ALPHAS),
-        "tardos": {name: tardos(name, plan, asked.trials) for name, plan in CODES.items()},
-        "blocks": {f"({v}, {len(DESIGNS[v])}, 1)": blocks(v, asked.trials) for v in DESIGNS},
-        "seconds": math.ceil(time.perf_counter() - started),
-        "machine": describe_machine("cpu").model_dump(),
-    }
-    write_json(asked.output, document)
+    document = (
+        read_json(asked.output) if asked.output.exists() else {"alphas": list(ALPHAS), "tardos": {}, "blocks": {}}
+    )
+    for name, plan in CODES.items():
+        row = document["tardos"].setdefault(name, {"users": plan.users, "positions": plan.length, "strategies": {}})
+        for strategy in STRATEGIES:
+            if strategy not in row["strategies"]:
+                row["strategies"][strategy] = tardos(name, plan, strategy, asked.trials)
+                row["framed_under_all"] = framed_under_all(row["strategies"])
+                write_json(asked.output, document)
+    for v in DESIGNS:
+        name = f"({v}, {len(DESIGNS[v])}, 1)"
+        if name not in document["blocks"]:
+            document["blocks"][name] = blocks(v, asked.trials)
+            write_json(asked.output, document)
+    write_json(asked.output, document | {"machine": describe_machine("cpu").model_dump()})
 
 
 if __name__ == "__main__":
