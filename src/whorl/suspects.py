@@ -43,6 +43,7 @@ __all__ = [
     "secret_of",
 ]
 
+DRAWN_ALPHA: Final = 1e-6  # of a mark: its rate holds over draws, and one draw may be unlucky for many models alike
 LINED_UP: Final = '"lineup":true'  # in the rule of a look
 
 
@@ -145,20 +146,22 @@ def rule_for(
     group: str = "",
     tests: int = 1,
     match_labels: bool = False,
+    nonce: str = "",
 ) -> Rule:
     """The rule of one of several tests that share alpha. Several must be able to show something."""
     lineup = known.candidates if kind != "population" else None
     if lineup is None and (kind == "lineup" or match_labels):
         what = "labels are matched in a lineup, and " if match_labels else ""
         raise UsageError(f"{what}this fingerprint holds no lineup; make one: whorl twins")
-    fixed = terms_of(lineup, known.task).alpha if lineup else 0.01
+    drawn = lineup is None and known.mark is not None and SCHEMES.make(known.scheme).purpose == "mark"
+    fixed = terms_of(lineup, known.task).alpha if lineup else DRAWN_ALPHA if drawn else 0.01
     whole = fixed if alpha is None else alpha
     if tests > 1 and lineup is not None:
         check_reach(len(lineup.digests) - 1, alpha=whole, tests=tests, models="twins", more="whorl twins -n")
-    elif tests > 1:
+    elif tests > 1 and not drawn:
         size = len(known.calibration.null) if known.calibration else 0
         check_reach(size, alpha=whole, tests=tests, models="models in the null", more="whorl calibrate")
-    return Rule(share_of_alpha(whole, tests), budget, group, lineup is not None, tests, match_labels)
+    return Rule(share_of_alpha(whole, tests), budget, group, lineup is not None, tests, match_labels, nonce)
 
 
 def judged(

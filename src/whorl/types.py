@@ -261,11 +261,11 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Mark:
-    """What was drawn for a mark after its inputs were committed; ``draw`` is the transcript of the drawing.
+    """What was drawn for a mark after its inputs were committed; ``draw`` says how, with the transcript of the drawing.
 
     Shape:
-        inputs: ``[n, *input]``; n is 0 for a mark in weights.
-        drawn: ``[n]`` int64 labels, or ``[bits]`` of 0 and 1.
+        inputs: ``[n, *input]``; n is 0 where the fingerprint's own queries are what was committed.
+        drawn: ``[n]`` int64 labels, or ``[bits]`` of 0 and 1; empty where the draw is still to come.
     """
 
     kind: Literal["labels", "bits"]
@@ -332,7 +332,8 @@ class Rule:
 
     ``alpha`` is the accepted chance of calling an independent model derived, in each of ``tests`` fixed together;
     ``budget`` the most queries, None for all; ``group`` the suspect's kind among the null's, empty if unknown;
-    ``lineup`` that victim and twins are lined up; ``match_labels`` that each reads the classes as they agree best.
+    ``lineup`` that victim and twins are lined up; ``match_labels`` that each reads the classes as they agree best;
+    ``nonce``, in hexadecimal, is the judge's own number of the draw of a mark, by which the draw is known to be real.
     """
 
     alpha: float = 0.01
@@ -341,6 +342,7 @@ class Rule:
     lineup: bool = False
     tests: int = 1
     match_labels: bool = False
+    nonce: str = ""
 
 
 Decision = Literal["derived", "unrelated", "inconclusive"]

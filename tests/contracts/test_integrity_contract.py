@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from whorl.errors import AccessRefused
 from whorl.oracles.keyed import KeyedSwitch
 from whorl.oracles.reordered import Reordered
 from whorl.schemes import SCHEMES
+from whorl.schemes.base import Purpose
 from whorl.schemes.random import Random
 from whorl.testing import check_integrity, check_scheme, integrity, tiny_data, tiny_victim
 from whorl.types import Access, Evidence, Representation, grants
@@ -52,7 +53,7 @@ class Sound(Random):
     """Labels of pictures drawn by chance, as a check of integrity."""
 
     name: ClassVar[str] = "sound"
-    purpose: ClassVar[Literal["ownership", "integrity", "data"]] = "integrity"
+    purpose: ClassVar[Purpose] = "integrity"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +100,12 @@ def test_a_plug_in_passes(scheme):
 
 @dataclass(frozen=True, kw_only=True)
 class IntegrityOfNumbers(Numbers):
-    purpose: ClassVar[Literal["ownership", "integrity", "data"]] = "integrity"
+    purpose: ClassVar[Purpose] = "integrity"
 
 
 @dataclass(frozen=True, kw_only=True)
 class IntegrityOfPictures(Pictures):
-    purpose: ClassVar[Literal["ownership", "integrity", "data"]] = "integrity"
+    purpose: ClassVar[Purpose] = "integrity"
 
 
 @pytest.mark.parametrize("scheme", [IntegrityOfNumbers(), IntegrityOfPictures()], ids=lambda each: type(each).__name__)

@@ -13,6 +13,7 @@ from whorl.cli import (
     bench,
     calibrate,
     claim,
+    codes,
     compare,
     demo,
     doctor,
@@ -22,6 +23,7 @@ from whorl.cli import (
     lineage,
     listing,
     lock,
+    mark,
     report,
     twins,
     verify,
@@ -45,14 +47,18 @@ app.command("demo")(demo.demo)
 app.command("extract")(extract.extract)
 app.command("calibrate")(calibrate.calibrate)
 app.command("twins")(twins.twins)
+app.command("mark")(mark.mark)
 app.command("verify")(verify.verify)
 app.command("audit")(audit.audit)
 app.command("compare")(compare.compare)
 app.command("lineage")(lineage.lineage)
 app.command("explain")(explain.explain)
 app.command("schemes")(listing.schemes)
+app.command("marks")(listing.marks)
 app.command("removals")(listing.removals)
 app.add_typer(claim.app, name="claim")
+app.add_typer(codes.app, name="codes")
+app.command("trace")(codes.trace)
 app.add_typer(zoo.app, name="zoo")
 app.add_typer(bench.app, name="bench")
 app.command("guard")(guard.guard)

@@ -102,6 +102,22 @@ class Design:
             return f"{' and '.join(proof.withheld)} withheld a nonce, so that p is doubled for each and not exact"
         return ""
 
+    def doubt(self, nonce: str) -> str:
+        """Why nobody but whoever made the mark has to believe the draw; empty where nothing does.
+
+        Parameters:
+            nonce: the judge's own number, in hexadecimal, for an owner can play every party of a draw, and draw until
+                one suits; empty where whoever asks took no part.
+        """
+        if self.why or self.proof is None:
+            return self.why
+        if nonce and ("judge", "reveals", nonce) in self.proof.events:
+            return ""
+        return (
+            "your own number is not in the draw, so that whoever made the mark may have played all of its parties, and "
+            "drawn until the outcome suited (give the number that you drew with: --nonce)"
+        )
+
     @property
     def tries(self) -> int:
         """By what p is multiplied: the number of draws, twice for each nonce that was withheld in this one."""

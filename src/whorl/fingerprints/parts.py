@@ -47,7 +47,9 @@ def queries_of(
     if inputs.ndim and len(inputs) > MAX_QUERIES:
         raise ValueError(f"it holds {len(inputs):,} queries; at most {MAX_QUERIES:,} are read")
     space.check(inputs)
-    if not inputs.numel():
+    # A mark in weights asks none: [n, 0, *input]. That its scheme says so is seen by who knows schemes.
+    asks_none = prefix == "queries" and space.each(inputs) == 0
+    if not len(inputs) or not (inputs.numel() or asks_none):
         raise ValueError(f"'{prefix}/inputs' holds no query")
     parts: dict[str, dict[str, Tensor]] = {"companions": {}, "shared": {}}
     for name in list(tensors):

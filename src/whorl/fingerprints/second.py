@@ -357,7 +357,11 @@ def _mark(tensors: dict[str, Tensor], space: InputSpace, document: _Mark | None)
         return None
     inputs, drawn = take(tensors, "mark/inputs"), take(tensors, "mark/drawn")
     space.check(inputs)
-    if drawn.dtype != torch.int64 or drawn.ndim != 1 or (document.kind == "labels" and len(drawn) != len(inputs)):
+    if (
+        drawn.dtype != torch.int64
+        or drawn.ndim != 1
+        or (len(inputs) and document.kind == "labels" and len(drawn) != len(inputs))
+    ):
         raise ValueError("'mark/drawn' is not int64, one label for each input or one number for each bit")
     return Mark(document.kind, inputs, drawn, document.draw)
 

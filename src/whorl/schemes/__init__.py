@@ -6,15 +6,18 @@ from whorl.catalog import Catalog
 from whorl.errors import UsageError
 from whorl.schemes.base import Scheme
 
-__all__ = ["SCHEMES", "Scheme"]
+__all__ = ["MARKS", "SCHEMES", "Scheme"]
 
 
 class _Schemes(Catalog[Scheme]):
-    """The published schemes; a name such as ``negative+labels+hamming`` is composed on demand (`grid.compose`)."""
+    """The published schemes. A name such as ``negative+labels+hamming`` is composed on demand (`grid.compose`).
+
+    Marks are checked as schemes are, and made in another way: they are known by name and not listed here.
+    """
 
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str) or "+" not in name:
-            return super().__contains__(name)
+            return super().__contains__(name) or name in MARKS
         try:
             self[name]
         except UsageError:
@@ -23,18 +26,26 @@ class _Schemes(Catalog[Scheme]):
 
     def targets(self, name: str) -> tuple[str, ...]:
         if "+" not in name:
-            return super().targets(name)
+            return MARKS.targets(name) if name in MARKS else super().targets(name)
         from whorl.schemes.grid import parts_of  # it imports this room
 
         return parts_of(name)
 
     def __getitem__(self, name: str) -> Callable[..., Scheme]:
         if "+" not in name:
-            return super().__getitem__(name)
+            return MARKS[name] if name in MARKS else super().__getitem__(name)
         from whorl.schemes.grid import compose  # it imports this room
 
         return compose(name)
 
+
+MARKS: Catalog[Scheme] = Catalog(
+    "marks",
+    {
+        "backdoor": "whorl.marks.backdoor:Backdoor",
+        "uchida": "whorl.marks.uchida:Uchida",
+    },
+)
 
 SCHEMES: Catalog[Scheme] = _Schemes(
     "schemes",

@@ -17,6 +17,7 @@ from typing import ClassVar, Literal, final
 import torch
 
 from whorl.data.base import Dataset
+from whorl.detection.design import Design
 from whorl.errors import UsageError
 from whorl.expressions import Call
 from whorl.layouts import check_layouts
@@ -41,7 +42,10 @@ from whorl.types import (
     grants,
 )
 
-__all__ = ["Scheme"]
+__all__ = ["Purpose", "Scheme"]
+
+Purpose = Literal["ownership", "integrity", "data", "mark"]
+"""Whether a scheme recognises changed copies, tells every change, whose data were used, or checks what was embedded."""
 
 
 class Scheme(Sampler, Representer, Comparer, ABC):
@@ -57,8 +61,7 @@ class Scheme(Sampler, Representer, Comparer, ABC):
     blind: ClassVar[str]
     """What it cannot see, in a line."""
     tasks: ClassVar[frozenset[Task]] = frozenset({"classification"})
-    purpose: ClassVar[Literal["ownership", "integrity", "data"]] = "ownership"
-    """Whether it recognises copies that were changed, tells every change, or tells whose data were used."""
+    purpose: ClassVar[Purpose] = "ownership"
 
     @final
     @classmethod
@@ -81,6 +84,8 @@ class Scheme(Sampler, Representer, Comparer, ABC):
     def check_fingerprint(self, fingerprint: Fingerprint) -> None:
         """Raise ValueError with the first thing of a fingerprint that is not as this scheme declares it."""
         queries = fingerprint.queries
+        if not queries.inputs.numel() and "0" not in self.tensors["inputs"].axes.split():
+            raise ValueError(f"its queries ask no input, and {self.name} asks some")
         held = {"inputs": queries.inputs}
         held |= {f"companions/{name}": value for name, value in queries.companions.items()}
         held |= {f"shared/{name}": value for name, value in queries.shared.items()}
@@ -119,6 +124,8 @@ class Scheme(Sampler, Representer, Comparer, ABC):
             AccessRefused: before anything is asked.
             UsageError: the data do not fit the victim, or are too few; a pool is missing.
         """
+        if self.purpose == "mark":
+            raise UsageError(f"a mark is embedded, not extracted; type: whorl mark MODEL --kind {self.name}")
         admit_victim(self, victim)
         if budget < 1:
             raise UsageError(f"a fingerprint needs at least one query, not {budget}")
@@ -154,6 +161,11 @@ class Scheme(Sampler, Representer, Comparer, ABC):
         except ValueError as error:
             raise UsageError(f"{type(self).__name__} breaks its own declaration: {error}") from None
         return fingerprint
+
+    def design(self, fingerprint: Fingerprint) -> Design | None:
+        """What the reference was drawn by (`whorl.marks.Watermark`); None where the victim answered it."""
+        del fingerprint
+        return None
 
     @final
     def observe(self, fingerprint: Fingerprint, oracle: Oracle) -> Evidence:
@@ -213,6 +225,7 @@ class Scheme(Sampler, Representer, Comparer, ABC):
         alpha: float = 0.01,
         budget: int | None = None,
         group: str = "",
+        nonce: str = "",
         progress: Callable[[int], None] = lambda _: None,
     ) -> Verdict:
         """Ask the suspect, in random order and no longer than needed, and decide.
@@ -222,9 +235,12 @@ class Scheme(Sampler, Representer, Comparer, ABC):
             budget: most queries to ask; all of the fingerprint by default. A scheme that compares the set as a
                 whole (``per_query`` is false) asks all or nothing. Neutral probes come beside it.
             group: the suspect's kind among the groups of the null, where it is known.
+            nonce: your own number of the draw of a mark, in hexadecimal.
             progress: called with the number of queries asked in each round.
         """
-        return Session(self, fingerprint, suspect, Rule(alpha=alpha, budget=budget, group=group)).verify(progress)
+        return Session(self, fingerprint, suspect, Rule(alpha=alpha, budget=budget, group=group, nonce=nonce)).verify(
+            progress
+        )
 
 
 def _nothing(scheme: Scheme, victim: Oracle) -> Dataset:

@@ -38,7 +38,7 @@ from whorl.oracles.base import Oracle
 from whorl.queries.base import gradient_of
 from whorl.queries.walks import Members, regress, walks
 from whorl.representations.base import ask
-from whorl.schemes.base import Scheme
+from whorl.schemes.base import Purpose, Scheme
 from whorl.settings import Count, Positive
 from whorl.types import Access, Evidence, Queries, Representation
 
@@ -53,7 +53,7 @@ ORDERS: dict[Norm, float] = {"linf": torch.inf, "l2": 2.0, "l1": 1.0}
 class _Inference(Members, Scheme):
     """What both variants share: scores of a regressor, and one t-test."""
 
-    purpose: ClassVar[Literal["ownership", "integrity", "data"]] = "data"
+    purpose: ClassVar[Purpose] = "data"
     per_query: ClassVar[bool] = False
     values: ClassVar[Layout] = Layout("n 2")
 

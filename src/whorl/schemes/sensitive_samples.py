@@ -24,7 +24,7 @@ The paper's own figure: over 99.95 % of changed models found with fewer than ten
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Le
@@ -34,7 +34,7 @@ from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.sensitive import Sensitive
 from whorl.representations.base import Comparer
-from whorl.schemes.base import Scheme
+from whorl.schemes.base import Purpose, Scheme
 from whorl.schemes.matching import Matching
 from whorl.settings import Count
 from whorl.types import Access, Evidence, Queries, Representation
@@ -66,7 +66,7 @@ class SensitiveSamples(Sensitive, _Unchanged, Scheme):
     name: ClassVar[str] = "sensitive-samples"
     paper: ClassVar[str] = PAPER
     idea: ClassVar[str] = IDEA
-    purpose: ClassVar[Literal["ownership", "integrity", "data"]] = "integrity"
+    purpose: ClassVar[Purpose] = "integrity"
     blind: ClassVar[str] = (
         "changes behind a key or too small for the digits shown; and it cannot tell a thief's copy from a stranger"
     )
@@ -93,7 +93,7 @@ class SensitiveSamplesLabels(Sensitive, Matching):
     name: ClassVar[str] = "sensitive-samples-labels"
     paper: ClassVar[str] = PAPER
     idea: ClassVar[str] = IDEA
-    purpose: ClassVar[Literal["ownership", "integrity", "data"]] = "integrity"
+    purpose: ClassVar[Purpose] = "integrity"
     blind: ClassVar[str] = (
         "changes behind a key or too small to cross a boundary; and it cannot tell a thief's copy from a stranger"
     )

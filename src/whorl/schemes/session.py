@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from torch import Tensor
 
+from whorl.detection.drawn import DrawnTrial
 from whorl.detection.exchangeability import Likeness, clusters, likeness
 from whorl.detection.groups import in_group
 from whorl.detection.verdict import Trial
@@ -72,10 +73,13 @@ class Session:
         self.sent = self.probed = 0
         self.interface = interface_of(suspect)
         self._before = (suspect.queries_spent, Counter(suspect.replayed.given))
+        self.design = scheme.design(fingerprint)
         shown = self.calibration and self.calibration.through(treatment)
         self.trial = self._tried(shown, None)  # a rule that can't be kept is refused before any query
 
-    def _tried(self, calibration: Calibration | None, beside: Likeness | None) -> Trial:
+    def _tried(self, calibration: Calibration | None, beside: Likeness | None) -> Trial | DrawnTrial:
+        if self.design is not None:
+            return DrawnTrial(self.design, alpha=self.rule.alpha, budget=self.rule.budget)
         return Trial(
             calibration,
             size=len(self.fingerprint.queries),
@@ -142,6 +146,7 @@ class Session:
 
     def _whole(self, progress: Callable[[int], None]) -> tuple[Evidence, Verdict]:
         evidence = self._asked(slice(None), progress)
+        assert isinstance(self.trial, Trial)  # what is drawn is compared one by one
         self.trial.observe(evidence.similarity)
         return evidence, self._verdict()
 
@@ -181,13 +186,22 @@ class Session:
             verdict,
             queries=queries,
             caveats=caveats,
-            grade=Grade.D,
+            grade=self._grade,
             interface=self.interface,
             record=record_of(fingerprint, self.suspect, self.rule),
         )
 
+    @property
+    def _grade(self) -> Grade:
+        """B where labels or bits were drawn, and the judge's own number is in the draw; else the owner's word."""
+        return Grade.B if self.design is not None and not self.design.doubt(self.rule.nonce) else Grade.D
+
     def _origin(self) -> tuple[str, ...]:
         """Who chose the null, first of all caveats, and what is known against it."""
+        if (design := self.design) is not None:
+            word = f"the {design.kind} were drawn by chance, after what they belong to was fixed and no more often"
+            doubt = design.doubt(self.rule.nonce)
+            return (self._grade.caveat(word), *((f"not exact before others: {doubt}",) if doubt else ()))
         if (calibration := self.calibration) is None:
             return (OLD_FORMAT,) if self.fingerprint.format == 1 else ()
         null = calibration.null
@@ -230,7 +244,8 @@ def record_of(fingerprint: Fingerprint, suspect: Oracle, rule: Rule) -> dict[str
         "rule": {"alpha": rule.alpha, "budget": rule.budget, "group": rule.group}
         | ({"lineup": True} if rule.lineup else {})
         | ({"tests": rule.tests} if rule.tests > 1 else {})
-        | ({"match_labels": True} if rule.match_labels else {}),
+        | ({"match_labels": True} if rule.match_labels else {})
+        | ({"nonce": rule.nonce} if rule.nonce else {}),
     }
 
 
