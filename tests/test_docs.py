@@ -220,6 +220,9 @@ READERS = {
     "recipes": parse_recipe,
     "null_recipe": parse_recipe,
     "suite": SUITES.__getitem__,
+    "guards": REMOVALS.bind,
+    "thief": REMOVALS.bind,
+    "service": lambda text: text.endswith(".safetensors") or parse_recipe(text),
 }
 """What reads the values of a parameter of that name, without running anything."""
 QUOTED = re.compile(r"'([^']*\([^']*)'")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from disputes import RECIPE as OF_CLAIM
 from disputes import begin
@@ -157,6 +158,10 @@ def situations(case, tmp_path_factory):
             ("bench diff", 3): ["bench", "diff", RESULT, changed(folder), "--fail-on", "moved"],
             ("bench diff", 7): ["bench", "diff", RESULT, text],
             ("bench export", 7): ["bench", "export", text, "-o", folder / "x.csv"],
+            ("guard", 6): ["guard", labels, *DIGITS],
+            ("guard", 7): ["guard", broken, *DIGITS],
+            ("lock", 7): ["lock", one, "--recipient", text, "-o", folder / "x.locked"],
+            ("unlock", 7): ["unlock", broken, "--key", unlocking(folder), "-o", folder / "x"],
             ("report", 7): ["report", text, "-o", folder / "x.html"],
         }
 
@@ -198,6 +203,14 @@ def disputed(folder, url, broken):
         ),
         ("claim check", 7): ["claim", "check", text, folder, broken, *null],
     }
+
+
+def unlocking(folder):
+    """A private key of X25519."""
+    key = folder / "unlocking.pem"
+    key.write_bytes(X25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    key.chmod(0o600)
+    return key
 
 
 def changed(folder):

@@ -26,7 +26,7 @@ except ImportError:
     raise MissingExtra("signing claims and verifying what is signed", "claims") from None
 
 __all__ = ["Ed25519PrivateKey", "Ed25519PublicKey", "PublicKey", "key_id", "read_private_key", "read_public_key"]
-__all__ += ["raw_key", "read_raw_key", "signature_fits"]
+__all__ += ["raw_key", "read_bytes", "read_pem", "read_raw_key", "signature_fits"]
 
 PublicKey = Ed25519PublicKey | ec.EllipticCurvePublicKey
 MOST_BYTES: Final = 16 << 10
@@ -60,17 +60,26 @@ def read_private_key(path: str | Path, password: bytes | None = None) -> Ed25519
         UsageError: no such file, a wrong or missing password, or a key in the clear that others may read.
         InvalidFile: no private key, or one of another kind.
     """
-    data = _read(path)
+    key = read_pem(path, password, make=MAKE)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise InvalidFile(f"{path} holds a key that is not of Ed25519; make one: {MAKE}")
+    return key
+
+
+def read_pem(path: str | Path, password: bytes | None, *, make: str) -> object:
+    """The private key of any kind that a PEM file holds; ``make`` is the command that makes one as is needed.
+
+    Raises what `read_private_key` raises.
+    """
+    data = read_bytes(path)
     clear = True
     try:
-        key = serialization.load_pem_private_key(data, None)
+        key: object = serialization.load_pem_private_key(data, None)
     except TypeError:  # which is how cryptography says that the key is encrypted
         clear = False
         key = _decrypted(path, data, password)
     except (ValueError, UnsupportedAlgorithm):
-        raise InvalidFile(f"{path} holds no private key in PEM; make one: {MAKE}") from None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise InvalidFile(f"{path} holds a key that is not of Ed25519; make one: {MAKE}")
+        raise InvalidFile(f"{path} holds no private key in PEM; make one: {make}") from None
     if clear and os.name == "posix" and Path(path).stat().st_mode & OTHERS:
         raise UsageError(f"{path} holds a private key in the clear that others may read. Type: chmod 600 {path}")
     return key
@@ -79,7 +88,7 @@ def read_private_key(path: str | Path, password: bytes | None = None) -> Ed25519
 def read_public_key(path: str | Path) -> PublicKey:
     """The Ed25519 or P-256 key that a PEM file holds. Raises `InvalidFile` for anything else."""
     try:
-        key = serialization.load_pem_public_key(_read(path))
+        key = serialization.load_pem_public_key(read_bytes(path))
     except (ValueError, UnsupportedAlgorithm):
         raise InvalidFile(f"{path} holds no public key in PEM. Type: openssl pkey -in KEY -pubout") from None
     if isinstance(key, Ed25519PublicKey):
@@ -110,6 +119,7 @@ def _decrypted(path: str | Path, data: bytes, password: bytes | None) -> object:
         raise UsageError(f"this password does not open {path}") from None
 
 
-def _read(path: str | Path) -> bytes:
+def read_bytes(path: str | Path) -> bytes:
+    """The bytes of a file that may hold a key, at most 16 KiB."""
     check_size(path, MOST_BYTES)
     return Path(path).read_bytes()

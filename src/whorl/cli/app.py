@@ -19,8 +19,10 @@ from whorl.cli import (
     doctor,
     explain,
     extract,
+    guard,
     lineage,
     listing,
+    lock,
     mark,
     report,
     twins,
@@ -59,6 +61,9 @@ app.add_typer(codes.app, name="codes")
 app.command("trace")(codes.trace)
 app.add_typer(zoo.app, name="zoo")
 app.add_typer(bench.app, name="bench")
+app.command("guard")(guard.guard)
+app.command("lock")(lock.lock)
+app.command("unlock")(lock.unlock)
 app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)
 state(app)

@@ -66,6 +66,9 @@ VERBS: Final[dict[str, tuple[int, ...]]] = {
     "bench validate": (),
     "bench diff": (3, 7),
     "bench export": (7,),
+    "guard": (6, 7),
+    "lock": (7,),
+    "unlock": (7,),
     "report": (7,),
     "doctor": (),
 }

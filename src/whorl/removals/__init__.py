@@ -12,6 +12,7 @@ REMOVALS: Catalog[Removal] = Catalog(
         "adversarial_train": "whorl.removals.adversarial:AdversarialTrain",
         "active": "whorl.removals.active:Active",
         "answer_labels": "whorl.removals.defend:AnswerLabels",
+        "answer_marked": "whorl.removals.marked:AnswerMarked",
         "answer_poisoned": "whorl.removals.defend:AnswerPoisoned",
         "answer_randomly": "whorl.removals.defend:AnswerRandomly",
         "answer_reverse_sigmoid": "whorl.removals.defend:AnswerReverseSigmoid",

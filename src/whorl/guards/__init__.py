@@ -1,0 +1,1 @@
+"""Guards of a service: what they cost honest clients, what they cost thieves, and whom they suspect."""
