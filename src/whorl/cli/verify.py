@@ -13,6 +13,7 @@ from rich.text import Text
 
 from whorl.cli.console import bar, chatter, guarded, model_options, out, print_json, say
 from whorl.cli.folders import is_collection, models_in
+from whorl.cli.integrity import show_integrity
 from whorl.cli.options import (
     Architecture,
     Cache,
@@ -27,6 +28,7 @@ from whorl.cli.options import (
     file_to_write,
 )
 from whorl.cli.table import Column, Table, show
+from whorl.detection.integrity import Integrity
 from whorl.errors import UsageError
 from whorl.types import Verdict
 
@@ -43,6 +45,7 @@ class FailOn(StrEnum):
 
     derived = "derived"
     inconclusive = "inconclusive"
+    changed = "changed"
 
 
 class Ruling(StrEnum):
@@ -53,7 +56,7 @@ class Ruling(StrEnum):
     both = "both"
 
 
-CODES = {FailOn.derived: 3, FailOn.inconclusive: 4}
+CODES = {FailOn.derived: 3, FailOn.changed: 3, FailOn.inconclusive: 4}
 COLOURS = {"derived": "bold red", "unrelated": "bold green", "inconclusive": "bold yellow"}
 
 
@@ -87,7 +90,10 @@ def verify(
     ] = None,
     alpha: Annotated[
         float | None,
-        typer.Option(help="Accepted chance of calling an independent model derived. [.01; a lineup's own]"),
+        typer.Option(
+            help="Accepted chance of calling an independent model derived. [.01; a lineup's own] Of an integrity "
+            "check, the chance that its bound fails. [.05]"
+        ),
     ] = None,
     budget: Annotated[int | None, typer.Option(help="Most queries to ask. [all of the fingerprint]")] = None,
     group: Annotated[
@@ -109,7 +115,9 @@ def verify(
     pictures: Annotated[
         bool, typer.Option("--pictures", help="Draw the first queries on the page; they are secret.")
     ] = False,
-    fail_on: Annotated[FailOn | None, typer.Option(help="Exit with 3 on derived, with 4 on inconclusive.")] = None,
+    fail_on: Annotated[
+        FailOn | None, typer.Option(help="Exit with 3 on derived or changed, with 4 on inconclusive.")
+    ] = None,
     architecture: Architecture = None,
     classes: Classes = None,
     shape: Shape = None,
@@ -127,14 +135,17 @@ def verify(
     several suspects (--also, or a folder of models), each with a verdict of its own.
 
     Example: whorl verify mine.fp suspect.onnx --set output=logits --json
+
+    By a fingerprint of sensitive samples the answer is "changed" or "no change shown", with a bound on the rate:
+
+    whorl verify integrity.fp https://the.service/v1 --fail-on changed
     """
     from whorl import ownership, several
     from whorl.schemes.opening import read_fingerprint
     from whorl.suspects import opened_for
 
-    if pictures and report is None:
-        raise UsageError("--pictures draws queries on a page: give --report PAGE.html too")
     known = [read_fingerprint(path) for path in fingerprints]
+    _refuse_page(known, report, pictures)
     options = {"trust_code": trust_code, "trust_hosts": trust_host or (), "access": access}
     options |= model_options(architecture, classes, shape, settings)
     suspects, skipped = _suspects([suspect, *(also or [])], known[0], options)
@@ -166,14 +177,23 @@ def verify(
                 fingerprints[0], oracle, record=record, group=group, **limits, **lined_up, **common
             )
     document = dataclasses.asdict(verdict) | ({"skipped": skipped} if suspects else {})
-    if as_json:
-        print_json(document)
-    else:
-        _show_all(document, wide, quiet) if "verdicts" in document else _show(document, quiet)
-    if report is not None:  # after the verdict, which a page that can't be written must not cost
+    _tell(document, as_json, wide, quiet)
+    if report is not None and not isinstance(verdict, Integrity):
+        # After the verdict, which a page that can't be written must not cost.
         _write_page(report, verdict, known[0], pictures, quiet)
     if fail_on is not None and verdict.decision == fail_on.value:
         raise typer.Exit(CODES[fail_on])
+
+
+def _tell(document: dict[str, Any], as_json: bool, wide: bool, quiet: bool) -> None:
+    if as_json:
+        print_json(document)
+    elif "drawn" in document:
+        show_integrity(document, quiet)
+    elif "verdicts" in document:
+        _show_all(document, wide, quiet)
+    else:
+        _show(document, quiet)
 
 
 def _write_page(path: Path, verdict: Verdict | Combination, known: Fingerprint, pictures: bool, quiet: bool) -> None:
@@ -215,6 +235,15 @@ def _most(known: Sequence[Fingerprint], rule: Ruling | None, budget: int | None)
     queries = sum(len(each.queries) for each in known)
     size = queries if lineup is None else len(lineup.inputs) + (queries if rule is Ruling.both else 0)
     return size if budget is None else min(budget, size)
+
+
+def _refuse_page(known: Sequence[Fingerprint], report: Path | None, pictures: bool) -> None:
+    from whorl.suspects import tells_changes
+
+    if pictures and report is None:
+        raise UsageError("--pictures draws queries on a page: give --report PAGE.html too")
+    if report is not None and any(tells_changes(each) for each in known):
+        raise UsageError("a page shows where a suspect stands among others, and an integrity check has none: --json")
 
 
 def _refuse(
