@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -77,6 +78,16 @@ def test_nothing_that_was_published_can_be_exchanged(case, public, tmp_path):
     other = write_signed(fewer, claim.victim, case.key, tmp_path / "fewer")
     with pytest.raises(InvalidFile, match="other families"):
         check_public(other, folder, case.victim)
+
+
+def test_a_claim_of_a_hundred_thousand_families_is_refused_at_once(case, tmp_path):
+    family = {"scheme": "akh", "size": 4, "root": "0" * 64, "facts": "0" * 64}
+    body = case.claim.body.model_dump() | {"families": {f"a{number}": family for number in range(100_000)}}
+    path = tmp_path / "many"
+    # Nobody signs for so long: that it is too large is said before anything is parsed.
+    path.write_bytes(json.dumps({"payload": body}).encode())
+    with pytest.raises(InvalidFile, match="at most 1,048,576 are read"):
+        read_signed(path, Claim, [case.key.public_key()])
 
 
 def test_what_makes_no_claim_is_refused(case, tmp_path):

@@ -198,6 +198,8 @@ TYPES: Final[dict[type[Document], str]] = {
     IntegrityAnswer: "urn:whorl:integrity:v1",
     Revocation: "urn:whorl:revocation:v1",
 }
+MOST_BYTES: Final[dict[type[Document], int]] = {Claim: 1 << 20, Revocation: 1 << 20}
+"""Of those that anybody may hand in and that hold no queries; parsing takes time long before a count is refused."""
 Kind = TypeVar("Kind", bound=Document)
 
 
@@ -228,12 +230,14 @@ def read_signed(path: Path, kind: type[Kind], keys: Sequence[PublicKey]) -> Sign
         UsageError: no such file.
         InvalidFile: no envelope, none of these keys signed it, or it holds another kind of statement.
     """
-    check_size(path, MAX_JSON_BYTES)
+    check_size(path, MOST_BYTES.get(kind, MAX_JSON_BYTES))
     return parse_signed(path.read_bytes(), kind, keys, str(path))
 
 
 def parse_signed(data: bytes, kind: type[Kind], keys: Sequence[PublicKey], name: str) -> Signed[Kind]:
     """The same of bytes; ``name`` is what messages call them."""
+    if len(data) > (most := MOST_BYTES.get(kind, MAX_JSON_BYTES)):
+        raise InvalidFile(f"{name} holds {len(data):,} bytes; at most {most:,} are read")
     try:
         statement, signers = open_envelope(data, keys)
     except InvalidFile as error:
