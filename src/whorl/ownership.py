@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from whorl.data import SOURCES, Dataset
 from whorl.data.neutral import neutral
+from whorl.detection.integrity import Integrity
 from whorl.errors import UsageError
 from whorl.expressions import parse
 from whorl.fingerprints.calibrations import earlier_settings, remember
@@ -35,7 +36,10 @@ from whorl.suspects import (
     one_of,
     refuse_unfinished,
     rule_for,
+    rule_of_changes,
     secret_of,
+    tells_changes,
+    unchanged,
 )
 from whorl.types import Fingerprint, NullModel, Verdict
 
@@ -285,8 +289,8 @@ def verify(  # noqa: PLR0913 each is an option of `whorl verify`
     cache: Path | None = None,
     progress: Callable[[int], None] = lambda _: None,
     **options: Any,
-) -> Verdict:
-    """Was the suspect made from the fingerprint's victim?
+) -> Verdict | Integrity:
+    """Was the suspect made from the fingerprint's victim? Of a scheme of purpose "integrity": is it exactly the victim?
 
     Parameters:
         suspect: a module, estimator, file, address or oracle. What a bare file or an address does not say of its
@@ -294,7 +298,7 @@ def verify(  # noqa: PLR0913 each is an option of `whorl verify`
         rule: whether victim and twins are lined up before the suspect, or the suspect is ranked among the models of the
             null; the lineup where there is one.
         alpha: accepted chance of calling an independent model derived; of a lineup the one that was fixed with it, of a
-            mark 1e-6, else .01 by default.
+            mark 1e-6, else .01 by default. Of an integrity check, the chance with which its bound fails, .05 by default
         budget: most queries; all of the fingerprint by default. Neutral probes come beside them.
         group: the suspect's kind among the groups of the null, where it is known; without it the suspect has to stand
             out in every group.
@@ -310,6 +314,10 @@ def verify(  # noqa: PLR0913 each is an option of `whorl verify`
     """
     known = known_fingerprint(fingerprint)
     refuse_unfinished(fingerprint, known, rule)
+    if tells_changes(known):
+        by = rule_of_changes(rule, alpha, budget, group=group, match_labels=match_labels)
+        with asked([known], suspect, by, options, record=record, replay=replay, cache=cache) as oracle:
+            return unchanged(fingerprint, known, oracle, by, cache, progress)
     by = rule_for(known, rule, alpha, budget, group=group, match_labels=match_labels, nonce=nonce)
     with asked([known], suspect, by, options, record=record, replay=replay, cache=cache) as oracle:
         (verdict,) = judged(fingerprint, known, oracle, [by], secret, cache, progress)

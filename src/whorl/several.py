@@ -11,7 +11,16 @@ from whorl.detection.combination import combine, share_of_alpha
 from whorl.errors import UsageError, WhorlError
 from whorl.fingerprints.second import identity
 from whorl.fingerprints.secret import Secret
-from whorl.suspects import asked, earlier_looks, judged, known_fingerprint, one_of, refuse_unfinished, rule_for
+from whorl.suspects import (
+    asked,
+    earlier_looks,
+    judged,
+    known_fingerprint,
+    one_of,
+    refuse_changes,
+    refuse_unfinished,
+    rule_for,
+)
 from whorl.types import Combination, Fingerprint, Rule, Verdict
 
 __all__ = ["verify_all", "verify_both", "verify_suspects"]
@@ -36,6 +45,8 @@ def verify_all(
         UsageError: the fingerprints are of several victims, one is given twice, or one holds a lineup and no null.
     """
     known = [known_fingerprint(each) for each in fingerprints]
+    for each in known:
+        refuse_changes(each)
     if any(each.candidates is not None and each.calibration is None for each in known):
         raise UsageError("a lineup is held alone: give one fingerprint, or calibrate those that have no null")
     if len({each.victim for each in known}) > 1:

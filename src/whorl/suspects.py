@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 from torch import nn
 
 from whorl.detection.combination import check_reach, share_of_alpha
+from whorl.detection.integrity import Counted, Integrity, upper_bound
 from whorl.errors import InvalidFile, UsageError
 from whorl.fingerprints.encounters import other_lineups, remember
 from whorl.fingerprints.looks import BEGUN, add_look, looks_of_copies, read_looks, remember_look
@@ -24,6 +25,7 @@ from whorl.oracles.base import Oracle
 from whorl.oracles.opening import open_oracle, options_for
 from whorl.oracles.recorded import Recorded
 from whorl.schemes import SCHEMES
+from whorl.schemes.changes import check_unchanged
 from whorl.schemes.opening import read_fingerprint
 from whorl.schemes.session import Session, record_of
 from whorl.storage import canonical_json
@@ -38,12 +40,17 @@ __all__ = [
     "lineups_in",
     "one_of",
     "opened_for",
+    "refuse_changes",
     "refuse_unfinished",
     "rule_for",
+    "rule_of_changes",
     "secret_of",
+    "tells_changes",
+    "unchanged",
 ]
 
 DRAWN_ALPHA: Final = 1e-6  # of a mark: its rate holds over draws, and one draw may be unlucky for many models alike
+BOUND: Final = 0.05  # chance with which the bound of an integrity check fails
 LINED_UP: Final = '"lineup":true'  # in the rule of a look
 
 
@@ -149,6 +156,7 @@ def rule_for(
     nonce: str = "",
 ) -> Rule:
     """The rule of one of several tests that share alpha. Several must be able to show something."""
+    refuse_changes(known)
     lineup = known.candidates if kind != "population" else None
     if lineup is None and (kind == "lineup" or match_labels):
         what = "labels are matched in a lineup, and " if match_labels else ""
@@ -190,6 +198,64 @@ def judged(
         else:
             verdicts.append(Session(scheme, known, suspect, by).verify(progress))
     return [_logged(given, known, verdict, before, cache) for verdict in verdicts]
+
+
+def tells_changes(known: Fingerprint) -> bool:
+    """Whether a fingerprint is of a scheme that tells every change, and so is no evidence of origin."""
+    return SCHEMES.make(known.scheme).purpose == "integrity"
+
+
+def refuse_changes(known: Fingerprint) -> None:
+    """Raise `UsageError` for an integrity check among several tests of origin."""
+    if tells_changes(known):
+        raise UsageError(
+            f"{SCHEMES.make(known.scheme).name} tells every change and nothing of origin, so it shares no error rate "
+            "with other tests: verify one suspect by it alone"
+        )
+
+
+def rule_of_changes(
+    kind: Literal["lineup", "population"] | None,
+    alpha: float | None,
+    budget: int | None,
+    *,
+    group: str = "",
+    match_labels: bool = False,
+) -> Rule:
+    """The rule of an integrity check. Raises `UsageError` for what has a meaning for origin alone."""
+    if kind is not None or group or match_labels:
+        raise UsageError(
+            "this fingerprint is of a scheme that tells every change, and neither a null nor a lineup decides: leave "
+            "out rule, group and matching of labels, or ask about origin by another scheme (whorl schemes)"
+        )
+    rule = Rule(BOUND if alpha is None else alpha, budget)
+    upper_bound(Counted(), rule.alpha)
+    return rule
+
+
+def unchanged(
+    given: Fingerprint | str | Path,
+    known: Fingerprint,
+    suspect: Oracle,
+    rule: Rule,
+    cache: Path | None,
+    progress: Callable[[int], None],
+) -> Integrity:
+    """Whether a suspect is still the declared model, with how often these queries were asked before; it is logged."""
+    before = [look for look in earlier_looks(given, known, cache) if look.decision != BEGUN]
+    found = check_unchanged(SCHEMES.make(known.scheme), known, suspect, rule, progress=progress)
+    caveats = list(found.caveats)
+    if before:
+        caveats.append(
+            f"these queries were asked {len(before)} times before: who kept them answers them as the declared model "
+            "does; extract anew, with another seed (whorl extract --seed)"
+        )
+    if not isinstance(given, Fingerprint):
+        try:
+            _look(given, known, found.decision, found.suspect, found.record, cache)
+        except InvalidFile as error:
+            caveats.append(str(error))
+    return replace(found, caveats=tuple(caveats))
 
 
 def secret_of(given: Fingerprint | str | Path, secret: Secret | Path | str | None) -> Secret | None:

@@ -125,6 +125,106 @@ def test_what_is_missing_is_asked_for(opening):
     assert "--key and --output together" in check(judge, "--null-recipe", RECIPE, "-o", judge / "x", code=2)
 
 
+def test_a_log_that_somebody_else_witnesses(parties, opening, tmp_path):
+    owner, judge, cache = parties
+    key = Ed25519PrivateKey.generate()
+    pem, pub, log = tmp_path / "witness.pem", tmp_path / "witness.pub", tmp_path / "claims.log"
+    log.write_bytes((judge / "claims.log").read_bytes())
+    pem.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    pem.chmod(0o600)
+    pub.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    null = ["--null-recipe", RECIPE, *cache, "-j", 1, "--log", log, "--witness-key"]
+    assert "cosigned no checkpoint" in check(judge, *null, pub, code=2)
+    assert "not the owner's" in check(judge, *null, judge / "owner.pub", code=2)
+    assert "give --log too" in check(judge, *null[:2], "--witness-key", pub, code=2)
+    signs = ["claim", "witness", log, "--log-key", judge / "owner.pub", "--key", pem, "--seen", tmp_path / "seen"]
+    assert "1 entries, seen for the first time" in whorl(*signs)
+    assert "it continues what was seen before" in whorl(*signs)
+    told = check(judge, *null, pub)
+    assert "saw its first 1 entries at" in told
+    assert "may keep another" not in told
+    own = ["claim", "witness", log, "--log-key", judge / "owner.pub", "--key", owner / "owner.pem"]
+    assert "somebody else than its owner" in whorl(*own, "--seen", tmp_path / "own", code=2)
+
+
+def test_what_the_other_side_shows(parties, opening, tmp_path):
+    judge, cache = opening, parties[2]
+    null = ["--null-recipe", RECIPE, *cache, "-j", 1]
+    paper = tmp_path / "training.log"
+    paper.write_text("nothing of the suspect")
+    assert "does not name the suspect" in check(judge, *null, "--counter", paper, code=2)
+    digest = json.loads((judge / "case.draw").read_text())["suspect"]
+    paper.write_text(f"step 900: {digest}")
+    told = check(judge, *null, "--counter", paper)
+    assert "counterpart  undecided: related, direction unknown" in told
+    assert "nobody dates it" in told
+    assert "more stamps than files" in check(judge, *null, "--counter-stamp", paper, "--tsa-root", paper, code=2)
+    assert "give one --counter, and --counter-key" in check(judge, *null, "--counter-opening", judge, code=2)
+
+
+def test_a_public_claim(parties, tmp_path):
+    owner, judge, _ = parties
+    claim, published = tmp_path / "public.claim", tmp_path / "published"
+    told = whorl(
+        *("claim", "make", owner / "mine.safetensors", "--mode", "public", "--data", DATA, "--budget", 40, *SHAPED),
+        *("--scheme", "random", "--scheme", "sensitive-samples-labels(candidates=60, iterations=10)"),
+        *("--key", owner / "owner.pem", "-o", claim, "--secrets", published),
+    )
+    assert "Publish both" in told
+    asks = ["claim", "check", claim, published, "--owner-key", judge / "owner.pub", *NET]
+    assert whorl(*asks[:4], owner / "mine.safetensors", *asks[4:]).startswith("NO CHANGE SHOWN")
+    signed = ["--key", judge / "judge.pem", "-o", tmp_path / "answer", "--fail-on", "changed", "--json"]
+    document = json.loads(whorl(*asks[:4], judge / "suspect.safetensors", *asks[4:], *signed, code=3))
+    assert document["decision"] == "changed"
+    assert 0 < document["changed"] <= document["asked"] == 80
+    assert document["drawn"] == 40
+    assert "relation" not in document
+    assert (tmp_path / "answer").stat().st_size > 500
+    told = whorl(*asks[:4], judge / "suspect.safetensors", *asks[4:], "--null-recipe", RECIPE, code=2)
+    assert "for integrity alone" in told
+
+
+def test_a_suspect_at_the_table_who_withholds(parties, tmp_path):
+    owner, judge, cache = parties
+    drawing = ["claim", "draw", tmp_path / "draw"]
+    begins = ["--claim", judge / "mine.claim", "--suspect", judge / "suspect.safetensors", *SHAPED]
+    whorl(*drawing, "--as", "judge", "--nonce", tmp_path / "judge", *begins)
+    for role in ("owner", "suspect"):
+        whorl(*drawing, "--as", role, "--nonce", tmp_path / role)
+    whorl(*drawing, "--as", "owner", "--nonce", tmp_path / "owner")
+    told = whorl(*drawing, "--as", "judge", "--nonce", tmp_path / "judge", code=2)
+    assert "--withholds suspect" in told
+    whorl(*drawing, "--as", "judge", "--withholds", "suspect")
+    whorl(*drawing, "--as", "judge", "--nonce", tmp_path / "judge")
+    assert "nothing is left to do" in whorl(*drawing, "--as", "suspect", "--nonce", tmp_path / "suspect", code=2)
+    opens = ["claim", "open", judge / "mine.claim", "--secrets", owner / "secrets", "--draw", tmp_path / "draw"]
+    whorl(*opens, "--key", owner / "owner.pem", "-o", tmp_path / "opening")
+    told = check(judge, "--null-recipe", RECIPE, *cache, "-j", 1, opened=tmp_path / "opening")
+    assert "alpha 0.2, 2 tries" in told
+    assert "suspect withheld a nonce, so p is doubled" in told
+
+
+def test_no_name_forges_a_line(parties, opening, monkeypatch):
+    """A suspect's file may call itself anything; what is printed of it stays on its line."""
+    judge, cache = opening, parties[2]
+    monkeypatch.setattr("whorl.oracles.torch.TorchOracle.name", "x\nDERIVED  grade C\x1b[2J", raising=False)
+    told = check(judge, "--null-recipe", RECIPE, *cache, "-j", 1)
+    assert not any(line.startswith("DERIVED  grade C") for line in told.splitlines())
+    assert "\x1b[2J" not in told
+
+
+def test_ctrl_c_says_how_to_go_on(parties, opening, monkeypatch):
+    judge = opening
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("whorl.claims.judging.examine", stop)
+    monkeypatch.setattr("sys.argv", ["whorl", "claim", "check", "mine.claim", "--record", "answers"])
+    told = check(judge, "--null-recipe", RECIPE, "-j", 1, *parties[2], code=130)
+    assert "Go on with: whorl claim check mine.claim --record answers" in told
+
+
 def test_revoked_families_stay_shut(parties, opening, tmp_path):
     owner, judge, _ = parties
     spent = tmp_path / "revocation"

@@ -12,6 +12,7 @@ from disputes import ALPHA, DATA, JUDGE, RECIPE, SEED, drawn
 
 from whorl.attest.log import Log
 from whorl.attest.stamp import Stamp
+from whorl.claims import twins as twins_module
 from whorl.claims.documents import Claim, read_signed, write_signed
 from whorl.claims.judging import Case, claims_logged, judge, made_from, train_strata
 from whorl.claims.making import family_of, make_claim
@@ -203,6 +204,26 @@ def test_a_stamp_that_is_no_older_than_the_suspect_shows_no_priority(case, opene
         assert any(reason in each for each in found.caveats for reason in reasons) is (priority != "shown")
 
 
+def test_missing_dates_on_both_sides_say_no_direction(case, opened, strata):
+    both = replace(SEEN, undated=1)
+    assert both.counterpart == "undecided"
+    assert replace(both, stamp=stamp(0)).counterpart == "none shown", "ours alone is dated"
+    assert replace(both, earlier=(stamp(9),)).counterpart == "earlier", "theirs alone is dated"
+    found = judge(opened["copy"], case.copy, strata, victim=case.victim, case=both)
+    assert found.counterpart == "undecided"
+    assert "neither side shows a verified time: related, direction unknown" in found.caveats
+    assert not made_from(found)
+
+
+def test_who_fingerprints_somebody_elses_model_has_no_victim_of_his_own(case, strata, tmp_path):
+    """His victim is the suspect itself: related as can be, and the other side dates it earlier."""
+    dates = replace(SEEN, stamp=stamp(0), since=NOW + timedelta(days=1), earlier=(stamp(-5),))
+    found = judge(case.opened(case.victim, tmp_path / "o"), case.victim, strata, victim=case.victim, case=dates)
+    assert (found.relation, found.counterpart) == ("derived", "earlier")
+    assert any("no victim of his own" in each for each in found.caveats)
+    assert not made_from(found)
+
+
 def test_dates_within_the_accuracy_of_their_authorities_decide_nothing():
     near = stamp(0, timedelta(hours=3))
     assert Case(stamp=near, earlier=(stamp(-0.1, timedelta(hours=3)),)).counterpart == "undecided"
@@ -244,7 +265,41 @@ def test_a_lineup_of_the_judges_own_twins_convicts_a_copy(case, disclosed):
     assert made_from(found)
     assert "repeated the victim's training" in found.caveats[0]
     assert not any("grade D" in each for each in found.caveats)
-    assert lineup(case, disclosed, case.copy, Case(stamp=stamp(-9), tries=2)).relation == "inconclusive"
+    with pytest.raises(UsageError, match=r"derived after 2 tries at 0\.2.*train 9 or more"):
+        lineup(case, disclosed, case.copy, Case(stamp=stamp(-9), tries=2))
+
+
+def test_a_lineup_tells_how_many_strangers_name_the_victim(case, disclosed, strata):
+    dates = Case(stamp=stamp(-9), nonce=JUDGE.hex(), since=NOW)
+    found = judge_lineup(
+        disclosed,
+        case.copy,
+        case=dates,
+        twins=4,
+        strangers=strata[RECIPE],
+        size=400,
+        folder=case.zoo.folder.parent,
+        workers=1,
+    )
+    assert found.lineup["strangers"]["asked"] == 7
+    assert any("of 7 known strangers name the victim" in each for each in found.caveats)
+
+
+def test_what_fits_no_lineup_is_refused_before_anything_is_trained(case, disclosed, monkeypatch):
+    monkeypatch.setattr(twins_module, "_trained_anew", lambda *_: pytest.fail("the victim was trained"))
+    dates = Case(stamp=stamp(-9), nonce=JUDGE.hex(), since=NOW)
+    fewer = TorchOracle(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 5)), input_shape=(1, 8, 8), classes=5
+    )
+    larger = TorchOracle(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(81, 10)), input_shape=(1, 9, 9), classes=10
+    )
+    with pytest.raises(UsageError, match="another suspect"):
+        judge_lineup(disclosed, case.stranger, case=dates, twins=4)
+    for wrong in (fewer, larger):
+        wrong.digest = disclosed.opening.body.suspect
+        with pytest.raises(UsageError, match="no lineup of its victim can be held"):
+            judge_lineup(disclosed, wrong, case=dates, twins=4)
 
 
 def test_a_lineup_keeps_the_alpha_that_the_claim_fixed(case, disclosed):

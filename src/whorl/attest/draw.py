@@ -23,6 +23,8 @@ What withholding costs. Who reveals before the judge knows neither outcome, so w
 whoever withholds. Against a judge in league with others p is doubled for each nonce withheld, and no such draw is
 called complete: the chance that they reach alpha with a complete draw is at most alpha as long as one party is honest.
 
+Without a counterpart a draw comes from a log that somebody else witnesses (`whorl.attest.logged_draw`).
+
 Source: Blum, *Coin flipping by telephone*, 1981; HKDF: RFC 5869.
 """
 
@@ -30,6 +32,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,7 +41,7 @@ from typing import Any, Final, Literal, cast, get_args
 
 from whorl.errors import InvalidFile, UsageError
 
-__all__ = ["Draw", "Event", "Role", "commitment", "leaf_salt", "numbers_below"]
+__all__ = ["Draw", "Drawn", "Event", "Role", "commitment", "leaf_salt", "numbers_below"]
 
 Role = Literal["owner", "suspect", "judge"]
 Event = tuple[Role, Literal["commits", "reveals", "withholds"], str]
@@ -62,8 +65,53 @@ def commitment(role: Role, claim: str, nonce: bytes) -> str:
     return hashlib.sha256(b"whorl/commit/v1/" + role.encode() + _bytes(claim, "claim") + nonce).hexdigest()
 
 
+class Drawn(ABC):
+    """What is drawn from a seed that nobody chose.
+
+    ``claim`` is the SHA-256 of what the draw is for, ``withheld`` names who withheld a nonce, ``tries`` says by what
+    p-values are multiplied.
+    """
+
+    claim: str
+
+    @property
+    @abstractmethod
+    def withheld(self) -> tuple[Role, ...]:
+        """Who withheld a nonce."""
+
+    @property
+    @abstractmethod
+    def tries(self) -> int:
+        """By what p-values are multiplied."""
+
+    @cached_property
+    @abstractmethod
+    def seed(self) -> bytes:
+        """32 bytes that everything drawn comes from."""
+
+    def indices(self, size: int, wanted: int, name: str) -> list[int]:
+        """``wanted`` distinct ones of 0, ..., ``size`` - 1, in random order, for the family of this name."""
+        if not 0 <= wanted <= size < MOST:
+            raise UsageError(f"{wanted} of {size} can't be drawn; at most {MOST:,} things are drawn from")
+        numbers = _below(_words(self.seed, "indices", name), range(size, size - wanted, -1))
+        moved: dict[int, int] = {}  # the array, where it is not 0, 1, 2, ... any more
+        drawn: list[int] = []
+        for place, ahead in enumerate(numbers):
+            drawn.append(moved.get(place + ahead, place + ahead))
+            moved[place + ahead] = moved.get(place, place)
+        return drawn
+
+    def labels(self, count: int, choices: int, name: str) -> list[int]:
+        """``count`` labels, uniform over 0, ..., ``choices`` - 1, for the mark of this name."""
+        return numbers_below(self.seed, "labels", name, count=count, choices=choices)
+
+    def bits(self, count: int, name: str) -> list[int]:
+        """``count`` fair bits for the mark of this name."""
+        return numbers_below(self.seed, "bits", name, count=count, choices=2)
+
+
 @dataclass(frozen=True)
-class Draw:
+class Draw(Drawn):
     """The transcript of a finished draw, whose every promise is checked when it is made.
 
     Parameters:
@@ -115,26 +163,6 @@ class Draw:
         """32 bytes that everything drawn comes from."""
         nonces = [bytes.fromhex(value) or WITHHELD for _, what, value in self.events if what != "commits"]
         return hashlib.sha256(b"whorl/draw/v1" + bytes.fromhex(self.claim) + b"".join(sorted(nonces))).digest()
-
-    def indices(self, size: int, wanted: int, name: str) -> list[int]:
-        """``wanted`` distinct ones of 0, ..., ``size`` - 1, in random order, for the family of this name."""
-        if not 0 <= wanted <= size < MOST:
-            raise UsageError(f"{wanted} of {size} can't be drawn; at most {MOST:,} things are drawn from")
-        numbers = _below(_words(self.seed, "indices", name), range(size, size - wanted, -1))
-        moved: dict[int, int] = {}  # the array, where it is not 0, 1, 2, ... any more
-        drawn: list[int] = []
-        for place, ahead in enumerate(numbers):
-            drawn.append(moved.get(place + ahead, place + ahead))
-            moved[place + ahead] = moved.get(place, place)
-        return drawn
-
-    def labels(self, count: int, choices: int, name: str) -> list[int]:
-        """``count`` labels, uniform over 0, ..., ``choices`` - 1, for the mark of this name."""
-        return numbers_below(self.seed, "labels", name, count=count, choices=choices)
-
-    def bits(self, count: int, name: str) -> list[int]:
-        """``count`` fair bits for the mark of this name."""
-        return numbers_below(self.seed, "bits", name, count=count, choices=2)
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""

@@ -179,6 +179,15 @@ class Log:
             statement = "INSERT INTO cosignatures SELECT count(*), ?, ?, ? FROM cosignatures"
             self._database.execute(statement, (size, raw_key(key), line.encode()))
 
+    def cosigned(self, key: Ed25519PublicKey) -> dict[int, list[str]]:
+        """The lines of one witness, by the number of entries of the checkpoint that each is over."""
+        found: dict[int, list[str]] = {}
+        rows = self._rows("SELECT size, key, line FROM cosignatures ORDER BY position")
+        for size, of, line in rows:
+            if of == raw_key(key):
+                found.setdefault(size, []).append(line.decode())
+        return found
+
     def close(self) -> None:
         """Close the file."""
         self._database.close()

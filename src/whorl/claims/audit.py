@@ -100,7 +100,7 @@ def check_made_again(opened: OpenedClaim, victim: Any, **options: Any) -> None:
         UsageError: it is another model than the claim's.
         InvalidFile: the opened queries, or the victim's answers, are not what scheme, seed and model give.
     """
-    for name, part in opened.families.items():
+    for name, part in {**opened.families, **opened.reserves}.items():
         family = opened.claim.body.families[name]
         scheme = SCHEMES.make(family.scheme)
         oracle = one_of(part, victim, **options)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from whorl.attest.envelope import Statement, open_envelope, seal
 from whorl.attest.keys import Ed25519PrivateKey, PublicKey
@@ -25,6 +25,7 @@ __all__ = [
     "Claim",
     "Disclosed",
     "Family",
+    "IntegrityAnswer",
     "JudgedModel",
     "Judgment",
     "Opened",
@@ -33,10 +34,11 @@ __all__ = [
     "Signed",
     "Stratum",
 ]
-__all__ += ["FAMILY_NAME", "LEAST_FAMILIES", "read_signed", "write_signed"]
+__all__ += ["FAMILY_NAME", "LEAST_FAMILIES", "MOST_FAMILIES", "read_signed", "write_signed"]
 
 SUBJECT: Final = "victim"
 LEAST_FAMILIES: Final = 3
+MOST_FAMILIES: Final = 50
 MOST_OPENED: Final = 100_000
 FAMILY_NAME: Final = r"^[a-z0-9][a-z0-9+_-]{0,99}$"
 
@@ -59,19 +61,29 @@ class Claim(Document):
 
     ``lineup`` commits to the victim's recipe and seed (`whorl.claims.making.sealed_recipe`); ``strata`` says, in the
     owner's words or as recipes, which independent models a judge is expected to train: they choose others as they like.
+    A claim of ``mode`` "public" opens everything to everybody, for integrity, and is never evidence of origin.
     """
 
     format: Literal[1] = 1
+    mode: Literal["sealed", "public"] = "sealed"
     task: Literal["classification", "regression", "generation"]
     space: Text
     classes: Count
     data: Text
-    families: Annotated[dict[Families, Family], Field(min_length=LEAST_FAMILIES, max_length=50)]
+    families: Annotated[dict[Families, Family], Field(min_length=1, max_length=MOST_FAMILIES)]
     opened: Annotated[int, Field(ge=1, le=MOST_OPENED)]
     alpha: Annotated[float, Field(gt=0, lt=1)]
     strata: Annotated[list[Text], Field(max_length=20)]
     lineup: Digest | None
     versions: Annotated[dict[Name, Name], Field(max_length=100)]
+
+    @model_validator(mode="after")
+    def _enough(self) -> Claim:
+        if self.mode == "sealed" and len(self.families) < LEAST_FAMILIES:
+            raise ValueError(f"a sealed claim has {LEAST_FAMILIES} families or more")
+        if self.mode == "public" and self.lineup is not None:
+            raise ValueError("a public claim seals no recipe")
+        return self
 
 
 class Opened(Document):
@@ -84,13 +96,18 @@ class Opened(Document):
 
 
 class Opening(Document):
-    """What an owner opens of a claim, for one suspect and by one draw; ``lineup`` if recipe and seed are disclosed."""
+    """What an owner opens of a claim, for one suspect and by one draw; ``lineup`` if recipe and seed are disclosed.
+
+    ``reserves`` names those of the families that are asked with the others, so that their answers are kept, and judged
+    later if at all.
+    """
 
     format: Literal[1] = 1
     claim: Digest
     suspect: Digest
     draw: dict[str, Any]
-    families: Annotated[dict[Families, Opened], Field(max_length=50)]
+    families: Annotated[dict[Families, Opened], Field(max_length=MOST_FAMILIES)]
+    reserves: Annotated[list[Families], Field(default_factory=list, max_length=MOST_FAMILIES)]
     lineup: bool
 
 
@@ -99,7 +116,7 @@ class JudgedModel(Document):
 
     digest: Name
     accuracy: Share
-    matches: Annotated[dict[Families, Finite], Field(max_length=50)]
+    matches: Annotated[dict[Families, Finite], Field(max_length=MOST_FAMILIES)]
 
 
 class Stratum(Document):
@@ -122,7 +139,7 @@ class Judgment(Document):
     suspect_digest: Name
     date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$")]
     accuracy: Share | None
-    matches: Annotated[dict[Families, Finite], Field(max_length=50)]
+    matches: Annotated[dict[Families, Finite], Field(max_length=MOST_FAMILIES)]
     strata: Annotated[list[Stratum], Field(max_length=20)]
     lineup: Annotated[dict[Name, JsonValue], Field(max_length=100)]
     relation: Literal["derived", "inconclusive"]
@@ -133,6 +150,26 @@ class Judgment(Document):
     alpha: Annotated[float, Field(gt=0, lt=1)]
     tries: Annotated[int, Field(ge=1)]
     grade: Literal["C", "D"]
+    caveats: Annotated[list[Text], Field(max_length=100)]
+
+
+class IntegrityAnswer(Document):
+    """Whether a suspect answers a public claim as its victim did: no word on origin, and none on priority."""
+
+    format: Literal[1] = 1
+    claim: Digest
+    suspect: Text
+    suspect_digest: Name
+    date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$")]
+    decision: Literal["changed", "no change shown"]
+    changed: Annotated[int, Field(ge=0)]
+    asked: Annotated[int, Field(ge=1)]
+    drawn_changed: Annotated[int, Field(ge=0)]
+    drawn: Annotated[int, Field(ge=0)]
+    upper: Share
+    alpha: Annotated[float, Field(gt=0, lt=0.5)]
+    distribution: Text
+    counted: Text
     caveats: Annotated[list[Text], Field(max_length=100)]
 
 
@@ -150,7 +187,7 @@ class Revocation(Document):
 
     format: Literal[1] = 1
     claim: Digest
-    families: Annotated[list[Families], Field(min_length=1, max_length=50)]
+    families: Annotated[list[Families], Field(min_length=1, max_length=MOST_FAMILIES)]
     reason: Text
 
 
@@ -158,8 +195,11 @@ TYPES: Final[dict[type[Document], str]] = {
     Claim: "urn:whorl:claim:v1",
     Opening: "urn:whorl:opening:v1",
     Judgment: "urn:whorl:judgment:v1",
+    IntegrityAnswer: "urn:whorl:integrity:v1",
     Revocation: "urn:whorl:revocation:v1",
 }
+MOST_BYTES: Final[dict[type[Document], int]] = {Claim: 1 << 20, Revocation: 1 << 20}
+"""Of those that anybody may hand in and that hold no queries; parsing takes time long before a count is refused."""
 Kind = TypeVar("Kind", bound=Document)
 
 
@@ -190,12 +230,14 @@ def read_signed(path: Path, kind: type[Kind], keys: Sequence[PublicKey]) -> Sign
         UsageError: no such file.
         InvalidFile: no envelope, none of these keys signed it, or it holds another kind of statement.
     """
-    check_size(path, MAX_JSON_BYTES)
+    check_size(path, MOST_BYTES.get(kind, MAX_JSON_BYTES))
     return parse_signed(path.read_bytes(), kind, keys, str(path))
 
 
 def parse_signed(data: bytes, kind: type[Kind], keys: Sequence[PublicKey], name: str) -> Signed[Kind]:
     """The same of bytes; ``name`` is what messages call them."""
+    if len(data) > (most := MOST_BYTES.get(kind, MAX_JSON_BYTES)):
+        raise InvalidFile(f"{name} holds {len(data):,} bytes; at most {most:,} are read")
     try:
         statement, signers = open_envelope(data, keys)
     except InvalidFile as error:

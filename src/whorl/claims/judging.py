@@ -8,30 +8,29 @@ three say that the suspect was made from the victim.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final
 
 import torch
 
 from whorl.attest.draw import Draw, numbers_below
-from whorl.attest.log import Log
-from whorl.attest.stamp import Stamp
 from whorl.claims.audit import check_made_again
-from whorl.claims.documents import Claim, JudgedModel, Judgment, Revocation, Signed, Stratum, parse_signed
+from whorl.claims.case import MADE_FROM, Case, claims_logged, direction, made_from, revoked_in
+from whorl.claims.documents import JudgedModel, Judgment, Stratum
+from whorl.claims.making import KINDS, kind_of
 from whorl.claims.opening import OpenedClaim
 from whorl.data import SOURCES, Dataset
 from whorl.detection.judgment import SHORT, Kind, Ranked, models_needed, ranked
-from whorl.errors import InvalidFile, UsageError
+from whorl.errors import UsageError
 from whorl.oracles.base import Oracle
 from whorl.oracles.recorded import Recorded
 from whorl.oracles.wrappers import digests_of
 from whorl.populations import strangers
 from whorl.schemes import SCHEMES
-from whorl.schemes.asking import ordered
+from whorl.schemes.asking import admit, ordered
 from whorl.suspects import one_of
 from whorl.types import Fingerprint
 from whorl.zoo.recipe import parse_recipe
@@ -40,6 +39,7 @@ __all__ = [
     "CHOSEN",
     "MADE_FROM",
     "Case",
+    "check_suspect",
     "claims_logged",
     "examine",
     "judge",
@@ -48,108 +48,15 @@ __all__ = [
     "train_strata",
 ]
 
-Kept = TypeVar("Kept", Claim, Revocation)
 CHOSEN: Final = "the independent models were trained by the judge, after the opening and with seeds from the draw"
 PICKED: Final = (
     "the opened queries were not made again from the victim's weights, so they may have been picked by what the "
     "suspect answers, and then there is no error rate (grade D); give --victim"
 )
-ALONE: Final = (
-    "nobody showed that the judge took part in the draw, and an owner who plays all parties draws until one suits him: "
-    "there is no error rate then (grade D); give --nonce"
-)
-MADE_FROM: Final = "derived, priority shown, and no earlier counterpart shown: the suspect was made from the victim"
 PICTURES: Final = 500  # of the judge, on which accuracies are taken
 SEEDS: Final = 1 << 31
 SHARED: Final = ("architecture", "trust_code", "trust_hosts")  # options that may be meant for the victim too
 QUARTER: Final = 1.25  # models trained of each kind, for each that is needed
-
-
-@dataclass(frozen=True)
-class Case:
-    """What a judge has at hand beside the opening.
-
-    ``tries`` multiplies p-values: claims of this key for this task, suspects that were tried, and what the draw costs.
-    ``nonce`` is what the judge revealed in the draw, in hexadecimal: without it nobody knows that a judge took part.
-    ``stamp`` is the verified time-stamp of the claim, ``since`` when the suspect is first known to have existed, and
-    ``earlier`` holds the times of dated artefacts of the other side.
-    """
-
-    tries: int = 1
-    nonce: str = ""
-    stamp: Stamp | None = None
-    since: datetime | None = None
-    earlier: tuple[Stamp, ...] = ()
-    caveats: tuple[str, ...] = ()
-
-    @property
-    def priority(self) -> Literal["shown", "not shown"]:
-        """Whether a stamp proves that the claim existed before the suspect did.
-
-        Whoever tunes somebody's model and calls the result his victim is related to it as well, and dates his claim.
-        """
-        if self.stamp is None or self.since is None or not self.stamp.time < self.since:
-            return "not shown"
-        return "shown"
-
-    def check_drawn(self, draw: Draw) -> str:
-        """Why nobody knows that the judge took part in a draw; empty where this judge did.
-
-        Raises:
-            InvalidFile: the draw holds another number than the judge's.
-        """
-        if not self.nonce:
-            return ALONE
-        if ("judge", "reveals", self.nonce) not in draw.events:
-            raise InvalidFile("the opening is by another draw than the one in which the judge's number was revealed")
-        return ""
-
-    @property
-    def counterpart(self) -> Literal["none shown", "earlier", "undecided"]:
-        """What the other side's dates say; within the authorities' accuracy nothing is decided."""
-        if not self.earlier:
-            return "none shown"
-        if self.stamp is None:
-            return "earlier"
-        first = min(self.earlier, key=lambda each: each.time)
-        slack = sum((each.accuracy.total_seconds() if each.accuracy else 1.0) for each in (first, self.stamp))
-        apart = (first.time - self.stamp.time).total_seconds()
-        return "undecided" if abs(apart) <= slack else "earlier" if apart < 0 else "none shown"
-
-
-def made_from(found: Judgment) -> bool:
-    """Whether all three statements hold, and at grade C: else nobody says that the suspect was made from the victim."""
-    told = (found.relation, found.priority, found.counterpart, found.grade)
-    return told == ("derived", "shown", "none shown", "C")
-
-
-def claims_logged(log: Log, claim: Signed[Claim], keys: Sequence[Any]) -> int:
-    """How many claims of these keys, for the same task and inputs, the log holds: this one and those beside it.
-
-    Raises:
-        InvalidFile: the claim is not in the log.
-    """
-    count, found = 0, False
-    for each in _logged(log, Claim, keys):
-        found |= each.digest == claim.digest
-        same = (claim.body.task, claim.body.space, claim.body.classes)
-        count += (each.body.task, each.body.space, each.body.classes) == same
-    if not found:
-        raise InvalidFile(f"{log.path} does not hold this claim; its owner appends it: whorl claim make --log")
-    return count
-
-
-def revoked_in(log: Log, claim: Signed[Claim], keys: Sequence[Any]) -> set[str]:
-    """Families of a claim that the log says are spent."""
-    revocations = (each.body for each in _logged(log, Revocation, keys))
-    return {name for body in revocations if body.claim == claim.digest for name in body.families}
-
-
-def _logged(log: Log, kind: type[Kept], keys: Sequence[Any]) -> Iterator[Signed[Kept]]:
-    """The statements of one kind that these keys signed; entries of others, and of other kinds, are passed over."""
-    for place in range(len(log)):
-        with suppress(InvalidFile):
-            yield parse_signed(log.entry(place), kind, keys, f"entry {place}")
 
 
 def train_strata(
@@ -193,7 +100,45 @@ def train_strata(
     }
 
 
-def judge(
+def check_suspect(opened: OpenedClaim, suspect: Any, **options: Any) -> Oracle:
+    """The suspect, as it is asked; before anybody trains models to compare it with.
+
+    Raises:
+        UsageError, AccessRefused: it is another than the draw was made for, takes other inputs, or can't be asked.
+    """
+    if not opened.families:
+        raise UsageError("nothing but a recipe was opened, for a lineup: judge it by twins (--twins)")
+    first = next(iter(opened.families.values()))
+    oracle = one_of(first, suspect, **options)
+    if opened.opening.body.suspect not in digests_of(oracle):
+        raise UsageError(
+            f"the draw was made for another suspect than {oracle.name}; draw anew for this one: whorl claim draw"
+        )
+    for part in (*opened.families.values(), *opened.reserves.values()):
+        admit(scheme := SCHEMES.make(part.scheme), part, oracle)
+        ordered(scheme, part, oracle)
+    return oracle
+
+
+def chosen_families(opened: OpenedClaim, families: Sequence[str]) -> OpenedClaim:
+    """The opening with these families judged, and all others in reserve.
+
+    Raises:
+        UsageError: one of them was not opened, or they are of one kind.
+    """
+    everyone = {**opened.families, **opened.reserves}
+    if unknown := [name for name in families if name not in everyone]:
+        raise UsageError(f"this opening holds no family {unknown[0]!r}; it holds {', '.join(everyone)}")
+    if {kind_of(everyone[name].scheme) for name in families} != set(KINDS):
+        raise UsageError("two families are judged, one of natural and one of made queries: give --family twice")
+    return replace(
+        opened,
+        families={name: everyone[name] for name in families},
+        reserves={name: part for name, part in everyone.items() if name not in families},
+    )
+
+
+def judge(  # noqa: PLR0913 each is an option of `whorl claim check`
     opened: OpenedClaim,
     suspect: Any,
     strata: Mapping[str, Mapping[str, Oracle]],
@@ -201,7 +146,9 @@ def judge(
     data: str = "",
     victim: Any = None,
     case: Case | None = None,
+    families: Sequence[str] = (),
     record: Path | None = None,
+    replay: bool = False,
     progress: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> Judgment:
@@ -214,23 +161,24 @@ def judge(
         victim: the weights of the claim's victim, or an oracle of it, from which the opened queries are made again.
             Without, nobody knows that they were not picked by what the suspect answers, and the grade is D.
         case: dates and tries.
-        record: file that keeps an endpoint's answers. Everything is asked in one block, mixed with as many pictures
-            of the judge's, before anything that was opened is shown to anybody.
+        families: which to judge by, of both kinds, in place of the two that were opened to be judged. p is then
+            multiplied by the number of pairs that there are.
+        record: file that keeps an endpoint's answers. Everything, families in reserve too, is asked in one block, mixed
+            with as many pictures of the judge's, before anything that was opened is shown to anybody.
+        replay: judge by the answers that the record holds of a session that has ended, as by families that it asked in
+            reserve.
         options: as in `whorl.ownership.verify`.
 
     Raises:
         UsageError, AccessRefused: the suspect is another, can't be asked, or knows nothing of the judge's pictures.
     """
     case = case or Case()
-    if not opened.families:
-        raise UsageError("nothing but a recipe was opened, for a lineup: judge it by twins (--twins)")
-    first = next(iter(opened.families.values()))
-    pictures = _pictures(data or opened.claim.body.data, opened.draw)
-    oracle = one_of(first, suspect, **options)
-    if opened.opening.body.suspect not in digests_of(oracle):
-        raise UsageError(
-            f"the draw was made for another suspect than {oracle.name}; draw anew for this one: whorl claim draw"
-        )
+    if families:
+        opened = chosen_families(opened, families)
+    oracle = check_suspect(opened, suspect, **options)
+    asks = sum(len(each.queries) for each in (*opened.families.values(), *opened.reserves.values()))
+    count = PICTURES if oracle.block is None else max(PICTURES, asks)
+    pictures = _pictures(data or opened.claim.body.data, opened.draw, count)
     alone = case.check_drawn(opened.draw)
     told = [*filter(None, (alone, "" if victim is not None else PICKED)), CHOSEN]
     if opened.claim.victim in digests_of(oracle):
@@ -240,12 +188,13 @@ def judge(
     if oracle.block is not None:
         if record is None:
             raise UsageError("an endpoint's answers are kept, so that they can't change later: give --record FILE")
-        oracle = Recorded(oracle, record, purpose=opened.opening.digest, rule="claim")
+        oracle = Recorded(oracle, record, purpose=opened.opening.digest, rule="claim", replay=replay)
     try:
         if isinstance(oracle, Recorded):
             _ask_together(opened, oracle, pictures)
             told.append(
                 "the suspect was asked in one block among as many pictures of the judge's, and answers were kept"
+                + (f"; asked in reserve, and not judged: {', '.join(opened.reserves)}" if opened.reserves else "")
             )
         accuracy, matches = examine(opened.families, oracle, pictures)
         if isinstance(oracle, Recorded):
@@ -255,7 +204,13 @@ def judge(
             oracle.close()
     _check_knows(oracle, accuracy, opened.claim.body.classes, len(pictures))
     kinds, models = _measured(opened, oracle, strata, pictures, progress)
-    found = ranked(matches, accuracy, kinds, tries=case.tries * opened.draw.tries)
+    tries = case.tries_of(opened)
+    if tries > case.tries * opened.draw.tries:
+        told.append(
+            "other families are judged than the first that the claim has of each kind, so p is multiplied by the "
+            "number of pairs to choose from"
+        )
+    found = ranked(matches, accuracy, kinds, tries=tries)
     return Judgment(
         opening=opened.opening.digest,
         suspect=oracle.name[:4000],
@@ -271,7 +226,7 @@ def judge(
         p_value=found.p_value,
         p_value_floor=found.floor,
         alpha=opened.claim.body.alpha,
-        tries=case.tries * opened.draw.tries,
+        tries=tries,
         grade="D" if victim is None or alone else "C",
         caveats=[*told, *_caveats(opened, found, case), *case.caveats],
     )
@@ -288,15 +243,16 @@ def examine(families: Mapping[str, Fingerprint], oracle: Oracle, pictures: Datas
     return float(right.mean()), found
 
 
-def _pictures(data: str, draw: Draw) -> Dataset:
+def _pictures(data: str, draw: Draw, count: int) -> Dataset:
     held_out = SOURCES.make(data).load("test")
     seed = numbers_below(draw.seed, "pictures", data, count=1, choices=SEEDS)[0]
-    return held_out.subset(torch.randperm(len(held_out), generator=torch.Generator().manual_seed(seed))[:PICTURES])
+    return held_out.subset(torch.randperm(len(held_out), generator=torch.Generator().manual_seed(seed))[:count])
 
 
 def _ask_together(opened: OpenedClaim, suspect: Recorded, pictures: Dataset) -> None:
     """One block, in an order from the draw, so that what was opened does not stand out by when it is asked."""
-    inputs = [each.queries.inputs for each in opened.families.values() if each.inputs_each == 1]
+    parts = (*opened.families.values(), *opened.reserves.values())
+    inputs = [each.queries.inputs for each in parts if each.inputs_each == 1]
     block = torch.cat([*inputs, pictures.inputs()]) if inputs else pictures.inputs()
     seed = numbers_below(opened.draw.seed, "order", "", count=1, choices=SEEDS)[0]
     suspect.answers(block[torch.randperm(len(block), generator=torch.Generator().manual_seed(seed))])
@@ -354,12 +310,7 @@ def _caveats(opened: OpenedClaim, found: Ranked, case: Case) -> list[str]:
         told.append("too few models were trained for anything to be called derived")
     if opened.draw.withheld:
         told.append(f"{' and '.join(opened.draw.withheld)} withheld a nonce, so p is doubled for each")
-    if case.counterpart != "none shown":
-        told.append(
-            "the other side shows an artefact that is older than the claim: related, and made in the other direction"
-            if case.counterpart == "earlier"
-            else "the dates of both sides lie within what their authorities can tell apart: direction unknown"
-        )
+    told += [*filter(None, (direction(opened, case),))]
     if case.stamp is not None and case.since is None:
         told.append("nobody said since when the suspect exists, so the time-stamp shows no priority (--suspect-since)")
     elif case.stamp is not None and case.priority == "not shown":

@@ -79,9 +79,12 @@ def part_of(fingerprint: Fingerprint, places: Sequence[int]) -> Fingerprint:
     )
 
 
-def check_openable(scheme: str) -> None:
-    """Raise `UsageError` where a part of the queries has no answer, or a suspect might not give what is asked."""
-    if (made := SCHEMES.make(scheme)).needs_suspect is not Access.LABELS:
+def check_openable(scheme: str, *, labels: bool = True) -> None:
+    """Raise `UsageError` where a part of the queries has no answer, or a suspect might not give what is asked.
+
+    ``labels`` says that no more than labels may be asked.
+    """
+    if (made := SCHEMES.make(scheme)).needs_suspect is not Access.LABELS and labels:
         raise UsageError(
             f"{made.name} needs more than labels of a suspect, and a judge may be shown no more; schemes that work in "
             "a claim ask for labels, as akh, random, igsm, ipguard and multipoint do"

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError
 
 from whorl.attest.keys import Ed25519PrivateKey
-from whorl.claims.documents import LEAST_FAMILIES, Claim, Family, Revocation, Signed, write_signed
+from whorl.claims.documents import LEAST_FAMILIES, MOST_FAMILIES, Claim, Family, Revocation, Signed, write_signed
 from whorl.claims.leaves import check_openable, facts, tree
 from whorl.data import SOURCES
 from whorl.errors import InvalidFile, UsageError
@@ -104,6 +104,7 @@ def make_claim(  # noqa: PLR0913 each is an option of `whorl claim make`
     strata: Sequence[str] = (),
     recipe: str = "",
     seed: int | None = None,
+    mode: Literal["sealed", "public"] = "sealed",
     progress: Callable[[str], None] = lambda _: None,
     **options: Any,
 ) -> Signed[Claim]:
@@ -119,12 +120,18 @@ def make_claim(  # noqa: PLR0913 each is an option of `whorl claim make`
         alpha: accepted chance that an independent model is called derived.
         strata: recipes of independent models that a judge may train, or words.
         recipe, seed: how the victim was trained, for a lineup whose twins the judge trains; they stay sealed.
+        mode: "public" publishes all of ``folder``, for integrity (`whorl.claims.public`): one scheme is enough then,
+            all queries count, and nothing of it is ever evidence of origin.
         progress: called with each scheme before it is extracted.
 
     Raises:
         UsageError: too few families, or all of one kind; ``folder`` is not empty; a victim without weights.
     """
-    names = _names(schemes)
+    names = _names(schemes, mode)
+    if mode == "public":
+        opened = size
+        if recipe:
+            raise UsageError("a public claim is no evidence of origin, and has no use for a recipe: leave it out")
     if not 1 <= opened <= size:
         raise UsageError(f"{opened} of {size} queries can't be opened; give --opened below --budget")
     if (seed is None) != (not recipe):
@@ -149,6 +156,7 @@ def make_claim(  # noqa: PLR0913 each is an option of `whorl claim make`
     known = Secrets(secrets.token_bytes(32), made, recipe, seed)
     first = next(iter(made.values()))
     claim = Claim(
+        mode=mode,
         task=first.task,
         space=str(first.space),
         classes=first.classes,
@@ -160,15 +168,17 @@ def make_claim(  # noqa: PLR0913 each is an option of `whorl claim make`
         lineup=None if seed is None else sealed_recipe(known.salt, recipe, seed),
         versions={package: version(package) for package in ("whorl", "torch", "numpy")},
     )
-    _write_secrets(known, folder)
+    _write_secrets(known, folder, private=mode == "sealed")
     return write_signed(claim, digest, key, path)
 
 
-def _names(schemes: Sequence[str]) -> dict[str, str]:
+def _names(schemes: Sequence[str], mode: Literal["sealed", "public"]) -> dict[str, str]:
     """A name for each scheme. Raises `UsageError` where they make no claim."""
     found: dict[str, str] = {}
+    if len(schemes) > MOST_FAMILIES:
+        raise UsageError(f"a claim has {MOST_FAMILIES} families at most; these are {len(schemes):,}")
     for scheme in schemes:
-        check_openable(scheme)
+        check_openable(scheme, labels=mode == "sealed")
         if SCHEMES.make(scheme).needs_pool:
             raise UsageError(
                 f"{scheme} learns from shadow models, which the judge would have to be given too; leave it out"
@@ -179,6 +189,10 @@ def _names(schemes: Sequence[str]) -> dict[str, str]:
                 number += 1
             name = f"{name}-{number}"
         found[name] = scheme
+    if mode == "public":
+        if not found:
+            raise UsageError("a public claim needs one scheme at least, as in --scheme random")
+        return found
     kinds = {kind_of(scheme) for scheme in schemes}
     if len(found) < LEAST_FAMILIES or len(kinds) < len(KINDS):
         raise UsageError(
@@ -199,9 +213,9 @@ def family_of(known: Secrets, name: str) -> Family:
     )
 
 
-def _write_secrets(known: Secrets, folder: Path) -> None:
+def _write_secrets(known: Secrets, folder: Path, *, private: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
+    folder.chmod(0o700 if private else 0o755)
     for name, fingerprint in known.families.items():
         write_fingerprint(fingerprint, folder / f"{name}.fp")
     document = {
@@ -212,7 +226,7 @@ def _write_secrets(known: Secrets, folder: Path) -> None:
         "seed": None if known.seed is None else str(known.seed),
     }
     write_json(folder / SECRETS, document)
-    (folder / SECRETS).chmod(0o600)
+    (folder / SECRETS).chmod(0o600 if private else 0o644)
 
 
 def read_secrets(folder: Path) -> Secrets:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +25,7 @@ from whorl.schemes.opening import read_fingerprint
 from whorl.storage import digest_file, read_json, write_json
 from whorl.types import Fingerprint
 
-__all__ = ["OpenedClaim", "dispute", "families_to_open", "open_claim", "read_opening"]
+__all__ = ["OpenedClaim", "dispute", "families_to_open", "open_claim", "read_opening", "refuse_public"]
 
 SIGNED: Final = "opening.dsse"
 DISCLOSED: Final = "lineup.json"
@@ -62,6 +62,15 @@ def families_to_open(claim: Claim, wanted: Sequence[str] = (), spent: Sequence[s
     return [name for names in kinds.values() for name in (names if wanted else names[:1])]
 
 
+def refuse_public(claim: Signed[Claim]) -> None:
+    """Raise `UsageError` for a claim whose queries everybody knows: whoever likes trains a model to answer them so."""
+    if claim.body.mode == "public":
+        raise UsageError(
+            "this claim is public: anybody can train a model that answers its queries so, or otherwise, and it shows "
+            "nothing of origin. Check integrity by it: whorl claim check CLAIM FOLDER SUSPECT"
+        )
+
+
 def open_claim(  # noqa: PLR0913 each is an option of `whorl claim open`
     claim: Signed[Claim],
     known: Secrets,
@@ -72,6 +81,7 @@ def open_claim(  # noqa: PLR0913 each is an option of `whorl claim open`
     folder: Path,
     families: Sequence[str] = (),
     spent: Sequence[str] = (),
+    reserves: bool = False,
     lineup: bool = False,
 ) -> Signed[Opening]:
     """Open what was drawn, and sign it.
@@ -79,20 +89,24 @@ def open_claim(  # noqa: PLR0913 each is an option of `whorl claim open`
     Parameters:
         suspect: digest of the suspect that the draw was made for.
         families: which to open; by default the first of each kind that is not ``spent``, and none for a lineup.
+        reserves: open all other families that are not spent too. A judge asks an endpoint all of them and keeps the
+            answers, so that a family that is judged later is judged by answers from before anything was shown.
         lineup: disclose recipe and seed to the judge, who trains the victim anew and twins beside it.
 
     Raises:
         UsageError: the draw is for another claim or suspect, the secrets are another claim's, the folder holds an
             opening already.
     """
+    refuse_public(claim)
     if draw.claim != dispute(claim.digest, suspect):
         raise UsageError("this draw was made for another claim or another suspect; draw for this one: whorl claim draw")
     if (folder / SIGNED).exists():
         raise UsageError(f"{folder} holds an opening already; give another folder")
     body: dict[str, Opened] = {}
     chosen = [] if lineup and not families else families_to_open(claim.body, families, spent)
+    beside = [name for name in claim.body.families if reserves and name not in (*chosen, *spent)]
     folder.mkdir(parents=True, exist_ok=True)
-    for name in chosen:
+    for name in (*chosen, *beside):
         fingerprint, of = known.families.get(name), claim.body.families[name]
         made = None if fingerprint is None else tree(fingerprint, known.secret, name)
         if fingerprint is None or made is None or made.root().hex() != of.root:
@@ -111,19 +125,25 @@ def open_claim(  # noqa: PLR0913 each is an option of `whorl claim open`
             raise UsageError("no recipe was committed with this claim: make one with --recipe and --victim-seed")
         told = Disclosed(recipe=known.recipe, seed=str(known.seed), salt=known.salt)
         write_json(folder / DISCLOSED, told.model_dump())
-    opening = Opening(claim=claim.digest, suspect=suspect, draw=draw.document(), families=body, lineup=lineup)
+    opening = Opening(
+        claim=claim.digest, suspect=suspect, draw=draw.document(), families=body, reserves=beside, lineup=lineup
+    )
     return write_signed(opening, claim.victim, key, folder / SIGNED)
 
 
 @dataclass(frozen=True)
 class OpenedClaim:
-    """An opening that was verified against its claim: the opened part of each family, the draw, and the recipe."""
+    """An opening that was verified against its claim: the opened part of each family, the draw, and the recipe.
+
+    ``families`` are judged; ``reserves`` are asked with them.
+    """
 
     claim: Signed[Claim]
     opening: Signed[Opening]
     draw: Draw
     families: Mapping[str, Fingerprint]
     disclosed: Disclosed | None = None
+    reserves: Mapping[str, Fingerprint] = field(default_factory=dict[str, Fingerprint])
 
 
 def read_opening(folder: Path, claim: Signed[Claim], keys: Sequence[PublicKey]) -> OpenedClaim:
@@ -134,6 +154,7 @@ def read_opening(folder: Path, claim: Signed[Claim], keys: Sequence[PublicKey]) 
         InvalidFile: it is of another claim, by another hand, of other queries than were drawn, or a query is not one
             that was committed to.
     """
+    refuse_public(claim)
     opening = read_signed(folder / SIGNED, Opening, keys)
     body = opening.body
     if body.claim != claim.digest or opening.victim != claim.victim:
@@ -145,11 +166,21 @@ def read_opening(folder: Path, claim: Signed[Claim], keys: Sequence[PublicKey]) 
         raise InvalidFile(f"the draw of {folder} was made for another claim or another suspect: a replay")
     if unknown := sorted(body.families.keys() - claim.body.families.keys()):
         raise InvalidFile(f"{folder} opens {unknown[0]!r}, which is no family of the claim")
-    kinds = {kind_of(claim.body.families[name].scheme) for name in body.families}
+    if stray := sorted(set(body.reserves) - body.families.keys()):
+        raise InvalidFile(f"{folder} names {stray[0]!r} as a reserve and does not open it")
+    judged = [name for name in body.families if name not in body.reserves]
+    kinds = {kind_of(claim.body.families[name].scheme) for name in judged}
     if kinds != set(KINDS) and not (body.lineup and not kinds):
         raise InvalidFile(f"{folder} opens families of one kind only; a claim needs natural and made queries")
     families = {name: _verified(folder, name, claim, draw, body) for name in body.families}
-    return OpenedClaim(claim, opening, draw, families, _disclosed(folder, claim) if body.lineup else None)
+    return OpenedClaim(
+        claim,
+        opening,
+        draw,
+        {name: families[name] for name in judged},
+        _disclosed(folder, claim) if body.lineup else None,
+        {name: families[name] for name in body.reserves},
+    )
 
 
 def _disclosed(folder: Path, claim: Signed[Claim]) -> Disclosed:

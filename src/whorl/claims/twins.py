@@ -9,31 +9,36 @@ suspect.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import torch
+
 from whorl import ownership, populations
+from whorl.claims.case import Case, direction
 from whorl.claims.documents import Disclosed, Judgment
-from whorl.claims.judging import Case
 from whorl.claims.opening import OpenedClaim
 from whorl.detection.judgment import models_needed
 from whorl.errors import UsageError
 from whorl.lineups.session import hold
 from whorl.oracles.base import Oracle
 from whorl.oracles.wrappers import digests_of
+from whorl.spaces import named_space
 from whorl.suspects import asked, one_of
-from whorl.types import Rule
+from whorl.types import Fingerprint, Queries, Representation, Rule
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import parse_recipe
 
-__all__ = ["TRAINED", "judge_lineup"]
+__all__ = ["TRAINED", "check_lineup", "judge_lineup"]
 
 TRAINED: Final = (
     "the judge repeated the victim's training, which gave the committed weights, and trained its twins with seeds from "
     "the draw"
 )
+PICTURES: Final = re.compile(r"pictures \[([1-9]\d{0,6}), ([1-9]\d{0,6}), ([1-9]\d{0,6})\]")
 
 
 def judge_lineup(  # noqa: PLR0913 each is an option of `whorl claim check`
@@ -42,6 +47,7 @@ def judge_lineup(  # noqa: PLR0913 each is an option of `whorl claim check`
     *,
     case: Case,
     twins: int = 19,
+    strangers: Mapping[str, Oracle] | None = None,
     size: int = 1000,
     folder: Path | None = None,
     record: Path | None = None,
@@ -54,27 +60,17 @@ def judge_lineup(  # noqa: PLR0913 each is an option of `whorl claim check`
     Parameters:
         case: with a time-stamp that is older than the suspect, the judge's number in the draw, and the tries.
         twins: how many; p can't be below 1 / (twins + 1).
+        strangers: models of other kinds that the judge trained (`whorl.claims.judging.train_strata`): the judgment says
+            how many of them name the victim too.
         folder: cache of trained models.
 
     Raises:
-        UsageError: no recipe was disclosed, no stamp predates the suspect, or the recipe gives other weights than the
-            claim's.
+        UsageError: no recipe was disclosed, no stamp predates the suspect, the suspect is another or does another task
+            (all of this before anything is trained), or the recipe gives other weights than the claim's.
     """
-    told = opened.disclosed
-    if told is None:
-        raise UsageError("the owner disclosed no recipe: ask for an opening with --lineup")
+    told = check_lineup(opened, suspect, case=case, twins=twins, **options)
     alone = case.check_drawn(opened.draw)
-    if case.since is None or case.priority == "not shown":
-        raise UsageError(
-            "a lineup before a judge needs a time-stamp of the claim that is older than the suspect, or whoever copied "
-            "the suspect could call the copy his victim: give --stamp with --tsa-root, and --suspect-since"
-        )
-    alpha = opened.claim.body.alpha
-    if twins < (needed := models_needed(alpha)):
-        raise UsageError(
-            f"with {twins} twins nothing can be called derived at {alpha:g}, which the claim fixed: train {needed} or "
-            "more (--twins)"
-        )
+    alpha, tries = opened.claim.body.alpha, case.tries * opened.draw.tries
     victim = _trained_anew(opened, told, folder, options.get("trust_code", False))
     seeds = [_seed(opened.draw.seed, number) for number in range(twins)]
     made = populations.twins(
@@ -88,7 +84,15 @@ def judge_lineup(  # noqa: PLR0913 each is an option of `whorl claim check`
     data = opened.claim.body.data
     known = ownership.extract(victim, data=data, scheme="random", budget=1)
     lined, secret = ownership.line_up(
-        known, victim, made, data=data, size=size, alpha=alpha, recipe=told.recipe, victim_seed=int(told.seed)
+        known,
+        victim,
+        made,
+        data=data,
+        size=size,
+        alpha=alpha,
+        recipe=told.recipe,
+        victim_seed=int(told.seed),
+        strangers=strangers,
     )
     oracle = one_of(lined, suspect, **options)
     if opened.opening.body.suspect not in digests_of(oracle):
@@ -96,7 +100,6 @@ def judge_lineup(  # noqa: PLR0913 each is an option of `whorl claim check`
     by = Rule(alpha=alpha, lineup=True)
     with asked([lined], oracle, by, {}, record=record, replay=False, cache=folder) as answering:
         found = hold(lined, answering, by, secret=secret, origin="judge")
-    tries = case.tries * opened.draw.tries
     p_value, floor = min(1.0, tries * found.p_value), min(1.0, tries * found.p_value_floor)
     derived = found.decision == "derived" and p_value <= alpha
     caveats = list(found.caveats)
@@ -119,8 +122,56 @@ def judge_lineup(  # noqa: PLR0913 each is an option of `whorl claim check`
         alpha=alpha,
         tries=tries,
         grade="D" if alone else "C",
-        caveats=[*filter(None, (alone,)), TRAINED, *caveats, *case.caveats],
+        caveats=[*filter(None, (alone,)), TRAINED, *caveats, *filter(None, (direction(opened, case),)), *case.caveats],
     )
+
+
+def check_lineup(opened: OpenedClaim, suspect: Any, *, case: Case, twins: int, **options: Any) -> Disclosed:
+    """Refuse what can be refused before anything is trained, as `judge_lineup`. Returns what the owner disclosed."""
+    told = opened.disclosed
+    if told is None:
+        raise UsageError("the owner disclosed no recipe: ask for an opening with --lineup")
+    case.check_drawn(opened.draw)
+    if case.since is None or case.priority == "not shown":
+        raise UsageError(
+            "a lineup before a judge needs a time-stamp of the claim that is older than the suspect, or whoever copied "
+            "the suspect could call the copy his victim: give --stamp with --tsa-root, and --suspect-since"
+        )
+    alpha = opened.claim.body.alpha
+    tries = case.tries * opened.draw.tries
+    if twins < (needed := models_needed(alpha, tries)):
+        paid = f" after {tries} tries" if tries > 1 else ""
+        raise UsageError(
+            f"with {twins} twins nothing can be called derived{paid} at {alpha:g}, which the claim fixed: train "
+            f"{needed} or more (--twins)"
+        )
+    _check_suspect(opened, suspect, options)
+    return told
+
+
+def _check_suspect(opened: OpenedClaim, suspect: Any, options: Mapping[str, Any]) -> None:
+    """Refuse another suspect than was drawn for, and one of another task, by what the claim says of its victim."""
+    body = opened.claim.body
+    if (sizes := PICTURES.fullmatch(body.space)) is None:  # of other inputs the claim has no more than words
+        return
+    space = named_space(f"pictures(size=[{', '.join(sizes.groups())}])")
+    known = Fingerprint(
+        scheme="random",
+        victim=opened.claim.victim,
+        queries=Queries(torch.empty(0, *space.shape)),
+        reference=Representation(torch.empty(0, dtype=torch.int64)),
+        space=space,
+        classes=body.classes,
+        task=body.task,
+    )
+    oracle = one_of(known, suspect, **options)
+    if opened.opening.body.suspect not in digests_of(oracle):
+        raise UsageError(f"the draw was made for another suspect than {oracle.name}; draw anew for this one")
+    if (oracle.space, oracle.classes, oracle.task) != (space, body.classes, body.task):
+        raise UsageError(
+            f"the claim is about {space} of {body.classes} classes ({body.task}); {oracle.name} takes {oracle.space} "
+            f"of {oracle.classes} ({oracle.task}): no lineup of its victim can be held before it"
+        )
 
 
 def _trained_anew(opened: OpenedClaim, told: Disclosed, folder: Path | None, trust_code: bool) -> Oracle:

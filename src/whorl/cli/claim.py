@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from whorl.cli import completion
 from whorl.cli.claim_check import check
+from whorl.cli.claim_witness import witness
 from whorl.cli.console import bar, guarded, line, model_options, print_json, say
 from whorl.cli.options import (
     Architecture,
@@ -34,6 +36,15 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+
+class Mode(StrEnum):
+    """Who may see what a claim commits to."""
+
+    sealed = "sealed"
+    public = "public"
+
+
+SCHEMES_OF = {Mode.sealed: ("akh", "igsm", "multipoint"), Mode.public: ("random",)}
 CLAIM = Annotated[Path, typer.Argument(help="A claim, as whorl claim make wrote it.")]
 KEY = Annotated[Path, typer.Option(help="Your private key (PEM): openssl genpkey -algorithm ed25519 -out KEY")]
 PUBLIC = Annotated[Path, typer.Option(help="The owner's public key (PEM): openssl pkey -in KEY -pubout -out KEY.pub")]
@@ -63,6 +74,13 @@ def make(
         int, typer.Option(min=1, help="How many of them a dispute opens, in each of two families.")
     ] = 100,
     alpha: Annotated[float, typer.Option(help="Accepted chance of accusing an independent model.")] = 0.01,
+    mode: Annotated[
+        Mode,
+        typer.Option(
+            help="sealed: a judge sees a drawn part. public: publish claim and folder, so that anybody checks "
+            "integrity; it is never evidence of origin, and one scheme is enough. [random]"
+        ),
+    ] = Mode.sealed,
     stratum: Annotated[
         list[str] | None,
         typer.Option(help="A recipe, or words, of independent models that a judge may train. Repeatable."),
@@ -83,6 +101,9 @@ def make(
     """Commit to fingerprints of your model, none of which is shown, and sign.
 
     Example: whorl claim make mine.safetensors --data digits --key owner.pem -o mine.claim --secrets mine.secrets
+
+    For anybody to check that a served model is this one: whorl claim make mine.safetensors --mode public --data digits
+    --key owner.pem -o mine.claim --secrets published
     """
     from whorl.claims.making import make_claim
 
@@ -92,7 +113,7 @@ def make(
         claim = make_claim(
             victim,
             data=data,
-            schemes=scheme or ("akh", "igsm", "multipoint"),
+            schemes=scheme or SCHEMES_OF[mode],
             key=private,
             path=output,
             folder=secrets,
@@ -102,6 +123,7 @@ def make(
             strata=stratum or (),
             recipe=recipe or "",
             seed=victim_seed,
+            mode=mode.value,
             progress=lambda name: show(f"extracting {name}", 0, 0),
             trust_code=trust_code,
             **options,
@@ -113,7 +135,9 @@ def make(
         print_json(document | {"families": {name: each.size for name, each in claim.body.families.items()}})
         return
     line(f"{output}  {', '.join(claim.body.families)}  SHA-256 {claim.digest}")
-    if not quiet:
+    if not quiet and mode is Mode.public:
+        say(f"Publish both. Anybody asks: whorl claim check {output} {secrets} SUSPECT --owner-key KEY.pub")
+    elif not quiet:
         say(f"{secrets} opens it: keep it private, and keep it. Next: whorl claim stamp {output} --request stamp.tsq")
 
 
@@ -252,6 +276,14 @@ def open_(
     revoked: Annotated[
         list[Path] | None, typer.Option(help="Revocations that you signed: their families stay shut. Repeatable.")
     ] = None,
+    reserves: Annotated[
+        bool,
+        typer.Option(
+            "--reserves",
+            help="Also open all other families that are not revoked: an endpoint is asked them in the same session, so "
+            "that they can be judged later by these answers. That many more questions, and all of them are spent.",
+        ),
+    ] = False,
     lineup: Annotated[bool, typer.Option(help="Disclose recipe and seed, so that the judge trains twins.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -280,9 +312,12 @@ def open_(
         folder=output,
         families=family or (),
         spent=spent,
+        reserves=reserves,
         lineup=lineup,
     )
-    names = ", ".join(opening.body.families) or "recipe and seed"
+    judged = [name for name in opening.body.families if name not in opening.body.reserves]
+    names = ", ".join(judged) or "recipe and seed"
+    names += f"; in reserve {', '.join(opening.body.reserves)}" if opening.body.reserves else ""
     line(f"{output}  {names}  SHA-256 {opening.digest}")
     if not quiet:
         say("Give it to the judge alone. What was opened teaches how to remove and to frame: whorl claim revoke")
@@ -314,6 +349,7 @@ def revoke(
 
 
 app.command("check")(check)
+app.command("witness")(witness)
 
 
 def _private(path: Path) -> Ed25519PrivateKey:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from whorl.cli.console import bar, counter, guarded, model_options, out, print_json, say
+from whorl.cli.claim_case import Shown, Theirs, case_of
+from whorl.cli.console import bar, foreign, guarded, model_options, out, print_json, say
+from whorl.cli.console import counter as moved
+from whorl.cli.integrity import show_integrity
 from whorl.cli.options import (
     Architecture,
     Cache,
@@ -28,10 +30,8 @@ from whorl.cli.verify import CODES, FailOn
 from whorl.errors import UsageError
 
 if TYPE_CHECKING:
-    from whorl.attest.keys import PublicKey
-    from whorl.attest.stamp import Stamp
-    from whorl.claims.documents import Claim, Judgment, Signed
-    from whorl.claims.judging import Case
+    from whorl.claims.case import Case
+    from whorl.claims.documents import Claim, IntegrityAnswer, Judgment, Signed
     from whorl.claims.opening import OpenedClaim
 
 __all__ = ["check"]
@@ -40,14 +40,17 @@ __all__ = ["check"]
 @guarded
 def check(
     claim: Annotated[Path, typer.Argument(help="The claim.")],
-    opening: Annotated[Path, typer.Argument(help="The owner's opening, a folder.")],
+    opening: Annotated[
+        Path, typer.Argument(help="The owner's opening, a folder; of a public claim what was published with it.")
+    ],
     suspect: Annotated[str, typer.Argument(help="The suspect that the draw was made for: a file, or an address.")],
     owner_key: Annotated[Path, typer.Option(help="The owner's public key (PEM).")],
     null_recipe: Annotated[
         list[str] | None,
         typer.Option(
             help="Recipe of independent models: the suspect's own as far as it is known, the victim's, another "
-            "architecture. Repeatable: p is the largest over all."
+            "architecture. Repeatable: p is the largest over all. With --twins: strangers, of whom is told how many "
+            "name the victim."
         ),
     ] = None,
     count: Annotated[
@@ -77,7 +80,40 @@ def check(
     ] = None,
     log: Annotated[Path | None, typer.Option(help="The owner's log: p is multiplied by the claims in it.")] = None,
     suspects: Annotated[int, typer.Option(min=1, help="Suspects that this claim was held against, this one too.")] = 1,
-    record: Annotated[Path | None, typer.Option(help="Keeps an endpoint's answers.")] = None,
+    counter: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="What the other side shows: a claim of theirs, or any file that names the suspect's SHA-256, as the "
+            "root of a training log. Repeatable: the earliest verified time wins."
+        ),
+    ] = None,
+    counter_stamp: Annotated[
+        list[Path] | None, typer.Option(help="Its time-stamp. Repeatable, in the order of --counter.")
+    ] = None,
+    counter_key: Annotated[
+        Path | None, typer.Option(help="The other side's public key (PEM), where what they show has to be signed.")
+    ] = None,
+    counter_opening: Annotated[
+        Path | None,
+        typer.Option(help="Their opening of their claim: it is void if the suspect fails on its own queries."),
+    ] = None,
+    witness_key: Annotated[
+        Path | None, typer.Option(help="Public key (PEM) of a witness who has to have cosigned the owner's log.")
+    ] = None,
+    family: Annotated[
+        list[str] | None,
+        typer.Option(help="Judge by these, one of each kind, in place of those opened to be judged. Repeatable."),
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keeps an endpoint's answers. It is asked everything opened, reserves too, among 500 pictures or as "
+            "many as there are queries; --opened queries of each family in reserve is what these cost."
+        ),
+    ] = None,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Judge by the recorded answers, as by families that were in reserve.")
+    ] = False,
     key: Annotated[Path | None, typer.Option(help="Your private key (PEM), to sign the judgment with.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to write the signed judgment.", callback=file_to_write)
@@ -85,7 +121,9 @@ def check(
     report: Annotated[
         Path | None, typer.Option(help="Where to write a page of it (HTML).", callback=file_to_write)
     ] = None,
-    fail_on: Annotated[FailOn | None, typer.Option(help="Exit with 3 on derived, with 4 on inconclusive.")] = None,
+    fail_on: Annotated[
+        FailOn | None, typer.Option(help="Exit with 3 on derived or changed, with 4 on inconclusive.")
+    ] = None,
     architecture: Architecture = None,
     classes: Classes = None,
     shape: Shape = None,
@@ -99,147 +137,154 @@ def check(
 ) -> None:
     """Judge a suspect by a claim and what was opened of it. Nothing that the owner says of other models counts.
 
+    By a public claim the answer is "changed" or "no change shown", and the opening is the folder that was published.
+
     Example: whorl claim check mine.claim case.opening suspect.safetensors --victim mine.safetensors --nonce judge.nonce
     --owner-key owner.pub --null-recipe 'train(resnet8, digits)' --null-recipe 'train(vgg, digits)'
     """
     from whorl.attest.keys import read_private_key, read_public_key
-    from whorl.claims.documents import Claim, read_signed, write_signed
-    from whorl.claims.drawing import kept_nonce
-    from whorl.claims.judging import judge, train_strata
+    from whorl.claims.documents import Claim, Judgment, read_signed, write_signed
     from whorl.claims.opening import read_opening
-    from whorl.claims.twins import judge_lineup
 
     if (key is None) != (output is None):
         raise UsageError("a judgment is signed with your key: give --key and --output together")
-    if (twins is None) == (not null_recipe):
-        raise UsageError("say whom the suspect is ranked among: --null-recipe RECIPE, or --twins N for a lineup")
     private = None if key is None else read_private_key(key)
     keys = [read_public_key(owner_key)]
     known = read_signed(claim, Claim, keys)
-    opened = read_opening(opening, known, keys)
-    case = replace(
-        _case(claim, known, keys, stamp, suspect_stamp, suspect, tsa_root, log, suspects, opened),
-        nonce="" if nonce is None else kept_nonce(nonce).hex(),
-        since=None if suspect_since is None else _date(suspect_since),
-    )
-    if twins is not None and case.since is None:
-        raise UsageError("a lineup before a judge needs to know since when the suspect exists: --suspect-since DATE")
     options: dict[str, Any] = model_options(architecture, classes, shape, settings)
     options |= {"trust_code": trust_code, "trust_hosts": tuple(trust_host or ())}
-    with bar(quiet) as show:
-        if twins is not None:
-            found = judge_lineup(
-                opened,
-                suspect,
-                case=case,
-                twins=twins,
-                folder=cache,
-                record=record,
-                workers=jobs,
-                progress=counter(show, "twins", twins),
-                **options,
+    found: Judgment | IntegrityAnswer
+    if known.body.mode == "public":
+        if twins or null_recipe or victim or nonce or report:
+            raise UsageError(
+                "this claim is public, for integrity alone: no models are trained, nothing is drawn and there is no "
+                "page; leave out --null-recipe, --twins, --victim, --nonce and --report"
             )
-        else:
-            strata = train_strata(
-                opened,
-                null_recipe or (),
-                tries=case.tries * opened.draw.tries,
-                count=count,
-                folder=cache,
-                workers=jobs,
-                trust_code=trust_code,
-                progress=counter(show, "independent models", 0),
-            )
-            found = judge(opened, suspect, strata, data=data or "", victim=victim, case=case, record=record, **options)
+        found = _answer(known, opening, suspect, record, options)
+    else:
+        if twins is None and not null_recipe:
+            raise UsageError("say whom the suspect is ranked among: --null-recipe RECIPE, or --twins N for a lineup")
+        opened = read_opening(opening, known, keys)
+        shown = Shown(claim, stamp, tsa_root, log, witness_key, suspects, nonce, suspect_since)
+        theirs = Theirs(suspect_stamp, counter or (), counter_stamp or (), counter_key, counter_opening)
+        case = case_of(known, keys, opened, suspect, shown, theirs, options)
+        how = _How(null_recipe or (), count, twins, family or (), data or "", victim, record, replay, cache, jobs)
+        found = _judged(opened, suspect, case, how, options, quiet)
     if private is not None and output is not None:
         write_signed(found, known.victim, private, output)
-    if report is not None:
-        from whorl.report.judgment import judgment_page
-
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(judgment_page(found, known), encoding="utf-8")
-    if as_json:
-        print_json(found.model_dump())
-    else:
-        _tell(found, quiet)
-    if fail_on is not None and found.relation == fail_on.value:
+    if report is not None and isinstance(found, Judgment):
+        _write_page(report, found, known)
+    _tell(found, as_json, quiet)
+    decision = found.relation if isinstance(found, Judgment) else found.decision
+    if fail_on is not None and decision == fail_on.value:
         raise typer.Exit(CODES[fail_on])
 
 
-def _case(
-    claim: Path,
-    known: Signed[Claim],
-    keys: list[PublicKey],
-    stamp: Path | None,
-    suspect_stamp: Path | None,
-    suspect: str,
-    tsa_root: Path | None,
-    log: Path | None,
-    suspects: int,
-    opened: OpenedClaim,
-) -> Case:
-    from whorl.claims.dates import stamped
-    from whorl.claims.judging import Case
+@dataclass(frozen=True)
+class _How:
+    """Whom a suspect is ranked among, and how it is asked."""
 
-    if (stamp or suspect_stamp) and tsa_root is None:
-        raise UsageError("a stamp is verified against roots that you trust: give --tsa-root root.pem")
-    mine = theirs = None
-    if tsa_root is not None:
-        mine = None if stamp is None else stamped(claim, stamp, tsa_root)
-        theirs = None if suspect_stamp is None else stamped(Path(suspect), suspect_stamp, tsa_root)
-    logged, told = 1, ()
-    if log is None:
-        told = ("no log was shown, so that nobody knows how many claims there were to choose this one from",)
+    recipes: Sequence[str]
+    count: int | None
+    twins: int | None
+    families: Sequence[str]
+    data: str
+    victim: str | None
+    record: Path | None
+    replay: bool
+    cache: Path | None
+    jobs: int
+
+
+def _answer(
+    known: Signed[Claim], folder: Path, suspect: str, record: Path | None, options: dict[str, Any]
+) -> IntegrityAnswer:
+    from whorl.claims.public import check_public
+
+    return check_public(known, folder, suspect, record=record, **options)
+
+
+def _judged(opened: OpenedClaim, suspect: str, case: Case, how: _How, options: dict[str, Any], quiet: bool) -> Judgment:
+    from whorl.claims.judging import check_suspect, chosen_families, judge, train_strata
+    from whorl.claims.twins import check_lineup, judge_lineup
+
+    trust_code = bool(options["trust_code"])
+    if how.families:
+        opened = chosen_families(opened, how.families)
+    if how.twins is None:
+        check_suspect(opened, suspect, **options)  # before anything is trained
     else:
-        logged, spent = _logged(log, known, keys)
-        told = (
-            f"p is multiplied by {logged}, the claims in the owner's log; the owner keeps it, and may keep another",
+        check_lineup(opened, suspect, case=case, twins=how.twins, **options)
+        if not quiet and opened.disclosed is not None:
+            say(f"training here, as the owner says it was: {opened.disclosed.recipe}")
+    with bar(quiet) as show:
+        strata = train_strata(
+            opened,
+            how.recipes,
+            tries=case.tries_of(opened),
+            count=how.count,
+            folder=how.cache,
+            workers=how.jobs,
+            trust_code=trust_code,
+            progress=moved(show, "independent models", 0),
         )
-        if again := sorted(spent & opened.families.keys()):
-            told = (
-                *told,
-                f"revoked, for they were opened in a dispute: {', '.join(again)}; a suspect that was made since may "
-                "have been trained by what was opened, and then it escapes or is framed in these families",
+        if how.twins is None:
+            return judge(
+                opened,
+                suspect,
+                strata,
+                data=how.data,
+                victim=how.victim,
+                case=case,
+                record=how.record,
+                replay=how.replay,
+                **options,
             )
-    earlier: tuple[Stamp, ...] = () if theirs is None else (theirs,)
-    return Case(tries=logged * suspects, stamp=mine, earlier=earlier, caveats=told)
+        return judge_lineup(
+            opened,
+            suspect,
+            case=case,
+            twins=how.twins,
+            strangers={name: model for of in strata.values() for name, model in of.items()},
+            folder=how.cache,
+            record=how.record,
+            workers=how.jobs,
+            progress=moved(show, "twins", how.twins),
+            **options,
+        )
 
 
-def _logged(log: Path, known: Signed[Claim], keys: list[PublicKey]) -> tuple[int, set[str]]:
-    from whorl.attest.keys import Ed25519PublicKey
-    from whorl.attest.log import Log
-    from whorl.claims.judging import claims_logged, revoked_in
+def _write_page(path: Path, found: Judgment, known: Signed[Claim]) -> None:
+    from whorl.report.judgment import judgment_page
 
-    for key in keys:
-        if isinstance(key, Ed25519PublicKey):
-            opened = Log(log, key)
-            try:
-                return claims_logged(opened, known, keys), revoked_in(opened, known, keys)
-            finally:
-                opened.close()
-    raise UsageError("a log is signed by a key of Ed25519, and the owner's is another; leave out --log")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(judgment_page(found, known), encoding="utf-8")
 
 
-def _date(text: str) -> datetime:
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"{text!r} is no date, as in 2026-05-31 or 2026-05-31T12:00:00Z") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+def _tell(found: Judgment | IntegrityAnswer, as_json: bool, quiet: bool) -> None:
+    from whorl.claims.documents import Judgment
+
+    if as_json:
+        print_json(found.model_dump())
+    elif isinstance(found, Judgment):
+        _show(found, quiet)
+    else:
+        show_integrity(found.model_dump(), quiet)
 
 
-def _tell(found: Judgment, quiet: bool) -> None:
-    from whorl.claims.judging import MADE_FROM, made_from
+def _show(found: Judgment, quiet: bool) -> None:
+    from whorl.claims.case import MADE_FROM, made_from
 
     colour = "bold red" if found.relation == "derived" else "bold yellow"
-    out.print(f"[{colour}]{found.relation.upper()}[/]  grade {found.grade}  {escape(found.suspect)}", highlight=False)
+    out.print(f"[{colour}]{found.relation.upper()}[/]  grade {found.grade}  {foreign(found.suspect)}", highlight=False)
     out.print(
         f"relation     {found.relation}: p {found.p_value:.3g} (not below {found.p_value_floor:.3g}), alpha "
         f"{found.alpha:g}, {found.tries} tries",
         highlight=False,
     )
     out.print(f"priority     {found.priority}", highlight=False)
-    out.print(f"counterpart  {found.counterpart}", highlight=False)
+    unknown = ": related, direction unknown" if found.counterpart == "undecided" else ""
+    out.print(f"counterpart  {found.counterpart}{unknown}", highlight=False)
     if made_from(found):
         out.print(MADE_FROM, highlight=False)
     for each in found.strata:
@@ -250,7 +295,7 @@ def _tell(found: Judgment, quiet: bool) -> None:
             for name, value in found.matches.items()
         )
         out.print(
-            f"{len(each.models)} of {escape(each.recipe)}: right {right:.2f} (suspect {found.accuracy or 0:.2f}); "
+            f"{len(each.models)} of {foreign(each.recipe)}: right {right:.2f} (suspect {found.accuracy or 0:.2f}); "
             f"{told}{'; void' if each.void else ''}",
             highlight=False,
         )

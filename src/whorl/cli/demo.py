@@ -10,10 +10,10 @@ import typer
 from whorl.cli.bench import run
 from whorl.cli.console import bar, counter, guarded, line, say
 from whorl.cli.options import Cache, Jobs, Quiet, Wide, file_to_write
+from whorl.types import Verdict
 
 if TYPE_CHECKING:
     from whorl.suites.suite import Suite
-    from whorl.types import Verdict
 
 __all__ = ["demo"]
 
@@ -89,6 +89,7 @@ def _lined_up(suite: Suite, removal: str, folder: Path, jobs: int, quiet: bool) 
         verdict = ownership.verify(lined_up, zoo.oracle(victim.then(removal)), secret=secret, cache=folder)
     cells = [cell for cell in judged.cells if cell.group == row.label]
     seen = [cell.scheme for cell in cells if cell.decision == "derived"]
+    assert isinstance(verdict, Verdict)  # no integrity check
     lineup, found = verdict.lineup, lined_up.candidates
     assert found is not None
     line(f"{removal}, accuracy {cells[0].accuracy:.2f}")

@@ -23,10 +23,10 @@ MEANINGS: Final = {
 }
 ANY: Final = (0, 1, 2, INTERRUPTED)
 FAIL_ON: Final = {
-    "verify": "derived",
+    "verify": "derived or changed",
     "compare": "related",
     "lineage": "related",
-    "claim check": "derived",
+    "claim check": "derived or changed",
     "bench diff": "moved",
 }
 VERBS: Final[dict[str, tuple[int, ...]]] = {
@@ -44,12 +44,13 @@ VERBS: Final[dict[str, tuple[int, ...]]] = {
     "claim stamp": (7,),
     "claim draw": (7,),
     "claim open": (7,),
-    "claim check": (3, 4, 5, 7),
+    "claim check": (3, 4, 5, 6, 7),
     "claim revoke": (7,),
     "codes make": (6, 7),
     "codes draw": (7,),
     "codes copy": (6, 7),
     "trace": (6, 7),
+    "claim witness": (7,),
     "schemes": (),
     "marks": (),
     "removals": (),

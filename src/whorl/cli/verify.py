@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.text import Text
 
-from whorl.cli.console import bar, chatter, guarded, model_options, out, print_json, say
+from whorl.cli.console import bar, guarded, model_options, print_json, say
 from whorl.cli.folders import is_collection, models_in
+from whorl.cli.integrity import show_integrity
 from whorl.cli.options import (
     Architecture,
     Cache,
@@ -26,7 +25,8 @@ from whorl.cli.options import (
     Wide,
     file_to_write,
 )
-from whorl.cli.table import Column, Table, show
+from whorl.cli.verdicts_shown import show_verdict, show_verdicts
+from whorl.detection.integrity import Integrity
 from whorl.errors import UsageError
 from whorl.types import Verdict
 
@@ -43,6 +43,7 @@ class FailOn(StrEnum):
 
     derived = "derived"
     inconclusive = "inconclusive"
+    changed = "changed"
 
 
 class Ruling(StrEnum):
@@ -53,8 +54,7 @@ class Ruling(StrEnum):
     both = "both"
 
 
-CODES = {FailOn.derived: 3, FailOn.inconclusive: 4}
-COLOURS = {"derived": "bold red", "unrelated": "bold green", "inconclusive": "bold yellow"}
+CODES = {FailOn.derived: 3, FailOn.changed: 3, FailOn.inconclusive: 4}
 
 
 @guarded
@@ -88,7 +88,8 @@ def verify(
     alpha: Annotated[
         float | None,
         typer.Option(
-            help="Accepted chance of calling an independent model derived. [.01; a lineup's own; of marks 1e-6]"
+            help="Accepted chance of calling an independent model derived. [.01; a lineup's own; of marks 1e-6] Of an "
+            "integrity check, the chance that its bound fails. [.05]"
         ),
     ] = None,
     nonce: Annotated[
@@ -114,7 +115,9 @@ def verify(
     pictures: Annotated[
         bool, typer.Option("--pictures", help="Draw the first queries on the page; they are secret.")
     ] = False,
-    fail_on: Annotated[FailOn | None, typer.Option(help="Exit with 3 on derived, with 4 on inconclusive.")] = None,
+    fail_on: Annotated[
+        FailOn | None, typer.Option(help="Exit with 3 on derived or changed, with 4 on inconclusive.")
+    ] = None,
     architecture: Architecture = None,
     classes: Classes = None,
     shape: Shape = None,
@@ -132,14 +135,17 @@ def verify(
     several suspects (--also, or a folder of models), each with a verdict of its own.
 
     Example: whorl verify mine.fp suspect.onnx --set output=logits --json
+
+    By a fingerprint of sensitive samples the answer is "changed" or "no change shown", with a bound on the rate:
+
+    whorl verify integrity.fp https://the.service/v1 --fail-on changed
     """
     from whorl import ownership, several
     from whorl.schemes.opening import read_fingerprint
     from whorl.suspects import opened_for
 
-    if pictures and report is None:
-        raise UsageError("--pictures draws queries on a page: give --report PAGE.html too")
     known = [read_fingerprint(path) for path in fingerprints]
+    _refuse_page(known, report, pictures)
     options = {"trust_code": trust_code, "trust_hosts": trust_host or (), "access": access}
     options |= model_options(architecture, classes, shape, settings)
     suspects, skipped = _suspects([suspect, *(also or [])], known[0], options)
@@ -172,11 +178,9 @@ def verify(
                 fingerprints[0], oracle, record=record, group=group, nonce=number, **limits, **lined_up, **common
             )
     document = dataclasses.asdict(verdict) | ({"skipped": skipped} if suspects else {})
-    if as_json:
-        print_json(document)
-    else:
-        _show_all(document, wide, quiet) if "verdicts" in document else _show(document, quiet)
-    if report is not None:  # after the verdict, which a page that can't be written must not cost
+    _tell(document, as_json, wide, quiet)
+    if report is not None and not isinstance(verdict, Integrity):
+        # After the verdict, which a page that can't be written must not cost.
         _write_page(report, verdict, known[0], pictures, quiet)
     if fail_on is not None and verdict.decision == fail_on.value:
         raise typer.Exit(CODES[fail_on])
@@ -191,6 +195,17 @@ def _own_number(nonce: Path | None, known: Sequence[Fingerprint], suspects: Mapp
     if len(known) > 1 or suspects or known[0].mark is None:
         raise UsageError("--nonce is your number of the draw of one mark, which one suspect is held against: try these")
     return kept_nonce(nonce).hex()
+
+
+def _tell(document: dict[str, Any], as_json: bool, wide: bool, quiet: bool) -> None:
+    if as_json:
+        print_json(document)
+    elif "drawn" in document:
+        show_integrity(document, quiet)
+    elif "verdicts" in document:
+        show_verdicts(document, wide, quiet)
+    else:
+        show_verdict(document, quiet)
 
 
 def _write_page(path: Path, verdict: Verdict | Combination, known: Fingerprint, pictures: bool, quiet: bool) -> None:
@@ -234,6 +249,15 @@ def _most(known: Sequence[Fingerprint], rule: Ruling | None, budget: int | None)
     return size if budget is None else min(budget, size)
 
 
+def _refuse_page(known: Sequence[Fingerprint], report: Path | None, pictures: bool) -> None:
+    from whorl.suspects import tells_changes
+
+    if pictures and report is None:
+        raise UsageError("--pictures draws queries on a page: give --report PAGE.html too")
+    if report is not None and any(tells_changes(each) for each in known):
+        raise UsageError("a page shows where a suspect stands among others, and an integrity check has none: --json")
+
+
 def _refuse(
     fingerprints: int,
     suspects: int,
@@ -261,129 +285,3 @@ def _refuse(
         raise UsageError("--budget limits one fingerprint under one rule; leave it out, or verify them one by one")
     if fingerprints > 1 and (rule in (Ruling.lineup, Ruling.both) or match_labels):
         raise UsageError("a lineup is held alone: give one fingerprint")
-
-
-def _show_all(document: dict[str, Any], wide: bool, quiet: bool) -> None:
-    decision, alpha = document["decision"], document["alpha"]
-    out.print(
-        f"[{COLOURS[decision]}]{decision.upper()}[/]  p-value {document['p_value']:.4f}, alpha {alpha:g}, "
-        f"error bound {document['error_bound']:.4f}",
-        highlight=False,
-    )
-    over = document["over"]
-    ranks = {"similarity": 1, "p-value": 0, "adjusted": 0, "null": 2, "queries": 2, "replayed": 3}
-    figures = [Column(name, right=True, rank=rank) for name, rank in ranks.items()]
-    table = Table([Column("suspect" if over == "suspects" else "scheme"), Column("verdict"), *figures])
-    for verdict, adjusted in zip(document["verdicts"], document["adjusted"], strict=True):
-        lineup = verdict["lineup"]
-        table.add(
-            verdict["suspect"] if over == "suspects" else verdict["scheme"].partition("(")[0],
-            verdict["decision"],
-            _rank(lineup) if lineup else f"{verdict['similarity']:.3f}",
-            f"{verdict['p_value']:.4f}",
-            f"{adjusted:.4f}",
-            str(verdict["null"]["size"]),
-            f"{verdict['queries']['spent']} of {verdict['queries']['budget']}",
-            str(verdict["queries"]["replayed"]),
-        )
-    for name in document["refused"]:
-        table.add(name, "not judged", *("-" for _ in figures))
-    show(table, wide=wide, quiet=quiet)
-    for name, reason in document["refused"].items():
-        say(f"not judged: {name}: {reason}")
-    _caveats(document, quiet)
-
-
-def _rank(lineup: dict[str, Any]) -> str:
-    return "sealed" if lineup["rank"] is None else f"{lineup['rank']} of {lineup['candidates']}"
-
-
-def _caveats(document: dict[str, Any], quiet: bool) -> None:
-    if not quiet:
-        for caveat in document["caveats"]:
-            chatter.print(f"[dim]·[/] {escape(caveat)}", highlight=False)
-
-
-def _show(document: dict[str, Any], quiet: bool) -> None:
-    decision = document["decision"]
-    table = Table([Column("fact"), Column("value", prose=True)], header=False)
-    queries, null = document["queries"], document["null"]
-    lineup = document["lineup"]
-    table.add("verdict", Text(decision.upper(), style=COLOURS[decision]))
-    if lineup:
-        table.add("lineup", _lined_up(lineup))
-    else:
-        table.add("similarity", f"{document['similarity']:.3f}")
-    p, floor, bound = (_chance(document[key]) for key in ("p_value", "p_value_floor", "error_bound"))
-    table.add("p-value", f"{p}  (floor {floor}, alpha {document['alpha']:g})")
-    table.add("error bound", bound)
-    if design := null.get("design"):
-        table.add("mark", _drawn(design))
-    if likeness := document["likeness"]:
-        table.add("suspect", _standing(likeness))
-    if document["interface"]:
-        table.add("interface", document["interface"])
-    if len(null["groups"]) > 1:
-        for group in null["groups"]:
-            table.add("group", f"{group['name'] or 'unnamed'}: {group['size']} models, p {group['p_value']:.4f}")
-    if null["quantiles"]:
-        spread = ", ".join(f"{name} {value:.3f}" for name, value in null["quantiles"].items())
-        table.add("null", f"{null['size']} models: {spread}")
-    for name, told in _asked(queries).items():
-        table.add(name, told)
-    for removal, power in document["power"].items():
-        bounds = f"[{power['low']:.2f}, {power['high']:.2f}]"
-        missed = f", misses at most {power['missed_at_most']:.2f}" if decision == "unrelated" else ""
-        table.add("power", f"{removal}: {power['caught']} of {power['copies']} {bounds}{missed}")
-    show(table)
-    _caveats(document, quiet)
-
-
-def _asked(queries: dict[str, Any]) -> dict[str, str]:
-    """How much was asked, and how much of it was replayed."""
-    early = ", stopped early" if queries["stopped_early"] else ""
-    beside = f"; {queries['probes']} neutral probes beside them" if queries["probes"] else ""
-    if queries["sentinels"] and not queries["replayed"]:
-        beside += f"; {queries['sentinels']} asked again at the end"
-    told = {"queries": f"{queries['spent']} of {queries['budget']}{early}{beside}"}
-    if queries["replayed"]:
-        again = f", {queries['sentinels']} asked again" if queries["sentinels"] else ""
-        told["replayed"] = f"{queries['replayed']} answers, the oldest of {queries['oldest']}{again}"
-    return told
-
-
-def _drawn(design: dict[str, Any]) -> str:
-    """How many of the drawn labels or bits match."""
-    word = "" if design["exact"] else "; the draw is the owner's word"
-    return f"{design['matches']} of {design['of']} drawn {design['kind']}, one of {design['choices']} each{word}"
-
-
-def _chance(value: float) -> str:
-    """A chance with four decimals, or, where these would show nothing, two digits."""
-    return f"{value:.4f}" if value >= 1e-4 or value == 0 else f"{value:.2g}"
-
-
-def _lined_up(lineup: dict[str, Any]) -> str:
-    """Where the victim stands among its twins."""
-    from whorl.detection.lineup import told_apart
-    from whorl.report.words import ordinal
-
-    if lineup["rank"] is None:
-        leads = "several lead alike" if lineup["leader"] is None else f"candidate {lineup['leader'] + 1} leads"
-        return f"sealed; of {lineup['candidates']} candidates {leads}"
-    ended = ", the race was won" if lineup["won"] else ""
-    outside = f"; of all candidates the victim has {told_apart(lineup['outermost'])}" if lineup["outermost"] else ""
-    by = f" by {lineup['terms']['by'].partition('(')[0]}" if lineup["terms"]["by"] else ""
-    how = f"{lineup['statistic']}{by}{ended}"
-    return f"the victim is {ordinal(lineup['rank'])} of {lineup['candidates']} ({how}){outside}"
-
-
-def _standing(likeness: dict[str, Any]) -> str:
-    """Accuracy, agreement and confidence on neutral probes, beside the null's and the victim's."""
-    parts: list[str] = []
-    for name in ("accuracy", "agreement", "confidence"):
-        if likeness.get(name) is not None:  # verdicts of older versions hold no confidence
-            low, _, high = likeness["of_null"][name]
-            own = likeness["of_victim"][name]
-            parts.append(f"{name} {likeness[name]:.3f} (null {low:.3f} to {high:.3f}, your model {own:.3f})")
-    return ", ".join(parts)

@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from whorl.attest.draw import Draw
+from whorl.attest.draw import Draw, Drawn
 from whorl.detection.exact import bonferroni, log_binomial_tail
 from whorl.detection.sequential import wager
 from whorl.errors import UsageError
@@ -61,7 +61,7 @@ class Design:
         drawn: n labels in 0, ..., ``choices`` - 1, in the order of the inputs.
         choices: C, how many labels each was drawn from; 2 for bits.
         draws: how many draws the owner has in the log for this, at least 1.
-        proof: the transcript of the draw.
+        proof: the transcript of the draw, or a witnessed checkpoint of a log (`whorl.attest.logged_draw`).
         claim: SHA-256, in hexadecimal, of the claim that fixes the inputs, which the draw has to be for.
         name: of the mark, by which its labels are drawn.
         kind: the stream that they are drawn from.
@@ -73,7 +73,7 @@ class Design:
     drawn: tuple[int, ...]
     choices: int
     draws: int
-    proof: Draw | None = None
+    proof: Drawn | None = None
     claim: str = ""
     name: str = ""
     kind: Literal["labels", "bits"] = "labels"
@@ -111,8 +111,8 @@ class Design:
         """
         if self.why or self.proof is None:
             return self.why
-        if nonce and ("judge", "reveals", nonce) in self.proof.events:
-            return ""
+        if not isinstance(self.proof, Draw) or (nonce and ("judge", "reveals", nonce) in self.proof.events):
+            return ""  # what a witness signed is as good as the witness's key, and whoever trusts that gave it
         return (
             "your own number is not in the draw, so that whoever made the mark may have played all of its parties, and "
             "drawn until the outcome suited (give the number that you drew with: --nonce)"

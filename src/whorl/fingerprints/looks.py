@@ -35,7 +35,7 @@ class _Entry(Document):
     date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$")]
     suspect: Text
     rule: Text
-    decision: Literal["derived", "unrelated", "inconclusive", "begun"]
+    decision: Literal["derived", "unrelated", "inconclusive", "begun", "changed", "no change shown"]
 
 
 class _Line(_Entry):

@@ -9,7 +9,6 @@ pseudorandom function. `docs/integrity.md` has the proof, and what a check can s
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -17,11 +16,8 @@ import torch
 from torch import Tensor
 
 from whorl.errors import UsageError
-from whorl.oracles.base import Chunk, Oracle
-from whorl.oracles.convention import Output, lower
-from whorl.oracles.wrappers import Wrapper
-from whorl.spaces import Pictures
-from whorl.types import Access
+from whorl.oracles.base import Oracle
+from whorl.oracles.switch import Switch
 
 __all__ = ["KeyedSwitch"]
 
@@ -30,19 +26,15 @@ LEAST_KEY: Final = 16  # bytes
 MOST_BITS: Final = 256  # of SHA-256
 
 
-class KeyedSwitch(Wrapper):
+class KeyedSwitch(Switch):
     """Answers as ``inner`` does until an input carries the signal of ``key``, and as ``hidden`` does then.
 
     Numbers are read in 8 bits. The signal is in the lowest bits of the first ``bits`` numbers, and equals the first
     ``bits`` bits of HMAC-SHA-256 over the higher bits of all numbers. Where an input has fewer numbers, each carries as
     many of its lowest bits as are needed; the highest is never used.
 
-    Name and digest stay those of ``inner``, which is what such a provider claims to serve. Grants at most LOGITS,
-    because weights would show the switch.
-
     Parameters:
-        inner: the declared model.
-        hidden: a model of the same inputs, classes and task; the lower access of both is granted.
+        inner, hidden: as of `Switch`.
         key: at least 16 bytes, as of ``secrets.token_bytes(32)``.
         bits: length of the signal, in 1..256 and at most 7 for each number of an input.
 
@@ -51,21 +43,13 @@ class KeyedSwitch(Wrapper):
     """
 
     def __init__(self, inner: Oracle, hidden: Oracle, key: bytes, *, bits: int = 64) -> None:
-        if (inner.space, inner.classes, inner.task) != (hidden.space, hidden.classes, hidden.task):
-            raise UsageError(
-                f"{hidden.name} cannot stand behind {inner.name}: give one of {inner.classes} classes for {inner.space}"
-            )
-        if not isinstance(inner.space, Pictures):
-            raise UsageError(f"a keyed switch signs the low bits of pictures; {inner.name} takes {inner.space}")
+        super().__init__(inner, hidden, f"KeyedSwitch(hidden={hidden.digest!r}, bits={bits})")
         if len(key) < LEAST_KEY:
             raise UsageError(f"the key of a switch has at least {LEAST_KEY} bytes, as of secrets.token_bytes(32)")
         numbers = int(np.prod(inner.space.shape))
         most = min(MOST_BITS, (DEPTH - 1) * numbers)
         if not 1 <= bits <= most:
             raise UsageError(f"an input of {inner.name} has room for 1..{most} bits of a signal; bits is {bits}")
-        change = f"KeyedSwitch(hidden={hidden.digest!r}, bits={bits})"
-        super().__init__(inner, access=min(inner.access, hidden.access, Access.LOGITS), change=change)
-        self.hidden = hidden
         self.bits = bits
         self._key = key
         self._low = -(-bits // numbers)  # lowest bits that each number gives to the signal
@@ -82,13 +66,10 @@ class KeyedSwitch(Wrapper):
         levels = torch.from_numpy((high << self._low) | low)
         return (levels.float() / (2**DEPTH - 1)).reshape(inputs.shape)
 
-    def _stream(self, inputs: Tensor) -> Iterator[Chunk]:
+    def switched(self, inputs: Tensor) -> Tensor:
+        """Which inputs carry the signal."""
         high, carried = self._read(inputs)
-        switched = torch.from_numpy((self._tags(high) == carried[:, : self.bits]).all(1))
-        for model, whose in ((self.inner, ~switched), (self.hidden, switched)):
-            places = whose.nonzero().flatten()
-            for positions, answers in model.stream(inputs[places]) if len(places) else ():
-                yield places[positions], lower(answers, _output(model), self.access)
+        return torch.from_numpy((self._tags(high) == carried[:, : self.bits]).all(1))
 
     def _read(self, inputs: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Higher bits ``[n, numbers]`` uint8, and the lowest ``[n, low * numbers]`` as 0 and 1."""
@@ -101,10 +82,3 @@ class KeyedSwitch(Wrapper):
         """``[n, bits]`` of 0 and 1."""
         digests = b"".join(hmac.digest(self._key, row.tobytes(), "sha256") for row in high)
         return np.unpackbits(np.frombuffer(digests, np.uint8).reshape(len(high), -1), axis=1, count=self.bits)
-
-
-def _output(oracle: Oracle) -> Output:
-    """What its stream yields."""
-    if oracle.access is Access.LABELS:
-        return "labels"
-    return "probabilities" if oracle.access is Access.PROBABILITIES else "logits"

@@ -46,6 +46,11 @@ class Sampler(Checked, ABC):
     asks: ClassVar[Asked] = "single pictures"
     """What one query asks."""
 
+    @property
+    def drawn(self) -> bool:
+        """Whether queries are drawn from the data whatever the victim answers, so that they bound what others do."""
+        return False
+
     @abstractmethod
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """``budget`` queries; ``data`` is the owner's, labelled."""

@@ -31,6 +31,11 @@ class Natural(Sampler):
     any_task: ClassVar[bool] = True
     start: Literal["natural", "noise"] = "natural"
 
+    @property
+    def drawn(self) -> bool:
+        """They are, from the data or from noise."""
+        return True
+
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """The pictures with their true labels where they have classes, or noise."""
         if self.start == "noise":

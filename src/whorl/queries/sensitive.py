@@ -154,7 +154,8 @@ def _last_layer(module: nn.Module, inputs: Tensor) -> Tensor:
     read, logits = _head_inputs(module, inputs)
     # Doubles: where the net is sure the terms cancel to far less than each of them.
     second, third = (logits.double().softmax(1).pow(power).sum(1) for power in (2, 3))
-    return (read.square().sum(1) + 1) * (second - 2 * third + second.square()).to(inputs.dtype)
+    spread = (second - 2 * third + second.square()).clamp_min(0)  # what is 0 may come out as -1e-16
+    return (read.square().sum(1) + 1) * spread.to(inputs.dtype)
 
 
 def steady(probabilities: Tensor, top: int, digits: int, margin: float) -> Tensor:

@@ -5,8 +5,8 @@ doi 10.1109/CVPR.2019.00486.
 
 Integrity, not ownership. The rule is the paper's: any similarity below 1 means that the model was changed, and 1 that
 no change was seen. It does not show that there is none: with a keyed switch before it, another model passes every check
-of answers (`KeyedSwitch`, docs/integrity.md). `whorl verify` asks another question, whether it is nearer than
-independent models are; read the similarity instead of its verdict.
+of answers (`KeyedSwitch`, docs/integrity.md). `whorl verify` says "changed" or "no change shown", counts the classes of
+control pictures too, and bounds by these how often it answers otherwise.
 
 Queries: pictures near natural ones that maximise the squared gradient of the outputs in the weights, chosen to cover
 most neurons (`Sensitive`). Representation: what the service shows: the first k classes in order, or also their rounded

@@ -1,24 +1,35 @@
-"""What every check of integrity must fail: a model behind a keyed switch, of which answers alone show nothing."""
+"""What every check of integrity must fail, and must pass.
+
+It must see nothing of a model behind a keyed switch, of which answers alone show nothing, and must find one behind a
+net that looks for a visible pattern, as often as inputs with that pattern are drawn.
+"""
 
 from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from typing import Final
 
 import torch
 
+from whorl.data.base import Dataset
 from whorl.oracles.keyed import KeyedSwitch
+from whorl.oracles.learned_switch import LearnedSwitch, stamped
 from whorl.oracles.torch import TorchOracle
 from whorl.schemes.base import Scheme
+from whorl.schemes.calibration import probes_of
+from whorl.schemes.changes import check_unchanged
 from whorl.storage import digest_tensors
+from whorl.testing.nets import tiny_data
 from whorl.testing.promises import promise
-from whorl.types import Access, Evidence, Fingerprint, grants
+from whorl.types import Access, Evidence, Fingerprint, Rule, grants
 
 __all__ = ["check_integrity"]
 
 KEY: Final = bytes(range(32))
 BITS: Final = 64
+SHARE: Final = 4  # one picture in so many shows the pattern, of those that are drawn
 
 
 def check_integrity(scheme: Scheme, fingerprint: Fingerprint, declared: TorchOracle) -> None:
@@ -26,8 +37,11 @@ def check_integrity(scheme: Scheme, fingerprint: Fingerprint, declared: TorchOra
 
     That no check of answers sees it is a theorem (`docs/integrity.md`). One that seems to has false alarms, or looks
     at something beside answers, which a provider controls. One that needs more than answers refuses the switch, which
-    grants no more, and must see the model without weights only. `check_scheme` runs this for every scheme of purpose
-    "integrity".
+    grants no more, and must see the model without weights only.
+
+    A model behind a `LearnedSwitch` has to be found, for of control pictures some of which show its pattern the share
+    that it answers otherwise is what was measured of it: the answer is "changed", and its bound is no smaller.
+    `check_scheme` runs this for every scheme of purpose "integrity".
 
     Parameters:
         fingerprint: what the scheme extracted from the declared model.
@@ -45,6 +59,26 @@ def check_integrity(scheme: Scheme, fingerprint: Fingerprint, declared: TorchOra
         _alike(seen, own),
         f"{name} tells a keyed switch ({seen.similarity:g}) from the declared model ({own.similarity:g}), which no "
         "check of answers can: compare answers alone, and the same ones each time",
+    )
+    if declared.task == "classification":
+        _check_learned(scheme, fingerprint, declared, other)
+
+
+def _check_learned(scheme: Scheme, fingerprint: Fingerprint, declared: TorchOracle, other: TorchOracle) -> None:
+    shown = tiny_data("test")
+    pictures = shown.inputs()
+    switch = LearnedSwitch(declared, other, pictures, generator=torch.Generator().manual_seed(0))
+    marked = torch.arange(len(pictures)) % SHARE == 0
+    controls = Dataset(
+        torch.where(marked[:, None, None, None], stamped(pictures), pictures), shown.labels, shown.classes
+    )
+    rate = float((switch.labels(controls.inputs()) != declared.labels(controls.inputs())).double().mean())
+    promise(rate > 1 / (3 * SHARE), "the learned switch of this contract turns too few answers to be found")
+    found = check_unchanged(scheme, replace(fingerprint, probes=probes_of(declared, controls)), switch, Rule(0.05))
+    promise(
+        found.decision == "changed" and found.drawn_changed > 0 and found.upper >= rate,
+        f"{scheme.name} does not see a model behind a learned switch, which answers {rate:.0%} of the control pictures "
+        f"otherwise: {found.drawn_changed} of {found.drawn} changed, at most {found.upper:.0%}",
     )
 
 
