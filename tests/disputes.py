@@ -21,7 +21,7 @@ RECIPE = f"train(mlp(width=48), {DATA}, epochs=15, learning_rate=0.05)"
 OTHER = f"train(mlp(width=24), {DATA}, epochs=15, learning_rate=0.05)"
 SEED = 2**62 + 11
 SIZE, OPENED, ALPHA = 60, 40, 0.2
-JUDGE = bytes(31) + b"B"  # the judge's number in every draw here
+JUDGE = bytes(31) + b"J"  # the judge's number in every draw here
 
 
 def drawn(claim: str, suspect: str) -> Draw:
