@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from disputes import RECIPE as OF_CLAIM
@@ -178,9 +179,16 @@ def disputed(folder, url, broken):
             write_model(
                 suspect.module, suspects / f"{name}.safetensors", architecture="mlp(width=48)", input_shape=(1, 8, 8)
             )
+    hidden = suspects / "hidden"
+    hidden.mkdir()
+    write_model(of.victim.module, hidden / "v.safetensors", architecture="mlp(width=48)", input_shape=(1, 8, 8))
+    (hidden / "model.toml").write_text(f'kind = "torch"\npath = "{hidden}/v.safetensors"\naccess = "labels"\n')
     key, public = folder / "owner.pem", folder / "owner.pub"
     key.write_bytes(of.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     key.chmod(0o600)
+    other = folder / "witness.pem"
+    other.write_bytes(Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    other.chmod(0o600)
     public.write_bytes(of.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     claim, text = of.folder / "mine.claim", folder / "text"
     text.write_text("nothing")
@@ -201,7 +209,19 @@ def disputed(folder, url, broken):
         ("claim check", 5): check(
             *("endpoint", url, *described, "--set", "budget=3", "--record", folder / "claim.sqlite")
         ),
+        ("claim check", 6): check("copy", suspects / "copy.safetensors", "--victim", hidden),
         ("claim check", 7): ["claim", "check", text, folder, broken, *null],
+        ("claim witness", 7): [
+            "claim",
+            "witness",
+            text,
+            "--log-key",
+            public,
+            "--key",
+            other,
+            "--seen",
+            folder / "seen",
+        ],
     }
 
 

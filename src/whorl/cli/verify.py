@@ -26,14 +26,13 @@ from whorl.cli.options import (
     file_to_write,
 )
 from whorl.cli.verdicts_shown import show_verdict, show_verdicts
-from whorl.detection.integrity import Integrity
 from whorl.errors import UsageError
-from whorl.types import Verdict
+from whorl.types import Combination, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from whorl.types import Combination, Fingerprint
+    from whorl.types import Fingerprint
 
 __all__ = ["verify"]
 
@@ -179,7 +178,7 @@ def verify(
             )
     document = dataclasses.asdict(verdict) | ({"skipped": skipped} if suspects else {})
     _tell(document, as_json, wide, quiet)
-    if report is not None and not isinstance(verdict, Integrity):
+    if report is not None and isinstance(verdict, Verdict | Combination):
         # After the verdict, which a page that can't be written must not cost.
         _write_page(report, verdict, known[0], pictures, quiet)
     if fail_on is not None and verdict.decision == fail_on.value:
