@@ -25,6 +25,7 @@ from whorl.data.base import Dataset
 from whorl.errors import AccessRefused, UsageError
 from whorl.layouts import Layout
 from whorl.marks.base import Kind, Watermark
+from whorl.marks.layers import linear_layers, widest
 from whorl.marks.learning import learn_beside
 from whorl.oracles.base import Oracle
 from whorl.oracles.torch import TorchOracle
@@ -67,12 +68,12 @@ class Uchida(Watermark, Hamming):
     layer: str = ""
     strength: Positive = 0.1
     epochs: Count = 60
-    learning_rate: Positive = 0.05
+    learning_rate: Positive = 0.02
 
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """A row of the projection for each bit; no input is asked."""
         del data
-        layer = self.layer or _widest(_module_of(victim))
+        layer = self.layer or widest(_module_of(victim))
         fan_in = len(mean_weights(_module_of(victim), layer))
         if budget > fan_in:
             raise UsageError(
@@ -120,20 +121,9 @@ def mean_weights(net: nn.Module, layer: str) -> Tensor:
     module = dict(net.named_modules()).get(layer)
     weight = getattr(module, "weight", None)
     if not isinstance(weight, Tensor) or weight.ndim < 2:
-        known = ", ".join(name for name, each in _layers(net))
+        known = ", ".join(name for name, each in linear_layers(net))
         raise UsageError(f"there is no layer {layer!r} of a matrix or kernel here; there are: {known[:600]}")
     return weight.flatten(1).mean(0)
-
-
-def _layers(net: nn.Module) -> list[tuple[str, nn.Module]]:
-    return [(name, each) for name, each in net.named_modules() if isinstance(each, nn.Linear | nn.Conv1d | nn.Conv2d)]
-
-
-def _widest(net: nn.Module) -> str:
-    layers = _layers(net)[:-1] or _layers(net)
-    if not layers:
-        raise UsageError(f"{type(net).__name__} has no linear layer or convolution to mark")
-    return max(layers, key=lambda each: each[1].get_parameter("weight")[0].numel())[0]
 
 
 def _module_of(oracle: Oracle) -> nn.Module:
