@@ -35,7 +35,7 @@ from whorl.storage import digest_file, digest_tensors, read_json, replacing, wri
 from whorl.types import NullModel
 from whorl.zoo.code import code_of_model, content_of_model
 from whorl.zoo.pretrained import Pretrained, load_pretrained
-from whorl.zoo.recipe import Recipe, Train, parse_recipe, split_step
+from whorl.zoo.recipe import OWNED, Recipe, Train, parse_recipe, split_step
 
 __all__ = ["UNKNOWN", "Card", "Zoo", "default_cache"]
 
@@ -283,6 +283,8 @@ def _attacked(zoo: Zoo, recipe: Recipe) -> tuple[nn.Module | Oracle, int]:
     assert recipe.parent is not None
     step, part, seed = split_step(recipe.chain.steps[-1])
     victim, generator = zoo.oracle(recipe.parent), torch.Generator().manual_seed(seed)
+    if step.name in OWNED:
+        return OWNED.make(step).apply(victim, recipe.source.load(part), seed=seed), 0
     outcome = REMOVALS.make(step)(victim, recipe.source.load(part), generator=generator)
     return outcome, victim.queries_spent
 
@@ -291,6 +293,8 @@ def _architecture(zoo: Zoo, recipe: Recipe) -> str:
     """The architecture of what the last step makes."""
     assert recipe.parent is not None
     step, _, _ = split_step(recipe.chain.steps[-1])
+    if step.name in OWNED:
+        return _architecture_of(zoo, recipe.parent)
     return str(NETS.bind(REMOVALS.make(step).outcome(_architecture_of(zoo, recipe.parent))))
 
 
