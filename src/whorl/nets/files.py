@@ -13,6 +13,7 @@ from torch import nn
 from whorl.errors import InvalidFile, UsageError
 from whorl.expressions import parse
 from whorl.nets import NETS
+from whorl.nets.layout import laid_out
 from whorl.nets.training import task_of
 from whorl.storage import one_line, read_tensors, write_tensors
 
@@ -75,4 +76,4 @@ def read_model(path: Path) -> tuple[nn.Module, ModelHeader]:
         said = one_line(error)
         raise InvalidFile(f"{path} does not fit {one_line(ValueError(header.architecture))}: {said}") from None
     # A file may hold half precision; queries and answers are float32.
-    return net.eval().to(torch.float32).to(memory_format=torch.channels_last), header  # pyright: ignore[reportCallIssue]
+    return laid_out(net.eval().to(torch.float32)), header

@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy, pad
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
 from whorl.expressions import parse
+from whorl.nets.layout import fastest_layout, laid_out
 from whorl.nets.modes import evaluating
 from whorl.types import Task
 
@@ -157,14 +158,14 @@ def fit(
         if schedule.policy == "one-cycle"
         else None
     )
-    net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] missing in torch's overloads
+    layout = fastest_layout(laid_out(net))
     net.train(parameters is None)
     for _ in range(schedule.epochs):
         order = torch.randperm(len(dataset), generator=generator)
         for step in range(steps):
             index = order[step * schedule.batch : (step + 1) * schedule.batch]
             inputs = _augment(dataset.inputs(index), schedule, generator)
-            inputs = inputs.to(device, memory_format=torch.channels_last)
+            inputs = inputs.to(device, memory_format=layout)
             optimizer.zero_grad()
             loss(net, inputs, index.to(device)).backward()
             optimizer.step()
@@ -236,8 +237,9 @@ def own_loss(net: nn.Module, dataset: Dataset, generator: torch.Generator) -> Lo
 def predict(net: nn.Module, inputs: Tensor, *, batch: int = 500) -> Tensor:
     """Logits ``[n, classes]`` on the CPU, in evaluation mode, batch by batch; the net's own modes are left alone."""
     device = next(net.parameters()).device
+    layout = fastest_layout(net)
     with evaluating(net):
-        rows = [net(chunk.to(device, memory_format=torch.channels_last)).cpu() for chunk in inputs.split(batch)]
+        rows = [net(chunk.to(device, memory_format=layout)).cpu() for chunk in inputs.split(batch)]
     return torch.cat(rows)
 
 

@@ -11,6 +11,7 @@ from torch.fx.experimental.optimization import fuse
 from torch.fx.proxy import TraceError
 
 from whorl.errors import UsageError
+from whorl.nets.layout import fastest_layout, laid_out
 from whorl.nets.modes import evaluating
 from whorl.oracles.base import Chunk, Oracle, require
 from whorl.spaces import InputSpace
@@ -48,7 +49,7 @@ class TorchOracle(Oracle):
         super().__init__(access=access, input_shape=input_shape, classes=classes, name=name, digest=digest, task=task)
         self._module = module
         self._batch = batch
-        self._layout = torch.channels_last  # the fastest, until a module turns out not to take it
+        self._layout = fastest_layout(module)  # until the module turns out not to take it
 
     @property
     def device(self) -> torch.device:
@@ -137,7 +138,7 @@ def _refuses_layout(ask: Callable[[], object]) -> bool:
 
 
 def frozen(module: nn.Module) -> nn.Module:
-    """A copy in evaluation mode, without parameter gradients, channels last, norms folded into convolutions.
+    """A copy in evaluation mode, without parameter gradients, in the fastest layout, norms folded into convolutions.
 
     Folding needs a module that torch.fx can trace; others are copied as they are, which is slower and no less right.
     """
@@ -147,7 +148,7 @@ def frozen(module: nn.Module) -> nn.Module:
     except (TraceError, RuntimeError, TypeError, AttributeError, NotImplementedError):
         duplicate = copy.deepcopy(module).eval()
     duplicate.requires_grad_(False)
-    return duplicate.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] missing in overloads
+    return laid_out(duplicate)
 
 
 class _Reached(Exception):

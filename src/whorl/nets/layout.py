@@ -1,0 +1,32 @@
+"""In which order a net's numbers lie in memory: the fastest that is safe."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+__all__ = ["fastest_layout", "laid_out"]
+
+NARROW = 8  # channels, below which a block of eight is not filled
+
+
+def fastest_layout(net: nn.Module) -> torch.memory_format:
+    """Channels last, unless a strided convolution of one pixel reads fewer than eight channels.
+
+    The weight gradient of such a convolution, channels last, is written past the end of its buffer on processors with
+    AVX2 and no more: training crashes, hangs, or gives other gradients. Source: oneDNN issue 6035; seen with torch
+    2.13.0 and oneDNN 3.12.
+    """
+    narrow = any(
+        isinstance(each, nn.Conv2d)
+        and each.in_channels // each.groups < NARROW
+        and set(each.kernel_size) == {1}
+        and max(each.stride) > 1
+        for each in net.modules()
+    )
+    return torch.contiguous_format if narrow else torch.channels_last
+
+
+def laid_out(net: nn.Module) -> nn.Module:
+    """The net itself, its weights in the fastest layout."""
+    return net.to(memory_format=fastest_layout(net))  # pyright: ignore[reportCallIssue] missing in torch's overloads
