@@ -36,7 +36,7 @@ def suite(**changes):
             Derived("labels", f"extract('{NET}', epochs=2, seed=500)"),
         ),
         "independents": {"strangers": models(NET, SETTINGS, (10, 11))},
-        "null": models(NET, SETTINGS, range(20, 24)),
+        "null": models(NET, SETTINGS, range(20, 22)),
         "schemes": {
             "backdoor": "backdoor(learning_rate=0.1)",
             "uchida": "uchida",
@@ -82,7 +82,7 @@ def test_a_mark_is_seen_before_removal_and_after_light_ones(result):
 def test_what_draws_nothing_is_ranked_among_strangers(result):
     frontier = mark_rows(result)[2]
     assert (frontier.null, frontier.accused, frontier.forged) == ("population", {}, {})
-    assert frontier.after[MARKED].log10_p == pytest.approx((-0.69897,), abs=1e-4)  # 1 of 4 + 1
+    assert frontier.after[MARKED].log10_p == pytest.approx((-0.47712,), abs=1e-4)  # 1 of 2 + 1
     assert frontier.accepted["strangers"].count == 2
 
 
@@ -97,9 +97,9 @@ def test_draws_accuse_strangers_as_rarely_as_the_design_says(result):
 def test_a_forged_mark_convinces_nobody(result):
     for row in mark_rows(result)[:2]:
         chosen, alone, counted, honest = (row.forged[attack] for attack in row.forged)
-        assert all(each.p_value < 1e-12 and each.grade == "D" and not each.exact for each in chosen)
+        assert all(each.p_value < 1e-10 and each.grade == "D" and not each.exact for each in chosen)
         assert all(each.grade == "D" and each.p_value < 0.05 for each in alone)
-        assert all(each.grade == "B" and each.p_value > 0.01 for each in (*counted, *honest))
+        assert all(each.grade == "B" and each.p_value > 1e-4 for each in (*counted, *honest))
         assert not any(each.accuses for tries in row.forged.values() for each in tries)
 
 

@@ -83,7 +83,7 @@ def run(  # noqa: PLR0913 each is an option of `whorl bench run`
     recipes = [*suite.recipes(), *twins]
     if fresh:
         zoo.forget(recipes)
-    total = len({recipe.digest for recipe in recipes})
+    total = len({each.digest for recipe in recipes for each in (recipe, *recipe.ancestors)})
     left = len(zoo.missing(recipes))
     progress("models", total - left, total)
 

@@ -73,7 +73,7 @@ class DeepSigns(Watermark, Hamming):
     pictures: Count = 8
     layer: str = ""
     spread: NonNegative = 0.01
-    strength: Positive = 0.5
+    strength: Positive = 0.2
     bits: Count = 16
     epochs: Count = 60
     learning_rate: Positive = 0.02

@@ -66,7 +66,7 @@ class Uchida(Watermark, Hamming):
     facts: ClassVar[Mapping[str, type]] = {"layer": str}
 
     layer: str = ""
-    strength: Positive = 0.1
+    strength: Positive = 0.5
     epochs: Count = 60
     learning_rate: Positive = 0.02
 

@@ -332,7 +332,7 @@ def _write_card(zoo: Zoo, recipe: Recipe, served: Oracle | None, *, queries: int
     card = Card(
         recipe=str(recipe),
         digest=recipe.digest,
-        parents=_ancestors(recipe),
+        parents=[each.digest for each in recipe.ancestors],
         seed=int(_whole(last.get("seed", 0))),
         part=str(last.get("part", "")),
         data=recipe.data,
@@ -382,14 +382,6 @@ def _alike(answers: Tensor, wanted: Tensor) -> float:
     if answers.is_floating_point():
         return determination(answers, wanted)
     return float((answers == wanted).float().mean())
-
-
-def _ancestors(recipe: Recipe) -> list[str]:
-    found: list[str] = []
-    while recipe.parent is not None:
-        recipe = recipe.parent
-        found.append(recipe.digest)
-    return found
 
 
 def _whole(value: Any) -> int:
