@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from whorl.claims.twins import judge_lineup
     from whorl.data import SOURCES
     from whorl.fingerprints.files import write_fingerprint
+    from whorl.marks import MARKS
+    from whorl.marks.making import embed as embed_mark
+    from whorl.marks.making import prepare as prepare_mark
+    from whorl.marks.user_codes import copy_for, draw_codes, prepare_codes, traced
     from whorl.nets import NETS
     from whorl.oracles.opening import open_oracle
     from whorl.ownership import calibrate, extract, give_reasons, line_up, verify
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from whorl.weights.family.tree import lineage
 
 __all__ = [
+    "MARKS",
     "NETS",
     "REMOVALS",
     "SCHEMES",
@@ -44,6 +49,9 @@ __all__ = [
     "audit",
     "calibrate",
     "compare",
+    "copy_for",
+    "draw_codes",
+    "embed_mark",
     "extract",
     "give_reasons",
     "judge",
@@ -55,9 +63,12 @@ __all__ = [
     "open_claim",
     "open_oracle",
     "parents",
+    "prepare_codes",
+    "prepare_mark",
     "read_fingerprint",
     "read_opening",
     "shadows",
+    "traced",
     "train_strata",
     "verify",
     "verify_all",
@@ -72,6 +83,13 @@ _FACE = {
     "judge": "whorl.claims.judging:judge",
     "judge_lineup": "whorl.claims.twins:judge_lineup",
     "make_claim": "whorl.claims.making:make_claim",
+    "MARKS": "whorl.schemes:MARKS",
+    "copy_for": "whorl.marks.user_codes:copy_for",
+    "draw_codes": "whorl.marks.user_codes:draw_codes",
+    "prepare_codes": "whorl.marks.user_codes:prepare_codes",
+    "traced": "whorl.marks.user_codes:traced",
+    "embed_mark": "whorl.marks.making:embed",
+    "prepare_mark": "whorl.marks.making:prepare",
     "open_claim": "whorl.claims.opening:open_claim",
     "read_opening": "whorl.claims.opening:read_opening",
     "train_strata": "whorl.claims.judging:train_strata",

@@ -279,6 +279,7 @@ def verify(  # noqa: PLR0913 each is an option of `whorl verify`
     group: str = "",
     match_labels: bool = False,
     secret: Secret | Path | str | None = None,
+    nonce: str = "",
     record: Path | str | None = None,
     replay: bool = False,
     cache: Path | None = None,
@@ -292,14 +293,15 @@ def verify(  # noqa: PLR0913 each is an option of `whorl verify`
             inputs and classes is taken from the fingerprint.
         rule: whether victim and twins are lined up before the suspect, or the suspect is ranked among the models of the
             null; the lineup where there is one.
-        alpha: accepted chance of calling an independent model derived; of a lineup the one that was fixed with it, else
-            .01 by default.
+        alpha: accepted chance of calling an independent model derived; of a lineup the one that was fixed with it, of a
+            mark 1e-6, else .01 by default.
         budget: most queries; all of the fingerprint by default. Neutral probes come beside them.
         group: the suspect's kind among the groups of the null, where it is known; without it the suspect has to stand
             out in every group.
         match_labels: in a lineup, let each candidate read the suspect's classes in the order that agrees best, where
             nobody knows in which order they stand. All questions are asked then.
         secret: what opens a lineup; of a fingerprint file the one beside it (``FINGERPRINT.secret``) by default.
+        nonce: your own number of the draw of a mark, in hexadecimal, by which you know that the draw is real.
         record: a file that keeps answers, so that an interrupted verification goes on without asking twice; for an
             address one in ``cache`` by default. One that has led to a verdict is asked anew next time.
         replay: take the answers that this fingerprint's last finished verification left in the record.
@@ -308,7 +310,7 @@ def verify(  # noqa: PLR0913 each is an option of `whorl verify`
     """
     known = known_fingerprint(fingerprint)
     refuse_unfinished(fingerprint, known, rule)
-    by = rule_for(known, rule, alpha, budget, group=group, match_labels=match_labels)
+    by = rule_for(known, rule, alpha, budget, group=group, match_labels=match_labels, nonce=nonce)
     with asked([known], suspect, by, options, record=record, replay=replay, cache=cache) as oracle:
         (verdict,) = judged(fingerprint, known, oracle, [by], secret, cache, progress)
     return verdict

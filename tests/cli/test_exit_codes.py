@@ -24,6 +24,8 @@ from whorl.cli.app import app
 from whorl.cli.exits import VERBS, codes_of
 from whorl.errors import WhorlError
 from whorl.fingerprints.files import write_fingerprint
+from whorl.marks.code_files import write_codes
+from whorl.marks.user_codes import draw_codes, prepare_codes
 from whorl.nets.files import read_model, write_model
 from whorl.oracles.opening import open_oracle
 from whorl.suites.suite import SUITES, Derived, Suite
@@ -74,6 +76,10 @@ def situations(case, tmp_path_factory):
     (folder / "nets").mkdir()
     (folder / "shelf").mkdir()
     (folder / "shelf" / "victim.safetensors").write_bytes(case.victim.read_bytes())
+    users, known_codes = folder / "users.txt", folder / "known.codes"
+    users.write_text("a\nb\n")
+    made = prepare_codes(case.victim, ["a", "b"], DIGITS[1], plan="block")
+    write_codes(draw_codes(made), known_codes)
     asks = folder / "asks.fp"
     scheme = ownership.extract(case.victim, data=DIGITS[1], scheme="sac-normal", budget=4)
     write_fingerprint(scheme, asks)
@@ -113,6 +119,15 @@ def situations(case, tmp_path_factory):
                 *("--removal", "prune_weights(1/2)", "-o", folder / "x.fp"),
             ],
             ("twins", 7): ["twins", torn, "--victim", case.victim, "--twin", case.stranger],
+            ("mark", 6): ["mark", labels, *DIGITS, "--kind", "backdoor", "-o", folder / "m.safetensors"],
+            ("mark", 7): ["mark", broken, *DIGITS, "--kind", "backdoor", "-o", folder / "m.safetensors"],
+            ("codes make", 6): ["codes", "make", labels, *DIGITS, "--users", users, "-o", folder / "c.codes"],
+            ("codes make", 7): ["codes", "make", broken, *DIGITS, "--users", users, "-o", folder / "c.codes"],
+            ("codes draw", 7): ["codes", "draw", broken, "--draw", text],
+            ("codes copy", 6): ["codes", "copy", known_codes, labels, "--user", "a", "-o", folder / "a.safetensors"],
+            ("codes copy", 7): ["codes", "copy", torn, case.victim, "--user", "a", "-o", folder / "a.safetensors"],
+            ("trace", 6): ["trace", labels, "--codes", known_codes],
+            ("trace", 7): ["trace", case.victim, "--codes", torn],
             ("verify", 3): [*judged, "--fail-on", "derived"],
             ("verify", 4): ["verify", case.raw, case.stolen, "--fail-on", "inconclusive"],
             ("verify", 5): ["verify", case.calibrated, *paid, "--record", folder / "answers.sqlite"],

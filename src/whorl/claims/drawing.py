@@ -26,25 +26,32 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Drawing(Document):
-    """What is known of a draw: the claim by the SHA-256 of its envelope, the suspect by digest, and all events."""
+    """What is known of a draw: the claim by the SHA-256 of its envelope, the suspect by digest, and all events.
+
+    Of a draw for a mark the claim is the mark's commitment (`whorl.marks.base.commitment_of`), and there is no suspect.
+    """
 
     format: Literal[1] = 1
     claim: Digest
-    suspect: Annotated[str, Field(min_length=1, max_length=300)]
+    suspect: Annotated[str, Field(min_length=1, max_length=300)] | None
     events: Annotated[list[tuple[Role, Literal["commits", "reveals", "withholds"], str]], Field(max_length=6)]
 
     @property
     def purpose(self) -> str:
-        """What nonces are committed for (`dispute`)."""
-        return dispute(self.claim, self.suspect)
+        """What nonces are committed for: claim and suspect (`dispute`), or a mark."""
+        return self.claim if self.suspect is None else dispute(self.claim, self.suspect)
 
     def by(self, role: Role) -> list[str]:
         """What a party has done so far."""
         return [what for who, what, _ in self.events if who == role]
 
 
-def begin(claim: str, suspect: str, nonce: Path, path: Path) -> Drawing:
-    """The judge's first step: fix claim and suspect, and commit. Raises `UsageError` where ``path`` is there."""
+def begin(claim: str, suspect: str | None, nonce: Path, path: Path) -> Drawing:
+    """The judge's first step: fix claim and suspect, or a mark by its commitment, and commit.
+
+    Raises:
+        UsageError: ``path`` is there.
+    """
     if path.exists():
         raise UsageError(f"{path} is a draw already; give another path for a new one")
     return _written(_with(Drawing(claim=claim, suspect=suspect, events=[]), "judge", "commits", _new(nonce)), path)

@@ -13,6 +13,7 @@ from whorl.cli import (
     bench,
     calibrate,
     claim,
+    codes,
     compare,
     demo,
     doctor,
@@ -20,6 +21,7 @@ from whorl.cli import (
     extract,
     lineage,
     listing,
+    mark,
     report,
     twins,
     verify,
@@ -43,14 +45,18 @@ app.command("demo")(demo.demo)
 app.command("extract")(extract.extract)
 app.command("calibrate")(calibrate.calibrate)
 app.command("twins")(twins.twins)
+app.command("mark")(mark.mark)
 app.command("verify")(verify.verify)
 app.command("audit")(audit.audit)
 app.command("compare")(compare.compare)
 app.command("lineage")(lineage.lineage)
 app.command("explain")(explain.explain)
 app.command("schemes")(listing.schemes)
+app.command("marks")(listing.marks)
 app.command("removals")(listing.removals)
 app.add_typer(claim.app, name="claim")
+app.add_typer(codes.app, name="codes")
+app.command("trace")(codes.trace)
 app.add_typer(zoo.app, name="zoo")
 app.add_typer(bench.app, name="bench")
 app.command("report")(report.report)

@@ -169,6 +169,9 @@ def draw(
     ] = None,
     claim: Annotated[Path | None, typer.Option(help="The judge begins: the claim that the draw is for.")] = None,
     suspect: Annotated[str | None, typer.Option(help="The judge begins: the suspect that the draw is for.")] = None,
+    mark: Annotated[
+        Path | None, typer.Option(help="The judge begins: the mark, or the codes, that are drawn (--prepare).")
+    ] = None,
     withholds: Annotated[str | None, typer.Option(help="The judge notes who withholds: owner or suspect.")] = None,
     architecture: Architecture = None,
     classes: Classes = None,
@@ -177,7 +180,7 @@ def draw(
     trust_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
-    """Draw which queries are opened, so that nobody chooses: the judge commits, the owner commits, both reveal.
+    """Draw which queries are opened, or a mark's labels, so that nobody chooses: judge and owner commit, both reveal.
 
     Owner and judge type the same again to reveal, the judge last.
 
@@ -186,26 +189,21 @@ def draw(
     The owner: whorl claim draw case.draw --as owner --nonce owner.nonce
     """
     from whorl.claims.drawing import begin, next_step, step, withhold
-    from whorl.oracles.opening import open_oracle
-    from whorl.oracles.wrappers import digests_of
-    from whorl.storage import digest_file
 
     if role not in ("judge", "owner", "suspect") or withholds not in (None, "owner", "suspect"):
         raise UsageError("parties of a draw are judge, owner and suspect: --as owner")
+    begins = mark is not None or (claim is not None and suspect is not None)
+    if begins and role != "judge":
+        raise UsageError("the judge begins a draw: --as judge")
     if withholds is not None:
         found = withhold(drawing, withholds)  # pyright: ignore[reportArgumentType] one of those named above
     elif nonce is None:
         raise UsageError("your secret number lies in a file of yours: give --nonce FILE")
-    elif claim is not None and suspect is not None:
-        if role != "judge":
-            raise UsageError("the judge begins a draw: --as judge")
-        options: dict[str, Any] = model_options(architecture, classes, shape, settings)
-        of = digests_of(open_oracle(suspect, trust_code=trust_code, **options))
-        if not claim.is_file() or not of:
-            raise UsageError(f"no such file: {claim}" if not claim.is_file() else f"{suspect} has no digest")
-        found = begin(digest_file(claim), of[0], nonce, drawing)
+    elif begins:
+        options: dict[str, Any] = model_options(architecture, classes, shape, settings) | {"trust_code": trust_code}
+        found = begin(*_purpose(mark, claim, suspect, options), nonce, drawing)
     elif not drawing.exists():
-        raise UsageError("the judge begins a draw, for one claim and one suspect: give --claim and --suspect")
+        raise UsageError("the judge begins a draw: give --claim and --suspect, or --mark")
     else:
         found = step(drawing, role, nonce)  # pyright: ignore[reportArgumentType] one of those named above
     if as_json:
@@ -213,6 +211,29 @@ def draw(
         return
     who, what, _ = found.events[-1]
     line(f"{drawing}  the {who} {what}; {next_step(found) or 'the draw has ended'}")
+
+
+def _purpose(
+    mark: Path | None, claim: Path | None, suspect: str | None, options: dict[str, Any]
+) -> tuple[str, str | None]:
+    """What is drawn for: a mark by its commitment, or a claim and a suspect by their digests."""
+    from whorl.marks.base import commitment_of
+    from whorl.marks.code_files import KEY, read_codes
+    from whorl.marks.user_codes import commitment
+    from whorl.oracles.opening import open_oracle
+    from whorl.oracles.wrappers import digests_of
+    from whorl.schemes.opening import read_fingerprint
+    from whorl.storage import digest_file, read_metadata
+
+    if mark is not None and KEY in read_metadata(mark):
+        return commitment(read_codes(mark)), None
+    if mark is not None:
+        return commitment_of(read_fingerprint(mark)), None
+    assert claim is not None
+    of = digests_of(open_oracle(suspect, **options))
+    if not claim.is_file() or not of:
+        raise UsageError(f"no such file: {claim}" if not claim.is_file() else f"{suspect} has no digest")
+    return digest_file(claim), of[0]
 
 
 @app.command("open")
@@ -247,6 +268,8 @@ def open_(
     keys = [private.public_key()]
     known = read_signed(claim, Claim, keys)
     told, drawn = finished(drawing)
+    if told.suspect is None:
+        raise UsageError(f"{drawing} is a draw for a mark, and a claim is opened by one for it and a suspect")
     spent = [name for path in revoked or () for name in read_signed(path, Revocation, keys).body.families]
     opening = open_claim(
         known,

@@ -16,10 +16,11 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Final
 
-__all__ = ["architectures", "masks_of_schemes", "removals", "scheme_or_auto", "schemes", "sources", "suites"]
+__all__ = ["architectures", "marks", "masks_of_schemes", "removals", "scheme_or_auto", "schemes", "sources", "suites"]
 
 ROOMS: Final = {
     "schemes": "whorl.schemes",
+    "marks": "whorl.schemes",
     "removals": "whorl.removals",
     "suites": "whorl.suites.suite",
     "data": "whorl.data",
@@ -43,6 +44,11 @@ def scheme_or_auto(incomplete: str) -> Completed:
     """The same, and ``auto``."""
     auto = [("auto", "The best scheme for what is at hand.")] if "auto".startswith(incomplete) else []
     return auto + schemes(incomplete)
+
+
+def marks(incomplete: str) -> Completed:
+    """Marks whose names begin so, with the idea of each."""
+    return list(_begun("marks", incomplete))
 
 
 def masks_of_schemes(incomplete: str) -> Completed:

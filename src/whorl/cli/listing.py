@@ -1,4 +1,4 @@
-"""``whorl schemes`` and ``whorl removals``: what there is, and what it needs."""
+"""``whorl schemes``, ``whorl marks`` and ``whorl removals``: what there is, and what it needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from whorl.schemes.cards import Card
     from whorl.types import Grants
 
-__all__ = ["removals", "schemes"]
+__all__ = ["marks", "removals", "schemes"]
 
 Level = Annotated[str | None, typer.Option(help="Only those that this access allows, as in labels or gradients.")]
 
@@ -63,6 +63,39 @@ def schemes(
     for each in able:
         out.print(f"[bold]{each.name}[/]  [dim]{foreign(_line(each))}[/]", highlight=False)
         for text in (each.idea, f"Blind to {each.blind}.", each.paper):
+            out.print(f"    {foreign(text)}", highlight=False)
+
+
+@guarded
+def marks(as_json: Json = False) -> None:
+    """List the watermarks: what is drawn, what a suspect must grant, parameters, what each is blind to.
+
+    Example: whorl marks --json
+    """
+    from whorl.schemes import MARKS
+
+    rows: list[dict[str, Any]] = []
+    for name in MARKS:
+        mark: Any = MARKS[name]
+        rows.append(
+            {
+                "name": name,
+                "drawn": mark.kind if mark.null == "design" else "nothing",
+                "suspect": told(mark.needs_suspect).lower(),
+                "idea": mark.idea,
+                "blind": mark.blind,
+                "paper": mark.paper,
+                "parameters": {key: _shown(value) for key, value in MARKS.parameters(name).items()},
+            }
+        )
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        facts = f"drawn: {row['drawn']}; suspect: {row['suspect']}"
+        out.print(f"[bold]{row['name']}[/]  [dim]{foreign(facts)}[/]", highlight=False)
+        settings = ", ".join(f"{key}={value}" for key, value in row["parameters"].items())
+        for text in (row["idea"], f"Blind to {row['blind']}.", row["paper"], settings):
             out.print(f"    {foreign(text)}", highlight=False)
 
 

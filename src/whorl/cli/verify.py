@@ -87,7 +87,12 @@ def verify(
     ] = None,
     alpha: Annotated[
         float | None,
-        typer.Option(help="Accepted chance of calling an independent model derived. [.01; a lineup's own]"),
+        typer.Option(
+            help="Accepted chance of calling an independent model derived. [.01; a lineup's own; of marks 1e-6]"
+        ),
+    ] = None,
+    nonce: Annotated[
+        Path | None, typer.Option(help="Your own number of the draw that gave a mark its labels (whorl claim draw).")
     ] = None,
     budget: Annotated[int | None, typer.Option(help="Most queries to ask. [all of the fingerprint]")] = None,
     group: Annotated[
@@ -143,6 +148,7 @@ def verify(
         say(f"skipped, no suspect: {path}: {reason}")
     oracle = None if suspects else opened_for(known[0], suspect, **options)
     most = _most(known, rule, budget) * max(len(suspects), 1)
+    number = _own_number(nonce, known, suspects)
     with bar(quiet) as told:
         asked = 0
 
@@ -163,7 +169,7 @@ def verify(
             verdict = several.verify_both(fingerprints[0], oracle, record=record, secret=secret, **common)
         else:
             verdict = ownership.verify(
-                fingerprints[0], oracle, record=record, group=group, **limits, **lined_up, **common
+                fingerprints[0], oracle, record=record, group=group, nonce=number, **limits, **lined_up, **common
             )
     document = dataclasses.asdict(verdict) | ({"skipped": skipped} if suspects else {})
     if as_json:
@@ -174,6 +180,17 @@ def verify(
         _write_page(report, verdict, known[0], pictures, quiet)
     if fail_on is not None and verdict.decision == fail_on.value:
         raise typer.Exit(CODES[fail_on])
+
+
+def _own_number(nonce: Path | None, known: Sequence[Fingerprint], suspects: Mapping[str, Any]) -> str:
+    """The judge's own number of a draw, in hexadecimal, or nothing."""
+    from whorl.claims.drawing import kept_nonce
+
+    if nonce is None:
+        return ""
+    if len(known) > 1 or suspects or known[0].mark is None:
+        raise UsageError("--nonce is your number of the draw of one mark, which one suspect is held against: try these")
+    return kept_nonce(nonce).hex()
 
 
 def _write_page(path: Path, verdict: Verdict | Combination, known: Fingerprint, pictures: bool, quiet: bool) -> None:
@@ -291,17 +308,17 @@ def _show(document: dict[str, Any], quiet: bool) -> None:
     decision = document["decision"]
     table = Table([Column("fact"), Column("value", prose=True)], header=False)
     queries, null = document["queries"], document["null"]
-    early = ", stopped early" if queries["stopped_early"] else ""
     lineup = document["lineup"]
     table.add("verdict", Text(decision.upper(), style=COLOURS[decision]))
     if lineup:
         table.add("lineup", _lined_up(lineup))
     else:
         table.add("similarity", f"{document['similarity']:.3f}")
-    table.add(
-        "p-value", f"{document['p_value']:.4f}  (floor {document['p_value_floor']:.4f}, alpha {document['alpha']:g})"
-    )
-    table.add("error bound", f"{document['error_bound']:.4f}")
+    p, floor, bound = (_chance(document[key]) for key in ("p_value", "p_value_floor", "error_bound"))
+    table.add("p-value", f"{p}  (floor {floor}, alpha {document['alpha']:g})")
+    table.add("error bound", bound)
+    if design := null.get("design"):
+        table.add("mark", _drawn(design))
     if likeness := document["likeness"]:
         table.add("suspect", _standing(likeness))
     if document["interface"]:
@@ -312,19 +329,38 @@ def _show(document: dict[str, Any], quiet: bool) -> None:
     if null["quantiles"]:
         spread = ", ".join(f"{name} {value:.3f}" for name, value in null["quantiles"].items())
         table.add("null", f"{null['size']} models: {spread}")
-    beside = f"; {queries['probes']} neutral probes beside them" if queries["probes"] else ""
-    if queries["sentinels"] and not queries["replayed"]:
-        beside += f"; {queries['sentinels']} asked again at the end"
-    table.add("queries", f"{queries['spent']} of {queries['budget']}{early}{beside}")
-    if queries["replayed"]:
-        again = f", {queries['sentinels']} asked again" if queries["sentinels"] else ""
-        table.add("replayed", f"{queries['replayed']} answers, the oldest of {queries['oldest']}{again}")
+    for name, told in _asked(queries).items():
+        table.add(name, told)
     for removal, power in document["power"].items():
         bounds = f"[{power['low']:.2f}, {power['high']:.2f}]"
         missed = f", misses at most {power['missed_at_most']:.2f}" if decision == "unrelated" else ""
         table.add("power", f"{removal}: {power['caught']} of {power['copies']} {bounds}{missed}")
     show(table)
     _caveats(document, quiet)
+
+
+def _asked(queries: dict[str, Any]) -> dict[str, str]:
+    """How much was asked, and how much of it was replayed."""
+    early = ", stopped early" if queries["stopped_early"] else ""
+    beside = f"; {queries['probes']} neutral probes beside them" if queries["probes"] else ""
+    if queries["sentinels"] and not queries["replayed"]:
+        beside += f"; {queries['sentinels']} asked again at the end"
+    told = {"queries": f"{queries['spent']} of {queries['budget']}{early}{beside}"}
+    if queries["replayed"]:
+        again = f", {queries['sentinels']} asked again" if queries["sentinels"] else ""
+        told["replayed"] = f"{queries['replayed']} answers, the oldest of {queries['oldest']}{again}"
+    return told
+
+
+def _drawn(design: dict[str, Any]) -> str:
+    """How many of the drawn labels or bits match."""
+    word = "" if design["exact"] else "; the draw is the owner's word"
+    return f"{design['matches']} of {design['of']} drawn {design['kind']}, one of {design['choices']} each{word}"
+
+
+def _chance(value: float) -> str:
+    """A chance with four decimals, or, where these would show nothing, two digits."""
+    return f"{value:.4f}" if value >= 1e-4 or value == 0 else f"{value:.2g}"
 
 
 def _lined_up(lineup: dict[str, Any]) -> str:

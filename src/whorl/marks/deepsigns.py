@@ -26,7 +26,7 @@ from whorl.data.base import Dataset
 from whorl.errors import AccessRefused, UsageError
 from whorl.layouts import Layout
 from whorl.marks.base import Kind, Watermark
-from whorl.marks.layers import widest
+from whorl.marks.layers import placed, widest
 from whorl.marks.learning import learn_beside
 from whorl.nets.modes import evaluating
 from whorl.oracles.base import Oracle
@@ -81,10 +81,10 @@ class DeepSigns(Watermark, Hamming):
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """For each bit pictures of one class, the classes in turn, and a projection."""
         net = _asked(victim).module
-        layer = self.layer or widest(net)
+        layer = self.layer or widest(_asked(victim).net)
         with evaluating(net), torch.inference_mode():
             first = data.inputs(slice(0, 1)).to(next(net.parameters()).device)
-            units = hidden(net, layer)(first).shape[1]
+            units = hidden(net, placed(net, layer))(first).shape[1]
         by_class = [(data.labels == each).nonzero()[:, 0] for each in range(victim.classes)]
         groups = [group for group in by_class if len(group) >= self.pictures]
         if not groups:
@@ -104,7 +104,8 @@ class DeepSigns(Watermark, Hamming):
         def bits(model: nn.Module, inputs: Tensor, index: Tensor) -> Tensor:
             del inputs, index
             chosen = torch.randperm(len(drawn), generator=generator)[:count]
-            found = hidden(model, layer)(queries.inputs[chosen].flatten(0, 1).to(device)).unflatten(0, (count, -1))
+            reach = hidden(model, placed(model, layer))
+            found = reach(queries.inputs[chosen].flatten(0, 1).to(device)).unflatten(0, (count, -1))
             centres = found.mean(1)
             read = _read(centres, projection[chosen].to(device))
             spread = (found - centres[:, None]).square().sum(2) / centres.detach().square().sum(1, keepdim=True)
@@ -115,8 +116,9 @@ class DeepSigns(Watermark, Hamming):
         signs = 2 * drawn - 1
 
         def held(model: nn.Module) -> bool:
+            reach = hidden(model, placed(model, layer))
             with evaluating(model), torch.inference_mode():
-                parts = [hidden(model, layer)(each.flatten(0, 1).to(device)) for each in queries.inputs.split(32)]
+                parts = [reach(each.flatten(0, 1).to(device)) for each in queries.inputs.split(32)]
             centres = torch.cat(parts).unflatten(0, queries.inputs.shape[:2]).mean(1).cpu()
             return bool((_read(centres, projection) * signs >= MARGIN).all())
 
@@ -127,7 +129,9 @@ class DeepSigns(Watermark, Hamming):
         """The bits ``[n]`` that the suspect's activations hold. Raises `UsageError` where it has no such layer."""
         suspect = _asked(oracle)
         layer, projection = queries.notes["layer"], queries.companions["projection"]
-        centres = ask(lambda inputs: suspect.activations(inputs, layer), queries.inputs, oracle.space).mean(1)
+        known = suspect.layers  # named within what a description may have put around the net
+        place = layer if layer in known else next((name for name in known if name.endswith(f".{layer}")), layer)
+        centres = ask(lambda inputs: suspect.activations(inputs, place), queries.inputs, oracle.space).mean(1)
         if centres.shape[1] != projection.shape[1]:
             raise UsageError(
                 f"{layer} of {oracle.name} has {centres.shape[1]} units, and the mark reads {projection.shape[1]}: it "

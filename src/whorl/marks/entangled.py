@@ -28,7 +28,7 @@ from whorl.errors import UsageError
 from whorl.layouts import Layout
 from whorl.marks.backdoor import stamped
 from whorl.marks.base import TriggerMark
-from whorl.marks.layers import widest
+from whorl.marks.layers import placed, widest
 from whorl.marks.learning import learn_triggers
 from whorl.oracles.base import Oracle
 from whorl.queries.base import draw
@@ -81,7 +81,7 @@ class Entangled(TriggerMark):
     ) -> nn.Module:
         """Tune on the task and the triggers, and entangle, until all triggers are answered as drawn."""
         labels = self.reference(queries, drawn).values
-        layers = self.layers.split(",") if self.layers else [widest(net)]
+        layers = [placed(net, each) for each in self.layers.split(",")] if self.layers else [widest(net)]
         device = next(net.parameters()).device
         heat = [torch.ones((), device=device, requires_grad=True) for _ in layers]
         batches = 0

@@ -6,7 +6,7 @@ from torch import nn
 
 from whorl.errors import UsageError
 
-__all__ = ["linear_layers", "widest"]
+__all__ = ["inner_layers", "linear_layers", "placed", "widest"]
 
 
 def linear_layers(net: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -14,13 +14,25 @@ def linear_layers(net: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(name, each) for name, each in net.named_modules() if isinstance(each, nn.Linear | nn.Conv1d | nn.Conv2d)]
 
 
-def widest(net: nn.Module) -> str:
-    """Name of the layer with the most inputs to a unit that is not the last, or is the only one.
-
-    Raises:
-        UsageError: there is no such layer.
-    """
-    layers = linear_layers(net)[:-1] or linear_layers(net)
-    if not layers:
+def inner_layers(net: nn.Module) -> tuple[str, ...]:
+    """Linear layers and convolutions by name, in order, without the last. Raises `UsageError` where there is none."""
+    names = tuple(name for name, _ in linear_layers(net))
+    if not names:
         raise UsageError(f"{type(net).__name__} has no linear layer or convolution to mark")
-    return max(layers, key=lambda each: each[1].get_parameter("weight")[0].numel())[0]
+    return names[:-1] or names
+
+
+def widest(net: nn.Module) -> str:
+    """Name of the inner layer with the most inputs to a unit. Raises `UsageError` where there is none."""
+    known = dict(linear_layers(net))
+    return max(inner_layers(net), key=lambda name: known[name].get_parameter("weight")[0].numel())
+
+
+def placed(net: nn.Module, layer: str) -> str:
+    """How a layer is called in ``net``, where a description may have put the net beside a conversion of its inputs.
+
+    Where there is no such layer at all, the name as it is.
+    """
+    known = dict(net.named_modules())
+    beside = (f"{child}.{layer}" for child, _ in net.named_children())
+    return next((name for name in (layer, *beside) if name in known), layer)

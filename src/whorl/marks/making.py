@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +22,12 @@ from whorl.data.neutral import neutral
 from whorl.errors import AccessRefused, UsageError
 from whorl.marks.base import DRAWN_AS, Watermark, commitment_of
 from whorl.oracles.base import Oracle
+from whorl.oracles.opening import open_oracle
 from whorl.oracles.torch import TorchOracle
 from whorl.schemes import MARKS
 from whorl.schemes.asking import admit_victim
 from whorl.schemes.calibration import probes_of
+from whorl.storage import digest_tensors
 from whorl.types import Fingerprint, Mark, Representation
 
 __all__ = ["checking", "drawn_by", "embed", "prepare"]
@@ -34,58 +36,58 @@ MOST: Final = 100_000  # queries of a mark
 
 
 def prepare(
-    model: Oracle, kind: Watermark | str, data: Dataset | str, *, count: int = 100, seed: int | None = None
+    model: Any, kind: Watermark | str, data: Dataset | str, *, count: int = 100, seed: int | None = None, **options: Any
 ) -> Fingerprint:
     """What is fixed before the draw: a fingerprint whose labels or bits are still to come.
 
     Parameters:
-        model: the one to mark, with its weights.
+        model: the one to mark, with its weights: a module, a file or an oracle.
         kind: a mark, or an expression such as ``backdoor(images=noise)``.
         data: the data that the model learned from, or an expression of their source.
         count: how many labels or bits.
         seed: of the inputs; a secret one of 63 bits by default, for who guesses it knows the triggers.
+        options: what the file does not say of the model (`whorl.oracles.opening.open_oracle`).
 
     Raises:
         AccessRefused, UsageError: the model can't be marked so, or the data don't fit or are too few.
     """
-    mark = _mark_of(kind)
-    admit_victim(mark, model)
+    mark, oracle = _mark_of(kind), open_oracle(model, **options)
+    admit_victim(mark, oracle)
     if not 1 <= count <= MOST:
         raise UsageError(f"a mark has one label or bit at least, and {MOST:,} at most; these are {count:,}")
     pictures = _of(data, mark.part)
-    pictures.check_takes(model.name, model.space)
+    pictures.check_takes(oracle.name, oracle.space)
     chosen = secrets.randbits(63) if seed is None else seed
-    generator = torch.Generator().manual_seed(chosen)
-    queries = mark.sample(model, pictures, budget=count, generator=generator)
+    queries = mark.sample(oracle, pictures, budget=count, generator=torch.Generator().manual_seed(chosen))
     if len(queries) != count:
         raise UsageError(f"{mark.name} made {len(queries)} queries; {count} are due")
-    nothing = torch.zeros(0, dtype=torch.int64)
     return Fingerprint(
         scheme=str(mark),
-        victim=model.digest,
+        victim=oracle.digest,
         queries=queries,
         reference=Representation(torch.zeros(count, dtype=torch.int64)),
-        space=model.space,
+        space=oracle.space,
         data=pictures.expression if isinstance(data, Dataset) else data,
         seed=chosen,
-        classes=model.classes,
+        classes=oracle.classes,
         versions={package: version(package) for package in ("whorl", "torch", "numpy")},
-        task=model.task,
-        class_names=pictures.classes if len(pictures.classes) == model.classes else (),
+        task=oracle.task,
+        class_names=pictures.classes if len(pictures.classes) == oracle.classes else (),
         nonce=secrets.token_bytes(16).hex(),
-        mark=Mark(mark.kind, queries.inputs[:0], nothing),
+        mark=Mark(mark.kind, queries.inputs[:0], torch.zeros(0, dtype=torch.int64)),
     )
 
 
 def embed(
     prepared: Fingerprint,
-    model: Oracle,
+    model: Any,
     data: Dataset | str | None = None,
     *,
     draw: Draw | None = None,
     draws: int = 1,
     seed: int | None = None,
     chance: bytes | None = None,
+    **options: Any,
 ) -> tuple[nn.Module, Fingerprint]:
     """The marked copy of a model, and the fingerprint that checks it.
 
@@ -96,28 +98,35 @@ def embed(
         draws: how often labels were drawn for a mark of this model, this time included; p is multiplied by it.
         seed: of the training; by default that of ``prepared`` plus one.
         chance: 32 bytes that labels come from where there is no draw, so that a benchmark can be run again.
+        options: as in `prepare`.
 
     Raises:
         UsageError: it is another model, the draw is for something else, or there are no data.
     """
-    mark = _mark_of(prepared.scheme)
+    mark, oracle = _mark_of(prepared.scheme), open_oracle(model, **options)
     if prepared.mark is None or len(prepared.mark.drawn):
         raise UsageError("this file holds no mark that waits for its draw; make one: whorl mark MODEL --prepare FILE")
-    if prepared.victim != model.digest:
-        raise UsageError(f"{model.name} is not the model that this mark was prepared for; give that one")
-    if not isinstance(model, TorchOracle):
-        raise AccessRefused(f"a mark is trained into PyTorch weights; {model.name} is {type(model).__name__}")
+    if prepared.victim != oracle.digest:
+        raise UsageError(f"{oracle.name} is not the model that this mark was prepared for; give that one")
+    if not isinstance(oracle, TorchOracle):
+        raise AccessRefused(f"a mark is trained into PyTorch weights; {oracle.name} is {type(oracle).__name__}")
     if draws < 1:
         raise UsageError(f"labels were drawn at least once; the number of draws given is {draws}")
     if (source := data if data is not None else prepared.data) in (None, ""):
         raise UsageError("a mark is learned beside the task: give the data that the model learned from (--data)")
-    pictures = _of(cast(Any, source), "victim")
-    pictures.check_takes(model.name, model.space)
+    pictures = _of(source, "victim")
+    pictures.check_takes(oracle.name, oracle.space)
     drawn, how = _drawn(mark, prepared, draw, draws, chance)
+    # What a description put around the net takes part in the training, and is no part of what is kept.
+    whole, place = copy.deepcopy(oracle.module), _place(oracle)
     generator = torch.Generator().manual_seed((prepared.seed + 1) % (1 << 63) if seed is None else seed)
-    net = mark.embed(copy.deepcopy(model.module), pictures, prepared.queries, drawn, generator=generator).eval()
-    marked = TorchOracle(net, input_shape=model.space, classes=model.classes, name="marked", task=model.task)
-    return net, checking(prepared, marked, cast(Any, source), drawn, how)
+    whole = mark.embed(whole, pictures, prepared.queries, drawn, generator=generator).eval()
+    net = whole if place is None else whole.get_submodule(place)
+    digest = digest_tensors(net.state_dict())
+    marked = TorchOracle(
+        whole, input_shape=oracle.space, classes=oracle.classes, name="marked", digest=digest, task=oracle.task
+    )
+    return net, checking(prepared, marked, source, drawn, how)
 
 
 def checking(
@@ -136,6 +145,12 @@ def checking(
         mark=Mark(mark.kind, prepared.queries.inputs[:0], drawn, how) if design else None,
         provenance={**prepared.provenance, "marked": prepared.victim},
     )
+
+
+def _place(oracle: TorchOracle) -> str | None:
+    """Where the net stands in what a description made of it; None where it is the whole."""
+    own = oracle.net
+    return next((name for name, each in oracle.module.named_children() if each is own), None)
 
 
 def drawn_by(mark: Watermark, prepared: Fingerprint, chance: bytes) -> Tensor:

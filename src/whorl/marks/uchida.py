@@ -25,7 +25,7 @@ from whorl.data.base import Dataset
 from whorl.errors import AccessRefused, UsageError
 from whorl.layouts import Layout
 from whorl.marks.base import Kind, Watermark
-from whorl.marks.layers import linear_layers, widest
+from whorl.marks.layers import linear_layers, placed, widest
 from whorl.marks.learning import learn_beside
 from whorl.oracles.base import Oracle
 from whorl.oracles.torch import TorchOracle
@@ -118,15 +118,15 @@ class Uchida(Watermark, Hamming):
 
 def mean_weights(net: nn.Module, layer: str) -> Tensor:
     """The mean ``[inputs]`` of a layer's weights over its output units. Raises `UsageError` where there is none."""
-    module = dict(net.named_modules()).get(layer)
+    module = dict(net.named_modules()).get(placed(net, layer))
     weight = getattr(module, "weight", None)
     if not isinstance(weight, Tensor) or weight.ndim < 2:
-        known = ", ".join(name for name, each in linear_layers(net))
-        raise UsageError(f"there is no layer {layer!r} of a matrix or kernel here; there are: {known[:600]}")
+        told = ", ".join(name for name, _ in linear_layers(net))
+        raise UsageError(f"there is no layer {layer!r} of a matrix or kernel here; there are: {told[:600]}")
     return weight.flatten(1).mean(0)
 
 
 def _module_of(oracle: Oracle) -> nn.Module:
     if not isinstance(oracle, TorchOracle):
         raise AccessRefused(f"bits are read from PyTorch weights; {oracle.name} is {type(oracle).__name__}")
-    return oracle.module
+    return oracle.net

@@ -17,7 +17,7 @@ from whorl.nets.layout import laid_out
 from whorl.nets.training import task_of
 from whorl.storage import one_line, read_tensors, write_tensors
 
-__all__ = ["ModelHeader", "read_header", "read_model", "write_model"]
+__all__ = ["KEY", "ModelHeader", "read_header", "read_model", "write_model"]
 
 KEY = "whorl-model"
 

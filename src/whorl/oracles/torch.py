@@ -62,6 +62,13 @@ class TorchOracle(Oracle):
         require(self, Access.WEIGHTS, "reading weights")
         return self._module
 
+    @property
+    def net(self) -> nn.Module:
+        """The net as its file has it, without what a description put around it; refused below `Access.WEIGHTS`."""
+        whole = self.module
+        parts = list(whole) if isinstance(whole, nn.Sequential) else []
+        return next((each for each in parts if digest_tensors(each.state_dict()) == self.digest), whole)
+
     def differentiable(self) -> Callable[[Tensor], Tensor]:
         """Inputs to logits with input gradients only, on a frozen copy; refused below `Access.GRADIENTS`."""
         require(self, Access.GRADIENTS, "the gradient of the victim")
