@@ -317,7 +317,8 @@ def _models(result: Result, suite: Suite | None) -> Iterator[str]:
     tested |= set(result.victims)
     yield from (f"a model under test is in the null: {_short(recipe)}" for recipe in sorted(tested & null))
     if result.models:
-        wanted = {str(suspect.recipe) for suspect in suite.suspects()} | {str(victim) for victim in suite.victims}
+        asked = [suspect for suspect in suite.suspects() if suspect.column in ("", *result.columns)]
+        wanted = {str(suspect.recipe) for suspect in asked} | {str(victim) for victim in suite.victims}
         for what, recipes in (("lack", wanted - tested), ("add", tested - wanted)):
             if recipes:
                 yield f"the models {what} {_short(sorted(recipes))} of {suite.name}"
