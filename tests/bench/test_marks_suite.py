@@ -98,7 +98,7 @@ def test_a_forged_mark_convinces_nobody(result):
     for row in mark_rows(result)[:2]:
         chosen, alone, counted, honest = (row.forged[attack] for attack in row.forged)
         assert all(each.p_value < 1e-10 and each.grade == "D" and not each.exact for each in chosen)
-        assert all(each.grade == "D" and each.p_value < 0.05 for each in alone)
+        assert all(each.grade == "D" and each.p_value < 0.3 for each in alone)
         assert all(each.grade == "B" and each.p_value > 1e-4 for each in (*counted, *honest))
         assert not any(each.accuses for tries in row.forged.values() for each in tries)
 
