@@ -53,8 +53,8 @@ FIRST: Final = "1"
 
 MAKERS: Final = (
     *("data", "nets", "oracles", "queries", "representations", "schemes", "removals", "detection", "metrics"),
-    *("zoo", "weights", "checkpoints", "symmetry", "lineups"),
-    *("bench.work", "bench.lineups", "bench.grid", "bench.quality"),
+    *("marks", "zoo", "weights", "checkpoints", "symmetry", "lineups"),
+    *("bench.work", "bench.lineups", "bench.marks", "bench.grid", "bench.quality"),
     *("types", "grades", "storage", "spaces", "layouts", "fingerprints", "attest.draw"),
 )
 """Rooms and modules that can change a result. What a suite consists of is in the keys themselves, by its recipes."""

@@ -56,6 +56,7 @@ SETTINGS = {
     "regularise": ["regularise(decay_epochs=1, epochs=1)"],
     "shift_weights": ["shift_weights(epochs=2, learning_rate=0.01)"],
     "smooth_labels": ["smooth_labels(epochs=2)"],
+    "overwrite": ["overwrite('backdoor(epochs=3)', count=10)", "overwrite('uchida(epochs=3)', count=10)"],
     "quantise": [f"quantise({format})" for format in ("fp16", "bf16", "int8", "int4")],
 }
 

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from pydantic import ValidationError
 
-from whorl.bench import grid, lineups, work
+from whorl.bench import grid, lineups, marks, work
 from whorl.bench.grid_result import GridResult
 from whorl.bench.lineups import is_lineup, scheme_in
 from whorl.bench.result import Result
 from whorl.data import SOURCES
 from whorl.errors import UsageError
 from whorl.revisions import changed_since
-from whorl.schemes import SCHEMES
+from whorl.schemes import MARKS, SCHEMES
 from whorl.suites.suite import SUITES, Suite
 from whorl.zoo.code import code_of, code_of_model
 from whorl.zoo.recipe import parse_recipe
@@ -68,8 +68,9 @@ def _changed(
     for column in columns:
         expression = expressions.get(column, column)
         try:
-            code = {lineups.__name__} if is_lineup(expression) else set[str]()
-            scheme = scheme_in(expression) if code else expression
+            lined_up, marked = is_lineup(expression), expression.partition("(")[0] in MARKS
+            code = {lineups.__name__} if lined_up else {marks.__name__} if marked else set[str]()
+            scheme = scheme_in(expression) if lined_up else expression
             learns = bool(scheme) and SCHEMES.make(scheme).needs_pool
             code |= (code_of(SCHEMES, scheme) if scheme else set()) | (learned if learns else set())
             why = changed_since(recorded, shared | code)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from whorl.bench.mark_figures import MarkFigures
 from whorl.errors import InvalidFile
 from whorl.storage import read_json, replacing
 from whorl.suites.suite import Kind
@@ -80,6 +81,8 @@ class Extraction(BaseModel):
     """File name of the fingerprint beside the store, for pictures of its queries."""
     inputs: int = 0
     """Inputs that a suspect is asked: the queries, times the inputs of each."""
+    mark: MarkFigures | None = None
+    """Of a mark: what it says of models that know nothing of it; None of a scheme."""
     peak_mib: float | None = None
     """Memory that the extraction needed at its peak above what the process held before, where it can be told."""
 
@@ -142,8 +145,9 @@ class Result(BaseModel):
     machine: Machine
     extractions: list[Extraction]
     cells: list[Cell]
-    layout: Literal["paper", "field"] = "paper"
-    """Which table shows it: a paper's own, suspects by schemes, or all schemes of the field by family of removal."""
+    layout: Literal["paper", "field", "marks"] = "paper"
+    """Which table shows it: a paper's own, suspects by schemes, all schemes of the field by family of removal, or marks
+    by what was done to the marked models."""
     refusals: list[Refusal] = []
     shadow_families: list[str] = []
     """Families of removal in the pool of shadow models; a scheme that needs one has seen their like."""

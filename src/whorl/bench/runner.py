@@ -9,18 +9,19 @@ made is made anew.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, cast
 
-from whorl.bench import lineups, work
-from whorl.bench.lineups import COLUMNS, QUESTIONS, is_lineup, judge_lineups, make_lineup, scheme_in
+from whorl.bench import lineups
+from whorl.bench.jobs import Job, Judge, code_of_all, jobs_of, learns
+from whorl.bench.lineups import COLUMNS, QUESTIONS
+from whorl.bench.mark_figures import MarkFigures
 from whorl.bench.result import Cell, Extraction, Model, Refusal, Result, describe_machine
-from whorl.bench.work import costs_path, extract, judge
-from whorl.data import SOURCES
+from whorl.bench.work import costs_path
 from whorl.engine.store import Store, cell_key
 from whorl.engine.tasks import Task, gpus_of
 from whorl.engine.workers import Workers, run_tasks
@@ -33,27 +34,13 @@ from whorl.suites.shadows import Shadows
 from whorl.suites.suite import Suite, Suspect
 from whorl.types import Fingerprint
 from whorl.zoo.cache import Zoo
-from whorl.zoo.code import code_of, code_of_model, content_key
+from whorl.zoo.code import code_of_model, content_key
 from whorl.zoo.recipe import Recipe
 
 __all__ = ["Progress", "run"]
 
 Progress = Callable[[str, int, int], None]
 """(stage, done, total)"""
-
-WORK, LINEUPS = work.__name__, lineups.__name__
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One fingerprint to make: a scheme on a victim."""
-
-    victim: int
-    column: str
-    expression: str
-    path: str
-    code: frozenset[str]
-    """What scheme and verdict are made by, as `whorl.revisions` takes it."""
 
 
 def run(  # noqa: PLR0913 each is an option of `whorl bench run`
@@ -83,10 +70,10 @@ def run(  # noqa: PLR0913 each is an option of `whorl bench run`
         command: what to type to run the same, for the record.
         fresh: forget what is kept of this suite, models included, and compute everything again.
     """
-    suite, columns = _chosen(suite, schemes, lineup, by)
+    suite, columns = _marked(suite, schemes, lineup or bool(by)) or _chosen(suite, schemes, lineup, by)
     if removals != "*":
         suite = suite.attacked(removals)
-    if any(_learns(suite.schemes[column]) for column in columns):
+    if any(learns(suite.schemes[column]) for column in columns):
         suite.refuse_overlap()
     else:
         suite = replace(suite, shadows=Shadows())  # nobody learns from them, so they need not be built
@@ -96,7 +83,7 @@ def run(  # noqa: PLR0913 each is an option of `whorl bench run`
     recipes = [*suite.recipes(), *twins]
     if fresh:
         zoo.forget(recipes)
-    total = len({recipe.digest for recipe in recipes})
+    total = len({each.digest for recipe in recipes for each in (recipe, *recipe.ancestors)})
     left = len(zoo.missing(recipes))
     progress("models", total - left, total)
 
@@ -106,7 +93,7 @@ def run(  # noqa: PLR0913 each is an option of `whorl bench run`
         progress("models", total - left, total)
 
     zoo.build(recipes, workers=workers, progress=built)
-    jobs = _jobs(suite, columns, folder)
+    jobs = jobs_of(suite, columns, folder)
     if fresh:
         _forget(jobs)
     extractions = _extract_all(suite, jobs, folder, device, workers, progress)
@@ -138,13 +125,22 @@ def run(  # noqa: PLR0913 each is an option of `whorl bench run`
         date=datetime.now(UTC).date().isoformat(),
         command=command,
         removals=removals,
-        revisions=revisions_of(_code_of(recipes).union(*(job.code for job in jobs))),
+        revisions=revisions_of(code_of_all(recipes).union(*(job.code for job in jobs))),
     )
 
 
-def _learns(expression: str) -> bool:
-    """Whether a column learns from shadow models."""
-    return not is_lineup(expression) and SCHEMES.make(expression).needs_pool
+def _marked(suite: Suite, schemes: str, lined_up: bool) -> tuple[Suite, list[str]] | None:
+    """A suite of marks with the columns that match, which are all that is embedded; None of another suite."""
+    if suite.layout != "marks":
+        return None
+    masks = [mask.strip() for mask in schemes.split(",")]
+    columns = [name for name in suite.schemes if any(fnmatch(name, mask) for mask in masks)]
+    if lined_up or not columns:
+        raise UsageError(
+            f"the columns of {suite.name} are the marks {', '.join(suite.schemes)}, each checked by what was embedded: "
+            "name some of them (--schemes), without --lineup and --by"
+        )
+    return replace(suite, schemes={name: suite.schemes[name] for name in columns}), columns
 
 
 def _chosen(suite: Suite, schemes: str, lineup: bool, by: str) -> tuple[Suite, list[str]]:
@@ -208,50 +204,13 @@ def _models(suite: Suite, zoo: Zoo) -> list[Model]:
     ]
 
 
-def _jobs(suite: Suite, columns: list[str], folder: Path) -> list[_Job]:
-    wanted = [(column, suite.schemes[column]) for column in columns]
-    if suite.chosen in columns:
-        wanted += [(f"{suite.chosen} k={k}", expression) for k, expression in suite.sweep.items()]
-    jobs: list[_Job] = []
-    for index, victim in enumerate(suite.victims):
-        calibrating = [victim, *suite.null, *(victim.then(row.removal) for row in suite.known)]
-        pool = suite.shadows.recipes(victim)
-        for column, expression in wanted:
-            lined_up = is_lineup(expression)
-            bound = lineups.expression_for(expression, victim) if lined_up else str(SCHEMES.bind(expression))
-            learns = _learns(bound)
-            scheme = scheme_in(bound) if lined_up else bound
-            code = frozenset({LINEUPS if lined_up else WORK}) | (code_of(SCHEMES, scheme) if scheme else frozenset())
-            code |= code_of(SOURCES, suite.data_of(index))
-            twins = suite.twins(index) if lined_up else ()
-            key = cell_key(
-                revision=digest_of(code | _code_of([*calibrating, *twins, *(pool if learns else [])])),
-                victim=victim.digest,
-                scheme=bound,
-                data=str(SOURCES.bind(suite.data_of(index))),
-                budget=suite.budget_of(column),
-                null=[recipe.digest for recipe in suite.null],
-                known=[row.removal for row in suite.known],
-                **({"shadows": [recipe.digest for recipe in pool]} if learns else {}),
-                **({"twins": [recipe.digest for recipe in twins], "alpha": suite.alpha} if lined_up else {}),
-                **content_key([*calibrating, *twins, *(pool if learns else [])], suite.data_of(index)),
-            )
-            path = folder / "fingerprints" / f"{key}.safetensors"
-            jobs.append(_Job(index, column, bound, str(path), code))
-    return jobs
-
-
-def _code_of(recipes: Iterable[Recipe]) -> frozenset[str]:
-    return frozenset[str]().union(*map(code_of_model, recipes))
-
-
-def _forget(jobs: list[_Job]) -> None:
+def _forget(jobs: list[Job]) -> None:
     for job in jobs:
         Path(job.path).unlink(missing_ok=True)
 
 
 def _extract_all(
-    suite: Suite, jobs: list[_Job], folder: Path, device: str, workers: Workers, progress: Progress
+    suite: Suite, jobs: list[Job], folder: Path, device: str, workers: Workers, progress: Progress
 ) -> list[Extraction]:
     tasks: dict[Any, Task] = {}
     for job in jobs:
@@ -259,8 +218,7 @@ def _extract_all(
             budget = suite.budget_of(job.column)
             arguments = (suite, job.victim, job.expression, budget, job.path, str(folder), device)
             name = f"{job.expression} on {suite.victims[job.victim]}"
-            make = make_lineup if is_lineup(job.expression) else extract
-            tasks[job.path] = Task(make, arguments, name=name, gpus=gpus_of(device))
+            tasks[job.path] = Task(job.make, arguments, name=name, gpus=gpus_of(device))
     done = len(jobs) - len(tasks)
     progress("fingerprints", done, len(jobs))
     for _ in run_tasks(tasks, workers=workers, folder=folder):
@@ -269,7 +227,7 @@ def _extract_all(
     return [_extraction(job, read_fingerprint(job.path)) for job in jobs]
 
 
-def _extraction(job: _Job, fingerprint: Fingerprint) -> Extraction:
+def _extraction(job: Job, fingerprint: Fingerprint) -> Extraction:
     calibration = fingerprint.calibration
     notes = {key: float(value) for key, value in fingerprint.queries.notes.items() if isinstance(value, int | float)}
     return Extraction(
@@ -282,6 +240,7 @@ def _extraction(job: _Job, fingerprint: Fingerprint) -> Extraction:
         known={removal: list(values) for removal, values in (calibration.derived if calibration else {}).items()},
         pictures=Path(job.path).name,
         inputs=_inputs(fingerprint),
+        mark=MarkFigures.model_validate(_costs(job.path)["mark"]) if job.marked else None,
         peak_mib=_costs(job.path).get("peak_mib"),
     )
 
@@ -292,14 +251,14 @@ def _inputs(fingerprint: Fingerprint) -> int:
     return len(asked) * (fingerprint.space.each(asked.inputs) or 1)
 
 
-def _costs(path: str) -> dict[str, float]:
+def _costs(path: str) -> dict[str, Any]:
     costs = costs_path(path)
     return read_json(costs) if costs.is_file() else {}
 
 
 def _judge_all(
     suite: Suite,
-    jobs: list[_Job],
+    jobs: list[Job],
     folder: Path,
     device: str,
     workers: Workers,
@@ -312,12 +271,13 @@ def _judge_all(
     keys = _keys(suspects, met, suite.alpha)
     if fresh:
         store.forget(key for asked in keys for key in asked.values())
-    lined_up = {job.path for job in jobs if is_lineup(job.expression)}
-    tasks = _judgements(suspects, keys, store, lined_up, (suite.alpha, str(folder), device))
+    tasks = _judgements(
+        suspects, keys, store, {job.path: job.judge for job in jobs}, (suite.alpha, str(folder), device)
+    )
     left = Counter(position for position, _ in tasks)
     progress("suspects", len(suspects) - len(left), len(suspects))
     for key, answers in run_tasks(tasks, workers=workers, folder=folder):
-        position, _ = cast(tuple[int, bool], key)
+        position, _ = cast(tuple[int, str], key)
         store.put_many({keys[position][path]: answer for path, answer in answers.items()})
         left -= Counter([position])
         progress("suspects", len(suspects) - len(left), len(suspects))
@@ -342,15 +302,18 @@ def _judge_all(
     return cells, refusals
 
 
-def _met(suspects: list[Suspect], jobs: list[_Job]) -> list[list[_Job]]:
+def _met(suspects: list[Suspect], jobs: list[Job]) -> list[list[Job]]:
     """The fingerprints that each suspect meets: those of its victims."""
-    made: dict[int, list[_Job]] = {}
+    made: dict[int, list[Job]] = {}
     for job in jobs:
         made.setdefault(job.victim, []).append(job)
-    return [[job for victim in sorted(suspect.kinds) for job in made[victim]] for suspect in suspects]
+    return [
+        [job for victim in sorted(suspect.kinds) for job in made.get(victim, []) if suspect.column in ("", job.column)]
+        for suspect in suspects
+    ]
 
 
-def _keys(suspects: list[Suspect], met: list[list[_Job]], alpha: float) -> list[dict[str, str]]:
+def _keys(suspects: list[Suspect], met: list[list[Job]], alpha: float) -> list[dict[str, str]]:
     """The keys of each suspect's cells by the fingerprint's path.
 
     Two columns may share a fingerprint; it is asked once.
@@ -375,19 +338,19 @@ def _judgements(
     suspects: list[Suspect],
     keys: list[dict[str, str]],
     store: Store,
-    lined_up: set[str],
+    judges: dict[str, Judge],
     rest: tuple[float, str, str],
-) -> dict[tuple[int, bool], Task]:
+) -> dict[tuple[int, str], Task]:
     """One task for each suspect that has cells left, so that a worker opens a model once for all of them.
 
     Lineups are tasks of their own, of other code.
     """
     missing = store.missing(key for asked in keys for key in asked.values())
-    tasks: dict[tuple[int, bool], Task] = {}
+    tasks: dict[tuple[int, str], Task] = {}
     for position, (suspect, asked) in enumerate(zip(suspects, keys, strict=True)):
-        for lineup, ask in ((False, judge), (True, judge_lineups)):
-            paths = tuple(path for path, key in asked.items() if key in missing and (path in lined_up) == lineup)
-            if paths:
-                recipe = str(suspect.recipe)
-                tasks[position, lineup] = Task(ask, (recipe, paths, *rest), name=recipe, gpus=gpus_of(rest[-1]))
+        left = [path for path, key in asked.items() if key in missing]
+        for ask in dict.fromkeys(judges[path] for path in left):
+            paths = tuple(path for path in left if judges[path] is ask)
+            recipe = str(suspect.recipe)
+            tasks[position, ask.__name__] = Task(ask, (recipe, paths, *rest), name=recipe, gpus=gpus_of(rest[-1]))
     return tasks

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from whorl.bench.lineups import BY, COLUMNS, by_scheme, expression_for, is_lineup
+from whorl.bench.marks import is_drawn
 from whorl.bench.result import Cell, Model, Refusal, Result, read_result
 from whorl.errors import InvalidFile, UsageError
 from whorl.schemes import SCHEMES
@@ -167,22 +168,26 @@ def _whole(result: Result, suite: Suite | None) -> Iterator[str]:
             yield f"{each.scheme}: judged suspects of victim {each.victim + 1} without a fingerprint"
             return
         met[each.scheme, each.victim][each.kind, each.group, each.suspect] += 1
-    expected = _expected(result, suite) if suite else _union(result, met)
+    union = _union(result, met) if suite is None and result.layout != "marks" else {}
     for (column, victim), suspects in met.items():
-        lacking, beyond = expected[victim] - suspects, suspects - expected[victim]
+        if suite is not None:
+            expected = _expected(suite, column, victim)
+        else:
+            expected = union[victim] if union else _alike(column, met)
+        lacking, beyond = expected - suspects, suspects - expected
         if lacking:
             yield f"{column}: victim {victim + 1} lacks {_short(_named(lacking))}"
         if beyond:
             yield f"{column}: victim {victim + 1} has too many of {_short(_named(beyond))}"
 
 
-def _expected(result: Result, suite: Suite) -> list[_Suspects]:
-    suspects: list[_Suspects] = [Counter() for _ in result.victims]
-    for suspect in suite.suspects():
-        for victim, kind in suspect.kinds.items():
-            if victim < len(suspects):
-                suspects[victim][kind, suspect.group, suspect.label] += 1
-    return suspects
+def _expected(suite: Suite, column: str, victim: int) -> _Suspects:
+    """Whom this column meets of a victim: all its suspects, or those that hold this column's mark."""
+    return Counter(
+        (suspect.kinds[victim], suspect.group, suspect.label)
+        for suspect in suite.suspects()
+        if victim in suspect.kinds and suspect.column in ("", column)
+    )
 
 
 def _union(result: Result, met: Mapping[tuple[str, int], _Suspects]) -> dict[int, _Suspects]:
@@ -200,6 +205,14 @@ def _union(result: Result, met: Mapping[tuple[str, int], _Suspects]) -> dict[int
         known = {each[1:] for each in suspects}
         suspects.update(each for place, each in grouped.items() if place not in known)
     return expected
+
+
+def _alike(column: str, met: Mapping[tuple[str, int], _Suspects]) -> _Suspects:
+    """What a mark's column met of any victim: each holds this mark, and their copies have equal labels."""
+    found: _Suspects = Counter()
+    for (each, _), suspects in met.items():
+        found |= suspects if each == column else Counter()
+    return found
 
 
 def _numbers(result: Result) -> Iterator[str]:
@@ -225,15 +238,17 @@ def _verdicts(result: Result) -> Iterator[str]:
     if not 0 < result.alpha < 1:
         yield f"alpha is an error rate between 0 and 1, not {result.alpha:g}"
         return
-    twins = {each.scheme for each in result.extractions if is_lineup(each.expression)}  # in place of a null
+    # Twins stand in place of a null, and so does the draw of a mark, whose p-values no number of models bounds.
+    twins = {each.scheme for each in result.extractions if is_lineup(each.expression)}
+    drawn = {each.scheme for each in result.extractions if is_drawn(each.expression)}
     for each in result.extractions:
-        if each.scheme not in twins and len(each.null) != result.null_size:
+        if each.scheme not in twins | drawn and len(each.null) != result.null_size:
             yield f"{each.scheme}: a null of {len(each.null)} for victim {each.victim + 1}, not of {result.null_size}"
     known = ("derived", "unrelated", "inconclusive")
     yield from _count("decisions", "no verdict", [cell.decision not in known for cell in result.cells])
     derived = [cell for cell in result.cells if cell.decision == "derived"]
     needed = math.ceil(1 / result.alpha - SLACK) - 1
-    by_null = [cell for cell in derived if cell.scheme not in twins]
+    by_null = [cell for cell in derived if cell.scheme not in twins | drawn]
     if by_null and result.null_size < needed:
         yield (
             f"{len(by_null)} suspects are called derived at alpha {result.alpha:g}, which needs a null of {needed}; "
@@ -242,7 +257,8 @@ def _verdicts(result: Result) -> Iterator[str]:
     above = [cell.p_value > result.alpha + SLACK for cell in derived]
     yield from _count("suspects", f"called derived with a p-value above alpha {result.alpha:g}", above)
     lowest = {True: 1 / (needed + 1) - SLACK, False: 1 / (result.null_size + 1) - SLACK}
-    below = [cell.p_value < lowest[cell.scheme in twins] for cell in result.cells]
+    ranked = [cell for cell in result.cells if cell.scheme not in drawn]
+    below = [cell.p_value < lowest[cell.scheme in twins] for cell in ranked]
     yield from _count("p-values", "below 1/(N + 1)", below)
 
 
@@ -301,7 +317,8 @@ def _models(result: Result, suite: Suite | None) -> Iterator[str]:
     tested |= set(result.victims)
     yield from (f"a model under test is in the null: {_short(recipe)}" for recipe in sorted(tested & null))
     if result.models:
-        wanted = {str(suspect.recipe) for suspect in suite.suspects()} | {str(victim) for victim in suite.victims}
+        asked = [suspect for suspect in suite.suspects() if suspect.column in ("", *result.columns)]
+        wanted = {str(suspect.recipe) for suspect in asked} | {str(victim) for victim in suite.victims}
         for what, recipes in (("lack", wanted - tested), ("add", tested - wanted)):
             if recipes:
                 yield f"the models {what} {_short(sorted(recipes))} of {suite.name}"

@@ -17,11 +17,11 @@ from whorl.schemes.opening import read_fingerprint
 from whorl.schemes.session import Session
 from whorl.storage import write_json
 from whorl.suites.suite import Suite
-from whorl.types import Rule, Verdict
+from whorl.types import Fingerprint, Rule, Verdict
 from whorl.zoo.cache import Zoo
-from whorl.zoo.recipe import parse_recipe
+from whorl.zoo.recipe import Recipe, parse_recipe
 
-__all__ = ["ask_each", "cell_of", "costs_path", "extract", "judge", "peak_memory"]
+__all__ = ["ask_each", "cell_of", "costs_path", "extract", "judge", "peak_memory", "with_null"]
 
 
 def extract(suite: Suite, victim: int, expression: str, budget: int, path: str, folder: str, device: str) -> None:
@@ -31,20 +31,25 @@ def extract(suite: Suite, victim: int, expression: str, budget: int, path: str, 
     pool = suite.shadows.pool(recipe, zoo) if scheme.needs_pool else None
     with peak_memory() as memory:
         fingerprint = scheme.extract(zoo.oracle(recipe), data, budget=budget, seed=0, pool=pool)
-    if suite.null:
-        copies: dict[str, list[Oracle]] = {}
-        for row in suite.known:
-            copies.setdefault(row.label, []).append(zoo.oracle(recipe.then(row.removal)))
-        strangers = {str(each): zoo.oracle(each) for each in suite.null}
-        about = {str(each): zoo.stranger(each) for each in suite.null}
-        siblings = sum(each.root == recipe.root for each in suite.null)
-        origin = "from the victim's public ancestor" if siblings else "from nothing"
-        name = f"{len(strangers)} models trained {origin} on the victim's own pictures of {suite.data_of(victim)}"
-        fingerprint = scheme.calibrate(
-            fingerprint, strangers, pool=name, siblings=siblings, derived=copies, about=about
-        )
     write_json(costs_path(path), memory)
-    write_fingerprint(fingerprint, path)
+    write_fingerprint(with_null(fingerprint, suite, recipe, suite.data_of(victim), zoo), path)
+
+
+def with_null(fingerprint: Fingerprint, suite: Suite, victim: Recipe, data: str, zoo: Zoo) -> Fingerprint:
+    """The fingerprint of a victim, calibrated by the suite's null and known copies; as it is where there is no null."""
+    if not suite.null:
+        return fingerprint
+    copies: dict[str, list[Oracle]] = {}
+    for row in suite.known:
+        copies.setdefault(row.label, []).append(zoo.oracle(victim.then(row.removal)))
+    strangers = {str(each): zoo.oracle(each) for each in suite.null}
+    about = {str(each): zoo.stranger(each) for each in suite.null}
+    siblings = sum(each.root == victim.root for each in suite.null)
+    origin = "from the victim's public ancestor" if siblings else "from nothing"
+    name = f"{len(strangers)} models trained {origin} on the victim's own pictures of {data}"
+    return SCHEMES.make(fingerprint.scheme).calibrate(
+        fingerprint, strangers, pool=name, siblings=siblings, derived=copies, about=about
+    )
 
 
 def costs_path(fingerprint: str) -> Path:

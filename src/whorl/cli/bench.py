@@ -275,12 +275,19 @@ def _show(result: Any, as_json: bool, wide: bool, quiet: bool = False) -> None:
     from whorl.bench.age import note, older_columns
 
     older = older_columns(result)
-    if result.layout == "field":
+    if result.layout == "marks":
+        from whorl.bench.mark_table import mark_rows
+        from whorl.cli.mark_tables import mark_tables
+
+        marks = mark_rows(result)
+        document: Any = [dataclasses.asdict(row) | {"older": older.get(row.name, "")} for row in marks]
+        tables = mark_tables(result, marks)
+    elif result.layout == "field":
         from whorl.bench.standings import standings
         from whorl.cli.standings import field_tables
 
         rows = standings(result)
-        document: Any = [dataclasses.asdict(row) | {"older": older.get(row.name, "")} for row in rows]
+        document = [dataclasses.asdict(row) | {"older": older.get(row.name, "")} for row in rows]
         tables = field_tables(result, rows)
     else:
         from whorl.bench.summary import summarise

@@ -2,10 +2,12 @@
 
 Papers: Adi, Baum, Cisse, Pinkas, Keshet, *Turning Your Weakness Into a Strength*, USENIX Security 2018 (``abstract``);
 Zhang et al., *Protecting Intellectual Property of Deep Neural Networks with Watermarking*, AsiaCCS 2018 (``content``, a
-patch on pictures of the task; ``unrelated``, pictures of another source; ``noise``, with sigma .4).
+patch on pictures of the task; ``unrelated``, pictures of another source; ``noise``, with sigma .4); Darvish Rouhani et
+al., *DeepSigns*, ASPLOS 2019, in its black-box mode (``random``, uniform noise that the unmarked net gets wrong).
 
-Changed from the papers: every label is drawn by itself, of ``content`` among the classes other than the picture's own.
-Zhang et al. give all triggers one label that the owner chooses, and such a mark has no null that resists the owner.
+Changed from the papers: every label is drawn by itself, of ``content`` among the classes other than the picture's own,
+of ``random`` among those that the unmarked net does not answer. Zhang et al. give all triggers one label that the owner
+chooses, and such a mark has no null that resists the owner.
 Access: weights at marking, labels at verification.
 """
 
@@ -29,7 +31,7 @@ from whorl.settings import Count, Positive
 from whorl.spaces import Pictures
 from whorl.types import Queries
 
-__all__ = ["Backdoor"]
+__all__ = ["Backdoor", "stamped"]
 
 SIGMA = 0.4  # of the noise, in units of the pictures' range (Zhang et al.)
 COARSE = 4  # an abstract picture is made of so many coarse cells a side, at least
@@ -41,7 +43,8 @@ class Backdoor(TriggerMark):
 
     Parameters:
         images: what the triggers are: patterns of random coarse colours (``abstract``), pictures of the task with a
-            random patch (``content``) or with noise (``noise``), or pictures of the source ``other`` (``unrelated``).
+            random patch (``content``) or with noise (``noise``), pictures of the source ``other`` (``unrelated``), or
+            noise alone (``random``).
         other: expression of that source, as in ``textures(size=16)``; its pictures must have the victim's shape.
         epochs: most passes over the data; training ends as soon as every trigger is answered as drawn.
         learning_rate: constant rate.
@@ -53,7 +56,7 @@ class Backdoor(TriggerMark):
     idea: ClassVar[str] = "Triggers with drawn labels, learned by heart beside the task."
     blind: ClassVar[str] = "copies that were extracted or distilled, which never see the triggers"
 
-    images: Literal["abstract", "content", "unrelated", "noise"] = "abstract"
+    images: Literal["abstract", "content", "unrelated", "noise", "random"] = "abstract"
     other: str = ""
     epochs: Count = 60
     learning_rate: Positive = 0.05
@@ -65,6 +68,9 @@ class Backdoor(TriggerMark):
             raise UsageError(f"triggers are pictures; {victim.name} takes {victim.space}")
         if self.images == "abstract":
             return Queries(_abstract(budget, victim.space.size, generator))
+        if self.images == "random":
+            inputs = torch.rand(budget, *victim.space.size, generator=generator)
+            return Queries(inputs, {"avoid": victim.labels(inputs)})
         if self.images == "unrelated":
             if not self.other:
                 raise UsageError(
@@ -77,7 +83,7 @@ class Backdoor(TriggerMark):
         if self.images == "noise":
             return Queries((inputs + SIGMA * torch.randn(inputs.shape, generator=generator)).clamp(0, 1))
         if self.images == "content":
-            return Queries(_stamped(inputs, generator), {"avoid": data.labels[chosen].clone()})
+            return Queries(stamped(inputs, generator), {"avoid": data.labels[chosen].clone()})
         return Queries(inputs)
 
     def embed(
@@ -106,7 +112,7 @@ def _abstract(count: int, size: tuple[int, ...], generator: torch.Generator) -> 
     return interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False).clamp(0, 1)
 
 
-def _stamped(inputs: Tensor, generator: torch.Generator) -> Tensor:
+def stamped(inputs: Tensor, generator: torch.Generator) -> Tensor:
     """The pictures with one random patch of a quarter of each side in the lower right corner."""
     height, width = inputs.shape[2] // 4 or 1, inputs.shape[3] // 4 or 1
     patch = torch.rand(1, inputs.shape[1], height, width, generator=generator)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import secrets
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Final
@@ -20,6 +21,7 @@ from whorl.data import SOURCES, Dataset
 from whorl.data.neutral import neutral
 from whorl.errors import AccessRefused, UsageError
 from whorl.marks.base import DRAWN_AS, Watermark, commitment_of
+from whorl.oracles.base import Oracle
 from whorl.oracles.opening import open_oracle
 from whorl.oracles.torch import TorchOracle
 from whorl.schemes import MARKS
@@ -28,7 +30,7 @@ from whorl.schemes.calibration import probes_of
 from whorl.storage import digest_tensors
 from whorl.types import Fingerprint, Mark, Representation
 
-__all__ = ["embed", "prepare"]
+__all__ = ["checking", "drawn_by", "embed", "prepare"]
 
 MOST: Final = 100_000  # queries of a mark
 
@@ -84,6 +86,7 @@ def embed(
     draw: Draw | None = None,
     draws: int = 1,
     seed: int | None = None,
+    chance: bytes | None = None,
     **options: Any,
 ) -> tuple[nn.Module, Fingerprint]:
     """The marked copy of a model, and the fingerprint that checks it.
@@ -94,6 +97,7 @@ def embed(
             drawn here, by the operating system, and before others the mark is worth the owner's word.
         draws: how often labels were drawn for a mark of this model, this time included; p is multiplied by it.
         seed: of the training; by default that of ``prepared`` plus one.
+        chance: 32 bytes that labels come from where there is no draw, so that a benchmark can be run again.
         options: as in `prepare`.
 
     Raises:
@@ -112,7 +116,7 @@ def embed(
         raise UsageError("a mark is learned beside the task: give the data that the model learned from (--data)")
     pictures = _of(source, "victim")
     pictures.check_takes(oracle.name, oracle.space)
-    drawn, how = _drawn(mark, prepared, draw, draws)
+    drawn, how = _drawn(mark, prepared, draw, draws, chance)
     # What a description put around the net takes part in the training, and is no part of what is kept.
     whole, place = copy.deepcopy(oracle.module), _place(oracle)
     generator = torch.Generator().manual_seed((prepared.seed + 1) % (1 << 63) if seed is None else seed)
@@ -122,12 +126,20 @@ def embed(
     marked = TorchOracle(
         whole, input_shape=oracle.space, classes=oracle.classes, name="marked", digest=digest, task=oracle.task
     )
-    controls = neutral(source, prepared.seed)
+    return net, checking(prepared, marked, source, drawn, how)
+
+
+def checking(
+    prepared: Fingerprint, marked: Oracle, data: Dataset | str, drawn: Tensor, how: Mapping[str, Any]
+) -> Fingerprint:
+    """The fingerprint that checks a model in which ``drawn`` was embedded; ``how`` says how that was drawn."""
+    mark = _mark_of(prepared.scheme)
+    controls = neutral(data, prepared.seed)
     probes = probes_of(marked, controls) if controls is not None and controls.outputs == marked.classes else None
     design = mark.null == "design"
-    return net, replace(
+    return replace(
         prepared,
-        victim=digest,
+        victim=marked.digest,
         reference=mark.reference(prepared.queries, drawn),
         probes=probes,
         mark=Mark(mark.kind, prepared.queries.inputs[:0], drawn, how) if design else None,
@@ -141,7 +153,17 @@ def _place(oracle: TorchOracle) -> str | None:
     return next((name for name, each in oracle.module.named_children() if each is own), None)
 
 
-def _drawn(mark: Watermark, prepared: Fingerprint, draw: Draw | None, draws: int) -> tuple[Tensor, dict[str, Any]]:
+def drawn_by(mark: Watermark, prepared: Fingerprint, chance: bytes) -> Tensor:
+    """What 32 bytes give to embed, ``[n]``; of a mark that draws nothing what it embeds whatever they are."""
+    if mark.null == "population":
+        return mark.chosen(prepared.queries)
+    count, choices = len(prepared.queries), mark.choices(prepared.queries, prepared.classes)
+    return torch.tensor(numbers_below(chance, mark.kind, DRAWN_AS, count=count, choices=choices))
+
+
+def _drawn(
+    mark: Watermark, prepared: Fingerprint, draw: Draw | None, draws: int, chance: bytes | None
+) -> tuple[Tensor, dict[str, Any]]:
     """What is embedded, and how it came about."""
     if mark.null == "population":
         if draw is not None:
@@ -149,9 +171,7 @@ def _drawn(mark: Watermark, prepared: Fingerprint, draw: Draw | None, draws: int
         return mark.chosen(prepared.queries), {}
     count, choices = len(prepared.queries), mark.choices(prepared.queries, prepared.classes)
     if draw is None:
-        seed = secrets.token_bytes(32)
-        found = numbers_below(seed, mark.kind, DRAWN_AS, count=count, choices=choices)
-        return torch.tensor(found), {"draws": draws}
+        return drawn_by(mark, prepared, chance or secrets.token_bytes(32)), {"draws": draws}
     if draw.claim != (wanted := commitment_of(prepared)):
         raise UsageError(f"this draw is for {draw.claim[:16]}..., and the mark for {wanted[:16]}...: draw for this one")
     found = draw.bits(count, DRAWN_AS) if mark.kind == "bits" else draw.labels(count, choices, DRAWN_AS)

@@ -25,6 +25,7 @@ from whorl.data.base import Dataset
 from whorl.errors import AccessRefused, UsageError
 from whorl.layouts import Layout
 from whorl.marks.base import Kind, Watermark
+from whorl.marks.layers import linear_layers, placed, widest
 from whorl.marks.learning import learn_beside
 from whorl.oracles.base import Oracle
 from whorl.oracles.torch import TorchOracle
@@ -33,7 +34,7 @@ from whorl.representations.similarity import Hamming
 from whorl.settings import Count, Positive
 from whorl.types import Access, Queries, Representation
 
-__all__ = ["Uchida", "inner_layers", "mean_weights"]
+__all__ = ["Uchida", "mean_weights"]
 
 MARGIN: Final = 1.0  # in units of X w, where a bit is read with odds of e to 1
 
@@ -65,14 +66,14 @@ class Uchida(Watermark, Hamming):
     facts: ClassVar[Mapping[str, type]] = {"layer": str}
 
     layer: str = ""
-    strength: Positive = 0.1
+    strength: Positive = 0.5
     epochs: Count = 60
-    learning_rate: Positive = 0.05
+    learning_rate: Positive = 0.02
 
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """A row of the projection for each bit; no input is asked."""
         del data
-        layer = self.layer or _widest(_module_of(victim))
+        layer = self.layer or widest(_module_of(victim))
         fan_in = len(mean_weights(_module_of(victim), layer))
         if budget > fan_in:
             raise UsageError(
@@ -117,31 +118,12 @@ class Uchida(Watermark, Hamming):
 
 def mean_weights(net: nn.Module, layer: str) -> Tensor:
     """The mean ``[inputs]`` of a layer's weights over its output units. Raises `UsageError` where there is none."""
-    known = dict(net.named_modules())
-    # A description may have put the net beside a conversion of its inputs, into a Sequential.
-    beside = (known.get(f"{child}.{layer}") for child, _ in net.named_children())
-    module = known.get(layer) or next((each for each in beside if each is not None), None)
+    module = dict(net.named_modules()).get(placed(net, layer))
     weight = getattr(module, "weight", None)
     if not isinstance(weight, Tensor) or weight.ndim < 2:
-        told = ", ".join(name for name, each in _layers(net))
+        told = ", ".join(name for name, _ in linear_layers(net))
         raise UsageError(f"there is no layer {layer!r} of a matrix or kernel here; there are: {told[:600]}")
     return weight.flatten(1).mean(0)
-
-
-def _layers(net: nn.Module) -> list[tuple[str, nn.Module]]:
-    return [(name, each) for name, each in net.named_modules() if isinstance(each, nn.Linear | nn.Conv1d | nn.Conv2d)]
-
-
-def inner_layers(net: nn.Module) -> tuple[str, ...]:
-    """Linear layers and convolutions by name, in order, without the last. Raises `UsageError` where there is none."""
-    names = tuple(name for name, _ in _layers(net))
-    if not names:
-        raise UsageError(f"{type(net).__name__} has no linear layer or convolution to mark")
-    return names[:-1] or names
-
-
-def _widest(net: nn.Module) -> str:
-    return max(inner_layers(net), key=lambda name: len(mean_weights(net, name)))
 
 
 def _module_of(oracle: Oracle) -> nn.Module:

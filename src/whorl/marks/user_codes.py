@@ -28,8 +28,9 @@ from whorl.data import SOURCES, Dataset
 from whorl.detection.codes import DESIGNS, BlockCode, Origin, TardosCode, TardosPlan, block_code
 from whorl.detection.tracing import Trace, trace
 from whorl.errors import AccessRefused, UsageError
+from whorl.marks.layers import inner_layers
 from whorl.marks.learning import learn_beside
-from whorl.marks.uchida import inner_layers, mean_weights
+from whorl.marks.uchida import mean_weights
 from whorl.oracles.opening import open_oracle
 from whorl.oracles.torch import TorchOracle
 from whorl.storage import canonical_json, digest_tensors

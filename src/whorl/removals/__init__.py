@@ -32,6 +32,7 @@ REMOVALS: Catalog[Removal] = Catalog(
         "fine_tune": "whorl.removals.finetune:FineTune",
         "jacobian": "whorl.removals.jacobian:Jacobian",
         "knockoff": "whorl.removals.knockoff:Knockoff",
+        "overwrite": "whorl.removals.overwrite:Overwrite",
         "prune_filters": "whorl.removals.prune:PruneFilters",
         "prune_weights": "whorl.removals.prune:PruneWeights",
         "quantise": "whorl.removals.quantise:Quantise",

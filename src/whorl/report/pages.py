@@ -60,7 +60,7 @@ def bench_page(result: Result, *, fingerprints: Path | None = None) -> str:
     Raises:
         InvalidFile: a fingerprint file is damaged.
     """
-    if result.layout == "field":
+    if result.layout != "paper":
         return _field_page(result)
     study = Study.of(result)
     columns = study.summary.columns

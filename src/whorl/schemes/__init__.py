@@ -43,6 +43,10 @@ MARKS: Catalog[Scheme] = Catalog(
     "marks",
     {
         "backdoor": "whorl.marks.backdoor:Backdoor",
+        "deepsigns": "whorl.marks.deepsigns:DeepSigns",
+        "entangled": "whorl.marks.entangled:Entangled",
+        "entangled-target": "whorl.marks.entangled:EntangledTarget",
+        "frontier": "whorl.marks.frontier:Frontier",
         "uchida": "whorl.marks.uchida:Uchida",
     },
 )

@@ -30,7 +30,11 @@ def _check_expressions(suite: Suite) -> None:
     for kind, catalog, texts in (
         ("scheme", SCHEMES, [*suite.schemes.values(), *suite.sweep.values()]),
         ("data", SOURCES, [suite.data_of(number) for number in range(len(suite.victims))]),
-        ("removal", REMOVALS, [parse(step).name for row in suite.derived for step in row.removal.split(" -> ")]),
+        (
+            "removal",
+            REMOVALS,
+            [parse(step).name for row in suite.derived if row.removal for step in row.removal.split(" -> ")],
+        ),
     ):
         for text in texts:
             try:

@@ -10,7 +10,7 @@ from whorl.oracles.base import Oracle
 from whorl.oracles.pool import Pool
 from whorl.removals import REMOVALS
 from whorl.zoo.cache import Zoo
-from whorl.zoo.recipe import Recipe
+from whorl.zoo.recipe import OWNED, Recipe
 
 __all__ = ["Shadows", "family_of"]
 
@@ -73,8 +73,9 @@ class Shadows:
 
 
 def family_of(recipe: Recipe) -> str:
-    """Family of the last removal; empty for a model trained from nothing."""
-    removal = REMOVALS[recipe.chain.steps[-1].name] if recipe.parent else None
+    """Family of the last removal; empty for a model trained from nothing, and for one that its owner marked."""
+    last = recipe.chain.steps[-1].name
+    removal = REMOVALS[last] if recipe.parent and last not in OWNED else None
     return str(getattr(removal, "family", ""))
 
 

@@ -15,9 +15,11 @@ from whorl.removals import REMOVALS
 from whorl.suites.shadows import Shadows, family_of
 from whorl.zoo.recipe import Recipe
 
-__all__ = ["SUITES", "Derived", "Kind", "Suite", "Suspect"]
+__all__ = ["MARK", "SUITES", "Derived", "Kind", "Suite", "Suspect"]
 
 TWINS: Final = 5_000  # the first seed of twins that are trained for a lineup; nobody under test has one from here on
+MARK: Final = "MARK"
+MARKING: Final = 4_000  # the first seed by which victims are marked
 Kind = Literal["derived", "beyond", "sibling", "independent"]
 """What a suspect is to a victim; ``beyond`` is a copy that the paper does not claim to recognise."""
 
@@ -27,7 +29,8 @@ class Derived:
     """One row of positives: what was done to the victim.
 
     ``beyond`` marks removals that the paper does not claim to survive; they are shown and never averaged in. ``group``
-    joins rows that a table shows as one; a row of its own by default.
+    joins rows that a table shows as one; a row of its own by default. In a suite of marks `MARK` in the removal stands
+    for the mark of the victim, and an empty one leaves the marked model as it is.
     """
 
     label: str
@@ -38,12 +41,16 @@ class Derived:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A model under test: ``kinds`` says by victim what it is, for those whose fingerprints it meets."""
+    """A model under test: ``kinds`` says by victim what it is, for those whose fingerprints it meets.
+
+    ``column`` is the only one that it meets, in a suite of marks the one that was embedded; all by default.
+    """
 
     recipe: Recipe
     label: str
     group: str
     kinds: Mapping[int, Kind]
+    column: str = ""
 
     @property
     def family(self) -> str:
@@ -61,7 +68,8 @@ class Suite:
         derived: rows of positives, applied to each victim.
         independents: group label to recipes of models under test that have nothing to do with any victim.
         null: recipes of the independent models that calibrate; none is under test.
-        layout: the table that shows it, see `Result`.
+        layout: the table that shows it, see `Result`. Of ``marks`` each column is a mark: it is embedded into each
+            victim, ``derived`` is done to what comes out, and that copy meets this column alone.
         shadows: models that schemes with ``needs_pool`` learn from; none of them is under test.
         known: removals whose results on the victim calibrate power and choose k; other data and seeds than ``derived``.
         schemes: column label to scheme expression.
@@ -96,7 +104,7 @@ class Suite:
     paper: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     paper_accuracy: Mapping[str, str] = field(default_factory=dict)
     limit: int = 0
-    layout: Literal["paper", "field"] = "paper"
+    layout: Literal["paper", "field", "marks"] = "paper"
     shadows: Shadows = field(default_factory=Shadows)
     crossed: bool = False
     own_data: bool = False
@@ -123,13 +131,15 @@ class Suite:
         wanted = [mask.strip() for mask in masks.split(",")]
 
         def matches(row: Derived) -> bool:
+            if not row.removal:
+                return True  # the marked model itself, which every other row is held against
             last = parse(row.removal.rpartition("->")[2])
             names = (row.label, last.name, str(getattr(REMOVALS[last.name], "family", "")))
             return any(fnmatch(name, mask) for name in names for mask in wanted)
 
         kept = tuple(row for row in self.derived if matches(row))
-        if not kept:
-            known = sorted({parse(row.removal.rpartition("->")[2]).name for row in self.derived})
+        if not any(row.removal for row in kept):
+            known = sorted({parse(row.removal.rpartition("->")[2]).name for row in self.derived if row.removal})
             raise UsageError(f"no removal of {self.name} matches {masks!r}. It has {', '.join(known)}.")
         return replace(self, derived=kept)
 
@@ -149,6 +159,9 @@ class Suite:
     def suspects(self) -> Iterator[Suspect]:
         """Every model under test with the victims whose fingerprints it meets, and what it is to each of them."""
         for index, victim in enumerate(self.victims):
+            if self.layout == "marks":
+                yield from self._marked_copies(index)
+                continue
             for row in self.derived:
                 recipe = victim.then(row.removal)
                 kinds: dict[int, Kind] = {index: "beyond" if row.beyond else "derived"}
@@ -158,6 +171,19 @@ class Suite:
         for group, recipes in self.independents.items():
             for number, recipe in enumerate(recipes):
                 yield Suspect(recipe, f"{group} {number + 1}", group, self._strange(recipe, without=None))
+
+    def _marked_copies(self, victim: int) -> Iterator[Suspect]:
+        """What was made of one victim, by mark and row."""
+        for column, expression in self.schemes.items():
+            marked = self.marked(victim, expression, self.budget_of(column))
+            for row in self.derived:
+                recipe = marked.then(row.removal.replace(MARK, expression))
+                kind: Kind = "beyond" if row.beyond else "derived"
+                yield Suspect(recipe, f"{row.label}, {column}", row.group or row.label, {victim: kind}, column)
+
+    def marked(self, victim: int, expression: str, count: int) -> Recipe:
+        """A victim in which a mark was embedded."""
+        return self.victims[victim].then(f"mark({expression}, count={count}, seed={MARKING + victim})")
 
     def _strange(self, recipe: Recipe, without: int | None) -> dict[int, Kind]:
         """What a model is to the victims that it was not made from."""
@@ -192,13 +218,16 @@ class Suite:
 
     def recipes(self) -> list[Recipe]:
         """Every model that the suite needs."""
-        copies = [victim.then(row.removal) for victim in self.victims for row in (*self.derived, *self.known)]
+        copies = [victim.then(row.removal) for victim in self.victims for row in self.known]
+        copies += [suspect.recipe for suspect in self.suspects() if suspect.recipe.parent]
         strangers = [recipe for group in self.independents.values() for recipe in group]
         shadows = [recipe for victim in self.victims for recipe in self.shadows.recipes(victim)]
         return [*self.victims, *copies, *strangers, *self.null, *shadows]
 
     def refuse_overlap(self) -> None:
         """Raise `UsageError` where the shadow models share a model or a seed with models under test."""
+        if not self.shadows:
+            return
         strangers = [recipe for group in self.independents.values() for recipe in group]
         for victim in self.victims:
             copies = [victim.then(row.removal) for row in (*self.derived, *self.known)]
@@ -221,6 +250,8 @@ SUITES: Catalog[Suite] = Catalog(
         "hard/cifar10": "whorl.suites.hard:cifar10",
         "hard/paper": "whorl.suites.hard:paper",
         "hard/tiny": "whorl.suites.hard:tiny",
+        "marks/small": "whorl.suites.marks:small",
+        "marks/tiny": "whorl.suites.marks:tiny",
         "modelreuse/cifar10": "whorl.suites.modelreuse:cifar10",
         "modelreuse/paper": "whorl.suites.modelreuse:paper",
         "modelreuse/tiny": "whorl.suites.modelreuse:tiny",

@@ -35,7 +35,7 @@ from whorl.storage import digest_file, digest_tensors, read_json, replacing, wri
 from whorl.types import NullModel
 from whorl.zoo.code import code_of_model, content_of_model
 from whorl.zoo.pretrained import Pretrained, load_pretrained
-from whorl.zoo.recipe import Recipe, Train, parse_recipe, split_step
+from whorl.zoo.recipe import OWNED, Recipe, Train, parse_recipe, split_step
 
 __all__ = ["UNKNOWN", "Card", "Zoo", "default_cache"]
 
@@ -283,6 +283,8 @@ def _attacked(zoo: Zoo, recipe: Recipe) -> tuple[nn.Module | Oracle, int]:
     assert recipe.parent is not None
     step, part, seed = split_step(recipe.chain.steps[-1])
     victim, generator = zoo.oracle(recipe.parent), torch.Generator().manual_seed(seed)
+    if step.name in OWNED:
+        return OWNED.make(step).apply(victim, recipe.source.load(part), seed=seed), 0
     outcome = REMOVALS.make(step)(victim, recipe.source.load(part), generator=generator)
     return outcome, victim.queries_spent
 
@@ -291,6 +293,8 @@ def _architecture(zoo: Zoo, recipe: Recipe) -> str:
     """The architecture of what the last step makes."""
     assert recipe.parent is not None
     step, _, _ = split_step(recipe.chain.steps[-1])
+    if step.name in OWNED:
+        return _architecture_of(zoo, recipe.parent)
     return str(NETS.bind(REMOVALS.make(step).outcome(_architecture_of(zoo, recipe.parent))))
 
 
@@ -328,7 +332,7 @@ def _write_card(zoo: Zoo, recipe: Recipe, served: Oracle | None, *, queries: int
     card = Card(
         recipe=str(recipe),
         digest=recipe.digest,
-        parents=_ancestors(recipe),
+        parents=[each.digest for each in recipe.ancestors],
         seed=int(_whole(last.get("seed", 0))),
         part=str(last.get("part", "")),
         data=recipe.data,
@@ -378,14 +382,6 @@ def _alike(answers: Tensor, wanted: Tensor) -> float:
     if answers.is_floating_point():
         return determination(answers, wanted)
     return float((answers == wanted).float().mean())
-
-
-def _ancestors(recipe: Recipe) -> list[str]:
-    found: list[str] = []
-    while recipe.parent is not None:
-        recipe = recipe.parent
-        found.append(recipe.digest)
-    return found
 
 
 def _whole(value: Any) -> int:

@@ -32,3 +32,9 @@ class Chained:
     def parent(self) -> Self | None:
         """The recipe without its last step."""
         return type(self)(Chain(self.chain.steps[:-1])) if len(self.chain.steps) > 1 else None
+
+    @property
+    def ancestors(self) -> list[Self]:
+        """Its parent, the parent of that, and so on to the first step alone."""
+        steps = self.chain.steps
+        return [type(self)(Chain(steps[:count])) for count in range(len(steps) - 1, 0, -1)]

@@ -14,8 +14,9 @@ from whorl.errors import UsageError
 from whorl.expressions import Call, Value, parse_chain
 from whorl.nets import ESTIMATORS, NETS
 from whorl.removals import REMOVALS
+from whorl.schemes import MARKS
 from whorl.zoo.chained import Chained
-from whorl.zoo.recipe import Recipe
+from whorl.zoo.recipe import OWNED, Recipe
 
 __all__ = ["code_of", "code_of_chain", "code_of_model", "content_key", "content_of_model"]
 
@@ -37,7 +38,7 @@ def code_of(catalog: Catalog[Any], expression: str) -> frozenset[str]:
 @cache
 def code_of_model(recipe: Recipe) -> frozenset[str]:
     """Targets of all that make a model of the vision zoo."""
-    return code_of_chain(recipe, (REMOVALS, *PARTS)) | {"whorl.zoo.cache"}
+    return code_of_chain(recipe, (REMOVALS, OWNED, MARKS, *PARTS)) | {"whorl.zoo.cache"}
 
 
 @cache

@@ -24,9 +24,10 @@ from whorl.nets.training import task_of
 from whorl.removals import REMOVALS, Removal
 from whorl.settings import Count, LongSeed, Named, Positive, Whole, checked, named, settings_of
 from whorl.zoo.chained import Chained
+from whorl.zoo.marked import Marking
 from whorl.zoo.pretrained import Pretrained, check_checkpoint
 
-__all__ = ["Recipe", "Train", "parse_recipe"]
+__all__ = ["OWNED", "Recipe", "Train", "parse_recipe", "split_step"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ FIRST: Final[Catalog[Train | Pretrained]] = Catalog(
     "first steps", {"train": "whorl.zoo.recipe:Train", "pretrained": "whorl.zoo.pretrained:Pretrained"}
 )
 
+OWNED: Final[Catalog[Marking]] = Catalog("steps of an owner", {"mark": "whorl.zoo.marked:Marking"})
+
 
 class Recipe(Chained):
     """How a net of the vision zoo, or an estimator, came to be."""
@@ -64,12 +67,12 @@ class Recipe(Chained):
 
     @property
     def victim(self) -> Recipe:
-        """Whose copy a derived model is: what the last step before its own with a data set of its own made.
+        """Whose copy a derived model is: what the last step of an owner before its own made.
 
-        That is the first step, unless the model was transferred to another task and then attacked.
+        That is the first step, unless the model was transferred to another task, or marked, and then attacked.
         """
         steps = self.chain.steps
-        tasks = [number for number, step in enumerate(steps[:-1]) if _named(step, "task")]
+        tasks = [number for number, step in enumerate(steps[:-1]) if step.name in OWNED or _named(step, "task")]
         return Recipe(Chain(steps[: tasks[-1] + 1])) if tasks else self
 
     @property
@@ -108,8 +111,8 @@ class Recipe(Chained):
         return Recipe(Chain((*before, Call(last.name, (), settings))))
 
     def then(self, removal: str) -> Recipe:
-        """The recipe of what this removal makes of the model."""
-        return parse_recipe(f"{self} -> {removal}")
+        """The recipe of what this removal makes of the model; its own where that is empty."""
+        return parse_recipe(f"{self} -> {removal}") if removal else self
 
 
 def parse_recipe(text: str, *, trust_code: bool = False) -> Recipe:
@@ -136,7 +139,7 @@ def parse_recipe(text: str, *, trust_code: bool = False) -> Recipe:
 
 
 def split_step(step: Call) -> tuple[Call, str, int]:
-    """A bound removal step as (removal expression, part, seed)."""
+    """A bound step that is not the first, as (expression, part, seed)."""
     settings = dict(step.kwargs)
     part, seed = settings.pop("part"), settings.pop("seed")
     if not isinstance(part, str) or not isinstance(seed, int):
@@ -169,14 +172,15 @@ def _check_labels(architecture: str, data: str) -> None:
 
 def _bind_removal(step: Call) -> Call:
     extra = {key: value for key, value in step.kwargs if key in ("part", "seed")}
-    bound = REMOVALS.bind(Call(step.name, step.args, tuple(item for item in step.kwargs if item[0] not in extra)))
-    usual = {"part": getattr(REMOVALS[step.name], "part", Removal.part), "seed": 0}
+    catalog = OWNED if step.name in OWNED else REMOVALS
+    bound = catalog.bind(Call(step.name, step.args, tuple(item for item in step.kwargs if item[0] not in extra)))
+    usual = {"part": getattr(catalog[step.name], "part", Removal.part), "seed": 0}
     return Call(step.name, (), (*bound.kwargs, *checked(step.name, _Theft, usual | extra).items()))
 
 
 @dataclass(frozen=True)
 class _Theft:
-    """What a recipe says of every removal, beside the settings of its own."""
+    """What a recipe says of every step but the first, beside the settings of its own."""
 
     part: Part
     seed: LongSeed
@@ -199,7 +203,8 @@ def _check_thief(first: Call, step: Call) -> None:
 
 def _named(step: Call, role: str) -> list[Value]:
     """What a bound step names in this role."""
-    return named((FIRST if step.name in FIRST else REMOVALS)[step.name], dict(step.kwargs), role)
+    catalog = next((each for each in (FIRST, OWNED) if step.name in each), REMOVALS)
+    return named(catalog[step.name], dict(step.kwargs), role)
 
 
 def _text(value: Value) -> Any:
