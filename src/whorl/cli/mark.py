@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -88,7 +88,7 @@ def mark(
     from whorl.schemes.opening import read_fingerprint
 
     _refuse(kind, data, output, prepare, prepared, drawing)
-    options = model_options(architecture, classes, shape, settings) | {"trust_code": trust_code}
+    options: dict[str, Any] = model_options(architecture, classes, shape, settings) | {"trust_code": trust_code}
     path = _file_of(model, cache, trust_code)
     with bar(quiet) as show:
         if prepared is not None:
