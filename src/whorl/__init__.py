@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from whorl.data import SOURCES
     from whorl.fingerprints.files import write_fingerprint
     from whorl.marks import MARKS
+    from whorl.marks.dawn import service_mark
     from whorl.marks.making import embed as embed_mark
     from whorl.marks.making import prepare as prepare_mark
     from whorl.marks.user_codes import copy_for, draw_codes, prepare_codes, traced
@@ -67,6 +68,7 @@ __all__ = [
     "prepare_mark",
     "read_fingerprint",
     "read_opening",
+    "service_mark",
     "shadows",
     "traced",
     "train_strata",
@@ -89,6 +91,7 @@ _FACE = {
     "prepare_codes": "whorl.marks.user_codes:prepare_codes",
     "traced": "whorl.marks.user_codes:traced",
     "embed_mark": "whorl.marks.making:embed",
+    "service_mark": "whorl.marks.dawn:service_mark",
     "prepare_mark": "whorl.marks.making:prepare",
     "open_claim": "whorl.claims.opening:open_claim",
     "read_opening": "whorl.claims.opening:read_opening",

@@ -59,6 +59,9 @@ def mark(
     ] = None,
     prepared: Annotated[Path | None, typer.Option("--from", help="A mark that was prepared.")] = None,
     drawing: Annotated[Path | None, typer.Option("--draw", help="The finished draw for it.")] = None,
+    service: Annotated[
+        Path | None, typer.Option(help="What a service of this model altered: a log of whorl.oracles.dawn.Dawn.")
+    ] = None,
     draws: Annotated[
         int, typer.Option(min=1, help="How often labels were drawn for this model, this time included.")
     ] = 1,
@@ -85,10 +88,19 @@ def mark(
     from whorl.fingerprints.files import write_fingerprint
     from whorl.marks import making
     from whorl.marks.base import commitment_of
+    from whorl.marks.dawn import service_mark
+    from whorl.oracles.dawn import read_alterations
     from whorl.schemes.opening import read_fingerprint
 
-    _refuse(kind, data, output, prepare, prepared, drawing)
     options: dict[str, Any] = model_options(architecture, classes, shape, settings) | {"trust_code": trust_code}
+    if service is not None:
+        if fingerprint is None or output is not None or kind is not None or prepared is not None:
+            raise UsageError("a service embeds nothing: give --service LOG and --fingerprint FILE alone")
+        made = service_mark(read_alterations(service), _file_of(model, cache, trust_code), draws=draws, **options)
+        write_fingerprint(made, fingerprint)
+        _report(None, fingerprint, made, as_json, quiet)
+        return
+    _refuse(kind, data, output, prepare, prepared, drawing)
     path = _file_of(model, cache, trust_code)
     with bar(quiet) as show:
         if prepared is not None:
@@ -170,13 +182,13 @@ def _report_prepared(path: Path, commitment: str, as_json: bool, quiet: bool) ->
         say(f"When the draw has ended: whorl mark MODEL --from {path} --draw mark.draw -o marked.safetensors")
 
 
-def _report(output: Path, target: Path, made: Fingerprint, as_json: bool, quiet: bool) -> None:
+def _report(output: Path | None, target: Path, made: Fingerprint, as_json: bool, quiet: bool) -> None:
     from whorl.fingerprints.second import identity
     from whorl.schemes import SCHEMES
 
     design = SCHEMES.make(made.scheme).design(made)
     document = {
-        "model": str(output),
+        "model": str(output) if output is not None else "",
         "fingerprint": str(target),
         "id": identity(made),
         "mark": made.scheme,
@@ -188,7 +200,8 @@ def _report(output: Path, target: Path, made: Fingerprint, as_json: bool, quiet:
     if as_json:
         print_json(document)
         return
-    line(f"{output}  {document['mark']}  {document['count']} {made.mark.kind if made.mark else 'keys'}")
+    if output is not None:
+        line(f"{output}  {document['mark']}  {document['count']} {made.mark.kind if made.mark else 'keys'}")
     line(f"{target}  id {document['id']}")
     if not quiet:
         say("Keep the fingerprint private: whoever has it can remove the mark.")

@@ -43,6 +43,7 @@ MARKS: Catalog[Scheme] = Catalog(
     "marks",
     {
         "backdoor": "whorl.marks.backdoor:Backdoor",
+        "dawn": "whorl.marks.dawn:DAWN",
         "deepsigns": "whorl.marks.deepsigns:DeepSigns",
         "entangled": "whorl.marks.entangled:Entangled",
         "entangled-target": "whorl.marks.entangled:EntangledTarget",
