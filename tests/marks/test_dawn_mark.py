@@ -86,11 +86,11 @@ def test_the_verb_makes_it_from_a_log(victim, log, tmp_path):
     mine, fingerprint = tmp_path / "mine.safetensors", tmp_path / "dawn.fp"
     write_model(victim.module, mine, architecture=MLP, input_shape=(1, 8, 8))
     log.write(tmp_path / "service.log")
-    typed = ["mark", mine, "--service", tmp_path / "service.log", "--fingerprint", fingerprint, "--json"]
+    typed = ["mark", mine, "--service-log", tmp_path / "service.log", "--fingerprint", fingerprint, "--json"]
     done = CliRunner().invoke(app, [*map(str, typed)])
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["count"] == len(log.inputs)
     found = CliRunner().invoke(app, ["verify", str(fingerprint), str(mine), "--json"])
     assert json.loads(found.stdout)["decision"] == "inconclusive"
-    refused = CliRunner().invoke(app, ["mark", str(mine), "--service", str(tmp_path / "service.log")])
+    refused = CliRunner().invoke(app, ["mark", str(mine), "--service-log", str(tmp_path / "service.log")])
     assert refused.exit_code == 2

@@ -59,7 +59,7 @@ def mark(
     ] = None,
     prepared: Annotated[Path | None, typer.Option("--from", help="A mark that was prepared.")] = None,
     drawing: Annotated[Path | None, typer.Option("--draw", help="The finished draw for it.")] = None,
-    service: Annotated[
+    service_log: Annotated[
         Path | None, typer.Option(help="What a service of this model altered: a log of whorl.oracles.dawn.Dawn.")
     ] = None,
     draws: Annotated[
@@ -93,10 +93,10 @@ def mark(
     from whorl.schemes.opening import read_fingerprint
 
     options: dict[str, Any] = model_options(architecture, classes, shape, settings) | {"trust_code": trust_code}
-    if service is not None:
+    if service_log is not None:
         if fingerprint is None or output is not None or kind is not None or prepared is not None:
-            raise UsageError("a service embeds nothing: give --service LOG and --fingerprint FILE alone")
-        made = service_mark(read_alterations(service), _file_of(model, cache, trust_code), draws=draws, **options)
+            raise UsageError("a service embeds nothing: give --service-log LOG and --fingerprint FILE alone")
+        made = service_mark(read_alterations(service_log), _file_of(model, cache, trust_code), draws=draws, **options)
         write_fingerprint(made, fingerprint)
         _report(None, fingerprint, made, as_json, quiet)
         return

@@ -27,7 +27,7 @@ from whorl.types import Fingerprint, Mark, Queries
 
 __all__ = ["DAWN", "service_mark"]
 
-SERVES = "a service marks by its answers, and nothing is embedded: give the log of what it altered (--service LOG)"
+SERVES = "a service marks by its answers, and nothing is embedded: give the log of what it altered (--service-log LOG)"
 
 
 @dataclass(frozen=True, kw_only=True)
