@@ -34,7 +34,7 @@ from whorl.data import SOURCES
 from whorl.expressions import parse_chain
 from whorl.nets import NETS
 from whorl.removals import REMOVALS
-from whorl.schemes import SCHEMES
+from whorl.schemes import MARKS, SCHEMES
 from whorl.suites.suite import SUITES
 from whorl.zoo.recipe import parse_recipe
 
@@ -222,6 +222,7 @@ READERS = {
     "suite": SUITES.__getitem__,
     "guards": REMOVALS.bind,
     "thief": REMOVALS.bind,
+    "kind": MARKS.bind,
     "service": lambda text: text.endswith(".safetensors") or parse_recipe(text),
 }
 """What reads the values of a parameter of that name, without running anything."""

@@ -13,7 +13,7 @@ from test_zoo_verb import RECIPE
 
 from whorl.bench.difference import Comparison, Difference
 from whorl.bench.quality import GroupQuality, Quality
-from whorl.cli import board, doctor, explain, table, verify
+from whorl.cli import board, doctor, explain, table, verdicts_shown
 from whorl.cli.standings import quality_table
 from whorl.cli.table import Column, Table, show
 from whorl.metrics import Interval, over_victims
@@ -158,7 +158,7 @@ def test_verdicts(whorl, room, case, tmp_path, capsys):
     one["lineup"] = {}
     joined = {"decision": "derived", "alpha": 0.05, "p_value": 0.01, "error_bound": 0.01}
     joined |= {"over": "fingerprints", "refused": {}}
-    verify._show_all(joined | {"verdicts": [one], "adjusted": [0.02], "caveats": []}, False, False)
+    verdicts_shown.show_verdicts(joined | {"verdicts": [one], "adjusted": [0.02], "caveats": []}, False, False)
     (row,) = (line for line in capsys.readouterr().out.splitlines() if LONG in line)
     assert row.split()[:2] == [LONG, "derived"]
     assert {"0.0100", "0.0200"} <= set(row.split())

@@ -75,10 +75,13 @@ def test_whole_filters_go_and_stay(sixteenths, victim, attacker_data):
 @torch.no_grad()
 def test_a_pruned_filter_carries_nothing(architecture, attacker_data):
     """Whatever a reader made of a pruned unit does not matter any more: norms may not turn zero into an offset."""
-    with torch.enable_grad():  # of a trained net, whose offsets are not 0
-        pruned = apply("prune_filters(1/2)", tiny_victim(architecture=architecture), attacker_data)
     inputs = attacker_data.inputs(slice(0, 5))
-    expected = pruned(inputs)
+    for seed in range(5):
+        with torch.enable_grad():  # of a trained net, whose offsets are not 0
+            pruned = apply("prune_filters(1/2)", tiny_victim(architecture=architecture, seed=seed), attacker_data)
+        expected = pruned(inputs)
+        if not torch.equal(expected[1:], expected[:-1]):
+            break  # a net whose units are all dead, as some processors train one, answers everything alike
     for number, units in enumerate(pruned.hidden_units()):
         gone = units.producer.weight.flatten(1).abs().sum(1) == 0
         assert int(gone.sum()) == units.count // 2
