@@ -25,7 +25,7 @@ from whorl.representations.labels import Labels
 from whorl.representations.similarity import Hamming
 from whorl.schemes.base import Purpose, Scheme
 from whorl.storage import canonical_json, digest_tensors
-from whorl.types import Access, Evidence, Fingerprint, Mark, Queries, Representation
+from whorl.types import Access, Fingerprint, Mark, Queries, Representation
 
 __all__ = ["DRAWN_AS", "Kind", "TriggerMark", "Watermark", "commitment_of"]
 
@@ -63,8 +63,8 @@ class Watermark(Scheme):
         return 2 if self.kind == "bits" else classes
 
     def chosen(self, queries: Queries) -> Tensor:
-        """What is embedded where nothing is drawn (``null`` is ``population``), ``[n]`` int64."""
-        raise NotImplementedError(f"{type(self).__name__} draws, or has to say what it embeds")
+        """What is embedded where nothing is drawn, ``[n]`` int64: the companion ``chosen`` of such marks."""
+        return queries.companions["chosen"]
 
     def reference(self, queries: Queries, drawn: Tensor) -> Representation:
         """What a marked model answers."""
@@ -117,10 +117,6 @@ class TriggerMark(Watermark, Labels, Hamming):
         """The drawn labels as classes: those from the class to avoid on are one higher."""
         avoid = queries.companions.get("avoid")
         return Representation(drawn if avoid is None else drawn + (drawn >= avoid).long())
-
-    def similarity(self, reference: Representation, observed: Representation) -> Evidence:
-        """Share of triggers answered as drawn, in [0, 1]."""
-        return super().similarity(reference, observed)
 
 
 def commitment_of(fingerprint: Fingerprint) -> str:

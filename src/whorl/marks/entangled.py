@@ -132,7 +132,7 @@ class EntangledTarget(Entangled):
     null: ClassVar[Literal["design", "population"]] = "population"
     tensors: ClassVar[Mapping[str, Layout]] = {
         "inputs": Layout("n *input", "input"),
-        "companions/target": Layout("n", "int64", 0, "k"),
+        "companions/chosen": Layout("n", "int64", 0, "k"),
     }
 
     source: Whole = 1
@@ -147,11 +147,7 @@ class EntangledTarget(Entangled):
             )
         own = data.subset(data.labels == self.source)
         made = super().sample(victim, own, budget=budget, generator=generator)
-        return Queries(made.inputs, {"target": torch.full((budget,), self.target)})
-
-    def chosen(self, queries: Queries) -> Tensor:
-        """The target, for every trigger."""
-        return queries.companions["target"]
+        return Queries(made.inputs, {"chosen": torch.full((budget,), self.target)})
 
 
 def entanglement(activations: Tensor, classes: Tensor, marked: Tensor, temperature: Tensor) -> Tensor:

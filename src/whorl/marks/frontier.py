@@ -54,7 +54,7 @@ class Frontier(TriggerMark):
     null: ClassVar[Literal["design", "population"]] = "population"
     tensors: ClassVar[Mapping[str, Layout]] = {
         "inputs": Layout("n *input", "input"),
-        "companions/truth": Layout("n", "int64", 0, "k"),
+        "companions/chosen": Layout("n", "int64", 0, "k"),
     }
 
     epsilon: Radius = 0.05
@@ -73,11 +73,7 @@ class Frontier(TriggerMark):
                 f"and {len(false)} that do not, {found} of the {budget} asked for; give another epsilon or more data"
             )
         chosen = torch.cat([true, false])[torch.randperm(budget, generator=generator)]
-        return Queries(inputs[chosen], {"truth": truth[chosen]})
-
-    def chosen(self, queries: Queries) -> Tensor:
-        """The labels of the pictures that the points were made from."""
-        return queries.companions["truth"]
+        return Queries(inputs[chosen], {"chosen": truth[chosen]})
 
     def embed(
         self, net: nn.Module, data: Dataset, queries: Queries, drawn: Tensor, *, generator: torch.Generator
