@@ -81,7 +81,6 @@ def results(case, tmp_path_factory):
             "exhausted": ["verify", case.calibrated, server.url, *endpoint, "--set", "budget=3", "--set", "batch=1"],
             "refused": ["extract", described, "--data", "digits(size=8)", "-o", folder / "x.fp"],
             "tampered": ["verify", torn, case.stolen],
-            "completion": ["--show-completion", "bash"],
         }
         caches = {"WHORL_CACHE": str(folder / "cache")}
         found = {name: pool.submit(run, arguments, **caches) for name, arguments in situations.items()}
@@ -140,12 +139,6 @@ def test_a_command_that_cannot_be_read_is_a_usage_error(results, situation, told
 
 def test_a_hard_budget_is_kept(results):
     assert sum(results["asked"].values()) == 3
-
-
-def test_completion_prints_a_script(results):
-    found = results["completion"]
-    assert (found.returncode, found.stderr) == (0, "")
-    assert "complete -o default -F _whorl_completion whorl" in found.stdout
 
 
 def test_colours_are_for_terminals_that_want_them_and_decisions_for_scripts_that_ask(results):
