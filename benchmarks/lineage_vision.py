@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -42,6 +43,7 @@ from whorl.weights.comparison import compare
 
 NETS = {"mlp(width=48,depth=3)": 0.05, "vgg(width=16)": 0.05, "resnet8(width=16)": 0.1}
 DATA = "digits(size=8)"
+NUMBER = re.compile(r"\d+")
 FIRST_SEED, SEEDS, VICTIMS = 500, 11, 3
 DISGUISE = "shuffle -> rescale(2.0)"
 MILD = "shuffle -> rescale(0.3)"  # with larger factors a net without norms does not train on
@@ -143,11 +145,15 @@ def noisy(net: Net, size: float, generator: torch.Generator) -> Net:
     return made
 
 
-def grafted(net: Net, other: Net) -> Net:
-    """A stranger with the first third of this net's layers."""
+def grafted(net: Net, other: Net, *, matrices_alone: bool = False) -> Net:
+    """A stranger with the first third of this net's layers, or with their matrices and the stranger's vectors."""
     made, theirs = deepcopy(other), net.state_dict()
     names = [name for name, value in theirs.items() if value.ndim > 1 and value.numel() > value.shape[0]]
-    made.load_state_dict(made.state_dict() | {name: theirs[name] for name in names[: len(names) // 3]})
+    held = names[: len(names) // 3]
+    if not matrices_alone:  # vectors have the number of their matrix in their name, wherever they stand
+        numbers = {NUMBER.findall(name)[0] for name in held}
+        held += [name for name, value in theirs.items() if value.ndim == 1 and numbers & set(NUMBER.findall(name)[:1])]
+    made.load_state_dict(made.state_dict() | {name: theirs[name] for name in held})
     return made
 
 
@@ -207,6 +213,9 @@ def measured(
                 right = round(accuracy(made, data["test"]), 4) if made.classes == net.classes else None
                 document[group][name].append({"accuracy": right, **compared(net, made)})
     document["partial"] = [compared(net, grafted(net, other)) for net, other in pairwise(nets)]
+    document["matrices alone"] = [
+        compared(net, grafted(net, other, matrices_alone=True)) for net, other in pairwise(nets)
+    ]
     seeds = range(FIRST_SEED, FIRST_SEED + SEEDS)
     twins = [trained(architecture, data["victim"], seed, order=7000 + seed) for seed in seeds]
     document["twins"] = [compared(*pair) for pair in zip(nets, twins, strict=True)]

@@ -167,6 +167,21 @@ def test_nets_of_no_known_family_are_compared_by_name_and_shape(tmp_path):
     assert not other.operations
 
 
+def test_equal_matrices_without_an_equal_vector_are_named_and_prove_nothing(tmp_path):
+    paths, chance = [tmp_path / f"{side}.safetensors" for side in "ab"], torch.Generator().manual_seed(5)
+    taken, shapes = torch.randn(24, 16, generator=chance), {"b.weight": (24, 24), "c.weight": (16, 24), "a.bias": (24,)}
+    for path in paths:
+        save_file({"a.weight": taken, **{n: torch.randn(s, generator=chance) for n, s in shapes.items()}}, path)
+    found = compare(*paths)
+    assert (found.decision, found.operations) == ("inconclusive", ())
+    assert [each for each in found.caveats if "a.weight" in each and "were copied" in each]
+    bias = {**load_file(paths[1]), "a.bias": load_file(paths[0])["a.bias"]}
+    save_file(bias, paths[1])
+    again = compare(*paths)
+    assert again.decision == "part reused"
+    assert not [each for each in again.caveats if "were copied" in each]
+
+
 def test_the_document_is_json_and_keeps_what_a_float_cannot(saved):
     found = compared(saved("llama"), saved("llama"))
     told = json.loads(json.dumps(document(found)))

@@ -20,10 +20,12 @@ from whorl.checkpoints.readers.adapter import Adapter
 from whorl.checkpoints.roles import Weights
 from whorl.detection.exact import bonferroni
 from whorl.errors import UsageError
+from whorl.printable import printable
 from whorl.types import Grade
 from whorl.weights.changes import Change
 from whorl.weights.coverage import Coverage, coverage
 from whorl.weights.differences import Differences, differences_by_name, tables, unequal
+from whorl.weights.exchangeable import natural
 from whorl.weights.findings import Finding, about, findings
 from whorl.weights.history import (
     Direction,
@@ -43,7 +45,7 @@ from whorl.weights.pairing import basis, spread, vocabularies_differ
 from whorl.weights.parting import STUDIED, Parting, parting
 from whorl.weights.renaming import Renamed
 from whorl.weights.several import each_with_each
-from whorl.weights.unnamed import by_name
+from whorl.weights.unnamed import GIVEN, ByName, by_name
 
 __all__ = ["NULL", "Comparison", "LayerEvidence", "check_asked", "compare", "document"]
 
@@ -56,6 +58,7 @@ BY_MOVEMENT: Final = (
 )
 LAYERS: Final = 4
 TOKENS: Final = 256
+EQUAL: Final = 4  # tensors that a caveat names
 
 
 @dataclass(frozen=True)
@@ -229,6 +232,7 @@ def _compared(
         seconds=0.0,
         caveats=(
             *_caveats(one, two, found, layers),
+            *_given(named),
             *([BY_MOVEMENT] if first_of != "undetermined" and movement else []),
         ),
     )
@@ -317,6 +321,18 @@ def _caveats(one: Weights, two: Weights, found: Sequence[Finding], layers: int) 
         told.append(f"{layers} of {one.structure.layers} layers were read; --all-layers reads every one.")
     told += [f"{test}: evaded by {about(test).evasion}." for test in dict.fromkeys(each.test for each in found)]
     return told
+
+
+def _given(named: ByName) -> list[str]:
+    """What was taken for constants: equal numbers that a reader may know to have been trained."""
+    equal = sorted((name for name, why in named.left_out[0].items() if why == GIVEN), key=natural)
+    if not equal:
+        return []
+    some = ", ".join(map(printable, equal[:EQUAL])) + (", ..." if len(equal) > EQUAL else "")
+    return [
+        f"Equal in both nets, {len(equal)} in number: {some}. All else is apart and no bias or gain is equal, so they "
+        "are taken for constants that both were given, and are no evidence. If training made them, they were copied."
+    ]
 
 
 def document(comparison: Comparison) -> dict[str, Any]:

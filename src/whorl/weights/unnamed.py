@@ -40,7 +40,7 @@ from whorl.weights.independence import ALIKE, Ranks, constrained, fixed_points, 
 from whorl.weights.pairing import spread
 from whorl.weights.two_sided import match_sides
 
-__all__ = ["ByName", "Pair", "by_name", "hidden_rows", "paired_tensors"]
+__all__ = ["GIVEN", "ByName", "Pair", "by_name", "hidden_rows", "paired_tensors"]
 
 MOST: Final = 4096  # units that are matched one to one; the cost grows with the cube
 WIDEST: Final = 1024  # units on either axis of a tensor whose two axes are matched, some forty times over
