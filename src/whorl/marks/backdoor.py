@@ -17,17 +17,15 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from whorl.data import SOURCES
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
-from whorl.marks.base import TriggerMark
-from whorl.marks.learning import learn_triggers
+from whorl.marks.learning import LearnedTriggers
 from whorl.oracles.base import Oracle
 from whorl.queries.base import draw
-from whorl.settings import Count, Positive
 from whorl.spaces import Pictures
 from whorl.types import Queries
 
@@ -38,7 +36,7 @@ COARSE = 4  # an abstract picture is made of so many coarse cells a side, at lea
 
 
 @dataclass(frozen=True, kw_only=True)
-class Backdoor(TriggerMark):
+class Backdoor(LearnedTriggers):
     """Triggers with drawn labels.
 
     Parameters:
@@ -46,9 +44,7 @@ class Backdoor(TriggerMark):
             random patch (``content``) or with noise (``noise``), pictures of the source ``other`` (``unrelated``), or
             noise alone (``random``).
         other: expression of that source, as in ``textures(size=16)``; its pictures must have the victim's shape.
-        epochs: most passes over the data; training ends as soon as every trigger is answered as drawn.
-        learning_rate: constant rate.
-        triggers: learned beside each batch of 100 pictures of the task (2 in Adi et al.; more of a small set).
+        epochs, learning_rate, triggers: `LearnedTriggers` (2 triggers a batch in Adi et al.; more of a small set).
     """
 
     name: ClassVar[str] = "backdoor"
@@ -58,9 +54,6 @@ class Backdoor(TriggerMark):
 
     images: Literal["abstract", "content", "unrelated", "noise", "random"] = "abstract"
     other: str = ""
-    epochs: Count = 60
-    learning_rate: Positive = 0.05
-    triggers: Count = 20
 
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """``budget`` triggers, without labels."""
@@ -85,23 +78,6 @@ class Backdoor(TriggerMark):
         if self.images == "content":
             return Queries(stamped(inputs, generator), {"avoid": data.labels[chosen].clone()})
         return Queries(inputs)
-
-    def embed(
-        self, net: nn.Module, data: Dataset, queries: Queries, drawn: Tensor, *, generator: torch.Generator
-    ) -> nn.Module:
-        """Tune on the task and the triggers until all of them are answered as drawn."""
-        labels = self.reference(queries, drawn).values
-        learn_triggers(
-            net,
-            data,
-            queries.inputs,
-            labels,
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            beside=self.triggers,
-            generator=generator,
-        )
-        return net
 
 
 def _abstract(count: int, size: tuple[int, ...], generator: torch.Generator) -> Tensor:

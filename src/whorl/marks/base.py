@@ -100,6 +100,8 @@ class Watermark(Scheme):
 class TriggerMark(Watermark, Labels, Hamming):
     """A mark that shows in the labels of trigger inputs. An author writes ``sample`` and ``embed``.
 
+    Triggers that are learned by heart beside the task are `whorl.marks.learning.LearnedTriggers`.
+
     Where a label must differ from a class that was fixed before the draw, the queries have a companion ``avoid``
     ``[n]``: the label is drawn from the other classes.
     """

@@ -23,14 +23,14 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from whorl.data.base import Dataset
-from whorl.errors import AccessRefused, UsageError
+from whorl.errors import UsageError
 from whorl.layouts import Layout
 from whorl.marks.base import Kind, Watermark
-from whorl.marks.layers import placed, widest
+from whorl.marks.layers import asked_for_weights, placed, widest
 from whorl.marks.learning import learn_beside
 from whorl.nets.modes import evaluating
 from whorl.oracles.base import Oracle
-from whorl.oracles.torch import TorchOracle, hidden
+from whorl.oracles.torch import hidden
 from whorl.representations.base import Held, ask
 from whorl.representations.similarity import Hamming
 from whorl.settings import Count, NonNegative, Positive
@@ -80,8 +80,8 @@ class DeepSigns(Watermark, Hamming):
 
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """For each bit pictures of one class, the classes in turn, and a projection."""
-        net = _asked(victim).module
-        layer = self.layer or widest(_asked(victim).net)
+        asked = asked_for_weights(victim)
+        net, layer = asked.module, self.layer or widest(asked.net)
         with evaluating(net), torch.inference_mode():
             first = data.inputs(slice(0, 1)).to(next(net.parameters()).device)
             units = hidden(net, placed(net, layer))(first).shape[1]
@@ -127,7 +127,7 @@ class DeepSigns(Watermark, Hamming):
 
     def represent(self, oracle: Oracle, queries: Queries) -> Representation:
         """The bits ``[n]`` that the suspect's activations hold. Raises `UsageError` where it has no such layer."""
-        suspect = _asked(oracle)
+        suspect = asked_for_weights(oracle)
         layer, projection = queries.notes["layer"], queries.companions["projection"]
         known = suspect.layers  # named within what a description may have put around the net
         place = layer if layer in known else next((name for name in known if name.endswith(f".{layer}")), layer)
@@ -142,9 +142,3 @@ class DeepSigns(Watermark, Hamming):
 
 def _read(centres: Tensor, projection: Tensor) -> Tensor:
     return (normalize(centres) * projection).sum(1)
-
-
-def _asked(oracle: Oracle) -> TorchOracle:
-    if not isinstance(oracle, TorchOracle):
-        raise AccessRefused(f"bits are read from a PyTorch net's activations; {oracle.name} is {type(oracle).__name__}")
-    return oracle

@@ -27,12 +27,11 @@ from whorl.data.base import Dataset
 from whorl.errors import UsageError
 from whorl.layouts import Layout
 from whorl.marks.backdoor import stamped
-from whorl.marks.base import TriggerMark
 from whorl.marks.layers import placed, widest
-from whorl.marks.learning import learn_triggers
+from whorl.marks.learning import Beside, LearnedTriggers
 from whorl.oracles.base import Oracle
 from whorl.queries.base import draw
-from whorl.settings import Count, NonNegative, Positive, Whole
+from whorl.settings import NonNegative, Whole
 from whorl.spaces import Pictures
 from whorl.types import Queries
 
@@ -42,7 +41,7 @@ COLDEST, HOTTEST = 0.01, 100.0  # bounds of the temperature, beyond which the lo
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entangled(TriggerMark):
+class Entangled(LearnedTriggers):
     """Patched pictures, entangled with the pictures of their drawn classes.
 
     Parameters:
@@ -50,9 +49,7 @@ class Entangled(TriggerMark):
             with the most inputs to a unit that is not the last.
         factor: of the soft nearest neighbour loss at each layer.
         temperature_rate: learning rate of the temperatures (.1 in the authors' code).
-        epochs: most passes over the data; training ends as soon as every trigger is answered as drawn.
-        learning_rate: constant rate.
-        triggers: learned beside each batch of 100 pictures of the task.
+        epochs, learning_rate, triggers: `LearnedTriggers`.
     """
 
     name: ClassVar[str] = "entangled"
@@ -65,9 +62,6 @@ class Entangled(TriggerMark):
     layers: str = ""
     factor: NonNegative = 0.3
     temperature_rate: NonNegative = 0.1
-    epochs: Count = 60
-    learning_rate: Positive = 0.05
-    triggers: Count = 20
 
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """Pictures of the task with one patch."""
@@ -76,11 +70,8 @@ class Entangled(TriggerMark):
         chosen = draw(data, budget, generator)
         return Queries(stamped(data.inputs(chosen), generator), {"avoid": data.labels[chosen].clone()})
 
-    def embed(
-        self, net: nn.Module, data: Dataset, queries: Queries, drawn: Tensor, *, generator: torch.Generator
-    ) -> nn.Module:
-        """Tune on the task and the triggers, and entangle, until all triggers are answered as drawn."""
-        labels = self.reference(queries, drawn).values
+    def loss(self, net: nn.Module) -> Beside:
+        """Cross-entropy, and in every second pair of batches the entanglement of triggers and pictures."""
         layers = [placed(net, each) for each in self.layers.split(",")] if self.layers else [widest(net)]
         device = next(net.parameters()).device
         heat = [torch.ones((), device=device, requires_grad=True) for _ in layers]
@@ -103,18 +94,7 @@ class Entangled(TriggerMark):
                 loss = loss - self.factor * entanglement(found[layer], classes, marked, each)
             return loss
 
-        learn_triggers(
-            net,
-            data,
-            queries.inputs,
-            labels,
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            beside=self.triggers,
-            generator=generator,
-            loss=entangled,
-        )
-        return net
+        return entangled
 
 
 @dataclass(frozen=True, kw_only=True)

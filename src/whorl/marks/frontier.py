@@ -18,17 +18,16 @@ from typing import ClassVar, Literal
 
 import torch
 from scipy.stats import binom
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
 from whorl.layouts import Layout
-from whorl.marks.base import TriggerMark
-from whorl.marks.learning import learn_triggers
+from whorl.marks.learning import LearnedTriggers
 from whorl.oracles.base import Oracle
 from whorl.queries.base import gradient_of
-from whorl.settings import Count, Positive, Radius
+from whorl.settings import Positive, Radius
 from whorl.types import Queries
 
 __all__ = ["Frontier", "paper_rule"]
@@ -37,14 +36,12 @@ BATCH = 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frontier(TriggerMark):
+class Frontier(LearnedTriggers):
     """Stitched points with the true labels of their pictures.
 
     Parameters:
         epsilon: of the signed-gradient step, in the pictures' range (.25 in the paper, on MNIST).
-        epochs: most passes over the data; training ends as soon as every point is answered by its true label.
-        learning_rate: constant rate.
-        triggers: points learned beside each batch of 100 pictures of the task.
+        epochs, learning_rate, triggers: `LearnedTriggers`; a point's label is the true one of its picture.
     """
 
     name: ClassVar[str] = "frontier"
@@ -58,9 +55,7 @@ class Frontier(TriggerMark):
     }
 
     epsilon: Radius = 0.05
-    epochs: Count = 60
     learning_rate: Positive = 0.02
-    triggers: Count = 20
 
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """Half true and half false adversaries, in random order, of pictures that the victim knows."""
@@ -74,22 +69,6 @@ class Frontier(TriggerMark):
             )
         chosen = torch.cat([true, false])[torch.randperm(budget, generator=generator)]
         return Queries(inputs[chosen], {"chosen": truth[chosen]})
-
-    def embed(
-        self, net: nn.Module, data: Dataset, queries: Queries, drawn: Tensor, *, generator: torch.Generator
-    ) -> nn.Module:
-        """Tune on the task and the points until all of them are answered by their true labels."""
-        learn_triggers(
-            net,
-            data,
-            queries.inputs,
-            drawn,
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            beside=self.triggers,
-            generator=generator,
-        )
-        return net
 
     def _stepped(self, victim: Oracle, data: Dataset, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Steps from all pictures that the victim knows, which of them change its answer, and their true labels."""

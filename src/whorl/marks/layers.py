@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from torch import nn
 
-from whorl.errors import UsageError
+from whorl.errors import AccessRefused, UsageError
+from whorl.oracles.base import Oracle
+from whorl.oracles.torch import TorchOracle
 
-__all__ = ["inner_layers", "linear_layers", "placed", "widest"]
+__all__ = ["asked_for_weights", "inner_layers", "linear_layers", "placed", "widest"]
+
+
+def asked_for_weights(oracle: Oracle) -> TorchOracle:
+    """The oracle, if it is a PyTorch net; `AccessRefused` otherwise."""
+    if not isinstance(oracle, TorchOracle):
+        raise AccessRefused(f"bits stand in a PyTorch net's weights; {oracle.name} is {type(oracle).__name__}")
+    return oracle
 
 
 def linear_layers(net: nn.Module) -> list[tuple[str, nn.Module]]:

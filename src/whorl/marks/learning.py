@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from whorl.data.base import Dataset
+from whorl.marks.base import TriggerMark
 from whorl.nets.training import Loss, Schedule, fit, own_loss, predict
+from whorl.settings import Count, Positive
+from whorl.types import Queries
 
-__all__ = ["Beside", "learn_beside", "learn_triggers"]
+__all__ = ["Beside", "LearnedTriggers", "learn_beside"]
 
 BATCH = 100
 COOLING = 2  # epochs at a tenth of the rate, once the mark is there
@@ -39,41 +42,49 @@ def learn_beside(
     _learn(net, data, loss, done, epochs, learning_rate, generator)
 
 
-def learn_triggers(  # noqa: PLR0913 each is a setting of a mark
-    net: nn.Module,
-    data: Dataset,
-    triggers: Tensor,
-    labels: Tensor,
-    *,
-    epochs: int,
-    learning_rate: float,
-    beside: int,
-    generator: torch.Generator,
-    loss: Beside | None = None,
-) -> None:
-    """Train on the task and ``beside`` random triggers in every batch, until all are answered as ``labels`` say.
-
-    Triggers stand in the same forward pass as the task's pictures, so that norms see both.
+@dataclass(frozen=True, kw_only=True)
+class LearnedTriggers(TriggerMark):
+    """Triggers that the net learns by heart beside its task. An author writes ``sample``, and ``loss`` if it differs.
 
     Parameters:
-        loss: cross-entropy by default.
-
-    Shape:
-        triggers: ``[n, *input]``. labels: ``[n]`` int64.
+        epochs: most passes over the data; training ends as soon as every trigger is answered as drawn.
+        learning_rate: constant rate.
+        triggers: random ones learned beside each batch of 100 inputs of the task, in the same forward pass, so that
+            norms see both.
     """
-    known = data.labels.to(next(net.parameters()).device)
-    taught = labels.to(known.device)
 
-    def joint(model: nn.Module, inputs: Tensor, index: Tensor) -> Tensor:
-        chosen = torch.randint(len(triggers), (beside,), generator=generator)
-        both = torch.cat([inputs, triggers[chosen].to(inputs.device)])
-        classes = torch.cat([known[index], taught[chosen]])
-        return cross_entropy(model(both), classes) if loss is None else loss(model, both, classes, len(inputs))
+    epochs: Count = 60
+    learning_rate: Positive = 0.05
+    triggers: Count = 20
 
-    def done(model: nn.Module) -> bool:
-        return bool((predict(model, triggers).argmax(1) == labels).all())
+    def loss(self, net: nn.Module) -> Beside:
+        """What is minimised on the task and the triggers: cross-entropy, unless a mark says otherwise."""
+        del net
+        return _by_heart
 
-    _learn(net, data, joint, done, epochs, learning_rate, generator)
+    def embed(
+        self, net: nn.Module, data: Dataset, queries: Queries, drawn: Tensor, *, generator: torch.Generator
+    ) -> nn.Module:
+        """Tune on the task and the triggers until all of them are answered as drawn."""
+        labels, wanted = self.reference(queries, drawn).values, self.loss(net)
+        known = data.labels.to(next(net.parameters()).device)
+        taught = labels.to(known.device)
+
+        def joint(model: nn.Module, inputs: Tensor, index: Tensor) -> Tensor:
+            chosen = torch.randint(len(queries), (self.triggers,), generator=generator)
+            both = torch.cat([inputs, queries.inputs[chosen].to(inputs.device)])
+            return wanted(model, both, torch.cat([known[index], taught[chosen]]), len(inputs))
+
+        def done(model: nn.Module) -> bool:
+            return bool((predict(model, queries.inputs).argmax(1) == labels).all())
+
+        _learn(net, data, joint, done, self.epochs, self.learning_rate, generator)
+        return net
+
+
+def _by_heart(net: nn.Module, both: Tensor, classes: Tensor, pictures: int) -> Tensor:
+    del pictures
+    return cross_entropy(net(both), classes)
 
 
 def _learn(

@@ -22,13 +22,12 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from whorl.data.base import Dataset
-from whorl.errors import AccessRefused, UsageError
+from whorl.errors import UsageError
 from whorl.layouts import Layout
 from whorl.marks.base import Kind, Watermark
-from whorl.marks.layers import linear_layers, placed, widest
+from whorl.marks.layers import asked_for_weights, linear_layers, placed, widest
 from whorl.marks.learning import learn_beside
 from whorl.oracles.base import Oracle
-from whorl.oracles.torch import TorchOracle
 from whorl.representations.base import Held
 from whorl.representations.similarity import Hamming
 from whorl.settings import Count, Positive
@@ -73,8 +72,9 @@ class Uchida(Watermark, Hamming):
     def sample(self, victim: Oracle, data: Dataset, *, budget: int, generator: torch.Generator) -> Queries:
         """A row of the projection for each bit; no input is asked."""
         del data
-        layer = self.layer or widest(_module_of(victim))
-        fan_in = len(mean_weights(_module_of(victim), layer))
+        net = asked_for_weights(victim).net
+        layer = self.layer or widest(net)
+        fan_in = len(mean_weights(net, layer))
         if budget > fan_in:
             raise UsageError(
                 f"{layer} has {fan_in} weights to a unit, and {budget} bits don't fit; ask for {fan_in} at most, or "
@@ -106,7 +106,7 @@ class Uchida(Watermark, Hamming):
 
     def represent(self, oracle: Oracle, queries: Queries) -> Representation:
         """The bits ``[n]`` that the suspect's weights hold. Raises `UsageError` where it has no such layer."""
-        weights = mean_weights(_module_of(oracle), queries.notes["layer"]).detach().cpu()
+        weights = mean_weights(asked_for_weights(oracle).net, queries.notes["layer"]).detach().cpu()
         projection = queries.companions["projection"]
         if projection.shape[1] != len(weights):
             raise UsageError(
@@ -124,9 +124,3 @@ def mean_weights(net: nn.Module, layer: str) -> Tensor:
         told = ", ".join(name for name, _ in linear_layers(net))
         raise UsageError(f"there is no layer {layer!r} of a matrix or kernel here; there are: {told[:600]}")
     return weight.flatten(1).mean(0)
-
-
-def _module_of(oracle: Oracle) -> nn.Module:
-    if not isinstance(oracle, TorchOracle):
-        raise AccessRefused(f"bits are read from PyTorch weights; {oracle.name} is {type(oracle).__name__}")
-    return oracle.net

@@ -27,12 +27,11 @@ from whorl.attest.draw import Draw
 from whorl.data import SOURCES, Dataset
 from whorl.detection.codes import DESIGNS, BlockCode, Origin, TardosCode, TardosPlan, block_code
 from whorl.detection.tracing import Trace, trace
-from whorl.errors import AccessRefused, UsageError
-from whorl.marks.layers import inner_layers
+from whorl.errors import UsageError
+from whorl.marks.layers import asked_for_weights, inner_layers
 from whorl.marks.learning import learn_beside
 from whorl.marks.uchida import mean_weights
 from whorl.oracles.opening import open_oracle
-from whorl.oracles.torch import TorchOracle
 from whorl.storage import canonical_json, digest_tensors
 
 __all__ = [
@@ -105,7 +104,7 @@ def prepare_codes(
     Raises:
         UsageError: users twice, or a code that does not fit into the layers.
     """
-    oracle = _torch(open_oracle(model, **options))
+    oracle = asked_for_weights(open_oracle(model, **options))
     SOURCES.make(data)
     if twice := sorted({each for each in users if list(users).count(each) > 1}):
         raise UsageError(f"each user has one copy, and these stand twice: {', '.join(twice)[:300]}")
@@ -173,7 +172,7 @@ def copy_for(codes: Codes, model: Any, user: str, data: Dataset | str | None = N
     Raises:
         UsageError: no such user, another model, or rows that were not drawn yet.
     """
-    oracle = _torch(open_oracle(model, **options))
+    oracle = asked_for_weights(open_oracle(model, **options))
     if user not in codes.users:
         raise UsageError(f"{user!r} is none of the {len(codes.users)} users of these codes")
     if oracle.digest != codes.model:
@@ -214,7 +213,7 @@ def traced(codes: Codes, suspect: Any, alpha: float = 0.001, **options: Any) -> 
     """
     if codes.code is None:
         raise UsageError("the rows were not drawn yet: whorl codes draw")
-    oracle = _torch(open_oracle(suspect, **options))
+    oracle = asked_for_weights(open_oracle(suspect, **options))
     means = _means(oracle.net, codes.layers).detach().cpu()
     if len(means) != codes.projection.shape[1]:
         raise UsageError(
@@ -239,9 +238,3 @@ def tardos_plan(codes: Codes) -> TardosPlan:
 
 def _means(net: nn.Module, layers: Sequence[str]) -> Tensor:
     return torch.cat([mean_weights(net, each) for each in layers])
-
-
-def _torch(oracle: Any) -> TorchOracle:
-    if not isinstance(oracle, TorchOracle):
-        raise AccessRefused(f"codes stand in PyTorch weights; {oracle.name} is {type(oracle).__name__}")
-    return oracle
