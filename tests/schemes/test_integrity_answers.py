@@ -235,5 +235,8 @@ def test_on_the_command_line(declared, fingerprints, tmp_path):
     document = json.loads(run(path, other, "--json", "-q"))
     assert document["decision"] == "changed"
     assert 0 < document["drawn_changed"] <= document["drawn"]
-    assert "an integrity check has none" in run(path, other, "--report", tmp_path / "page.html", code=2)
+    page = tmp_path / "page.html"
+    run(path, other, "--report", page)
+    assert "Changed" in page.read_text()
+    assert "no pictures" in run(path, other, "--report", page, "--pictures", code=2)
     assert "by it alone" in run(path, mine, "--also", other, code=2)

@@ -32,6 +32,7 @@ from whorl.types import Combination, Verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from whorl.detection.integrity import Integrity
     from whorl.types import Fingerprint
 
 __all__ = ["verify"]
@@ -141,10 +142,13 @@ def verify(
     """
     from whorl import ownership, several
     from whorl.schemes.opening import read_fingerprint
-    from whorl.suspects import opened_for
+    from whorl.suspects import opened_for, tells_changes
 
     known = [read_fingerprint(path) for path in fingerprints]
-    _refuse_page(known, report, pictures)
+    if pictures and report is None:
+        raise UsageError("--pictures draws queries on a page: give --report PAGE.html too")
+    if pictures and any(tells_changes(each) for each in known):
+        raise UsageError("the page of an integrity check has no pictures: leave --pictures out")
     options = {"trust_code": trust_code, "trust_hosts": trust_host or (), "access": access}
     options |= model_options(architecture, classes, shape, settings)
     suspects, skipped = _suspects([suspect, *(also or [])], known[0], options)
@@ -178,7 +182,7 @@ def verify(
             )
     document = dataclasses.asdict(verdict) | ({"skipped": skipped} if suspects else {})
     _tell(document, as_json, wide, quiet)
-    if report is not None and isinstance(verdict, Verdict | Combination):
+    if report is not None:
         # After the verdict, which a page that can't be written must not cost.
         _write_page(report, verdict, known[0], pictures, quiet)
     if fail_on is not None and verdict.decision == fail_on.value:
@@ -207,11 +211,16 @@ def _tell(document: dict[str, Any], as_json: bool, wide: bool, quiet: bool) -> N
         show_verdict(document, quiet)
 
 
-def _write_page(path: Path, verdict: Verdict | Combination, known: Fingerprint, pictures: bool, quiet: bool) -> None:
+def _write_page(
+    path: Path, verdict: Verdict | Combination | Integrity, known: Fingerprint, pictures: bool, quiet: bool
+) -> None:
+    from whorl.report.integrity import integrity_page
     from whorl.report.pages import combination_page, verdict_page
 
-    one = isinstance(verdict, Verdict)
-    page = verdict_page(verdict, fingerprint=known, pictures=pictures) if one else combination_page(verdict)
+    if isinstance(verdict, Verdict):
+        page = verdict_page(verdict, fingerprint=known, pictures=pictures)
+    else:
+        page = combination_page(verdict) if isinstance(verdict, Combination) else integrity_page(verdict)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
     if not quiet:
@@ -246,15 +255,6 @@ def _most(known: Sequence[Fingerprint], rule: Ruling | None, budget: int | None)
     queries = sum(len(each.queries) for each in known)
     size = queries if lineup is None else len(lineup.inputs) + (queries if rule is Ruling.both else 0)
     return size if budget is None else min(budget, size)
-
-
-def _refuse_page(known: Sequence[Fingerprint], report: Path | None, pictures: bool) -> None:
-    from whorl.suspects import tells_changes
-
-    if pictures and report is None:
-        raise UsageError("--pictures draws queries on a page: give --report PAGE.html too")
-    if report is not None and any(tells_changes(each) for each in known):
-        raise UsageError("a page shows where a suspect stands among others, and an integrity check has none: --json")
 
 
 def _refuse(

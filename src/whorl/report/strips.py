@@ -73,7 +73,7 @@ def suspect_figure(verdict: Verdict, calibration: Calibration | None, threshold:
     )
 
 
-def interval_bar(share: float, low: float, high: float, *, key: str) -> Markup:
+def interval_bar(share: float, low: float, high: float, *, key: str, confidence: float = 0.95) -> Markup:
     """A share in [0, 1] as a bar, its interval as a line over it."""
     x = Scale(0, 1, 1, 139)
     parts = [
@@ -82,7 +82,7 @@ def interval_bar(share: float, low: float, high: float, *, key: str) -> Markup:
         element("path", d=f"M{x(low):.2f} 8H{x(high):.2f}M{x(low):.2f} 4v8M{x(high):.2f} 4v8", class_="whisker"),
         element("circle", cx=x(share), cy=8, r=3.2, class_="copy"),
     ]
-    words = f"{rate(share)}, 95 % interval {rate(low)} to {rate(high)}"
+    words = f"{rate(share)}, {100 * confidence:g} % interval {rate(low)} to {rate(high)}"
     return drawing((140, 16), Caption(words, "Bar from 0 to 1.", key), *parts)
 
 
