@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from page_reader import Page
 from synthetic_boards import NEED, ROWS, board_result
 from synthetic_results import make_result
 
@@ -19,49 +19,6 @@ from whorl.report.words import interval, rate
 from whorl.schemes.cards import card
 
 HOSTILE = "<script>alert(1)</script>\"'&\u202e\x00]]>"
-VOID = {"meta", "img", "br", "link", "hr", "input"}
-
-
-class Page(HTMLParser):
-    """Elements, text and table rows of a page; fails where tags do not balance."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.open, self.elements, self.rows, self.text, self.data = [], [], [], [], None
-        self.feed(html)
-        self.close()
-        assert not self.open, self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] == "script":
-            self.data = self.data or data
-        elif "style" not in self.open:
-            self.text.append(data)
-            if "td" in self.open or "th" in self.open:
-                self.rows[-1][-1] += data
-
-    def of(self, attribute):
-        return [attributes[attribute] for _, attributes in self.elements if attribute in attributes]
-
-    def row(self, label, *, column=0):
-        found = next(cells for cells in self.rows if len(cells) > column and cells[column].split()[:1] == [label])
-        return [" ".join(cell.split()) for cell in found]
-
-    @property
-    def words(self):
-        return " ".join(" ".join(self.text).split())
 
 
 @pytest.fixture(scope="module")
