@@ -16,6 +16,7 @@ from whorl.marks.user_codes import commitment, copy_for, draw_codes, prepare_cod
 from whorl.nets.files import write_model
 from whorl.nets.training import accuracy
 from whorl.storage import read_tensors, write_tensors
+from whorl.symmetry.obfuscation import shuffle
 from whorl.testing import tiny_data, tiny_net
 
 NET = "resnet8(width=8)"
@@ -61,6 +62,21 @@ def test_a_leaked_copy_names_its_user(codes, copies, victim):
 
 def test_two_who_mixed_their_copies_are_both_accused(codes, copies):
     assert accused(codes, mixed([copies["a"], copies["b"]])) == ["a", "b"]
+
+
+def test_units_that_were_reordered_are_put_back_by_the_model_that_was_there_before_the_draw(codes, copies, victim):
+    for user in "ab":
+        hidden = shuffle(copies[user], generator=torch.Generator().manual_seed(1))
+        assert accused(codes, hidden) == []
+        found = traced(codes, oracle(hidden), 0.01, align_to=victim)
+        assert found.exact
+        assert [codes.users[place] for place in found.accused] == [user]
+    stranger = oracle(tiny_net(seed=5, architecture=NET))
+    assert traced(codes, stranger, 0.01, align_to=victim).accused == ()
+    with pytest.raises(UsageError, match="not the model that these codes were prepared for"):
+        traced(codes, oracle(hidden), 0.01, align_to=oracle(copies["a"]))
+    with pytest.raises(UsageError, match="not of the architecture"):
+        traced(codes, oracle(tiny_net(seed=5, architecture="mlp(width=12)")), 0.01, align_to=victim)
 
 
 def test_without_a_copy_nobody_is_accused(codes, victim):

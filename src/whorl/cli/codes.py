@@ -160,6 +160,12 @@ def trace(
     suspect: Annotated[str, typer.Argument(help="The leaked model, with its weights.")],
     codes: Annotated[Path, typer.Option(help="The codes of your users.")],
     alpha: Annotated[float, typer.Option(help="Accepted chance that any innocent is accused.")] = 0.001,
+    align_to: Annotated[
+        str | None,
+        typer.Option(
+            help="Your model, that the codes were made for: puts units that were reordered back in its order."
+        ),
+    ] = None,
     architecture: Architecture = None,
     classes: Classes = None,
     shape: Shape = None,
@@ -171,13 +177,16 @@ def trace(
     """Whose copies went into a leaked model? Every user has a p-value, whatever was made of the copies.
 
     Example: whorl trace leaked.safetensors --codes mine.codes
+
+    A leak whose units were reordered shows no row until they are put back: whorl trace leaked.safetensors --codes
+    mine.codes --align-to mine.safetensors
     """
     from whorl.marks.code_files import read_codes
     from whorl.marks.user_codes import traced
 
     options: dict[str, Any] = model_options(architecture, classes, shape, settings) | {"trust_code": trust_code}
     known = read_codes(codes)
-    found = traced(known, suspect, alpha, **options)
+    found = traced(known, suspect, alpha, align_to=align_to, **options)
     rows = [
         {
             "user": known.users[each.user],

@@ -28,6 +28,7 @@ from whorl.data import SOURCES, Dataset
 from whorl.detection.codes import DESIGNS, BlockCode, Origin, TardosCode, TardosPlan, block_code
 from whorl.detection.tracing import Trace, trace
 from whorl.errors import UsageError
+from whorl.marks.aligning import in_order_of
 from whorl.marks.layers import asked_for_weights, inner_layers
 from whorl.marks.learning import learn_beside
 from whorl.marks.uchida import mean_weights
@@ -204,17 +205,28 @@ def copy_for(codes: Codes, model: Any, user: str, data: Dataset | str | None = N
     return whole if at is None else whole.get_submodule(at)
 
 
-def traced(codes: Codes, suspect: Any, alpha: float = 0.001, **options: Any) -> Trace:
+def traced(codes: Codes, suspect: Any, alpha: float = 0.001, *, align_to: Any = None, **options: Any) -> Trace:
     """Who is accused of having leaked a copy, or a mixture of copies.
 
     Parameters:
         suspect: a net of the same architecture: a module, a file or an oracle.
         alpha: accepted chance that any innocent user is accused.
+        align_to: the model that the copies were made of; the suspect's units are put in its order first
+            (`whorl.marks.aligning`). It was fixed before the draw, so p-values stay exact.
+
+    Raises:
+        UsageError: rows that were not drawn yet, another architecture, or ``align_to`` is another model.
     """
     if codes.code is None:
         raise UsageError("the rows were not drawn yet: whorl codes draw")
     oracle = asked_for_weights(open_oracle(suspect, **options))
-    means = _means(oracle.net, codes.layers).detach().cpu()
+    net = oracle.net
+    if align_to is not None:
+        model = asked_for_weights(open_oracle(align_to, **options))
+        if model.digest != codes.model:
+            raise UsageError(f"{model.name} is not the model that these codes were prepared for; give that one")
+        net = in_order_of(model, oracle)
+    means = _means(net, codes.layers).detach().cpu()
     if len(means) != codes.projection.shape[1]:
         raise UsageError(
             f"the layers of {oracle.name} have {len(means)} weights to a unit, and the codes read "
