@@ -16,7 +16,7 @@ from whorl.marks.user_codes import commitment, copy_for, draw_codes, prepare_cod
 from whorl.nets.files import write_model
 from whorl.nets.training import accuracy
 from whorl.storage import read_tensors, write_tensors
-from whorl.symmetry.obfuscation import shuffle
+from whorl.symmetry.obfuscation import rescale, shuffle
 from whorl.testing import tiny_data, tiny_net
 
 NET = "resnet8(width=8)"
@@ -66,7 +66,8 @@ def test_two_who_mixed_their_copies_are_both_accused(codes, copies):
 
 def test_units_that_were_reordered_are_put_back_by_the_model_that_was_there_before_the_draw(codes, copies, victim):
     for user in "ab":
-        hidden = shuffle(copies[user], generator=torch.Generator().manual_seed(1))
+        generator = torch.Generator().manual_seed(1)
+        hidden = rescale(shuffle(copies[user], generator=generator), generator=generator)
         assert accused(codes, hidden) == []
         found = traced(codes, oracle(hidden), 0.01, align_to=victim)
         assert found.exact
