@@ -46,6 +46,16 @@ def test_a_mark_is_embedded_and_found_in_a_tuned_copy(whorl, mine, tmp_path):
     assert "INCONCLUSIVE" in shown.stdout
     assert "drawn labels, one of 10 each" in shown.stdout
     assert "drawn labels, one of 10 each" in (tmp_path / "page.html").read_text()
+    # What suspects were held against keeps its place, and its log.
+    held = fingerprint.read_bytes()
+    for typed in (
+        ("mark", mine, "--kind", "backdoor", *DIGITS, "-o", marked),
+        ("extract", mine, *DIGITS, "--scheme", "random", "-o", fingerprint),
+    ):
+        refused = whorl(*typed)
+        assert refused.exit_code == 2
+        assert f"{fingerprint}.looks says what was held against" in refused.stderr
+    assert fingerprint.read_bytes() == held
 
 
 def test_a_draw_with_others_gives_grade_b_to_who_drew(whorl, mine, tmp_path):

@@ -22,6 +22,7 @@ from whorl.cli.options import (
     TrustHost,
     file_to_write,
 )
+from whorl.cli.paths import check_new_fingerprint
 
 __all__ = ["extract"]
 
@@ -94,6 +95,7 @@ def extract(
     from whorl.oracles.opening import open_oracle
     from whorl.schemes.cards import Needs, choose
 
+    check_new_fingerprint(output)
     options = model_options(architecture, classes, shape, settings)
     oracle = open_oracle(model, trust_code=trust_code, trust_hosts=trust_host or (), **options)
     provenance: dict[str, str] = {}

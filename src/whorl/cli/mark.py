@@ -20,6 +20,7 @@ from whorl.cli.options import (
     TrustCode,
     file_to_write,
 )
+from whorl.cli.paths import check_new_fingerprint
 from whorl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -96,11 +97,14 @@ def mark(
     if service_log is not None:
         if fingerprint is None or output is not None or kind is not None or prepared is not None:
             raise UsageError("a service embeds nothing: give --service-log LOG and --fingerprint FILE alone")
+        check_new_fingerprint(fingerprint)
         made = service_mark(read_alterations(service_log), _file_of(model, cache, trust_code), draws=draws, **options)
         write_fingerprint(made, fingerprint)
         _report(None, fingerprint, made, as_json, quiet)
         return
     _refuse(kind, data, output, prepare, prepared, drawing)
+    for written in filter(None, (prepare, fingerprint or (output and output.with_suffix(".fp")))):
+        check_new_fingerprint(written)
     path = _file_of(model, cache, trust_code)
     with bar(quiet) as show:
         if prepared is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from whorl.errors import UsageError
 
-__all__ = ["check_file", "check_folder", "explained"]
+__all__ = ["check_file", "check_folder", "check_new_fingerprint", "explained"]
 
 REASONS = {
     errno.EISDIR: "is a folder; give the path of a file",
@@ -34,6 +34,17 @@ def check_file(path: Path, option: str) -> None:
     if path.is_dir():
         raise UsageError(f"{option}: {path} {REASONS[errno.EISDIR]}")
     _check(path, option)
+
+
+def check_new_fingerprint(path: Path) -> None:
+    """Raise `UsageError` where another fingerprint would take the place of one that suspects were held against."""
+    from whorl.fingerprints.looks import looks_path
+
+    if (log := looks_path(path)).exists():
+        raise UsageError(
+            f"{log} says what was held against the fingerprint whose place {path} would take: write the new one "
+            "elsewhere, or move both away"
+        )
 
 
 def check_folder(path: Path, option: str) -> None:
