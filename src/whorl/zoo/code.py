@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from importlib import import_module
 from typing import Any, Final
 
 from whorl.catalog import Catalog
@@ -14,7 +15,6 @@ from whorl.errors import UsageError
 from whorl.expressions import Call, Value, parse_chain
 from whorl.nets import ESTIMATORS, NETS
 from whorl.removals import REMOVALS
-from whorl.schemes import MARKS
 from whorl.zoo.chained import Chained
 from whorl.zoo.recipe import OWNED, Recipe
 
@@ -38,7 +38,13 @@ def code_of(catalog: Catalog[Any], expression: str) -> frozenset[str]:
 @cache
 def code_of_model(recipe: Recipe) -> frozenset[str]:
     """Targets of all that make a model of the vision zoo."""
-    return code_of_chain(recipe, (REMOVALS, OWNED, MARKS, *PARTS)) | {"whorl.zoo.cache"}
+    marks = () if all(step.name not in OWNED for step in recipe.chain.steps) else (_marks(),)
+    return code_of_chain(recipe, (REMOVALS, OWNED, *marks, *PARTS)) | {"whorl.zoo.cache"}
+
+
+def _marks() -> Catalog[Any]:
+    """The marks, whose room is not imported here: the code of a model that nobody marked does not rest on schemes."""
+    return import_module("whorl.schemes").MARKS
 
 
 @cache

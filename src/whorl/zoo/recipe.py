@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from annotated_types import Gt, Le
 
@@ -24,8 +24,10 @@ from whorl.nets.training import task_of
 from whorl.removals import REMOVALS, Removal
 from whorl.settings import Count, LongSeed, Named, Positive, Whole, checked, named, settings_of
 from whorl.zoo.chained import Chained
-from whorl.zoo.marked import Marking
 from whorl.zoo.pretrained import Pretrained, check_checkpoint
+
+if TYPE_CHECKING:
+    from whorl.zoo.marked import Marking
 
 __all__ = ["OWNED", "Recipe", "Train", "parse_recipe", "split_step"]
 
