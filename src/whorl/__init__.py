@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from whorl.weights.family.mixtures import mixture
     from whorl.weights.family.parents import parents
     from whorl.weights.family.tree import lineage
+    from whorl.zoo.log_check import check_log
+    from whorl.zoo.logged import Recorder as TrainingRecorder
 
 __all__ = [
     "MARKS",
@@ -46,9 +48,11 @@ __all__ = [
     "Access",
     "Combination",
     "Fingerprint",
+    "TrainingRecorder",
     "Verdict",
     "audit",
     "calibrate",
+    "check_log",
     "compare",
     "copy_for",
     "draw_codes",
@@ -100,7 +104,9 @@ _FACE = {
     "Combination": "whorl.types:Combination",
     "Fingerprint": "whorl.types:Fingerprint",
     "Verdict": "whorl.types:Verdict",
+    "TrainingRecorder": "whorl.zoo.logged:Recorder",
     "calibrate": "whorl.ownership:calibrate",
+    "check_log": "whorl.zoo.log_check:check_log",
     "give_reasons": "whorl.ownership:give_reasons",
     "line_up": "whorl.ownership:line_up",
     "compare": "whorl.weights.comparison:compare",

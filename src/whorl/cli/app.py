@@ -23,6 +23,7 @@ from whorl.cli import (
     lineage,
     listing,
     lock,
+    log,
     mark,
     report,
     twins,
@@ -61,6 +62,7 @@ app.add_typer(codes.app, name="codes")
 app.command("trace")(codes.trace)
 app.add_typer(zoo.app, name="zoo")
 app.add_typer(bench.app, name="bench")
+app.add_typer(log.app, name="log")
 app.command("guard")(guard.guard)
 app.command("lock")(lock.lock)
 app.command("unlock")(lock.unlock)
