@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from whorl.claims.opening import open_claim, read_opening
     from whorl.claims.twins import judge_lineup
     from whorl.data import SOURCES
+    from whorl.explain.disagreement import disagree
     from whorl.fingerprints.files import write_fingerprint
     from whorl.marks import MARKS
     from whorl.marks.dawn import service_mark
@@ -55,6 +56,7 @@ __all__ = [
     "check_log",
     "compare",
     "copy_for",
+    "disagree",
     "draw_codes",
     "embed_mark",
     "extract",
@@ -91,6 +93,7 @@ _FACE = {
     "make_claim": "whorl.claims.making:make_claim",
     "MARKS": "whorl.schemes:MARKS",
     "copy_for": "whorl.marks.user_codes:copy_for",
+    "disagree": "whorl.explain.disagreement:disagree",
     "draw_codes": "whorl.marks.user_codes:draw_codes",
     "prepare_codes": "whorl.marks.user_codes:prepare_codes",
     "traced": "whorl.marks.user_codes:traced",

@@ -157,6 +157,8 @@ def situations(case, tmp_path_factory):
                 ("lineage", 7): ["lineage", folder / "nets", "--cache", store],
                 ("explain", 5): ["explain", server.url, *asked, *DIGITS],
                 ("explain", 7): ["explain", broken, case.stolen, *DIGITS],
+                ("disagree", 5): ["disagree", server.url, *asked, *DIGITS],
+                ("disagree", 7): ["disagree", broken, case.stolen, *DIGITS],
                 ("zoo build", 6): ["zoo", "build", REFUSED, "-j", 1],
                 ("zoo build", 7): ["zoo", "build", RECIPE, "--cache", damaged],
                 ("zoo list", 7): ["zoo", "list", "--cache", damaged],

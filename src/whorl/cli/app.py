@@ -16,6 +16,7 @@ from whorl.cli import (
     codes,
     compare,
     demo,
+    disagree,
     doctor,
     explain,
     extract,
@@ -54,6 +55,7 @@ app.command("audit")(audit.audit)
 app.command("compare")(compare.compare)
 app.command("lineage")(lineage.lineage)
 app.command("explain")(explain.explain)
+app.command("disagree")(disagree.disagree)
 app.command("schemes")(listing.schemes)
 app.command("marks")(listing.marks)
 app.command("removals")(listing.removals)

@@ -40,6 +40,7 @@ VERBS: Final[dict[str, tuple[int, ...]]] = {
     "compare": (3, 4, 7),
     "lineage": (3, 4, 7),
     "explain": (5, 7),
+    "disagree": (5, 7),
     "audit": (5, 6, 7),
     "claim make": (7,),
     "claim stamp": (7,),
