@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from whorl.claims.opening import open_claim, read_opening
     from whorl.claims.twins import judge_lineup
     from whorl.data import SOURCES
+    from whorl.explain.data_distance import data_distance
     from whorl.explain.disagreement import disagree
     from whorl.fingerprints.files import write_fingerprint
     from whorl.marks import MARKS
@@ -56,6 +57,7 @@ __all__ = [
     "check_log",
     "compare",
     "copy_for",
+    "data_distance",
     "disagree",
     "draw_codes",
     "embed_mark",
@@ -93,6 +95,7 @@ _FACE = {
     "make_claim": "whorl.claims.making:make_claim",
     "MARKS": "whorl.schemes:MARKS",
     "copy_for": "whorl.marks.user_codes:copy_for",
+    "data_distance": "whorl.explain.data_distance:data_distance",
     "disagree": "whorl.explain.disagreement:disagree",
     "draw_codes": "whorl.marks.user_codes:draw_codes",
     "prepare_codes": "whorl.marks.user_codes:prepare_codes",
