@@ -40,7 +40,7 @@ def make(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train the net of a recipe, the same as whorl zoo build makes, and log it.
+    """Train the net of a recipe, the same that the zoo builds, and log it.
 
     Copy LOG/root.json while it trains and have each copy stamped: whorl claim stamp root.json --request root.tsq
 
