@@ -6,7 +6,7 @@ the null space of layers' inputs) agree the less the farther an input is from th
 has the figures, with scrambled and smoothed boundaries.
 
 Found otherwise than hoped: randomising a boundary by such maps is hardly a defence, since adversarial examples of the
-victim fool .94 of times or more what was randomised, and .43 to .55 of times a stranger.
+victim fool what was randomised in the same way .93 to .99 of times, and a stranger .43 to .55 of times.
 """
 
 from __future__ import annotations
