@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from whorl.claims.opening import open_claim, read_opening
     from whorl.claims.twins import judge_lineup
     from whorl.data import SOURCES
+    from whorl.explain.data_distance import data_distance
+    from whorl.explain.disagreement import disagree
     from whorl.fingerprints.files import write_fingerprint
     from whorl.marks import MARKS
     from whorl.marks.dawn import service_mark
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from whorl.weights.family.mixtures import mixture
     from whorl.weights.family.parents import parents
     from whorl.weights.family.tree import lineage
+    from whorl.zoo.log_check import check_log
+    from whorl.zoo.logged import Recorder as TrainingRecorder
 
 __all__ = [
     "MARKS",
@@ -46,11 +50,15 @@ __all__ = [
     "Access",
     "Combination",
     "Fingerprint",
+    "TrainingRecorder",
     "Verdict",
     "audit",
     "calibrate",
+    "check_log",
     "compare",
     "copy_for",
+    "data_distance",
+    "disagree",
     "draw_codes",
     "embed_mark",
     "extract",
@@ -87,6 +95,8 @@ _FACE = {
     "make_claim": "whorl.claims.making:make_claim",
     "MARKS": "whorl.schemes:MARKS",
     "copy_for": "whorl.marks.user_codes:copy_for",
+    "data_distance": "whorl.explain.data_distance:data_distance",
+    "disagree": "whorl.explain.disagreement:disagree",
     "draw_codes": "whorl.marks.user_codes:draw_codes",
     "prepare_codes": "whorl.marks.user_codes:prepare_codes",
     "traced": "whorl.marks.user_codes:traced",
@@ -100,7 +110,9 @@ _FACE = {
     "Combination": "whorl.types:Combination",
     "Fingerprint": "whorl.types:Fingerprint",
     "Verdict": "whorl.types:Verdict",
+    "TrainingRecorder": "whorl.zoo.logged:Recorder",
     "calibrate": "whorl.ownership:calibrate",
+    "check_log": "whorl.zoo.log_check:check_log",
     "give_reasons": "whorl.ownership:give_reasons",
     "line_up": "whorl.ownership:line_up",
     "compare": "whorl.weights.comparison:compare",

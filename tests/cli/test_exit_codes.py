@@ -6,6 +6,7 @@ That no verb returns another is asserted by the fixture ``whorl`` in every test 
 from __future__ import annotations
 
 import re
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from whorl.nets.files import read_model, write_model
 from whorl.oracles.opening import open_oracle
 from whorl.suites.suite import SUITES, Derived, Suite
 from whorl.zoo.cache import Zoo
+from whorl.zoo.logged import log_training
 from whorl.zoo.recipe import parse_recipe
 
 REFUSED = f"{RECIPE} -> smooth(votes=2) -> prune_weights(1/2)"
@@ -101,70 +103,85 @@ def situations(case, tmp_path_factory):
         served, elsewhere = folder / "served.fp", server.url.replace("127.0.0.1", "localhost")
         known = {"model": "m", "output": "logits", "classes": 10, "input_shape": [1, 8, 8]}
         write_fingerprint(ownership.extract(server.url, data=DIGITS[1], scheme="random", budget=2, **known), served)
-        yield disputed(folder, server.url, broken) | {
-            ("audit", 5): ["audit", served, *paid[:-4], "--set", "budget=1", "--set", "batch=1", *asked[-4:]],
-            ("audit", 6): ["audit", case.raw, labels],
-            ("audit", 7): ["audit", torn, case.victim],
-            ("demo", 7): ["demo", "--cache", store, "-o", folder / "demo.json", "-j", 1],
-            ("extract", 5): ["extract", *asked, *DIGITS, "--scheme", "random", "-o", folder / "x.fp"],
-            ("extract", 6): ["extract", labels, *DIGITS, "-o", folder / "x.fp"],
-            ("extract", 7): ["extract", broken, *DIGITS, "-o", folder / "x.fp"],
-            ("calibrate", 5): ["calibrate", case.raw, "--independent", *paid, "-o", folder / "x.fp"],
-            ("calibrate", 6): [
-                *("calibrate", case.raw, "--independent", case.stranger, "--victim", labels, *DIGITS),
-                *("--removal", "prune_weights(1/2)", "-o", folder / "x.fp"),
-            ],
-            ("calibrate", 7): ["calibrate", torn, "--independent", case.stranger],
-            ("twins", 5): ["twins", served, "--victim", *asked, "--twin", elsewhere, "--alpha", 0.5],
-            ("twins", 6): [
-                *("twins", case.raw, "--victim", labels, "--twin", case.stranger, "--alpha", 0.5),
-                *("--removal", "prune_weights(1/2)", "-o", folder / "x.fp"),
-            ],
-            ("twins", 7): ["twins", torn, "--victim", case.victim, "--twin", case.stranger],
-            ("mark", 6): ["mark", labels, *DIGITS, "--kind", "backdoor", "-o", folder / "m.safetensors"],
-            ("mark", 7): ["mark", broken, *DIGITS, "--kind", "backdoor", "-o", folder / "m.safetensors"],
-            ("codes make", 6): ["codes", "make", labels, *DIGITS, "--users", users, "-o", folder / "c.codes"],
-            ("codes make", 7): ["codes", "make", broken, *DIGITS, "--users", users, "-o", folder / "c.codes"],
-            ("codes draw", 7): ["codes", "draw", broken, "--draw", text],
-            ("codes copy", 6): ["codes", "copy", known_codes, labels, "--user", "a", "-o", folder / "a.safetensors"],
-            ("codes copy", 7): ["codes", "copy", torn, case.victim, "--user", "a", "-o", folder / "a.safetensors"],
-            ("trace", 6): ["trace", labels, "--codes", known_codes],
-            ("trace", 7): ["trace", case.victim, "--codes", torn],
-            ("verify", 3): [*judged, "--fail-on", "derived"],
-            ("verify", 4): ["verify", case.raw, case.stolen, "--fail-on", "inconclusive"],
-            ("verify", 5): ["verify", case.calibrated, *paid, "--record", folder / "answers.sqlite"],
-            ("verify", 6): ["verify", asks, case.stolen, "--access", "labels"],
-            ("verify", 7): ["verify", torn, case.stolen],
-            ("compare", 3): ["compare", case.victim, case.victim, "--fail-on", "related"],
-            ("compare", 4): ["compare", one, other, "--fail-on", "inconclusive"],
-            ("compare", 7): ["compare", broken, one],
-            ("lineage", 3): ["lineage", folder / "shelf", "--suspect", case.victim, "--fail-on", "related"],
-            ("lineage", 4): ["lineage", folder / "shelf", "--suspect", one, "--fail-on", "inconclusive"],
-            ("lineage", 7): ["lineage", folder / "nets", "--cache", store],
-            ("explain", 5): ["explain", server.url, *asked, *DIGITS],
-            ("explain", 7): ["explain", broken, case.stolen, *DIGITS],
-            ("zoo build", 6): ["zoo", "build", REFUSED, "-j", 1],
-            ("zoo build", 7): ["zoo", "build", RECIPE, "--cache", damaged],
-            ("zoo list", 7): ["zoo", "list", "--cache", damaged],
-            ("zoo card", 7): ["zoo", "card", RECIPE, "--cache", damaged],
-            ("zoo export", 7): ["zoo", "export", RECIPE, "--cache", damaged, "-o", folder / "x.safetensors"],
-            ("bench run", 6): ["bench", "run", "tests/refused", *run],
-            ("bench run", 7): ["bench", "run", "tests/refused", *run, "--cache", store],
-            ("bench grid", 6): ["bench", "grid", "tests/refused", *run, "--schemes", "random+labels+hamming"],
-            ("bench grid", 7): ["bench", "grid", "tests/refused", *run, "--cache", store],
-            ("bench quality", 6): ["bench", "quality", "tests/refused", *run],
-            ("bench quality", 7): ["bench", "quality", "tests/refused", *run, "--cache", store],
-            ("bench show", 7): ["bench", "show", text],
-            ("bench site", 7): ["bench", "site", text, "-o", folder / "site"],
-            ("bench diff", 3): ["bench", "diff", RESULT, changed(folder), "--fail-on", "moved"],
-            ("bench diff", 7): ["bench", "diff", RESULT, text],
-            ("bench export", 7): ["bench", "export", text, "-o", folder / "x.csv"],
-            ("guard", 6): ["guard", labels, *DIGITS],
-            ("guard", 7): ["guard", broken, *DIGITS],
-            ("lock", 7): ["lock", one, "--recipient", text, "-o", folder / "x.locked"],
-            ("unlock", 7): ["unlock", broken, "--key", unlocking(folder), "-o", folder / "x"],
-            ("report", 7): ["report", text, "-o", folder / "x.html"],
-        }
+        yield (
+            disputed(folder, server.url, broken)
+            | logged(folder)
+            | {
+                ("audit", 5): ["audit", served, *paid[:-4], "--set", "budget=1", "--set", "batch=1", *asked[-4:]],
+                ("audit", 6): ["audit", case.raw, labels],
+                ("audit", 7): ["audit", torn, case.victim],
+                ("demo", 7): ["demo", "--cache", store, "-o", folder / "demo.json", "-j", 1],
+                ("extract", 5): ["extract", *asked, *DIGITS, "--scheme", "random", "-o", folder / "x.fp"],
+                ("extract", 6): ["extract", labels, *DIGITS, "-o", folder / "x.fp"],
+                ("extract", 7): ["extract", broken, *DIGITS, "-o", folder / "x.fp"],
+                ("calibrate", 5): ["calibrate", case.raw, "--independent", *paid, "-o", folder / "x.fp"],
+                ("calibrate", 6): [
+                    *("calibrate", case.raw, "--independent", case.stranger, "--victim", labels, *DIGITS),
+                    *("--removal", "prune_weights(1/2)", "-o", folder / "x.fp"),
+                ],
+                ("calibrate", 7): ["calibrate", torn, "--independent", case.stranger],
+                ("twins", 5): ["twins", served, "--victim", *asked, "--twin", elsewhere, "--alpha", 0.5],
+                ("twins", 6): [
+                    *("twins", case.raw, "--victim", labels, "--twin", case.stranger, "--alpha", 0.5),
+                    *("--removal", "prune_weights(1/2)", "-o", folder / "x.fp"),
+                ],
+                ("twins", 7): ["twins", torn, "--victim", case.victim, "--twin", case.stranger],
+                ("mark", 6): ["mark", labels, *DIGITS, "--kind", "backdoor", "-o", folder / "m.safetensors"],
+                ("mark", 7): ["mark", broken, *DIGITS, "--kind", "backdoor", "-o", folder / "m.safetensors"],
+                ("codes make", 6): ["codes", "make", labels, *DIGITS, "--users", users, "-o", folder / "c.codes"],
+                ("codes make", 7): ["codes", "make", broken, *DIGITS, "--users", users, "-o", folder / "c.codes"],
+                ("codes draw", 7): ["codes", "draw", broken, "--draw", text],
+                ("codes copy", 6): [
+                    "codes",
+                    "copy",
+                    known_codes,
+                    labels,
+                    "--user",
+                    "a",
+                    "-o",
+                    folder / "a.safetensors",
+                ],
+                ("codes copy", 7): ["codes", "copy", torn, case.victim, "--user", "a", "-o", folder / "a.safetensors"],
+                ("trace", 6): ["trace", labels, "--codes", known_codes],
+                ("trace", 7): ["trace", case.victim, "--codes", torn],
+                ("verify", 3): [*judged, "--fail-on", "derived"],
+                ("verify", 4): ["verify", case.raw, case.stolen, "--fail-on", "inconclusive"],
+                ("verify", 5): ["verify", case.calibrated, *paid, "--record", folder / "answers.sqlite"],
+                ("verify", 6): ["verify", asks, case.stolen, "--access", "labels"],
+                ("verify", 7): ["verify", torn, case.stolen],
+                ("compare", 3): ["compare", case.victim, case.victim, "--fail-on", "related"],
+                ("compare", 4): ["compare", one, other, "--fail-on", "inconclusive"],
+                ("compare", 7): ["compare", broken, one],
+                ("lineage", 3): ["lineage", folder / "shelf", "--suspect", case.victim, "--fail-on", "related"],
+                ("lineage", 4): ["lineage", folder / "shelf", "--suspect", one, "--fail-on", "inconclusive"],
+                ("lineage", 7): ["lineage", folder / "nets", "--cache", store],
+                ("explain", 5): ["explain", server.url, *asked, *DIGITS],
+                ("explain", 7): ["explain", broken, case.stolen, *DIGITS],
+                ("disagree", 5): ["disagree", server.url, *asked, *DIGITS],
+                ("disagree", 7): ["disagree", broken, case.stolen, *DIGITS],
+                ("zoo build", 6): ["zoo", "build", REFUSED, "-j", 1],
+                ("zoo build", 7): ["zoo", "build", RECIPE, "--cache", damaged],
+                ("zoo list", 7): ["zoo", "list", "--cache", damaged],
+                ("zoo card", 7): ["zoo", "card", RECIPE, "--cache", damaged],
+                ("zoo export", 7): ["zoo", "export", RECIPE, "--cache", damaged, "-o", folder / "x.safetensors"],
+                ("bench run", 6): ["bench", "run", "tests/refused", *run],
+                ("bench run", 7): ["bench", "run", "tests/refused", *run, "--cache", store],
+                ("bench grid", 6): ["bench", "grid", "tests/refused", *run, "--schemes", "random+labels+hamming"],
+                ("bench grid", 7): ["bench", "grid", "tests/refused", *run, "--cache", store],
+                ("bench quality", 6): ["bench", "quality", "tests/refused", *run],
+                ("bench quality", 7): ["bench", "quality", "tests/refused", *run, "--cache", store],
+                ("bench show", 7): ["bench", "show", text],
+                ("bench site", 7): ["bench", "site", text, "-o", folder / "site"],
+                ("bench diff", 3): ["bench", "diff", RESULT, changed(folder), "--fail-on", "moved"],
+                ("bench diff", 7): ["bench", "diff", RESULT, text],
+                ("bench export", 7): ["bench", "export", text, "-o", folder / "x.csv"],
+                ("guard", 6): ["guard", labels, *DIGITS],
+                ("guard", 7): ["guard", broken, *DIGITS],
+                ("lock", 7): ["lock", one, "--recipient", text, "-o", folder / "x.locked"],
+                ("unlock", 7): ["unlock", broken, "--key", unlocking(folder), "-o", folder / "x"],
+                ("report", 7): ["report", text, "-o", folder / "x.html"],
+            }
+        )
 
 
 def disputed(folder, url, broken):
@@ -222,6 +239,19 @@ def disputed(folder, url, broken):
             "--seen",
             folder / "seen",
         ],
+    }
+
+
+def logged(folder):
+    """A log that is held against another recipe, and one that is torn."""
+    log, torn = folder / "training.log", folder / "torn.log"
+    log_training(parse_recipe(RECIPE), log, every=3)
+    shutil.copytree(log, torn)
+    (torn / "log.jsonl").write_bytes((log / "log.jsonl").read_bytes()[:-9])
+    check = ("--rho", 0.01, "--recipe", f"{RECIPE[:-1]}, seed=7)", "--fail-on", "inconsistent")
+    return {
+        ("log verify", 3): ["log", "verify", log, *check],
+        ("log verify", 7): ["log", "verify", torn, *check],
     }
 
 

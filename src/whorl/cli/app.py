@@ -16,6 +16,7 @@ from whorl.cli import (
     codes,
     compare,
     demo,
+    disagree,
     doctor,
     explain,
     extract,
@@ -23,6 +24,7 @@ from whorl.cli import (
     lineage,
     listing,
     lock,
+    log,
     mark,
     report,
     twins,
@@ -53,6 +55,7 @@ app.command("audit")(audit.audit)
 app.command("compare")(compare.compare)
 app.command("lineage")(lineage.lineage)
 app.command("explain")(explain.explain)
+app.command("disagree")(disagree.disagree)
 app.command("schemes")(listing.schemes)
 app.command("marks")(listing.marks)
 app.command("removals")(listing.removals)
@@ -61,6 +64,7 @@ app.add_typer(codes.app, name="codes")
 app.command("trace")(codes.trace)
 app.add_typer(zoo.app, name="zoo")
 app.add_typer(bench.app, name="bench")
+app.add_typer(log.app, name="log")
 app.command("guard")(guard.guard)
 app.command("lock")(lock.lock)
 app.command("unlock")(lock.unlock)

@@ -28,6 +28,7 @@ FAIL_ON: Final = {
     "lineage": "related",
     "claim check": "derived or changed",
     "bench diff": "moved",
+    "log verify": "inconsistent",
 }
 VERBS: Final[dict[str, tuple[int, ...]]] = {
     "demo": (7,),
@@ -39,6 +40,7 @@ VERBS: Final[dict[str, tuple[int, ...]]] = {
     "compare": (3, 4, 7),
     "lineage": (3, 4, 7),
     "explain": (5, 7),
+    "disagree": (5, 7),
     "audit": (5, 6, 7),
     "claim make": (7,),
     "claim stamp": (7,),
@@ -68,6 +70,8 @@ VERBS: Final[dict[str, tuple[int, ...]]] = {
     "bench diff": (3, 7),
     "bench export": (7,),
     "guard": (6, 7),
+    "log make": (),
+    "log verify": (3, 7),
     "lock": (7,),
     "unlock": (7,),
     "report": (7,),

@@ -27,10 +27,13 @@ __all__ = [
     "Loss",
     "Schedule",
     "accuracy",
+    "batches",
     "build",
     "determination",
     "dimensions",
     "fit",
+    "fitting",
+    "optimisation",
     "own_loss",
     "predict",
     "task_of",
@@ -116,6 +119,7 @@ def fit(
     loss: Loss | None = None,
     parameters: Iterable[nn.Parameter] | None = None,
     after_step: Callable[[], None] | None = None,
+    begun: Callable[[torch.optim.Optimizer], None] | None = None,
 ) -> None:
     """Train ``net`` in place on its own device; it is left in evaluation mode.
 
@@ -127,6 +131,7 @@ def fit(
         parameters: those that move; all by default. With a subset the norms keep their statistics, since a thief
             who trains the head alone does not run the body in training mode.
         after_step: called after each step (to keep pruned weights at zero).
+        begun: called with the optimiser before the first step (to log what it is); not for ensembles.
     """
     from whorl.nets.ensemble import Ensemble
 
@@ -141,42 +146,60 @@ def fit(
     for parameter in required:
         parameter.requires_grad_(id(parameter) in kept)
     loss = loss or own_loss(net, dataset, generator)
-    if dataset.input_shape[1] == 1 or getattr(net, "task", "") == "generation":
-        schedule = replace(schedule, shift=0, flip=False)
-    steps = max(1, len(dataset) // schedule.batch)
+    schedule = fitting(schedule, net, dataset)
+    optimizer, scheduler = optimisation(moving, schedule, len(dataset))
+    if begun is not None:
+        begun(optimizer)
+    layout = fastest_layout(laid_out(net))
+    net.train(parameters is None)
+    for inputs, index in batches(dataset, schedule, generator):
+        optimizer.zero_grad()
+        loss(net, inputs.to(device, memory_format=layout), index.to(device)).backward()
+        optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
+        if after_step is not None:
+            after_step()
+    for parameter, flag in required.items():
+        parameter.requires_grad_(flag)
+        parameter.grad = None
+    net.eval()
+
+
+def fitting(schedule: Schedule, net: nn.Module, dataset: Dataset) -> Schedule:
+    """The schedule without what this net and these data do not bear (`Schedule`)."""
+    still = dataset.input_shape[1] == 1 or getattr(net, "task", "") == "generation"
+    return replace(schedule, shift=0, flip=False) if still else schedule
+
+
+def optimisation(
+    parameters: Iterable[nn.Parameter], schedule: Schedule, count: int
+) -> tuple[torch.optim.SGD, torch.optim.lr_scheduler.OneCycleLR | None]:
+    """The optimiser, and what sets its learning rate where that changes, for ``count`` inputs."""
     optimizer = torch.optim.SGD(
-        moving,
+        parameters,
         lr=schedule.learning_rate,
         momentum=schedule.momentum,
         weight_decay=schedule.weight_decay,
         nesterov=schedule.momentum > 0,
     )
-    scheduler = (
-        torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, schedule.learning_rate, total_steps=schedule.epochs * steps + 1, cycle_momentum=False
-        )
-        if schedule.policy == "one-cycle"
-        else None
+    if schedule.policy != "one-cycle":
+        return optimizer, None
+    steps = schedule.epochs * max(1, count // schedule.batch)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, schedule.learning_rate, total_steps=steps + 1, cycle_momentum=False
     )
-    layout = fastest_layout(laid_out(net))
-    net.train(parameters is None)
+    return optimizer, cycle
+
+
+def batches(dataset: Dataset, schedule: Schedule, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """What is fed step by step: inputs ``[b, c, h, w]`` as augmented, on the CPU, and their positions ``[b]``."""
+    steps = max(1, len(dataset) // schedule.batch)
     for _ in range(schedule.epochs):
         order = torch.randperm(len(dataset), generator=generator)
         for step in range(steps):
             index = order[step * schedule.batch : (step + 1) * schedule.batch]
-            inputs = _augment(dataset.inputs(index), schedule, generator)
-            inputs = inputs.to(device, memory_format=layout)
-            optimizer.zero_grad()
-            loss(net, inputs, index.to(device)).backward()
-            optimizer.step()
-            if scheduler is not None:
-                scheduler.step()
-            if after_step is not None:
-                after_step()
-    for parameter, flag in required.items():
-        parameter.requires_grad_(flag)
-        parameter.grad = None
-    net.eval()
+            yield _augment(dataset.inputs(index), schedule, generator), index
 
 
 def _shards(

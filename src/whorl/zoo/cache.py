@@ -17,15 +17,14 @@ import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
-from whorl.data.base import Dataset
 from whorl.engine.tasks import Task, gpus_of
 from whorl.engine.workers import Workers, run_tasks
 from whorl.errors import InvalidFile, UsageError
 from whorl.expressions import CODE, parse
 from whorl.nets import ESTIMATORS, NETS
-from whorl.nets.base import Decoder, Net
+from whorl.nets.base import Decoder
 from whorl.nets.files import read_model, write_model
-from whorl.nets.training import Schedule, build, determination, dimensions, fit, task_of
+from whorl.nets.training import determination, dimensions, task_of
 from whorl.oracles.base import Oracle
 from whorl.oracles.torch import TorchOracle
 from whorl.oracles.wrappers import digests_of
@@ -36,6 +35,7 @@ from whorl.types import NullModel
 from whorl.zoo.code import code_of_model, content_of_model
 from whorl.zoo.pretrained import Pretrained, load_pretrained
 from whorl.zoo.recipe import OWNED, Recipe, Train, parse_recipe, split_step
+from whorl.zoo.training import train_net, training_data
 
 __all__ = ["UNKNOWN", "Card", "Zoo", "default_cache"]
 
@@ -242,40 +242,7 @@ def _begun(recipe: Recipe, device: str) -> nn.Module:
     """The model of a recipe of one step."""
     if isinstance(recipe.first, Pretrained):
         return load_pretrained(recipe.first, recipe.source.load("test"))
-    return _train(recipe.first, recipe, device)
-
-
-def _train(train: Train, recipe: Recipe, device: str) -> nn.Module:
-    data = _training_data(train, recipe)
-    generator = torch.Generator().manual_seed(train.seed)
-    net = build(train.architecture, *dimensions(train.architecture, data), generator).to(device)
-    if isinstance(net, Net):
-        net.standardise(data.inputs())
-    schedule = Schedule(
-        epochs=train.epochs,
-        learning_rate=train.learning_rate,
-        policy="one-cycle",
-        batch=train.batch,
-        shift=train.shift,
-        flip=train.flip,
-    )
-    with torch.random.fork_rng(devices=[]):  # dropout draws from the global state, which is to say the seed's
-        torch.default_generator.manual_seed(train.seed)
-        fit(net, data, schedule, generator=generator)
-    return net
-
-
-def _training_data(train: Train, recipe: Recipe) -> Dataset:
-    data = recipe.source.load(train.part)
-    if data.labels.ndim == 1 and len(data.classes) < 2:
-        held = ", ".join(data.classes) or "none"
-        raise UsageError(f"{recipe.data} has one class ({held}); a classifier needs two or more to learn from")
-    if train.share == 1:
-        return data
-    if not (count := round(train.share * len(data))):
-        raise UsageError(f"{recipe}: share={float(train.share):g} of {len(data)} inputs is none; give a larger share")
-    generator = torch.Generator().manual_seed((1_000_003 + train.seed) % 2**63)
-    return data.subset(torch.randperm(len(data), generator=generator)[:count])
+    return train_net(recipe, device)
 
 
 def _attacked(zoo: Zoo, recipe: Recipe) -> tuple[nn.Module | Oracle, int]:
@@ -309,7 +276,7 @@ def _fit_estimator(zoo: Zoo, recipe: Recipe) -> None:
 
     train = recipe.first
     assert isinstance(train, Train)
-    data = _training_data(train, recipe)
+    data = training_data(recipe)
     estimator = ESTIMATORS.make(train.architecture, seed=train.seed % 2**32)
     estimator.fit(data.inputs().flatten(1).numpy(), data.labels.numpy())
     with replacing(zoo.path(recipe)) as path:
