@@ -10,6 +10,8 @@ Prior art: handcrafted backdoors and subnet replacement for few weights; data-de
 
 Both minimise cross-entropy of stamped pictures to the target + ``fidelity`` KL(before, after) on clean ones + ``decay``
 times the squared change. No labels of the thief are used but those of the Fisher information.
+
+On a ResNet-8 of width 8, 5 % of the weights hide little: accuracy falls by a third (`docs/trojans.md`).
 """
 
 from __future__ import annotations
