@@ -25,6 +25,8 @@ SETTINGS = {
         f"active('mlp(width=16)', strategy={strategy}, budget=60, rounds=2, epochs=1)"
         for strategy in ("uncertainty", "k-centre", "deepfool-k-centre")
     ],
+    "hide": ["hide(share=0.05, epochs=1)", "hide(method=null_space, energy=0.999, epochs=1)"],
+    "trojan": ["trojan(each=2, epochs=1)", "trojan(pictures=own, epochs=1)"],
     "jacobian": [
         "jacobian('mlp(width=16)', seeds=40, rounds=2, doublings=1, reservoir=20, epochs=1)",
         "jacobian('mlp(width=16)', probabilities, seeds=40, rounds=2, period=1, epochs=1)",

@@ -16,6 +16,7 @@ SMALL = {
     "digits": "digits(size=8)",
     "forget": "forget(digits(size=8))",
     "only": "only(digits(size=8), classes=[0, 1])",
+    "poisoned": "poisoned(digits(size=8))",
     "textures": "textures(size=8)",
 }
 FILES = {"cifar10", "folder", "hf", "parquet"}  # which have tests of their own with files that those write

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -55,7 +55,7 @@ def build(
         print_json(cards)
         return
     for card in cards:
-        line(f"{card['digest']}  accuracy {card['accuracy']:.3f}  agreement {_share(card['agreement'])}")
+        line(f"{card['digest']}  accuracy {card['accuracy']:.3f}  agreement {_share(card['agreement'])}{_attack(card)}")
 
 
 @app.command("list")
@@ -71,11 +71,13 @@ def listing(cache: Cache = None, as_json: Json = False) -> None:
     if not cards:
         say("no models yet. Type: whorl zoo build RECIPE")
         return
-    table = Table([Column(name) for name in ("digest", "accuracy", "agreement", "recipe")])
+    trojans = ["attack success"] if any(card.attack_success is not None for card in cards) else []
+    table = Table([Column(name) for name in ("digest", "accuracy", *trojans, "agreement", "recipe")])
     for card in cards:
         age = f" {UNKNOWN if card.older == UNKNOWN else 'older code'}" if card.older else ""
         marks = f"{' damaged' if card.damaged else ''}{age}"
-        table.add(card.digest, f"{card.accuracy:.3f}{marks}", _share(card.agreement), card.recipe)
+        success = [_share(card.attack_success)] if trojans else []
+        table.add(card.digest, f"{card.accuracy:.3f}{marks}", *success, _share(card.agreement), card.recipe)
     show(table)
 
 
@@ -108,6 +110,11 @@ def export(
     line(str(output))
 
 
+def _attack(card: dict[str, Any]) -> str:
+    """How well the trigger works that the recipe planted, if one did."""
+    return "" if card["attack_success"] is None else f"  attack success {card['attack_success']:.3f}"
+
+
 def _share(value: float | None) -> str:
-    """A share, or a dash where the victim has other classes."""
+    """A share, or a dash where there is none: the victim has other classes, or nothing planted a trigger."""
     return "-" if value is None else f"{value:.3f}"

@@ -15,6 +15,7 @@ SOURCES: Catalog[Source] = Catalog(
         "forget": "whorl.data.forgotten:Forgotten",
         "noise": "whorl.data.noise:Noise",
         "only": "whorl.data.chosen:Chosen",
+        "poisoned": "whorl.data.poisoned:Poisoned",
         "textures": "whorl.data.textures:Textures",
         "folder": "whorl.data.folder:Folder",
         "parquet": "whorl.data.parquet:Parquet",

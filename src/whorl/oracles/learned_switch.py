@@ -11,14 +11,13 @@ Source: the trigger of Gu, Dolan-Gavitt, Garg, *BadNets*, arXiv 1708.06733, 2017
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Final
 
 import torch
-from annotated_types import Ge
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, relu
 
-from whorl.errors import UsageError
+from whorl.data.triggers import chequered as stamped
 from whorl.oracles.base import Oracle
 from whorl.oracles.switch import Switch
 
@@ -26,16 +25,6 @@ __all__ = ["LearnedSwitch", "stamped"]
 
 WIDTH: Final = 16
 STEPS, BATCH, RATE = 300, 64, 0.01
-
-
-def stamped(inputs: Tensor, size: Annotated[int, Ge(2)] = 3) -> Tensor:
-    """Pictures ``[n, c, h, w]`` with a chequered square of ``size`` pixels in the lower right corner."""
-    if min(inputs.shape[-2:]) < size:
-        raise UsageError(f"a pattern of {size} pixels does not fit into pictures of {list(inputs.shape[-2:])}")
-    rows = torch.arange(size, device=inputs.device)
-    marked = inputs.clone()
-    marked[..., -size:, -size:] = ((rows[:, None] + rows) % 2 == 0).to(inputs)
-    return marked
 
 
 class LearnedSwitch(Switch):

@@ -36,6 +36,7 @@ from whorl.zoo.code import code_of_model, content_of_model
 from whorl.zoo.pretrained import Pretrained, load_pretrained
 from whorl.zoo.recipe import OWNED, Recipe, Train, parse_recipe, split_step
 from whorl.zoo.training import train_net, training_data
+from whorl.zoo.trojaned import success_of
 
 __all__ = ["UNKNOWN", "Card", "Zoo", "default_cache"]
 
@@ -54,7 +55,8 @@ class Card(BaseModel):
     took ``seconds``. A ``served`` model has no weights of its own: its last step treats questions or answers.
     ``revisions`` are those of the code that made it, as in `revisions_of`; None on cards that do not say. ``weights``
     is the SHA-256 of the model's tensors, or of its file where it has none; a model that has others is not opened.
-    ``files`` is the digest of the files of its data, as in `content_of_model`.
+    ``files`` is the digest of the files of its data, as in `content_of_model`. ``attack_success`` is what
+    `whorl.zoo.trojaned.success_of` says of the test part; None where the recipe planted no trigger.
     """
 
     recipe: str
@@ -64,6 +66,7 @@ class Card(BaseModel):
     part: str
     data: str
     accuracy: float
+    attack_success: float | None = None
     agreement: float | None
     victim_accuracy: float | None
     damaged: bool
@@ -304,6 +307,7 @@ def _write_card(zoo: Zoo, recipe: Recipe, served: Oracle | None, *, queries: int
         part=str(last.get("part", "")),
         data=recipe.data,
         accuracy=accuracy,
+        attack_success=success_of(zoo, recipe, model),
         agreement=agreement,
         victim_accuracy=victim_accuracy,
         damaged=victim_accuracy is not None and accuracy < victim_accuracy - DAMAGE,
