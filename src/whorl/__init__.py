@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from whorl.claims.twins import judge_lineup
     from whorl.data import SOURCES
     from whorl.fingerprints.files import write_fingerprint
+    from whorl.inspection import INSPECTIONS
+    from whorl.inspection.inspecting import inspect
     from whorl.marks import MARKS
     from whorl.marks.dawn import service_mark
     from whorl.marks.making import embed as embed_mark
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from whorl.weights.family.tree import lineage
 
 __all__ = [
+    "INSPECTIONS",
     "MARKS",
     "NETS",
     "REMOVALS",
@@ -55,6 +58,7 @@ __all__ = [
     "embed_mark",
     "extract",
     "give_reasons",
+    "inspect",
     "judge",
     "judge_lineup",
     "line_up",
@@ -108,6 +112,8 @@ _FACE = {
     "lineage": "whorl.weights.family.tree:lineage",
     "parents": "whorl.weights.family.parents:parents",
     "SOURCES": "whorl.data:SOURCES",
+    "INSPECTIONS": "whorl.inspection:INSPECTIONS",
+    "inspect": "whorl.inspection.inspecting:inspect",
     "extract": "whorl.ownership:extract",
     "NETS": "whorl.nets:NETS",
     "open_oracle": "whorl.oracles.opening:open_oracle",
