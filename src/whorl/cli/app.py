@@ -20,6 +20,7 @@ from whorl.cli import (
     explain,
     extract,
     guard,
+    inspect,
     lineage,
     listing,
     lock,
@@ -53,9 +54,11 @@ app.command("audit")(audit.audit)
 app.command("compare")(compare.compare)
 app.command("lineage")(lineage.lineage)
 app.command("explain")(explain.explain)
+app.command("inspect")(inspect.inspect)
 app.command("schemes")(listing.schemes)
 app.command("marks")(listing.marks)
 app.command("removals")(listing.removals)
+app.command("inspections")(listing.inspections)
 app.add_typer(claim.app, name="claim")
 app.add_typer(codes.app, name="codes")
 app.command("trace")(codes.trace)

@@ -26,6 +26,7 @@ FAIL_ON: Final = {
     "verify": "derived or changed",
     "compare": "related",
     "lineage": "related",
+    "inspect": "trojaned",
     "claim check": "derived or changed",
     "bench diff": "moved",
 }
@@ -39,6 +40,7 @@ VERBS: Final[dict[str, tuple[int, ...]]] = {
     "compare": (3, 4, 7),
     "lineage": (3, 4, 7),
     "explain": (5, 7),
+    "inspect": (3, 4, 6, 7),
     "audit": (5, 6, 7),
     "claim make": (7,),
     "claim stamp": (7,),
@@ -54,6 +56,7 @@ VERBS: Final[dict[str, tuple[int, ...]]] = {
     "schemes": (),
     "marks": (),
     "removals": (),
+    "inspections": (),
     "zoo build": (6, 7),
     "zoo list": (7,),
     "zoo card": (7,),
