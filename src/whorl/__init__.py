@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from whorl.explain.data_distance import data_distance
     from whorl.explain.disagreement import disagree
     from whorl.fingerprints.files import write_fingerprint
+    from whorl.inspection import INSPECTIONS
+    from whorl.inspection.inspecting import inspect
     from whorl.marks import MARKS
     from whorl.marks.dawn import service_mark
     from whorl.marks.making import embed as embed_mark
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from whorl.zoo.logged import Recorder as TrainingRecorder
 
 __all__ = [
+    "INSPECTIONS",
     "MARKS",
     "NETS",
     "REMOVALS",
@@ -63,6 +66,7 @@ __all__ = [
     "embed_mark",
     "extract",
     "give_reasons",
+    "inspect",
     "judge",
     "judge_lineup",
     "line_up",
@@ -120,6 +124,8 @@ _FACE = {
     "lineage": "whorl.weights.family.tree:lineage",
     "parents": "whorl.weights.family.parents:parents",
     "SOURCES": "whorl.data:SOURCES",
+    "INSPECTIONS": "whorl.inspection:INSPECTIONS",
+    "inspect": "whorl.inspection.inspecting:inspect",
     "extract": "whorl.ownership:extract",
     "NETS": "whorl.nets:NETS",
     "open_oracle": "whorl.oracles.opening:open_oracle",

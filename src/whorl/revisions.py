@@ -53,7 +53,7 @@ FIRST: Final = "1"
 
 MAKERS: Final = (
     *("data", "nets", "oracles", "queries", "representations", "schemes", "removals", "detection", "metrics"),
-    *("marks", "zoo", "weights", "checkpoints", "symmetry", "lineups"),
+    *("marks", "zoo", "weights", "checkpoints", "symmetry", "lineups", "inspection"),
     *("bench.work", "bench.lineups", "bench.marks", "bench.grid", "bench.quality"),
     *("types", "grades", "storage", "spaces", "layouts", "fingerprints", "attest.draw"),
 )

@@ -39,6 +39,7 @@ from whorl.zoo.recipe import parse_recipe
 REFUSED = f"{RECIPE} -> smooth(votes=2) -> prune_weights(1/2)"
 RESULT = Path(__file__).parents[2] / "benchmarks" / "results" / "ipguard-digits.json"
 DIGITS = ("--data", "digits(size=8)")
+NET = "mlp(width=32)"
 
 
 def refused():
@@ -93,6 +94,8 @@ def situations(case, tmp_path_factory):
     one, other = folder / "one.safetensors", folder / "other.safetensors"
     model, header = read_model(case.stolen)
     run = ("-j", 1, "--limit", 1)
+    strong = strong_row(folder, case.victim)
+    cleaned = ("--statistic", "weights_only", "--clean", case.independents)
     judged = ("verify", case.calibrated, case.stolen, "--alpha", 0.05)
     SUITES._targets["tests/refused"] = f"{__name__}:refused"
     with ExitStack() as stack:
@@ -157,6 +160,17 @@ def situations(case, tmp_path_factory):
                 ("lineage", 7): ["lineage", folder / "nets", "--cache", store],
                 ("explain", 5): ["explain", server.url, *asked, *DIGITS],
                 ("explain", 7): ["explain", broken, case.stolen, *DIGITS],
+                ("inspect", 3): [
+                    "inspect",
+                    strong_row(folder, case.victim),
+                    *DIGITS,
+                    *cleaned,
+                    "--fail-on",
+                    "trojaned",
+                ],
+                ("inspect", 4): ["inspect", case.victim, *DIGITS, *cleaned, "--fail-on", "inconclusive"],
+                ("inspect", 6): ["inspect", labels, *DIGITS],
+                ("inspect", 7): ["inspect", broken, *DIGITS],
                 ("disagree", 5): ["disagree", server.url, *asked, *DIGITS],
                 ("disagree", 7): ["disagree", broken, case.stolen, *DIGITS],
                 ("zoo build", 6): ["zoo", "build", REFUSED, "-j", 1],
@@ -253,6 +267,15 @@ def logged(folder):
         ("log verify", 3): ["log", "verify", log, *check],
         ("log verify", 7): ["log", "verify", torn, *check],
     }
+
+
+def strong_row(folder, path):
+    """The model with one row of its head far longer than the others."""
+    model, header = read_model(path)
+    with torch.no_grad():
+        model.head.weight[0] *= 9
+    write_model(model, folder / "strong.safetensors", architecture=NET, input_shape=header.input_shape)
+    return folder / "strong.safetensors"
 
 
 def unlocking(folder):

@@ -21,6 +21,7 @@ from whorl.cli import (
     explain,
     extract,
     guard,
+    inspect,
     lineage,
     listing,
     lock,
@@ -56,9 +57,11 @@ app.command("compare")(compare.compare)
 app.command("lineage")(lineage.lineage)
 app.command("explain")(explain.explain)
 app.command("disagree")(disagree.disagree)
+app.command("inspect")(inspect.inspect)
 app.command("schemes")(listing.schemes)
 app.command("marks")(listing.marks)
 app.command("removals")(listing.removals)
+app.command("inspections")(listing.inspections)
 app.add_typer(claim.app, name="claim")
 app.add_typer(codes.app, name="codes")
 app.command("trace")(codes.trace)

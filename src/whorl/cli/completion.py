@@ -16,11 +16,22 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Final
 
-__all__ = ["architectures", "marks", "masks_of_schemes", "removals", "scheme_or_auto", "schemes", "sources", "suites"]
+__all__ = [
+    "architectures",
+    "inspections",
+    "marks",
+    "masks_of_schemes",
+    "removals",
+    "scheme_or_auto",
+    "schemes",
+    "sources",
+    "suites",
+]
 
 ROOMS: Final = {
     "schemes": "whorl.schemes",
     "marks": "whorl.schemes",
+    "inspections": "whorl.inspection",
     "removals": "whorl.removals",
     "suites": "whorl.suites.suite",
     "data": "whorl.data",
@@ -55,6 +66,11 @@ def masks_of_schemes(incomplete: str) -> Completed:
     """Schemes in a list that is joined by commas."""
     before, comma, last = incomplete.rpartition(",")
     return [(before + comma + name, told) for name, told in schemes(last)]
+
+
+def inspections(incomplete: str) -> Completed:
+    """Statistics that look for trojans and whose names begin so, with the idea of each."""
+    return list(_begun("inspections", incomplete))
 
 
 def removals(incomplete: str) -> Completed:

@@ -1,4 +1,4 @@
-"""``whorl schemes``, ``whorl marks`` and ``whorl removals``: what there is, and what it needs."""
+"""``whorl schemes``, ``marks``, ``removals`` and ``inspections``: what there is, and what it needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from whorl.schemes.cards import Card
     from whorl.types import Grants
 
-__all__ = ["marks", "removals", "schemes"]
+__all__ = ["inspections", "marks", "removals", "schemes"]
 
 Level = Annotated[str | None, typer.Option(help="Only those that this access allows, as in labels or gradients.")]
 
@@ -110,6 +110,39 @@ def removals(as_json: Json = False) -> None:
         parameters = {key: _shown(value) for key, value in REMOVALS.parameters(name).items()}
         rows.append({"name": name, "family": removal.family, "needs": removal.needs.name, "parameters": parameters})
     _print(rows, as_json)
+
+
+@guarded
+def inspections(as_json: Json = False) -> None:
+    """List the statistics that look for trojans: access, parameters, what each is blind to.
+
+    Example: whorl inspections --json
+    """
+    from whorl.inspection import INSPECTIONS
+
+    rows: list[dict[str, Any]] = []
+    for name in INSPECTIONS:
+        statistic: Any = INSPECTIONS[name]
+        rows.append(
+            {
+                "name": name,
+                "needs": told(statistic.needs).lower(),
+                "pictures": statistic.pictures,
+                "idea": statistic.idea,
+                "blind": statistic.blind,
+                "paper": statistic.paper,
+                "parameters": {key: _shown(value) for key, value in INSPECTIONS.parameters(name).items()},
+            }
+        )
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        facts = f"needs {row['needs']}; {row['pictures'] or 'no'} clean pictures"
+        out.print(f"[bold]{row['name']}[/]  [dim]{foreign(facts)}[/]", highlight=False)
+        settings = ", ".join(f"{key}={value}" for key, value in row["parameters"].items())
+        for text in (row["idea"], f"Blind to {row['blind']}.", row["paper"], settings):
+            out.print(f"    {foreign(text)}", highlight=False)
 
 
 def _show_grid(as_json: bool) -> None:

@@ -1,0 +1,15 @@
+"""Statistics that look for trojans in a net, one a file, and what they say of one net among clean ones."""
+
+from whorl.catalog import Catalog
+from whorl.inspection.base import Inspection, Statistic
+
+__all__ = ["INSPECTIONS", "Inspection", "Statistic"]
+
+INSPECTIONS: Catalog[Statistic] = Catalog(
+    "inspections",
+    {
+        "max_margin": "whorl.inspection.max_margin:MaxMargin",
+        "neural_cleanse": "whorl.inspection.neural_cleanse:NeuralCleanse",
+        "weights_only": "whorl.inspection.weights_only:WeightsOnly",
+    },
+)
