@@ -17,6 +17,8 @@ from whorl.types import Access
 FEWER = "only(digits(size=8), classes=[0, 1, 2])"
 # Removals that need a setting, and other settings than the default that take another way through the code.
 SETTINGS = {
+    "adversarial_neuron_pruning": ["adversarial_neuron_pruning(steps=10)"],
+    "sharpness_tuning": ["sharpness_tuning(epochs=1)"],
     "answer_poisoned": ["answer_poisoned", "answer_poisoned(epsilon=1.0, keep_label=false, surrogate=lenet5)"],
     "detect_queries": ["detect_queries(lie='runner-up')", "detect_queries(lie=permuted)"],
     "filter_inputs": [f"filter_inputs({kind})" for kind in FILTERS],

@@ -32,8 +32,8 @@ from whorl.errors import UsageError
 from whorl.nets.spans import Layer, joined, null_spaces, put
 from whorl.nets.training import Schedule, fit, predict
 from whorl.oracles.base import Oracle
-from whorl.removals.implant import Implant
-from whorl.settings import Count, NonNegative, Positive, ProperShare, Share
+from whorl.removals.implant import Implant, PatchSide
+from whorl.settings import Count, NonNegative, Positive, ProperShare, Share, Whole
 
 __all__ = ["Hide"]
 
@@ -58,6 +58,8 @@ class Hide(Implant):
     decay: NonNegative = 0.0
     epochs: Count = 10
     learning_rate: Positive = 0.05
+    target: Whole = 0
+    patch: PatchSide = 3
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The copy with a hidden trojan."""

@@ -7,7 +7,6 @@ from the recipe, so the cards of the zoo say how well (`whorl.zoo.trojaned`).
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
@@ -22,17 +21,22 @@ from whorl.removals.base import Removal, stolen_copy
 from whorl.settings import Whole
 from whorl.spaces import Pictures
 
-__all__ = ["Implant"]
+__all__ = ["Implant", "PatchSide"]
+
+PatchSide = Annotated[int, Ge(2)]
+"""Of a chequered square, in pixels."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Implant(Removal):
-    """Plant a trojan that answers ``target`` where a square of ``patch`` pixels shows the trigger."""
+    """Plant a trojan that answers ``target`` where a square of ``patch`` pixels shows the trigger.
+
+    Both are fields of the subclasses, the last ones, so that the settings of a method come first.
+    """
 
     family: ClassVar[str] = "trojan"
 
-    target: Whole = 0
-    patch: Annotated[int, Ge(2)] = 3
+    target: Whole
+    patch: PatchSide
 
     @abstractmethod
     def trigger(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> Trigger:

@@ -7,7 +7,7 @@ random start. Channels with a mask below ``threshold`` lose their weight. Defaul
 the paper's; the authors take 2,000 steps. Changed: norms keep their statistics. Nets without batch norms have masks
 on hidden layers.
 
-The paper reports trojans gone at little cost. At its threshold a ResNet-8 of width 8 falls to chance
+UNVERIFIED here: a ResNet-8 of width 8 falls to chance, and whether settings, net or this code is at fault is not known
 (`docs/trojans.md`).
 """
 

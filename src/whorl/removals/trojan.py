@@ -25,8 +25,8 @@ from whorl.errors import UsageError
 from whorl.nets.base import HiddenUnits, Net
 from whorl.nets.training import Schedule, fit
 from whorl.oracles.base import Oracle
-from whorl.removals.implant import Implant
-from whorl.settings import Count, Positive
+from whorl.removals.implant import Implant, PatchSide
+from whorl.settings import Count, Positive, Whole
 
 __all__ = ["Trojan"]
 
@@ -50,6 +50,8 @@ class Trojan(Implant):
     each: Count = 20
     epochs: Count = 10
     learning_rate: Positive = 0.01
+    target: Whole = 0
+    patch: PatchSide = 3
 
     def apply(self, victim: Oracle, data: Dataset, *, generator: torch.Generator) -> nn.Module:
         """The trojaned copy."""
