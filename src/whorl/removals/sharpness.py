@@ -5,7 +5,8 @@ Paper: Zhu, Wei, Shen, Fan, Wu, *Enhancing Fine-Tuning Based Backdoor Defense wi
 further (adaptive SAM: Kwon et al., ICML 2021): e = radius w^2 g / ||w g||, with g the gradient at w. The radius and
 the schedule are settings, not the paper's.
 
-The paper reports a success near zero. On a ResNet-8 of width 8 about half is left (`docs/trojans.md`).
+The paper is said to report a success near zero (UNVERIFIED). On a ResNet-8 of width 8 about half is left
+(`docs/trojans.md`).
 """
 
 from __future__ import annotations
