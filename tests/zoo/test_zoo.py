@@ -119,10 +119,10 @@ def test_what_is_there_is_not_built_again(zoo):
 
 
 def test_share_of_the_data_is_drawn_by_the_seed(tmp_path):
-    from whorl.zoo.cache import _training_data
+    from whorl.zoo.training import training_data
 
-    half, again = _training_data(LATER.first, LATER), _training_data(LATER.first, LATER)
-    other = _training_data(LATER.with_seed(3).first, LATER.with_seed(3))
+    half, again = training_data(LATER), training_data(LATER)
+    other = training_data(LATER.with_seed(3))
     assert len(half) == round(len(tiny_data("victim")) / 2)
     assert half.images.equal(again.images)
     assert not half.images.equal(other.images)
