@@ -93,10 +93,7 @@ def marks(as_json: Json = False) -> None:
         return
     for row in rows:
         facts = f"drawn: {row['drawn']}; suspect: {row['suspect']}"
-        out.print(f"[bold]{row['name']}[/]  [dim]{foreign(facts)}[/]", highlight=False)
-        settings = ", ".join(f"{key}={value}" for key, value in row["parameters"].items())
-        for text in (row["idea"], f"Blind to {row['blind']}.", row["paper"], settings):
-            out.print(f"    {foreign(text)}", highlight=False)
+        _describe(row, facts)
 
 
 @guarded
@@ -139,10 +136,14 @@ def inspections(as_json: Json = False) -> None:
         return
     for row in rows:
         facts = f"needs {row['needs']}; {row['pictures'] or 'no'} clean pictures"
-        out.print(f"[bold]{row['name']}[/]  [dim]{foreign(facts)}[/]", highlight=False)
-        settings = ", ".join(f"{key}={value}" for key, value in row["parameters"].items())
-        for text in (row["idea"], f"Blind to {row['blind']}.", row["paper"], settings):
-            out.print(f"    {foreign(text)}", highlight=False)
+        _describe(row, facts)
+
+
+def _describe(row: dict[str, Any], facts: str) -> None:
+    out.print(f"[bold]{row['name']}[/]  [dim]{foreign(facts)}[/]", highlight=False)
+    settings = ", ".join(f"{key}={value}" for key, value in row["parameters"].items())
+    for text in (row["idea"], f"Blind to {row['blind']}.", row["paper"], settings):
+        out.print(f"    {foreign(text)}", highlight=False)
 
 
 def _show_grid(as_json: bool) -> None:
