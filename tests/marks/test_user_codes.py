@@ -76,6 +76,11 @@ def test_units_that_were_reordered_are_put_back_by_the_model_that_was_there_befo
     assert traced(codes, stranger, 0.01, align_to=victim).accused == ()
     with pytest.raises(UsageError, match="not the model that these codes were prepared for"):
         traced(codes, oracle(hidden), 0.01, align_to=oracle(copies["a"]))
+    with torch.no_grad():
+        next(hidden.parameters()).view(-1)[0] = float("nan")
+    for known in (None, victim):
+        with pytest.raises(UsageError, match="NaN or infinite"):
+            traced(codes, oracle(hidden), 0.01, align_to=known)
     with pytest.raises(UsageError, match="not of the architecture"):
         traced(codes, oracle(tiny_net(seed=5, architecture="mlp(width=12)")), 0.01, align_to=victim)
 

@@ -215,12 +215,15 @@ def traced(codes: Codes, suspect: Any, alpha: float = 0.001, *, align_to: Any = 
             (`whorl.marks.aligning`). It was fixed before the draw, so p-values stay exact.
 
     Raises:
-        UsageError: rows that were not drawn yet, another architecture, or ``align_to`` is another model.
+        UsageError: rows that were not drawn yet, another architecture, weights that are NaN or infinite, or
+            ``align_to`` is another model.
     """
     if codes.code is None:
         raise UsageError("the rows were not drawn yet: whorl codes draw")
     oracle = asked_for_weights(open_oracle(suspect, **options))
     net = oracle.net
+    if not all(each.isfinite().all() for each in net.parameters()):
+        raise UsageError(f"{oracle.name} holds NaN or infinite weights, in which no row can be read")
     if align_to is not None:
         model = asked_for_weights(open_oracle(align_to, **options))
         if model.digest != codes.model:
