@@ -38,6 +38,8 @@ REMOVALS = {
     "fine_tune": "fine_tune(all, seed=600)",
     "fine_prune": "fine_prune(seed=600)",
     "sharpness_tuning": "sharpness_tuning(seed=600)",
+    "unlearn_trigger": "unlearn_trigger(seed=600)",
+    "clip_activations": "clip_activations(seed=600)",
     "adversarial_neuron_pruning": "adversarial_neuron_pruning(seed=600)",
 }
 

@@ -18,6 +18,8 @@ FEWER = "only(digits(size=8), classes=[0, 1, 2])"
 # Removals that need a setting, and other settings than the default that take another way through the code.
 SETTINGS = {
     "adversarial_neuron_pruning": ["adversarial_neuron_pruning(steps=10)"],
+    "clip_activations": ["clip_activations(steps=10)"],
+    "unlearn_trigger": ["unlearn_trigger(epochs=1, steps=5, restarts=1)"],
     "sharpness_tuning": ["sharpness_tuning(epochs=1)"],
     "answer_poisoned": ["answer_poisoned", "answer_poisoned(epsilon=1.0, keep_label=false, surrogate=lenet5)"],
     "detect_queries": ["detect_queries(lie='runner-up')", "detect_queries(lie=permuted)"],

@@ -101,6 +101,7 @@ NETS = _Nets(
         "autoencoded": "whorl.nets.autoencoded:Autoencoded",
         "ensemble": "whorl.nets.ensemble:Ensemble",
         "lenet5": "whorl.nets.plain:LeNet5",
+        "capped": "whorl.nets.capped:Capped",
         "misinforming": "whorl.nets.misinforming:Misinforming",
         "mlp": "whorl.nets.plain:MLP",
         "mlp_regressor": "whorl.nets.regression:MLPRegressor",

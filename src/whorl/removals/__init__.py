@@ -43,6 +43,8 @@ REMOVALS: Catalog[Removal] = Catalog(
         "scramble_boundary": "whorl.removals.scramble:ScrambleBoundary",
         "transfer": "whorl.removals.transfer:Transfer",
         "adversarial_neuron_pruning": "whorl.removals.neuron_pruning:AdversarialNeuronPruning",
+        "clip_activations": "whorl.removals.capping:ClipActivations",
+        "unlearn_trigger": "whorl.removals.unlearn_trigger:UnlearnTrigger",
         "sharpness_tuning": "whorl.removals.sharpness:SharpnessTuning",
         "trojan": "whorl.removals.trojan:Trojan",
         "retrain": "whorl.removals.finetune:Retrain",
