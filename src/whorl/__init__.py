@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from whorl.schemes import SCHEMES
     from whorl.schemes.opening import read_fingerprint
     from whorl.several import verify_all, verify_both, verify_suspects
+    from whorl.symmetry.aligning import align
     from whorl.types import Access, Combination, Fingerprint, Verdict
     from whorl.weights.comparison import compare
     from whorl.weights.family.mixtures import mixture
@@ -55,6 +56,7 @@ __all__ = [
     "Fingerprint",
     "TrainingRecorder",
     "Verdict",
+    "align",
     "audit",
     "calibrate",
     "check_log",
@@ -93,6 +95,7 @@ __all__ = [
 
 # Imported on first use, so that `import whorl` and `whorl --help` do not wait for torch.
 _FACE = {
+    "align": "whorl.symmetry.aligning:align",
     "audit": "whorl.claims.audit:audit",
     "judge": "whorl.claims.judging:judge",
     "judge_lineup": "whorl.claims.twins:judge_lineup",

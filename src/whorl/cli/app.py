@@ -9,6 +9,7 @@ import sys
 import typer
 
 from whorl.cli import (
+    align,
     audit,
     bench,
     calibrate,
@@ -57,6 +58,7 @@ app.command("compare")(compare.compare)
 app.command("lineage")(lineage.lineage)
 app.command("explain")(explain.explain)
 app.command("disagree")(disagree.disagree)
+app.command("align")(align.align)
 app.command("inspect")(inspect.inspect)
 app.command("schemes")(listing.schemes)
 app.command("marks")(listing.marks)

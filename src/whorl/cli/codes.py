@@ -141,9 +141,9 @@ def copy(
 
     Example: whorl codes copy mine.codes mine.safetensors --user alice -o alice.safetensors
     """
-    from whorl.cli.mark import write_like
     from whorl.marks.code_files import read_codes
     from whorl.marks.user_codes import copy_for
+    from whorl.nets.files import write_like
 
     if output.suffix.lower() != ".safetensors":
         raise UsageError(f"a copy is written as safetensors; {output} has another suffix")
@@ -151,7 +151,7 @@ def copy(
     with bar(quiet) as told:
         told("embedding", 0, 0)
         net = copy_for(read_codes(codes), model, user, **options)
-    write_like(net, model, output)
+    write_like(net, Path(model), output)
     line(f"{output}  for {user}")
 
 

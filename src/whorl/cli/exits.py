@@ -42,6 +42,7 @@ VERBS: Final[dict[str, tuple[int, ...]]] = {
     "lineage": (3, 4, 7),
     "explain": (5, 7),
     "disagree": (5, 7),
+    "align": (6, 7),
     "inspect": (3, 4, 6, 7),
     "audit": (5, 6, 7),
     "claim make": (7,),

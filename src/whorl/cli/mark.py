@@ -24,12 +24,10 @@ from whorl.cli.paths import check_new_fingerprint
 from whorl.errors import UsageError
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from whorl.attest.draw import Draw
     from whorl.types import Fingerprint
 
-__all__ = ["mark", "write_like"]
+__all__ = ["mark"]
 
 
 @guarded
@@ -90,6 +88,7 @@ def mark(
     from whorl.marks import making
     from whorl.marks.base import commitment_of
     from whorl.marks.dawn import service_mark
+    from whorl.nets.files import write_like
     from whorl.oracles.dawn import read_alterations
     from whorl.schemes.opening import read_fingerprint
 
@@ -121,7 +120,7 @@ def mark(
         net, made = making.embed(known, path, data, draw=draw, draws=draws, **options)
     assert output is not None
     target = fingerprint or output.with_suffix(".fp")
-    write_like(net, path, output)
+    write_like(net, Path(path), output)
     write_fingerprint(made, target)
     _report(output, target, made, as_json, quiet)
 
@@ -158,21 +157,6 @@ def _file_of(model: str, cache: Path | None, trust_code: bool) -> str:
     zoo, recipe = Zoo(cache), parse_recipe(model, trust_code=trust_code)
     zoo.build([recipe])
     return str(zoo.path(recipe))
-
-
-def write_like(net: nn.Module, model: str, output: Path) -> None:
-    """Write the net as its file was: with the architecture, where that says one of whorl's own."""
-    from whorl.nets.files import KEY, read_header, write_model
-    from whorl.storage import read_metadata, write_tensors
-
-    path = Path(model)
-    metadata = read_metadata(path) if path.is_file() and path.suffix.lower() == ".safetensors" else {}
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if KEY in metadata:
-        header = read_header(metadata, path)
-        write_model(net, output, architecture=header.architecture, input_shape=header.input_shape)
-        return
-    write_tensors(output, {name: each.detach().cpu().contiguous() for name, each in net.state_dict().items()}, {})
 
 
 def _report_prepared(path: Path, commitment: str, as_json: bool, quiet: bool) -> None:

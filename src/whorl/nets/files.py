@@ -15,9 +15,9 @@ from whorl.expressions import parse
 from whorl.nets import NETS
 from whorl.nets.layout import laid_out
 from whorl.nets.training import task_of
-from whorl.storage import one_line, read_tensors, write_tensors
+from whorl.storage import one_line, read_metadata, read_tensors, write_tensors
 
-__all__ = ["KEY", "ModelHeader", "read_header", "read_model", "write_model"]
+__all__ = ["KEY", "ModelHeader", "read_header", "read_model", "write_like", "write_model"]
 
 KEY = "whorl-model"
 
@@ -47,6 +47,17 @@ def write_model(net: nn.Module, path: Path, *, architecture: str, input_shape: t
     header = ModelHeader(format=1, architecture=architecture, input_shape=input_shape, classes=classes)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     write_tensors(path, tensors, {KEY: header.model_dump_json()})
+
+
+def write_like(net: nn.Module, path: Path, output: Path) -> None:
+    """Write ``net`` as the file at ``path`` was: with the architecture, where that says one of whorl's own."""
+    metadata = read_metadata(path) if path.is_file() and path.suffix.lower() == ".safetensors" else {}
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if KEY in metadata:
+        header = read_header(metadata, path)
+        write_model(net, output, architecture=header.architecture, input_shape=header.input_shape)
+        return
+    write_tensors(output, {name: each.detach().cpu().contiguous() for name, each in net.state_dict().items()}, {})
 
 
 def read_header(metadata: dict[str, str], path: Path) -> ModelHeader:
