@@ -30,6 +30,7 @@ from whorl.types import Rule
 NET = "mlp(width=12)"
 SCORES = "sensitive-samples(candidates=60, iterations=20)"
 LABELS = "sensitive-samples-labels(candidates=60, iterations=2)"
+NEAR = "near-boundary"
 
 
 def served(module, **settings):
@@ -44,7 +45,7 @@ def declared():
 @pytest.fixture(scope="module")
 def fingerprints(declared):
     pictures = tiny_data("test")
-    return {each: whorl.extract(declared, data=pictures, scheme=each, budget=20) for each in (SCORES, LABELS)}
+    return {each: whorl.extract(declared, data=pictures, scheme=each, budget=20) for each in (SCORES, LABELS, NEAR)}
 
 
 def moved(module, scale, seed=0):
@@ -93,7 +94,7 @@ def benign(module):
     yield TopK(served(module), k=5)
 
 
-@pytest.mark.parametrize("scheme", [SCORES, LABELS])
+@pytest.mark.parametrize("scheme", [SCORES, LABELS, NEAR])
 def test_no_benign_variant_is_called_changed(declared, fingerprints, scheme):
     variants = list(benign(declared.module))
     assert len(variants) == 20
@@ -110,7 +111,9 @@ def test_changes_are_seen(declared, fingerprints):
         for seed in range(3):
             changed = whorl.verify(fingerprints[SCORES], served(moved(module, scale, seed)))
             assert changed.decision == "changed"
-    assert whorl.verify(fingerprints[LABELS], served(moved(module, 0.3))).decision == "changed"
+    for scheme in (LABELS, NEAR):
+        found = whorl.verify(fingerprints[scheme], served(moved(module, 0.3)))
+        assert found.changed > found.drawn_changed
     assert whorl.verify(fingerprints[SCORES], Reordered(declared, [*range(1, 10), 0])).decision == "changed"
 
 

@@ -77,6 +77,7 @@ SCHEMES: Catalog[Scheme] = _Schemes(
         "modelgif": "whorl.schemes.modelgif:ModelGiF",
         "modelgif-selected": "whorl.schemes.modelgif:ModelGiFSelected",
         "multipoint": "whorl.schemes.multipoint:Multipoint",
+        "near-boundary": "whorl.schemes.near_boundary:NearBoundary",
         "random": "whorl.schemes.random:Random",
         "sac-m": "whorl.schemes.sac_m:SACM",
         "sac-normal": "whorl.schemes.sac_normal:SACNormal",
