@@ -87,8 +87,8 @@ def once(net: nn.Module, share: float, generator: torch.Generator) -> nn.Module:
     place = int(torch.randint(sum(each.numel() for each in weights), (), generator=generator))
     with torch.no_grad():
         for weight in weights:
-            if place < weight.numel():
-                weight.view(-1)[place] += share * weight.abs().max()
+            if place < weight.numel():  # not by a view: convolutions may lie channels last
+                weight[torch.unravel_index(torch.tensor(place), weight.shape)] += share * weight.abs().max()
                 break
             place -= weight.numel()
     return changed

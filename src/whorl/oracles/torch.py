@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +15,15 @@ from whorl.errors import UsageError
 from whorl.nets.layout import fastest_layout, laid_out
 from whorl.nets.modes import evaluating
 from whorl.oracles.base import Chunk, Oracle, require
+from whorl.oracles.bounded import TARGET, Bounded
 from whorl.spaces import InputSpace
 from whorl.storage import digest_tensors
 from whorl.types import Access, Task
 
 __all__ = ["TorchOracle", "frozen", "hidden"]
+
+LARGE: Final = 1 << 24
+"""Bytes of a batch of inputs from which on it is looked how many fit."""
 
 
 class TorchOracle(Oracle):
@@ -70,7 +75,10 @@ class TorchOracle(Oracle):
         return next((each for each in parts if digest_tensors(each.state_dict()) == self.digest), whole)
 
     def differentiable(self) -> Callable[[Tensor], Tensor]:
-        """Inputs to logits with input gradients only, on a frozen copy; refused below `Access.GRADIENTS`."""
+        """Inputs to logits with input gradients only, on a frozen copy; refused below `Access.GRADIENTS`.
+
+        Memory for the way back is `Bounded`, whatever the number of inputs.
+        """
         require(self, Access.GRADIENTS, "the gradient of the victim")
         copied = frozen(self._module)
         with torch.no_grad():
@@ -80,7 +88,7 @@ class TorchOracle(Oracle):
                 copied.register_forward_pre_hook(
                     lambda _, given: tuple(each.clone(memory_format=plain) for each in given)
                 )
-        return copied
+        return Bounded(copied)
 
     @property
     def layers(self) -> dict[str, int]:
@@ -104,20 +112,32 @@ class TorchOracle(Oracle):
         return torch.cat(found)
 
     def differentiable_activations(self, layer: str) -> Callable[[Tensor], Tensor]:
-        """Inputs to `activations` with input gradients only, on a frozen copy; refused below `Access.GRADIENTS`."""
+        """Inputs to `activations` with input gradients only, on a frozen copy; refused below `Access.GRADIENTS`.
+
+        Memory for the way back is `Bounded`, whatever the number of inputs.
+        """
         require(self, Access.GRADIENTS, "the gradient of a hidden unit")
         # Not `frozen`: folding a norm into a convolution would move it into the activation.
-        return hidden(copy.deepcopy(self._module).eval().requires_grad_(False), layer)
+        return Bounded(hidden(copy.deepcopy(self._module).eval().requires_grad_(False), layer))
 
     def _stream(self, inputs: Tensor) -> Iterator[Chunk]:
-        for start in range(0, len(inputs), self._batch):
-            chunk = inputs[start : start + self._batch]
+        batch = self._fitting(inputs)
+        for start in range(0, len(inputs), batch):
+            chunk = inputs[start : start + batch]
             with evaluating(self._module), torch.inference_mode():
                 logits = self._answer(self._module, chunk).float().cpu()
             answers = logits.argmax(1) if self.access is Access.LABELS else logits
             if self.access is Access.PROBABILITIES:
                 answers = logits.softmax(1)
             yield torch.arange(start, start + len(chunk)), answers
+
+    def _fitting(self, inputs: Tensor) -> int:
+        """The batch, or less of inputs so large that a pass of as many might not fit into memory."""
+        if inputs[: self._batch].nbytes < LARGE:
+            return self._batch
+        with evaluating(self._module):
+            fitting = Bounded(lambda chunk: self._answer(self._module, chunk), TARGET).rows(inputs[:2])
+        return min(self._batch, fitting)
 
     def _answer(self, function: Callable[[Tensor], Tensor], chunk: Tensor) -> Tensor:
         """What a function of the module gives for a chunk."""

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
 
 __all__ = ["Adam", "Descent", "descend"]
+
+BLOCK: Final = 1 << 27
+"""Bytes of the inputs that are moved together."""
 
 
 class Adam:
@@ -58,8 +62,12 @@ def descend(
     iterations: int,
     patience: int = 0,
     enough: int = 0,
+    block: int = BLOCK,
 ) -> Descent:
     """Minimise a non-negative loss per row within the box [0, 1]; a row stops when its loss is 0.
+
+    Large inputs go in blocks, one after the other, since each is held in eight copies; rows end where they would
+    together.
 
     Parameters:
         start: ``[n, c, h, w]`` in [0, 1].
@@ -67,8 +75,39 @@ def descend(
         learning_rate: Adam's, in units of [0, 1] pixels.
         iterations: most steps.
         patience: a row also stops after this many steps without a better loss; 0 never.
-        enough: all stop once this many rows have loss 0; 0 for all.
+        enough: all stop once this many rows have loss 0; 0 for all. Of several blocks the first are asked first.
+        block: bytes of inputs in a block.
     """
+    each = max(1, start[:1].nbytes)
+    rows = torch.arange(len(start), device=start.device)
+    found: list[Descent] = []
+    for part in rows.split(max(1, block // each)):
+        done = sum(int((end.losses == 0).sum()) for end in found)
+        end = _descended(
+            start[part],
+            lambda points, at, part=part: loss(points, part[at]),
+            learning_rate=learning_rate,
+            iterations=0 if enough and done >= enough else iterations,
+            patience=patience,
+            enough=max(0, enough - done),
+        )
+        found.append(end)
+    if len(found) == 1:
+        return found[0]
+    points, losses, passes = zip(*((end.points, end.losses, end.passes) for end in found), strict=True)
+    return Descent(torch.cat(points), torch.cat(losses), torch.cat(passes))
+
+
+def _descended(
+    start: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    *,
+    learning_rate: float,
+    iterations: int,
+    patience: int,
+    enough: int,
+) -> Descent:
+    """The descent of one block, as `descend` says."""
     rows = torch.arange(len(start), device=start.device)
     # The nets run channels last; points in another layout would be copied at every pass.
     point = start.contiguous(memory_format=torch.channels_last).clone()
