@@ -89,7 +89,14 @@ def test_parts_are_halved_where_memory_runs_out():
 
 @pytest.mark.parametrize(
     "scheme",
-    ["ipguard(iterations=20)", "igsm", "deepfool", "modeldiff(iterations=5)", "cw-l2(iterations=10, searches=2)"],
+    [
+        "ipguard(iterations=20)",
+        "igsm",
+        "deepfool",
+        "modeldiff(iterations=5)",
+        "afa(erosion=0)",
+        "cw-l2(iterations=10, searches=2)",
+    ],
 )
 def test_a_small_target_gives_the_same_fingerprint(scheme, monkeypatch):
     """The victim's gradients in parts of one or two pictures."""
@@ -104,7 +111,7 @@ def _differentiable(target):
     plain = TorchOracle.differentiable
 
     def differentiable(self):
-        return Bounded(plain(self)._function, target)
+        return Bounded(plain(self).whole, target)
 
     return differentiable
 

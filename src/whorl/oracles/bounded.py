@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
@@ -23,18 +23,20 @@ TARGET: Final = 1 << 30
 """Bytes that activations of one part may take."""
 
 
-class Bounded:
+class Bounded(nn.Module):
     """``function``, of rows ``[n, ...]`` to ``[n, ...]``, in parts of which the activations take ``target`` bytes.
 
-    Where memory runs out all the same on the way forward, parts are halved until they are single rows.
+    ``whole`` is the function itself. Where memory runs out all the same on the way forward, parts are halved until
+    they are single rows.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor], target: int = TARGET) -> None:
-        self._function = function
+        super().__init__()
+        self.whole = function
         self._target = target
         self._each: int | None = None
 
-    def __call__(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """As the function, differentiable as it is."""
         while True:
             most = self.rows(inputs)
@@ -50,17 +52,16 @@ class Bounded:
         if len(inputs) < 2:
             return 1
         if self._each is None:
-            self._each = max(1, kept(self._function, inputs[:2]) - kept(self._function, inputs[:1]))
+            self._each = max(1, kept(self.whole, inputs[:2]) - kept(self.whole, inputs[:1]))
         return max(1, self._target // self._each)
 
     def _asked(self, inputs: Tensor, most: int) -> Tensor:
         if len(inputs) <= most:
-            return self._function(inputs)
+            return self.whole(inputs)
         if not (torch.is_grad_enabled() and inputs.requires_grad):
-            return torch.cat([self._function(part) for part in inputs.split(most)])
+            return torch.cat([self.whole(part) for part in inputs.split(most)])
         parts = [
-            checkpoint(self._function, part, use_reentrant=False, preserve_rng_state=False)
-            for part in inputs.split(most)
+            checkpoint(self.whole, part, use_reentrant=False, preserve_rng_state=False) for part in inputs.split(most)
         ]
         return torch.cat(parts)
 

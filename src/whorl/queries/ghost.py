@@ -8,7 +8,7 @@ CVPR 2018, arXiv 1710.06081 (MI-FGSM).
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -22,6 +22,7 @@ from whorl.data.base import Dataset
 from whorl.errors import UsageError
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
+from whorl.oracles.bounded import Bounded
 from whorl.queries.base import Sampler, Target, choose_target, draw, gradient_of
 from whorl.settings import Count, Multiple, NonNegative, Radius
 from whorl.types import Access, Queries
@@ -72,8 +73,7 @@ class Ghost(Sampler):
         origin, goal = seeds.to(device), target.to(device)
         point, gathered = origin.clone(), torch.zeros_like(origin)
         for _ in range(self.steps):
-            point.requires_grad_()
-            (slope,) = torch.autograd.grad(cross_entropy(ghost(point), goal, reduction="sum"), point)
+            slope = torch.cat([_slope(ghost, part, goal[place]) for place, part in _parts(model, point)])
             length = slope.abs().mean((1, 2, 3), keepdim=True).clamp_min(torch.finfo(slope.dtype).tiny)
             gathered = self.momentum * gathered + slope / length
             moved = point.detach() - self.epsilon / self.steps * gathered.sign()
@@ -85,6 +85,19 @@ class Ghost(Sampler):
         companions = {"seeds": seeds[kept], "source": logits.argmax(1)[kept], "target": target[kept]}
         notes = {"reached": float(reached.float().mean()), "kept_reached": float(reached[kept].float().mean())}
         return Queries(point.detach().cpu()[kept], companions, notes)
+
+
+def _parts(model: Callable[[Tensor], Tensor], points: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """As many rows at once as the model has memory for."""
+    most = model.rows(points) if isinstance(model, Bounded) else len(points)
+    for start in range(0, len(points), most):
+        place = slice(start, start + most)
+        yield place, points[place]
+
+
+def _slope(ghost: Callable[[Tensor], Tensor], points: Tensor, goal: Tensor) -> Tensor:
+    points = points.detach().requires_grad_()
+    return torch.autograd.grad(cross_entropy(ghost(points), goal, reduction="sum"), points)[0]
 
 
 class GhostNet:
@@ -104,6 +117,8 @@ class GhostNet:
     """
 
     def __init__(self, model: object, erosion: float, generator: torch.Generator) -> None:
+        # Whole: a part that is computed again would be eroded otherwise.
+        model = model.whole if isinstance(model, Bounded) else model
         if not isinstance(model, GraphModule):
             raise UsageError(
                 "ghost networks perturb layers, and torch.fx cannot trace this victim; give erosion=0, which attacks "
