@@ -34,7 +34,7 @@ from torch.nn.functional import normalize
 
 from whorl.checkpoints.checkpoint import Checkpoint
 from whorl.detection.exact import bonferroni, log_binomial_tail
-from whorl.weights.exchangeable import LEAST, ORDERED, Axes, natural, reads
+from whorl.weights.exchangeable import LEAST, Axes, lean_alike, natural, reads
 from whorl.weights.findings import Finding, Observation
 from whorl.weights.independence import ALIKE, Ranks, constrained, fixed_points, rank_law
 from whorl.weights.pairing import spread
@@ -141,7 +141,7 @@ def _left_out(net: Axes, paired: Collection[str], tested: Collection[str]) -> di
     reasons = dict(net.left_out)
     for name in net.weights:
         if name not in tested:
-            reasons[name] = UNPAIRED if name not in paired else ORDERED if net.was_ordered(name) else UNREAD
+            reasons[name] = UNPAIRED if name not in paired else net.order_of(name) or UNREAD
     return reasons
 
 
@@ -154,7 +154,13 @@ def _in_order(first: Axes, second: Axes) -> Iterator[Finding]:
         if first.ordered(name, 0) or second.ordered(partner, 0):
             dropped[shown] += 1
             continue
-        ours, theirs = first.net.read(name).flatten(1), second.net.read(partner).flatten(1)
+        ours, theirs = first.net.read(name), second.net.read(partner)
+        if lean_alike(*(each.reshape(*each.shape[:2], -1) for each in (ours, theirs))):
+            dropped[shown] += 1
+            first.slanted.add(name)
+            second.slanted.add(partner)
+            continue
+        ours, theirs = ours.flatten(1), theirs.flatten(1)
         found = fixed_points(ours, theirs)
         share = found.fixed / found.rows
         places[shown].append(Observation(number, number, share, 1 / found.units, found.log_p, name))
