@@ -63,7 +63,7 @@ TABLES: Final = re.compile(
 HEADS: Final = re.compile("q|k|v|kv|qkv|wqkv|query|queries|key|keys|value|values|in|attn")
 VECTORS: Final = "vectors and single numbers"
 ORDERED: Final = "rows or columns with an order of their own"
-SLANTED: Final = "rows that stand as the columns do, in both nets"
+SLANTED: Final = "rows that stand as the columns do"
 
 
 def natural(name: str) -> list[tuple[int, str]]:
@@ -134,7 +134,8 @@ class Axes:
     """The axes of some tensors of a checkpoint.
 
     ``left_out`` are those that are no evidence, each with the reason; ``weights`` the others, in natural order, with
-    their shapes; ``slanted`` those whose rows were found to stand as their columns do, in another net too.
+    their shapes; ``slanted`` those whose rows stand as their columns do: what a recurrent layer keeps, and
+    what was found to be so in this net and in another.
     """
 
     weights: dict[str, tuple[int, ...]]
