@@ -24,7 +24,7 @@ from whorl.printable import printable
 from whorl.types import Grade
 from whorl.weights.changes import Change
 from whorl.weights.coverage import Coverage, coverage
-from whorl.weights.differences import Differences, differences_by_name, tables, unequal
+from whorl.weights.differences import Differences, differences_by_name, kept, tables, unequal
 from whorl.weights.exchangeable import natural
 from whorl.weights.findings import Finding, about, findings
 from whorl.weights.history import (
@@ -198,7 +198,7 @@ def _compared(
     same = same and (same_plan(one, two) or next(unequal(one, two), None) is None)
     proven = [each.log_p for each in found if each.exact]
     exact = bool(proven) and (_refuted(bonferroni(proven) + pair.ways, alpha) or not _refuted(log_p, alpha))
-    decision = _decide(log_p, alpha, by_layer)
+    decision = _decide(log_p, alpha, by_layer, lambda name: kept(first, second, name))
     related = decision != "inconclusive" or same
     told = operations((one, two), held, changes, roled if known else found, places) if related else []
     disguised = any(each.kind.disguise for each in told)
@@ -285,16 +285,19 @@ def _elsewhere(places: LayerMap, by_layer: tuple[LayerEvidence, ...], alpha: flo
     return tuple(place if place.name else again.get(place.layer, place) for place in by_layer)
 
 
-def _decide(log_p: float, alpha: float, places: Sequence[LayerEvidence]) -> Decision:
+def _decide(
+    log_p: float, alpha: float, places: Sequence[LayerEvidence], kept: Callable[[str], bool] = lambda _: False
+) -> Decision:
     """Related where independence is refuted in most layers of B that were read; a part where only in some.
 
-    So it is of tensors without roles by themselves: they may be a tower of their own, of more tensors than the other.
+    Tensors without roles are judged so by themselves: they may be a tower of their own, of more tensors than the other.
+    One that is too small to show anything by itself, and has ``kept`` its numbers, is no other net's.
     """
     if not _refuted(log_p, alpha):
         return "inconclusive"
     kinds = [[place for place in places if place.layer >= 0 and bool(place.name) == named] for named in (False, True)]
     theirs = [{place.paired for place in kind} for kind in kinds]
-    held = [{place.paired for place in kind if place.related} for kind in kinds]
+    held = [{at.paired for at in kind if at.related or (at.name and kept(at.name))} for kind in kinds]
     if not any(place.related for place in places):  # it lies in no place alone, so no part is told from the rest
         return "related"
     whole = any(theirs) and all(2 * len(some) > len(each) for some, each in zip(held, theirs, strict=True) if each)

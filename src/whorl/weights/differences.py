@@ -18,11 +18,13 @@ from whorl.weights.folds import Factors, reads_folded
 from whorl.weights.pairing import spread
 from whorl.weights.parting import Table, table_of
 
-__all__ = ["Differences", "differences_by_name", "tables", "unequal"]
+__all__ = ["Differences", "differences_by_name", "kept", "tables", "unequal"]
 
 ROWS: Final = 512  # of each tensor, where not all are read
 TOKENS: Final = 2048  # rows of a table of tokens
 OUTSIDE: Final = (NONE, NONE)  # tensors of no layer
+KEPT: Final = 0.5  # cosine of two tensors of which one was made of the other
+SURE: Final = 4.0  # standard deviations of that of strangers
 WORKERS: Final = 4  # layers in memory at a time, a block of rows of each
 Tested = TypeVar("Tested")
 
@@ -147,6 +149,18 @@ def tables(one: Weights, two: Weights) -> list[Table]:
         pairs = ((first.read(name, rows), second.read(name, rows)) for name, rows in some)
     found = (table_of(*pair) for pair in pairs)
     return [each for each in found if each is not None]
+
+
+def kept(first: Checkpoint, second: Checkpoint, name: str) -> bool:
+    """Whether a tensor of both nets mostly has its numbers still, less what its rows and its columns have in common."""
+    shape = _shape(first, name)
+    if shape is None or shape != _shape(second, name) or len(shape) < 2:
+        return False
+    rows = spread(shape[0], ROWS)
+    ours, theirs = (net.read(name, rows).flatten(1).double() for net in (first, second))
+    ours, theirs = (each - each.mean(0) - each.mean(1, keepdim=True) + each.mean() for each in (ours, theirs))
+    cosine = float((ours * theirs).sum() / (ours.norm() * theirs.norm()).clamp_min(1e-300))
+    return cosine > KEPT and cosine * ours.numel() ** 0.5 > SURE
 
 
 def unequal(one: Weights, two: Weights) -> Iterator[str]:

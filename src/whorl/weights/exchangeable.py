@@ -11,7 +11,11 @@ All that is read of a net without roles are names, shapes and numbers. By these 
   Units that may be permuted are as much like their neighbours as like any other. `has_order` asks whether slices that
   stand side by side are more alike, whether what one reads oscillates along the axis, and whether norms drift, each
   held against orders drawn at random. Dropping a tensor by this can only lower the rate of false alarms, as long as it
-  still counts among the tests that are corrected for.
+  still counts among the tests that are corrected for;
+- whose rows stand *as its columns do* in both nets: an identity that a matrix began with (Dirac's, of a recurrence), or
+  a skip that was folded into a kernel for deployment (RepVGG, Ding et al., CVPR 2021, arXiv 2101.03697, section 3.3).
+  Units that read mostly themselves are where they are in strangers too. `leaning` holds the ranks of each row's numbers
+  on the diagonal, and on those beside it, against those of the whole row.
 
 **What is shown.** That an axis may be permuted is shown for channels of convolutions and for hidden layers: a matrix
 with more rows than columns, and after it, in the same module, another that has as many columns and is not square. For
@@ -34,7 +38,7 @@ from torch.nn.functional import normalize
 from whorl.checkpoints.checkpoint import Checkpoint
 from whorl.weights.pairing import spread
 
-__all__ = ["LEAST", "ORDERED", "Axes", "has_order", "natural", "reads"]
+__all__ = ["LEAST", "ORDERED", "SLANTED", "Axes", "has_order", "lean_alike", "leaning", "natural", "reads"]
 
 LEAST: Final = 8  # units below which no order is surprising
 SEEN: Final = 256  # rows by which it is told what a tensor is
@@ -44,6 +48,7 @@ SLICES: Final = 32  # along which oscillations are looked for
 DRAWS: Final = 100
 TOGETHER: Final = 1 << 22  # numbers of draws that are made at a time
 STEADY: Final = 4.0  # standard deviations of random orders
+ASLANT: Final = 5.0  # the same of one among many diagonals, which a copy shares by chance
 SMALL: Final = 1e-12
 
 BUFFERS: Final = re.compile(
@@ -58,6 +63,7 @@ TABLES: Final = re.compile(
 HEADS: Final = re.compile("q|k|v|kv|qkv|wqkv|query|queries|key|keys|value|values|in|attn")
 VECTORS: Final = "vectors and single numbers"
 ORDERED: Final = "rows or columns with an order of their own"
+SLANTED: Final = "rows that stand as the columns do"
 
 
 def natural(name: str) -> list[tuple[int, str]]:
@@ -93,11 +99,43 @@ def has_order(rows: Tensor) -> bool:
     return bool((excess > STEADY * drawn.std(0).clamp_min(SMALL)).any())
 
 
+def leaning(value: Tensor) -> Tensor:
+    """How far the numbers on each diagonal of a tensor stand out in their rows, in standard deviations.
+
+    The diagonal ``s`` holds row i's number in column i + s, from the first column again after the last. What a column
+    has in all rows, as a middle of a kernel may, is taken off.
+
+    Shape:
+        value: ``[n, m, k]``, k places of a kernel; the result is ``[m, k]``.
+    """
+    rows = torch.tensor(spread(len(value), SEEN))
+    seen = value[rows].float().flatten(1)
+    mixed = torch.randperm(seen.shape[1], generator=torch.Generator().manual_seed(len(value)))  # equal numbers tie
+    ranks = torch.empty_like(seen)
+    ranks[:, mixed] = seen[:, mixed].argsort(1).argsort(1).float()
+    ranks = (ranks - ranks.mean(0)).view(len(rows), *value.shape[1:])
+    width = value.shape[1]
+    places = (rows[:, None] + torch.arange(width)) % width
+    along = ranks.gather(1, places[:, :, None].expand(ranks.shape))
+    return along.mean(0) * len(rows) ** 0.5 / ranks.square().mean().sqrt().clamp_min(SMALL)
+
+
+def lean_alike(ours: Tensor, theirs: Tensor) -> bool:
+    """Whether rows stand as the columns do in both of two tensors ``[n, m, k]`` of one shape, by one diagonal."""
+    if ours.shape[1] < LEAST:
+        return False
+    one, two = leaning(ours), leaning(theirs)
+    least = torch.minimum(one.abs(), two.abs()) * (one * two > 0)
+    main = (one[0] + two[0]).abs() / 2**0.5  # of few rows no single tensor tells
+    return bool(((main > STEADY) & (least[0] > 1)).any() or (least > ASLANT).any())
+
+
 class Axes:
     """The axes of some tensors of a checkpoint.
 
     ``left_out`` are those that are no evidence, each with the reason; ``weights`` the others, in natural order, with
-    their shapes.
+    their shapes; ``slanted`` those whose rows stand as their columns do: what a recurrent layer keeps, and
+    what was found to be so in this net and in another.
     """
 
     weights: dict[str, tuple[int, ...]]
@@ -109,6 +147,7 @@ class Axes:
         for name in self.names:
             if reason := self._unfit(name):
                 self.left_out[name] = reason
+        self.slanted: set[str] = set()
         self._order: dict[tuple[str, int], bool] = {}
         self.leave_out((), "")
 
@@ -170,9 +209,11 @@ class Axes:
         self.weights = {name: self.net.entries[name].shape for name in self.names if name not in self.left_out}
         self._sorted = sorted(self.weights)  # what one module holds stands together: a slash follows the dot
 
-    def was_ordered(self, name: str) -> bool:
-        """Whether an axis of it was found to have an order of its own."""
-        return self._order.get((name, 0), False) or self._order.get((name, 1), False)
+    def order_of(self, name: str) -> str:
+        """What was found of the order of its axes, in words; empty where nothing was."""
+        if self._order.get((name, 0), False) or self._order.get((name, 1), False):
+            return ORDERED
+        return SLANTED if name in self.slanted else ""
 
     def ordered(self, name: str, axis: int, shape: tuple[int, ...] = ()) -> bool:
         """Whether rows (0) or columns (1), of another ``shape`` where that is given, stand in an order of their own."""

@@ -3,6 +3,8 @@
 Tensors are paired by name, and those whose names only one net has by shape, in the order of their names. What counts
 as evidence, and which axes hold units, is told by `whorl.weights.exchangeable`.
 
+Matrices of recurrent layers are seen by their units (`whorl.weights.gates`).
+
 - Places and ranks of rows are exact where units are shown to be permutable, and evaded by permuting them. Two tensors
   may share one permutation (a residual stream), so their p-values are not independent: they are combined by
   Bonferroni's bound. The same of other rows that something reads (*row places*) is not called exact.
@@ -34,8 +36,9 @@ from torch.nn.functional import normalize
 
 from whorl.checkpoints.checkpoint import Checkpoint
 from whorl.detection.exact import bonferroni, log_binomial_tail
-from whorl.weights.exchangeable import LEAST, ORDERED, Axes, natural, reads
+from whorl.weights.exchangeable import LEAST, Axes, lean_alike, natural, reads
 from whorl.weights.findings import Finding, Observation
+from whorl.weights.gates import Cells
 from whorl.weights.independence import ALIKE, Ranks, constrained, fixed_points, rank_law
 from whorl.weights.pairing import spread
 from whorl.weights.two_sided import match_sides
@@ -106,9 +109,11 @@ def by_name(
     Parameters:
         apart: names of tensors of each net that are tested elsewhere.
     """
-    nets = (first, second)
+    nets = (Cells(first), Cells(second))
     axes = [Axes(net, [name for name in net.entries if name not in but]) for net, but in zip(nets, apart, strict=True)]
     one, two = axes
+    for net, cells in zip(axes, nets, strict=True):
+        net.slanted |= cells.kept
     given = _given(one, two)
     one.leave_out([pair.ours for pair in given], GIVEN)
     two.leave_out([pair.theirs for pair in given], GIVEN)
@@ -141,7 +146,7 @@ def _left_out(net: Axes, paired: Collection[str], tested: Collection[str]) -> di
     reasons = dict(net.left_out)
     for name in net.weights:
         if name not in tested:
-            reasons[name] = UNPAIRED if name not in paired else ORDERED if net.was_ordered(name) else UNREAD
+            reasons[name] = UNPAIRED if name not in paired else net.order_of(name) or UNREAD
     return reasons
 
 
@@ -154,7 +159,14 @@ def _in_order(first: Axes, second: Axes) -> Iterator[Finding]:
         if first.ordered(name, 0) or second.ordered(partner, 0):
             dropped[shown] += 1
             continue
-        ours, theirs = first.net.read(name).flatten(1), second.net.read(partner).flatten(1)
+        ours, theirs = first.net.read(name), second.net.read(partner)
+        kept = name in first.slanted or partner in second.slanted
+        if kept or lean_alike(*(each.reshape(*each.shape[:2], -1) for each in (ours, theirs))):
+            dropped[shown] += 1
+            first.slanted.add(name)
+            second.slanted.add(partner)
+            continue
+        ours, theirs = ours.flatten(1), theirs.flatten(1)
         found = fixed_points(ours, theirs)
         share = found.fixed / found.rows
         places[shown].append(Observation(number, number, share, 1 / found.units, found.log_p, name))

@@ -1,0 +1,60 @@
+"""Small tensors that no test tells by themselves, in nets that are made from one another and in those that are not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from whorl.weights.comparison import compare
+
+LARGE = {
+    f"layer.{place}.{name}.weight": shape for place in (0, 1) for name, shape in (("a", (64, 32)), ("b", (32, 64)))
+}
+SMALL = {f"layer.{place}.{name}.weight": (8, 8) for place in (0, 1) for name in "cdefgh"}
+
+
+def drawn(shapes, seed):
+    chance = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(shape, generator=chance) for name, shape in shapes.items()}
+
+
+def little_moved(net):
+    """Equal tensors among more that differ would be taken for constants."""
+    return {
+        name: value + 0.01 * noise
+        for (name, value), noise in zip(net.items(), drawn(LARGE | SMALL, 9).values(), strict=True)
+    }
+
+
+@pytest.fixture
+def compared(tmp_path):
+    def compared(ours, theirs):
+        for name, state in (("ours", ours), ("theirs", theirs)):
+            save_file(state, tmp_path / f"{name}.safetensors")
+        return compare(tmp_path / "ours.safetensors", tmp_path / "theirs.safetensors")
+
+    return compared
+
+
+def test_a_tune_whose_small_tensors_show_nothing_is_no_part(compared):
+    net, moved = drawn(LARGE | SMALL, 1), drawn(LARGE | SMALL, 2)
+    tuned = {name: value + 1.1 * moved[name] for name, value in net.items()}
+    found = compared(net, tuned)
+    assert 2 * sum(each.related for each in found.layers) <= len(found.layers), "they show nothing"
+    assert found.decision == "related"
+
+
+def test_large_tensors_beside_small_ones_of_another_net_are_a_part(compared):
+    net = drawn(LARGE | SMALL, 1)
+    found = compared(net, little_moved(net) | drawn(SMALL, 2))
+    assert found.decision == "part reused"
+
+
+def test_what_strangers_have_in_common_keeps_no_tensor(compared):
+    """Gains near 1, and columns that are large in all nets."""
+    net, other = drawn(LARGE | SMALL, 1), drawn(SMALL, 2)
+    for state in (net, other):
+        for name in SMALL:
+            state[name] = 0.1 * state[name] + torch.linspace(0, 5, 8) + 1
+    assert compared(net, little_moved(net) | other).decision == "part reused"
