@@ -20,7 +20,7 @@ from whorl.storage import digest_tensors
 from whorl.suspects import earlier_looks, known_fingerprint, one_of, opened_for
 from whorl.types import Fingerprint
 
-__all__ = ["FAR", "LEAST_EQUAL", "Audit", "audit", "check_made_again"]
+__all__ = ["FAR", "LEAST_EQUAL", "Audit", "audit", "made_again"]
 
 FAR: Final = 2 / 255
 """How far an input that is made again may lie from the one in the file, in the unit of its space."""
@@ -91,15 +91,18 @@ def audit(
     )
 
 
-def check_made_again(opened: OpenedClaim, victim: Any, **options: Any) -> None:
+def made_again(opened: OpenedClaim, victim: Any, **options: Any) -> OpenedClaim:
     """Extract every opened family again from the victim's weights, with the seed that nobody chose.
 
-    Whoever asked the suspect first and kept what it answers as he likes can't have got his queries so.
+    Whoever asked the suspect first and kept what it answers as he likes can't have got his queries so. What is returned
+    holds the queries and answers that were made here: within `FAR` of them an owner could have moved the others until
+    the suspect answers as he likes.
 
     Raises:
         UsageError: it is another model than the claim's.
         InvalidFile: the opened queries, or the victim's answers, are not what scheme, seed and model give.
     """
+    own: dict[str, Fingerprint] = {}
     for name, part in {**opened.families, **opened.reserves}.items():
         family = opened.claim.body.families[name]
         scheme = SCHEMES.make(family.scheme)
@@ -110,12 +113,19 @@ def check_made_again(opened: OpenedClaim, victim: Any, **options: Any) -> None:
             raise InvalidFile(f"the seed of {name} was chosen, and is not the one that the victim's digest gives")
         pictures = SOURCES.make(opened.claim.body.data).load(scheme.part)
         again = scheme.extract(oracle, pictures, budget=family.size, seed=part.seed)
-        found = compared(part, part_of(again, opened.opening.body.families[name].indices))
+        here = part_of(again, opened.opening.body.families[name].indices)
+        found = compared(part, here)
         if not found.near:
             raise InvalidFile(
                 f"the opened queries of {name} are not what its scheme makes of the victim: inputs differ by up to "
                 f"{found.largest:.3g}, answers agree on {found.equal:.1%}"
             )
+        own[name] = replace(part, queries=here.queries, reference=here.reference)
+    return replace(
+        opened,
+        families={name: own[name] for name in opened.families},
+        reserves={name: own[name] for name in opened.reserves},
+    )
 
 
 def compared(known: Fingerprint, again: Fingerprint) -> Audit:

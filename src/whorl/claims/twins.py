@@ -21,7 +21,7 @@ from whorl import ownership, populations
 from whorl.claims.case import Case, direction
 from whorl.claims.documents import Disclosed, Judgment
 from whorl.claims.opening import OpenedClaim
-from whorl.detection.judgment import models_needed
+from whorl.detection.judgment import MOST_MODELS, models_needed
 from whorl.errors import UsageError
 from whorl.lineups.session import hold
 from whorl.oracles.base import Oracle
@@ -70,7 +70,7 @@ def judge_lineup(  # noqa: PLR0913 each is an option of `whorl claim check`
     """
     told = check_lineup(opened, suspect, case=case, twins=twins, **options)
     alone = case.check_drawn(opened.draw)
-    alpha, tries = opened.claim.body.alpha, case.tries * opened.draw.tries
+    alpha, tries = case.alpha_of(opened), case.tries * opened.draw.tries
     victim = _trained_anew(opened, told, folder, options.get("trust_code", False))
     seeds = [_seed(opened.draw.seed, number) for number in range(twins)]
     made = populations.twins(
@@ -122,7 +122,13 @@ def judge_lineup(  # noqa: PLR0913 each is an option of `whorl claim check`
         alpha=alpha,
         tries=tries,
         grade="D" if alone else "C",
-        caveats=[*filter(None, (alone,)), TRAINED, *caveats, *filter(None, (direction(opened, case),)), *case.caveats],
+        caveats=[
+            *filter(None, (alone,)),
+            TRAINED,
+            *caveats,
+            *filter(None, (case.loose(opened), direction(opened, case))),
+            *case.caveats,
+        ],
     )
 
 
@@ -137,13 +143,14 @@ def check_lineup(opened: OpenedClaim, suspect: Any, *, case: Case, twins: int, *
             "a lineup before a judge needs a time-stamp of the claim that is older than the suspect, or whoever copied "
             "the suspect could call the copy his victim: give --stamp with --tsa-root, and --suspect-since"
         )
-    alpha = opened.claim.body.alpha
+    alpha = case.alpha_of(opened)
     tries = case.tries * opened.draw.tries
-    if twins < (needed := models_needed(alpha, tries)):
+    if not (needed := models_needed(alpha, tries)) <= twins <= MOST_MODELS:
         paid = f" after {tries} tries" if tries > 1 else ""
+        whose = "which the claim fixed" if alpha == opened.claim.body.alpha else "your --alpha"
         raise UsageError(
-            f"with {twins} twins nothing can be called derived{paid} at {alpha:g}, which the claim fixed: train "
-            f"{needed} or more (--twins)"
+            f"with {twins:,} twins nothing can be called derived{paid} at {alpha:g}, {whose}: train {needed:,} or "
+            f"more, and {MOST_MODELS:,} at most (--twins)"
         )
     _check_suspect(opened, suspect, options)
     return told

@@ -79,6 +79,10 @@ def check(
         str | None, typer.Option(help="When the suspect is first known to have existed, as in 2026-05-31.")
     ] = None,
     log: Annotated[Path | None, typer.Option(help="The owner's log: p is multiplied by the claims in it.")] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(help="The most that you accept of the chance of accusing an independent model. [the claim's]"),
+    ] = None,
     suspects: Annotated[int, typer.Option(min=1, help="Suspects that this claim was held against, this one too.")] = 1,
     counter: Annotated[
         list[Path] | None,
@@ -165,7 +169,7 @@ def check(
         if twins is None and not null_recipe:
             raise UsageError("say whom the suspect is ranked among: --null-recipe RECIPE, or --twins N for a lineup")
         opened = read_opening(opening, known, keys)
-        shown = Shown(claim, stamp, tsa_root, log, witness_key, suspects, nonce, suspect_since)
+        shown = Shown(claim, stamp, tsa_root, log, witness_key, suspects, nonce, suspect_since, alpha)
         theirs = Theirs(suspect_stamp, counter or (), counter_stamp or (), counter_key, counter_opening)
         case = case_of(known, keys, opened, suspect, shown, theirs, options)
         how = _How(null_recipe or (), count, twins, family or (), data or "", victim, record, replay, cache, jobs)
@@ -222,6 +226,7 @@ def _judged(opened: OpenedClaim, suspect: str, case: Case, how: _How, options: d
             opened,
             how.recipes,
             tries=case.tries_of(opened),
+            alpha=case.alpha,
             count=how.count,
             folder=how.cache,
             workers=how.jobs,
