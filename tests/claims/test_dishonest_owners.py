@@ -12,6 +12,7 @@ from disputes import ALPHA, JUDGE, RECIPE, drawn
 from whorl.attest.stamp import Stamp
 from whorl.claims.audit import FAR, made_again
 from whorl.claims.documents import write_signed
+from whorl.claims.fetched import check_fetched
 from whorl.claims.judging import Case, judge, train_strata
 from whorl.claims.making import family_of
 from whorl.claims.opening import open_claim, read_opening
@@ -21,6 +22,7 @@ from whorl.errors import UsageError
 from whorl.oracles.wrappers import digests_of
 
 SEEN = Case(nonce=JUDGE.hex())
+PAIR = ("akh", "igsm")
 
 
 def forged(case, suspect, changed, folder):
@@ -106,3 +108,27 @@ def test_more_twins_than_anybody_trains_are_refused_at_once(case, tmp_path):
         check_lineup(disclosed, case.copy, case=replace(dates, alpha=0.05), twins=4)
     with pytest.raises(UsageError, match="and 10,000 at most"):
         check_lineup(disclosed, case.copy, case=dates, twins=10**9)
+
+
+def test_nothing_that_an_owner_names_is_fetched_unless_the_judge_names_it(case, strata, tmp_path, monkeypatch):
+    def asked(*_):
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("whorl.data.hub.asking_hub", asked)
+    named = 'noise(hf("somebody/pictures"))'
+    body = case.claim.body.model_copy(update={"data": named})
+    claim = write_signed(body, case.claim.victim, case.key, tmp_path / "claim")
+    digest = digests_of(case.copy)[0]
+    draw = drawn(claim.digest, digest)
+    open_claim(claim, case.secrets, draw, digest, key=case.key, folder=tmp_path / "o", lineup=True, families=PAIR)
+    opened = read_opening(tmp_path / "o", claim, [case.key.public_key()])
+    for data in ("", "digits(size=8)", 'hf("somebody/else")'):
+        with pytest.raises(
+            UsageError, match=r"pictures of the hub, hf\(\"somebody/pictures\"\), which would be fetched"
+        ):
+            judge(opened, case.copy, strata, case=SEEN, data=data)
+        with pytest.raises(UsageError, match="pictures of the hub"):
+            check_lineup(opened, case.copy, case=SEEN, twins=4, data=data)
+    check_fetched("train(mlp, hf(x)) -> fine_tune(all)", "hf(x)")
+    with pytest.raises(UsageError, match="hf"):
+        check_fetched("train(mlp, join([digits, hf(x)]))", "digits")

@@ -20,6 +20,7 @@ from whorl.attest.draw import Draw, numbers_below
 from whorl.claims.audit import made_again
 from whorl.claims.case import MADE_FROM, Case, claims_logged, direction, made_from, revoked_in, unproven
 from whorl.claims.documents import JudgedModel, Judgment, Stratum
+from whorl.claims.fetched import check_fetched
 from whorl.claims.making import KINDS, kind_of
 from whorl.claims.opening import OpenedClaim
 from whorl.data import SOURCES, Dataset
@@ -166,7 +167,8 @@ def judge(  # noqa: PLR0913 each is an option of `whorl claim check`
     Parameters:
         suspect: a file, an address or an oracle; it has to be the one that the draw was made for.
         strata: independent models by kind (`train_strata`).
-        data: pictures of the judge's, on whose test part accuracies are taken; those of the claim by default.
+        data: pictures of the judge's, on whose test part accuracies are taken; those of the claim by default. Where the
+            claim names pictures of the hub, the judge names them here, or nothing is fetched.
         victim: the weights of the claim's victim, or an oracle of it, from which the opened queries are made again.
             Without, nobody knows that they were not picked by what the suspect answers, and the grade is D.
         case: dates and tries.
@@ -182,6 +184,7 @@ def judge(  # noqa: PLR0913 each is an option of `whorl claim check`
         UsageError, AccessRefused: the suspect is another, can't be asked, or knows nothing of the judge's pictures.
     """
     case = case or Case()
+    check_fetched(opened.claim.body.data, data)
     if families:
         opened = chosen_families(opened, families)
     oracle = check_suspect(opened, suspect, **options)
