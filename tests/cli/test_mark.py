@@ -44,7 +44,7 @@ def test_a_mark_is_embedded_and_found_in_a_tuned_copy(whorl, mine, tmp_path):
     assert (verdict["decision"], verdict["grade"], verdict["alpha"]) == ("derived", "D", 1e-6)
     shown = whorl("verify", fingerprint, mine, "--report", tmp_path / "page.html")
     assert "INCONCLUSIVE" in shown.stdout
-    assert "drawn labels, one of 10 each" in shown.stdout
+    assert "drawn labels, one of 10 each; grade D; the draw is the owner's word" in shown.stdout
     assert "drawn labels, one of 10 each" in (tmp_path / "page.html").read_text()
     # What suspects were held against keeps its place, and its log.
     held = fingerprint.read_bytes()
@@ -77,6 +77,8 @@ def test_a_draw_with_others_gives_grade_b_to_who_drew(whorl, mine, tmp_path):
     assert json.loads(whorl(*asked).stdout)["grade"] == "D"
     assert json.loads(whorl(*asked, "--nonce", judge).stdout)["grade"] == "B"
     assert json.loads(whorl(*asked, "--nonce", owner).stdout)["grade"] == "D"
+    for number, told in ((judge, "each; grade B\n"), (owner, "each; grade D; the draw is the owner's word\n")):
+        assert told in whorl(*asked[:-1], "--nonce", number, "--quiet").stdout
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,8 @@ def make(
 
     if plan not in ("tardos", "block"):
         raise UsageError(f"a code is tardos or block; this is {plan!r}")
+    if output.exists():
+        raise UsageError(f"{output} is there already, and copies with its rows may be out: give another --output")
     check_size(users, 16 << 20)
     names = [each.strip() for each in users.read_text(encoding="utf-8", errors="replace").splitlines() if each.strip()]
     kind: Literal["tardos", "block"] = "tardos" if plan == "tardos" else "block"
