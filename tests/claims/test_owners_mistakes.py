@@ -96,7 +96,7 @@ def test_a_password_is_read_by_every_verb_that_signs(case, keys, tmp_path):
     (tmp_path / "c").write_bytes(case.claim.data)
     asks = ["claim", "check", tmp_path / "c", tmp_path, "s", "--owner-key", keys / "nobody", "--key"]
     asks += [keys / "encrypted", "-o", tmp_path / "j"]
-    assert "put its password into the variable WHORL_KEY_PASSWORD" in whorl(*asks, code=2)
+    assert "give its password in the variable WHORL_KEY_PASSWORD" in whorl(*asks, code=2)
     told = whorl(*asks, code=2, WHORL_KEY_PASSWORD="a password")
     assert f"no such file: {keys / 'nobody'}" in told, "the key was read, and the next thing is missing"
 

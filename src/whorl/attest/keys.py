@@ -116,7 +116,7 @@ def signature_fits(key: PublicKey, signature: bytes, message: bytes) -> bool:
 
 def _decrypted(path: str | Path, data: bytes, password: bytes | None) -> object:
     if not password:
-        raise UsageError(f"{path} is encrypted; put its password into the variable WHORL_KEY_PASSWORD")
+        raise UsageError(f"{path} is encrypted; give its password in the variable WHORL_KEY_PASSWORD")
     try:
         return serialization.load_pem_private_key(data, password)
     except (ValueError, UnsupportedAlgorithm):

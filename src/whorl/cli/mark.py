@@ -212,4 +212,8 @@ def _report(output: Path | None, target: Path, made: Fingerprint, as_json: bool,
         if design is None:
             say("Nothing is drawn for this mark, so a verdict needs models made without it: whorl calibrate --help")
         elif design.why:
-            say("The labels were drawn here alone: before others that is your word. To draw with them: --prepare")
+            say(
+                "The labels came from the service's key: before others that is your word (grade D)"
+                if output is None
+                else "The labels were drawn here alone: before others that is your word. To draw with them: --prepare"
+            )
