@@ -162,3 +162,14 @@ def test_an_opening_is_for_the_judge_alone(table):
     for folder in ("opening", "lineup"):
         assert stat.S_IMODE((table.folder / folder).stat().st_mode) == 0o700
     assert stat.S_IMODE((table.folder / "lineup" / "lineup.json").stat().st_mode) == 0o600
+
+
+def test_a_wrong_victim_is_refused_before_anything_is_trained(table, monkeypatch):
+    def train(*_, **__):
+        raise AssertionError("models were trained")
+
+    monkeypatch.setattr("whorl.claims.judging.strangers", train)
+    null = ["--null-recipe", RECIPE, "--victim"]
+    told = table.check("opening", *null, table.folder / "suspect.safetensors", code=2)
+    assert "is not the victim of this claim" in told
+    assert "no such file" in table.check("opening", *null, table.folder / "nothing.safetensors", code=2)

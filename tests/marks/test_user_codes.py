@@ -134,6 +134,11 @@ def test_mistakes(codes, victim):
     for users, colluders in ((map(str, range(100_001)), 1), (USERS, 1001)):  # refused at once
         with pytest.raises(UsageError, match="100,000 users and 1,000 colluders at most"):
             prepare_codes(victim, list(users), DATA, colluders=colluders)
+    for seed in (-1, 1 << 63):
+        with pytest.raises(UsageError, match=r"from 0 to 2\^63 - 1"):
+            prepare_codes(victim, USERS, DATA, colluders=1, seed=seed)
+    with pytest.raises(UsageError, match="2,147,483,648 times"):
+        draw_codes(dataclasses.replace(codes, code=None), draws=1 << 40)
     with pytest.raises(UsageError, match="like those that it learned from"):
         prepare_codes(victim, USERS, "digits(size=9)")
     with pytest.raises(UsageError, match="fewer"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -14,13 +15,14 @@ from whorl.claims.opening import OpenedClaim
 from whorl.data import SOURCES, Dataset
 from whorl.errors import InvalidFile, UsageError
 from whorl.fingerprints.looks import BEGUN
+from whorl.oracles.base import Oracle
 from whorl.oracles.wrappers import digests_of
 from whorl.schemes import SCHEMES
 from whorl.storage import digest_tensors
 from whorl.suspects import earlier_looks, known_fingerprint, one_of, opened_for
 from whorl.types import Fingerprint
 
-__all__ = ["FAR", "LEAST_EQUAL", "Audit", "audit", "made_again"]
+__all__ = ["FAR", "LEAST_EQUAL", "Audit", "audit", "check_victim", "made_again"]
 
 FAR: Final = 2 / 255
 """How far an input that is made again may lie from the one in the file, in the unit of its space."""
@@ -91,6 +93,20 @@ def audit(
     )
 
 
+def check_victim(opened: OpenedClaim, victim: Any, **options: Any) -> None:
+    """Raise `UsageError` where a model is not the victim of a claim, before anybody trains models for a judge."""
+    for part in opened.families.values():
+        _victim_of(opened, part, victim, options)
+        return
+
+
+def _victim_of(opened: OpenedClaim, part: Fingerprint, victim: Any, options: Mapping[str, Any]) -> Oracle:
+    oracle = one_of(part, victim, **options)
+    if opened.claim.victim not in digests_of(oracle):
+        raise UsageError(f"{oracle.name} is not the victim of this claim; ask its owner for the weights")
+    return oracle
+
+
 def made_again(opened: OpenedClaim, victim: Any, **options: Any) -> OpenedClaim:
     """Extract every opened family again from the victim's weights, with the seed that nobody chose.
 
@@ -106,9 +122,7 @@ def made_again(opened: OpenedClaim, victim: Any, **options: Any) -> OpenedClaim:
     for name, part in {**opened.families, **opened.reserves}.items():
         family = opened.claim.body.families[name]
         scheme = SCHEMES.make(family.scheme)
-        oracle = one_of(part, victim, **options)
-        if opened.claim.victim not in digests_of(oracle):
-            raise UsageError(f"{oracle.name} is not the victim of this claim; ask its owner for the weights")
+        oracle = _victim_of(opened, part, victim, options)
         if part.seed != seed_of(opened.claim.victim, family.scheme):
             raise InvalidFile(f"the seed of {name} was chosen, and is not the one that the victim's digest gives")
         pictures = SOURCES.make(opened.claim.body.data).load(scheme.part)

@@ -46,6 +46,7 @@ __all__ = [
     "judge",
     "made_from",
     "revoked_in",
+    "shared",
     "train_strata",
 ]
 
@@ -130,6 +131,11 @@ def check_suspect(opened: OpenedClaim, suspect: Any, **options: Any) -> Oracle:
     return oracle
 
 
+def shared(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a suspect that may be meant for the victim too."""
+    return {name: options[name] for name in SHARED if name in options}
+
+
 def chosen_families(opened: OpenedClaim, families: Sequence[str]) -> OpenedClaim:
     """The opening with these families judged, and all others in reserve.
 
@@ -196,7 +202,7 @@ def judge(  # noqa: PLR0913 each is an option of `whorl claim check`
     if opened.claim.victim in digests_of(oracle):
         told.append("the suspect's weights are the victim's own, to the byte")
     if victim is not None:
-        opened = made_again(opened, victim, **{name: options[name] for name in SHARED if name in options})
+        opened = made_again(opened, victim, **shared(options))
     if oracle.block is not None:
         if record is None:
             raise UsageError("an endpoint's answers are kept, so that they can't change later: give --record FILE")

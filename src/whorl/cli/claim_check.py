@@ -223,7 +223,8 @@ def _answer(
 
 
 def _judged(opened: OpenedClaim, suspect: str, case: Case, how: _How, options: dict[str, Any], quiet: bool) -> Judgment:
-    from whorl.claims.judging import check_suspect, chosen_families, judge, train_strata
+    from whorl.claims.audit import check_victim
+    from whorl.claims.judging import check_suspect, chosen_families, judge, shared, train_strata
     from whorl.claims.twins import check_lineup, judge_lineup
 
     trust_code = bool(options["trust_code"])
@@ -231,6 +232,8 @@ def _judged(opened: OpenedClaim, suspect: str, case: Case, how: _How, options: d
         opened = chosen_families(opened, how.families)
     if how.twins is None:
         check_suspect(opened, suspect, **options)  # before anything is trained
+        if how.victim is not None:
+            check_victim(opened, how.victim, **shared(options))
     else:
         check_lineup(opened, suspect, case=case, twins=how.twins, data=how.data, **options)
         if not quiet and opened.disclosed is not None:

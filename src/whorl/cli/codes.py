@@ -143,12 +143,13 @@ def copy(
 
     Example: whorl codes copy mine.codes mine.safetensors --user alice -o alice.safetensors
     """
-    from whorl.cli.mark import write_like
+    from whorl.cli.mark import check_not_itself, write_like
     from whorl.marks.code_files import read_codes
     from whorl.marks.user_codes import copy_for
 
     if output.suffix.lower() != ".safetensors":
         raise UsageError(f"a copy is written as safetensors; {output} has another suffix")
+    check_not_itself(output, model)
     options: dict[str, Any] = model_options(architecture, classes, shape, settings) | {"trust_code": trust_code}
     with bar(quiet) as told:
         told("embedding", 0, 0)

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from whorl.attest.draw import Draw
-    from whorl.types import Fingerprint
+    from whorl.types import Fingerprint, Verdict
 
-__all__ = ["mark", "write_like"]
+__all__ = ["check_not_itself", "mark", "write_like"]
 
 
 @guarded
@@ -103,6 +103,7 @@ def mark(
         _report(None, fingerprint, made, as_json, quiet)
         return
     _refuse(kind, data, output, prepare, prepared, drawing)
+    check_not_itself(output, model)
     for written in filter(None, (prepare, fingerprint or (output and output.with_suffix(".fp")))):
         check_new_fingerprint(written)
     path = _file_of(model, cache, trust_code)
@@ -118,12 +119,33 @@ def mark(
             return
         draw: Draw | None = finished(drawing)[1] if drawing is not None else None
         show("embedding", 0, 0)
-        net, made = making.embed(known, path, data, draw=draw, draws=draws, **options)
+        verdicts: list[Verdict] = []
+        net, made = making.embed(known, path, data, draw=draw, draws=draws, told=verdicts.append, **options)
     assert output is not None
     target = fingerprint or output.with_suffix(".fp")
     write_like(net, path, output)
     write_fingerprint(made, target)
     _report(output, target, made, as_json, quiet)
+    for verdict in verdicts:
+        _warn(verdict)
+
+
+def check_not_itself(output: Path | None, model: str) -> None:
+    """Raise `UsageError` where what is made of a model would take its place."""
+    if output is not None and output.exists() and Path(model).exists() and output.samefile(model):
+        raise UsageError(f"{output} is the model itself, and stays as it is; give another --output")
+
+
+def _warn(verdict: Verdict) -> None:
+    """Say where the marked model itself is not found, which no quiet owner may overlook."""
+    if verdict.decision == "derived":
+        return
+    design = verdict.null["design"]
+    say(
+        f"warning: the marked model itself would not be found: {design['matches']} of {design['of']} {design['kind']} "
+        f"match, p {verdict.p_value:.2g} is above {verdict.alpha:g}. Mark again with more epochs "
+        "(--kind 'MARK(epochs=...)'), or more labels or bits (--count), and count this draw too (--draws)"
+    )
 
 
 def _refuse(

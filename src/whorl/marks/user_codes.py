@@ -52,6 +52,7 @@ __all__ = [
 
 STREAM: Final = "codes"  # the name of the streams that rows come from
 HELD: Final = 0.5  # how near X w comes to -1 or 1, at every position, before the training of a copy ends
+MOST_DRAWS: Final = 1 << 31
 MOST_USERS: Final = 100_000
 MOST_COLLUDERS: Final = 1000
 LONGEST_NAME: Final = 300
@@ -128,6 +129,8 @@ def prepare_codes(
             f"the code has {length} positions, and the chosen layers hold {room}: name more layers, plan for fewer "
             "colluders or users, or for up to 31 users take a block code"
         )
+    if seed is not None and not 0 <= seed < 1 << 63:
+        raise UsageError(f"a seed is a whole number from 0 to 2^63 - 1; this is {seed}")
     generator = torch.Generator().manual_seed(secrets.randbits(63) if seed is None else seed)
     projection = torch.randn(length, room, generator=generator)
     return Codes(oracle.digest, tuple(users), chosen, projection, data, plan, colluders, error)
@@ -174,6 +177,8 @@ def draw_codes(codes: Codes, draw: Draw | None = None, *, draws: int = 1) -> Cod
     """
     if codes.code is not None:
         raise UsageError("these rows are drawn already, and copies may be out; prepare new codes to draw again")
+    if not 1 <= draws <= MOST_DRAWS:
+        raise UsageError(f"rows were drawn at least once, and {MOST_DRAWS:,} times at most; these are {draws:,} draws")
     claim = commitment(codes)
     if draw is not None and draw.claim != claim:
         raise UsageError(f"this draw is for {draw.claim[:16]}..., and the codes for {claim[:16]}...: draw for these")
