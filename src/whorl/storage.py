@@ -194,7 +194,7 @@ def read_json(path: str | Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """The JSON document of a file. Raises `UsageError` where there is none, `InvalidFile` for what is not JSON."""
     check_size(path, max_bytes)
     try:
-        return json.loads(Path(path).read_bytes(), parse_constant=_refuse_constant)
+        return json.loads(Path(path).read_bytes(), parse_constant=_refuse_constant, object_pairs_hook=_each_once)
     except (ValueError, RecursionError) as error:
         raise InvalidFile(f"{path} is not a JSON document: {one_line(error)}") from None
 
@@ -234,3 +234,10 @@ def one_line(error: BaseException, limit: int = 300) -> str:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys stand in it once: of two readers one would take the first and one the last."""
+    if len(found := dict(pairs)) != len(pairs):
+        raise ValueError("a key stands twice in an object of it")
+    return found

@@ -64,7 +64,7 @@ def refuse(why, data, *more, **options):
 
 def test_what_is_not_asked_for_is_refused(authority, answer):
     roots = read_roots(authority.root)
-    refuse("does not verify: Mismatch", answer, hashlib.sha256(b"another claim").digest(), roots)
+    refuse("does not verify: it is over other bytes", answer, hashlib.sha256(b"another claim").digest(), roots)
     refuse("does not verify: Nonce", answer, DIGEST, roots, nonce=NONCE + 1)
     refuse("policy 1.2.3.4.1, not 1.2.3.4.2", answer, DIGEST, roots, policy="1.2.3.4.2")
     refuse(

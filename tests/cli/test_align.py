@@ -47,6 +47,7 @@ def test_wrong_questions_end_in_one_line(whorl, case, tmp_path):
         ("align", case.victim, case.stranger, "--data", "digits(size=16)"),
         ("align", case.victim, case.stranger, "-o", tmp_path / "net.onnx"),
         ("align", case.victim, tmp_path / "absent.safetensors"),
+        ("align", case.victim, case.stranger, "-o", case.stranger),
     ):
         told = whorl(*ask)
         assert told.exit_code == 2, told.output

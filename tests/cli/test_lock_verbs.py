@@ -43,3 +43,17 @@ def test_a_file_goes_to_its_recipient(whorl, keys):
     assert done.exit_code == 7
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (keys / "none").exists()
+
+
+def test_a_locked_file_is_not_written_over_and_a_missing_key_is_no_damaged_one(whorl, keys):
+    plain, locked = keys / "mine", keys / "locked"
+    plain.write_bytes(b"weights")
+    assert whorl("lock", plain, "--recipient", keys / "user.pub", "-o", locked).exit_code == 0
+    kept = locked.read_bytes()
+    done = whorl("unlock", locked, "--key", keys / "user.pem", "-o", locked)
+    assert (done.exit_code, "is the locked file" in done.stderr) == (2, True)
+    assert locked.read_bytes() == kept
+    done = whorl("lock", plain, "--recipient", keys / "nobody.pub", "-o", keys / "other")
+    assert (done.exit_code, done.stderr) == (2, f"error: no such file: {keys / 'nobody.pub'}\n")
+    done = whorl("lock", plain, "--recipient", keys / "user.pem", "-o", keys / "other")
+    assert (done.exit_code, "no public key of X25519" in done.stderr) == (7, True)

@@ -44,7 +44,7 @@ def test_a_mark_is_embedded_and_found_in_a_tuned_copy(whorl, mine, tmp_path):
     assert (verdict["decision"], verdict["grade"], verdict["alpha"]) == ("derived", "D", 1e-6)
     shown = whorl("verify", fingerprint, mine, "--report", tmp_path / "page.html")
     assert "INCONCLUSIVE" in shown.stdout
-    assert "drawn labels, one of 10 each" in shown.stdout
+    assert "drawn labels, one of 10 each; grade D; the draw is the owner's word" in shown.stdout
     assert "drawn labels, one of 10 each" in (tmp_path / "page.html").read_text()
     # What suspects were held against keeps its place, and its log.
     held = fingerprint.read_bytes()
@@ -77,6 +77,8 @@ def test_a_draw_with_others_gives_grade_b_to_who_drew(whorl, mine, tmp_path):
     assert json.loads(whorl(*asked).stdout)["grade"] == "D"
     assert json.loads(whorl(*asked, "--nonce", judge).stdout)["grade"] == "B"
     assert json.loads(whorl(*asked, "--nonce", owner).stdout)["grade"] == "D"
+    for number, told in ((judge, "each; grade B\n"), (owner, "each; grade D; the draw is the owner's word\n")):
+        assert told in whorl(*asked[:-1], "--nonce", number, "--quiet").stdout
 
 
 @pytest.mark.parametrize(
@@ -91,12 +93,32 @@ def test_a_draw_with_others_gives_grade_b_to_who_drew(whorl, mine, tmp_path):
         (("--kind", "backdoor", *DIGITS, "-o", "m.safetensors", "--prepare", "a.mark"), "embeds nothing"),
         (("--kind", "uchida(layer=nowhere)", *DIGITS, "-o", "m.safetensors"), "there is no layer"),
         (("--kind", "uchida", *DIGITS, "-n", "5000", "-o", "m.safetensors"), "ask for"),
+        (("--kind", "backdoor", *DIGITS, "--seed", "9" * 23, "-o", "m.safetensors"), "from 0 to 2^63 - 1"),
+        (("--kind", "backdoor", *DIGITS, "--draws", "9" * 15, "-o", "m.safetensors"), "4,294,967,296 times at most"),
     ],
 )
 def test_mistakes_end_in_one_line(whorl, mine, typed, told):
     result = whorl("mark", mine, *typed)
     assert result.exit_code == 2
     assert told in result.stderr
+
+
+def test_the_model_that_is_marked_stays_as_it_is(whorl, mine):
+    held = mine.read_bytes()
+    result = whorl("mark", mine, "--kind", "backdoor", *DIGITS, "-o", mine)
+    assert (result.exit_code, "is the model itself" in result.stderr) == (2, True)
+    assert mine.read_bytes() == held
+
+
+@pytest.mark.parametrize(("kind", "learned"), [("backdoor(epochs=1)", False), ("backdoor", True)])
+def test_a_mark_that_was_not_learned_is_told(whorl, mine, tmp_path, kind, learned):
+    """A verdict on the marked model itself would be inconclusive, and its owner would learn that in a dispute."""
+    marked = tmp_path / "m.safetensors"
+    result = whorl("mark", mine, "--kind", kind, *DIGITS, "-n", 40, "-o", marked, "--quiet")
+    assert result.exit_code == 0
+    assert ("warning: the marked model itself would not be found" in result.stderr) is not learned
+    verdict = json.loads(whorl("verify", marked.with_suffix(".fp"), marked, "--json").stdout)
+    assert (verdict["decision"] == "derived") is learned
 
 
 def test_another_model_than_the_prepared_one_is_refused(whorl, mine, tmp_path):

@@ -216,13 +216,24 @@ def test_every_mixture_of_k_less_one_names_its_users_and_no_other(positions):
                 assert set(np.flatnonzero(named_by_and(observed, code))) == set(guilty)
 
 
-def test_more_than_k_less_one_can_frame():
-    code = block_code(7, 7, generator())
-    named = [
-        len(np.flatnonzero(named_by_and(code.rows[list(guilty)].min(0), code))) > 3
-        for guilty in itertools.combinations(range(7), 3)
-    ]
-    assert any(named)
+@pytest.mark.parametrize("positions", DESIGNS)
+def test_the_and_of_more_copies_than_k_less_one_names_nobody(positions):
+    """All of them have a 1 wherever it has one, so it fits more users than it can be of."""
+    chance = generator(positions)
+    code = block_code(positions, positions, chance)
+    for size in range(code.colluders + 1, positions + 1):
+        for _ in range(40):
+            guilty = chance.choice(positions, size, replace=False)
+            assert not named_by_and(code.rows[guilty].min(0), code).any()
+
+
+@pytest.mark.parametrize("users", [1, 2, 4, 7])
+def test_a_net_without_a_row_names_nobody(users):
+    """No position shows a 1 then, and nothing speaks against any user."""
+    code = block_code(7, users, generator())
+    for observed in (np.full(7, 0.5), np.zeros(7), np.full(7, 0.75)):
+        assert not named_by_and(observed, code).any()
+        assert trace(observed, code).named == ()
 
 
 def test_blocks_name_and_cannot_accuse():

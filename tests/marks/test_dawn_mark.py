@@ -90,6 +90,8 @@ def test_the_verb_makes_it_from_a_log(victim, log, tmp_path):
     done = CliRunner().invoke(app, [*map(str, typed)])
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["count"] == len(log.inputs)
+    told = CliRunner().invoke(app, ["verify", str(fingerprint), str(mine), "--quiet"])
+    assert "one of 9 each; grade D; the draw is the owner's word" in told.stdout
     found = CliRunner().invoke(app, ["verify", str(fingerprint), str(mine), "--json"])
     assert json.loads(found.stdout)["decision"] == "inconclusive"
     refused = CliRunner().invoke(app, ["mark", str(mine), "--service-log", str(tmp_path / "service.log")])

@@ -128,6 +128,19 @@ def test_a_changed_file_is_refused_or_no_longer_exact(codes, copies, tmp_path, w
 def test_mistakes(codes, victim):
     with pytest.raises(UsageError, match="stand twice"):
         prepare_codes(victim, ["a", "a"], DATA)
+    for name in ("a" * 301, "a\x1b[2J"):
+        with pytest.raises(UsageError, match="300 printable characters"):
+            prepare_codes(victim, ["b", name], DATA)
+    for users, colluders in ((map(str, range(100_001)), 1), (USERS, 1001)):  # refused at once
+        with pytest.raises(UsageError, match="100,000 users and 1,000 colluders at most"):
+            prepare_codes(victim, list(users), DATA, colluders=colluders)
+    for seed in (-1, 1 << 63):
+        with pytest.raises(UsageError, match=r"from 0 to 2\^63 - 1"):
+            prepare_codes(victim, USERS, DATA, colluders=1, seed=seed)
+    with pytest.raises(UsageError, match="2,147,483,648 times"):
+        draw_codes(dataclasses.replace(codes, code=None), draws=1 << 40)
+    with pytest.raises(UsageError, match="like those that it learned from"):
+        prepare_codes(victim, USERS, "digits(size=9)")
     with pytest.raises(UsageError, match="fewer"):
         prepare_codes(victim, USERS, DATA, colluders=8)
     with pytest.raises(UsageError, match="none of the 8 users"):
@@ -159,6 +172,10 @@ def test_the_verbs_go_from_a_list_of_users_to_who_leaked(victim, tmp_path, monke
     made = ("--users", "users.txt", "--data", DATA, "--colluders", 2, "--error", 0.01, "--prepare", "--json")
     fixed = json.loads(whorl("codes", "make", "mine.safetensors", *made, "-o", "u.codes"))
     assert not fixed["drawn"]
+    kept = (tmp_path / "u.codes").read_bytes()
+    again = CliRunner().invoke(app, ["codes", "make", "mine.safetensors", *map(str, made), "-o", "u.codes"])
+    assert (again.exit_code, "copies with its rows may be out" in again.output) == (2, True)
+    assert (tmp_path / "u.codes").read_bytes() == kept
     begun = whorl("claim", "draw", "r.draw", "--as", "judge", "--nonce", "j", "--mark", "u.codes", "--json")
     assert json.loads(begun)["claim"] == fixed["commitment"]
     for role, nonce in (("owner", "o"), ("owner", "o"), ("judge", "j")):

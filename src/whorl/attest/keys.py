@@ -86,9 +86,13 @@ def read_pem(path: str | Path, password: bytes | None, *, make: str) -> object:
 
 
 def read_public_key(path: str | Path) -> PublicKey:
-    """The Ed25519 or P-256 key that a PEM file holds. Raises `InvalidFile` for anything else."""
+    """The Ed25519 or P-256 key that a PEM file holds.
+
+    Raises `UsageError` where there is no such file, `InvalidFile` for anything else.
+    """
+    data = read_bytes(path)
     try:
-        key = serialization.load_pem_public_key(read_bytes(path))
+        key = serialization.load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm):
         raise InvalidFile(f"{path} holds no public key in PEM. Type: openssl pkey -in KEY -pubout") from None
     if isinstance(key, Ed25519PublicKey):
@@ -112,7 +116,7 @@ def signature_fits(key: PublicKey, signature: bytes, message: bytes) -> bool:
 
 def _decrypted(path: str | Path, data: bytes, password: bytes | None) -> object:
     if not password:
-        raise UsageError(f"{path} is encrypted; give its password")
+        raise UsageError(f"{path} is encrypted; give its password in the variable WHORL_KEY_PASSWORD")
     try:
         return serialization.load_pem_private_key(data, password)
     except (ValueError, UnsupportedAlgorithm):

@@ -96,9 +96,13 @@ class Locked(BaseModel):
 
 
 def read_recipient(path: str | Path) -> X25519PublicKey:
-    """The X25519 key of a recipient that a PEM file holds. Raises `InvalidFile` for anything else."""
+    """The X25519 key of a recipient that a PEM file holds.
+
+    Raises `UsageError` where there is no such file, `InvalidFile` for anything else.
+    """
+    data = read_bytes(path)
     try:
-        key = serialization.load_pem_public_key(read_bytes(path))
+        key = serialization.load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, X25519PublicKey):
@@ -178,10 +182,12 @@ def unlock(
     """Decrypt a file, a frame at a time. The target appears only once every frame was authentic.
 
     Raises:
-        UsageError: no such file, or one that was locked for others.
+        UsageError: no such file, one that was locked for others, or one that the target would take the place of.
         InvalidFile: no locked file, or one that was cut, reordered, mixed with another or changed.
     """
     check_size(source, MOST_FRAMES * (FRAME + TAG) + 2 * MOST_HEADER)
+    if Path(target).exists() and Path(source).samefile(target):
+        raise UsageError(f"{target} is the locked file; write what it holds elsewhere")
     mine, digest = key.public_key(), hashlib.sha256()
     with Path(source).open("rb") as file:
         header = _header(source, file)

@@ -35,6 +35,11 @@ MOST_ROOTS: Final = 100
 SHA256: Final = bytes.fromhex("300d06096086480165030402010500")  # AlgorithmIdentifier, with its NULL
 SHA256_OID: Final = "2.16.840.1.101.3.4.2.1"
 GRANTED: Final = bytes.fromhex("3003020100")  # PKIStatusInfo: granted
+TOLD: Final = {
+    "verifying certificates": "no authority under the given roots signed it, as it stands and at its time",
+    "Mismatch between messages": "it is over other bytes than this file's",
+}
+"""What a verifier's own words mean."""
 UNSORTED: Final = (
     "its certificates do not stand in the order that DER asks for, as openssl's own authority writes them where its "
     "configuration has a line certs=; ask an authority for one without"
@@ -128,8 +133,7 @@ def check_stamp(
         VerifierBuilder(roots=list(roots), nonce=nonce).build().verify(response, digest)
         return _checked(response, policy)
     except VerificationError as error:
-        chain = "no authority under the given roots signed it, as it stands and at its time"
-        told = chain if "verifying certificates" in str(error) else one_line(error)
+        told = next((words for of, words in TOLD.items() if of in str(error)), one_line(error))
         raise InvalidFile(f"this time-stamp does not verify: {told}") from None
     except (ValueError, TypeError, IndexError, OverflowError, x509.ExtensionNotFound) as error:
         told = UNSORTED if "InvalidSetOrdering" in str(error) else one_line(error)

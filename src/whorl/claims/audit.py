@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -14,13 +15,14 @@ from whorl.claims.opening import OpenedClaim
 from whorl.data import SOURCES, Dataset
 from whorl.errors import InvalidFile, UsageError
 from whorl.fingerprints.looks import BEGUN
+from whorl.oracles.base import Oracle
 from whorl.oracles.wrappers import digests_of
 from whorl.schemes import SCHEMES
 from whorl.storage import digest_tensors
 from whorl.suspects import earlier_looks, known_fingerprint, one_of, opened_for
 from whorl.types import Fingerprint
 
-__all__ = ["FAR", "LEAST_EQUAL", "Audit", "audit", "check_made_again"]
+__all__ = ["FAR", "LEAST_EQUAL", "Audit", "audit", "check_victim", "made_again"]
 
 FAR: Final = 2 / 255
 """How far an input that is made again may lie from the one in the file, in the unit of its space."""
@@ -91,31 +93,53 @@ def audit(
     )
 
 
-def check_made_again(opened: OpenedClaim, victim: Any, **options: Any) -> None:
+def check_victim(opened: OpenedClaim, victim: Any, **options: Any) -> None:
+    """Raise `UsageError` where a model is not the victim of a claim, before anybody trains models for a judge."""
+    for part in opened.families.values():
+        _victim_of(opened, part, victim, options)
+        return
+
+
+def _victim_of(opened: OpenedClaim, part: Fingerprint, victim: Any, options: Mapping[str, Any]) -> Oracle:
+    oracle = one_of(part, victim, **options)
+    if opened.claim.victim not in digests_of(oracle):
+        raise UsageError(f"{oracle.name} is not the victim of this claim; ask its owner for the weights")
+    return oracle
+
+
+def made_again(opened: OpenedClaim, victim: Any, **options: Any) -> OpenedClaim:
     """Extract every opened family again from the victim's weights, with the seed that nobody chose.
 
-    Whoever asked the suspect first and kept what it answers as he likes can't have got his queries so.
+    Whoever asked the suspect first and kept what it answers as he likes can't have got his queries so. What is returned
+    holds the queries and answers that were made here: within `FAR` of them an owner could have moved the others until
+    the suspect answers as he likes.
 
     Raises:
         UsageError: it is another model than the claim's.
         InvalidFile: the opened queries, or the victim's answers, are not what scheme, seed and model give.
     """
+    own: dict[str, Fingerprint] = {}
     for name, part in {**opened.families, **opened.reserves}.items():
         family = opened.claim.body.families[name]
         scheme = SCHEMES.make(family.scheme)
-        oracle = one_of(part, victim, **options)
-        if opened.claim.victim not in digests_of(oracle):
-            raise UsageError(f"{oracle.name} is not the victim of this claim; ask its owner for the weights")
+        oracle = _victim_of(opened, part, victim, options)
         if part.seed != seed_of(opened.claim.victim, family.scheme):
             raise InvalidFile(f"the seed of {name} was chosen, and is not the one that the victim's digest gives")
         pictures = SOURCES.make(opened.claim.body.data).load(scheme.part)
         again = scheme.extract(oracle, pictures, budget=family.size, seed=part.seed)
-        found = compared(part, part_of(again, opened.opening.body.families[name].indices))
+        here = part_of(again, opened.opening.body.families[name].indices)
+        found = compared(part, here)
         if not found.near:
             raise InvalidFile(
                 f"the opened queries of {name} are not what its scheme makes of the victim: inputs differ by up to "
                 f"{found.largest:.3g}, answers agree on {found.equal:.1%}"
             )
+        own[name] = replace(part, queries=here.queries, reference=here.reference)
+    return replace(
+        opened,
+        families={name: own[name] for name in opened.families},
+        reserves={name: own[name] for name in opened.reserves},
+    )
 
 
 def compared(known: Fingerprint, again: Fingerprint) -> Audit:

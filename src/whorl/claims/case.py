@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeVar
 
 from whorl.attest.draw import Draw
@@ -16,13 +16,15 @@ from whorl.claims.making import KINDS, kind_of
 from whorl.claims.opening import OpenedClaim, families_to_open
 from whorl.errors import InvalidFile, UsageError
 
-__all__ = ["MADE_FROM", "Case", "claims_logged", "direction", "made_from", "place_in", "revoked_in"]
+__all__ = ["MADE_FROM", "Case", "accuracy_of", "claims_logged", "direction", "made_from", "place_in", "revoked_in"]
+__all__ += ["unproven"]
 
 Kept = TypeVar("Kept", Claim, Revocation)
 ALONE: Final = (
     "nobody showed that the judge took part in the draw, and an owner who plays all parties draws until one suits him: "
     "there is no error rate then (grade D); give --nonce"
 )
+USUAL: Final = 0.05  # beyond which a claim's alpha is told in words
 MADE_FROM: Final = "derived, priority shown, and no earlier counterpart shown: the suspect was made from the victim"
 
 
@@ -34,7 +36,8 @@ class Case:
     ``nonce`` is what the judge revealed in the draw, in hexadecimal: without it nobody knows that a judge took part.
     ``stamp`` is the verified time-stamp of the claim, ``since`` when the suspect is first known to have existed,
     ``earlier`` holds the times of dated artefacts of the other side, ``undated`` counts those that nobody dates.
-    ``spent`` names families that the owner's log revokes.
+    ``spent`` names families that the owner's log revokes. ``alpha`` is the judge's own bound, which counts where it is
+    below that of the claim: an owner may have fixed any.
     """
 
     tries: int = 1
@@ -44,6 +47,7 @@ class Case:
     earlier: tuple[Stamp, ...] = ()
     undated: int = 0
     spent: frozenset[str] = frozenset()
+    alpha: float = 1.0
     caveats: tuple[str, ...] = ()
 
     @property
@@ -51,10 +55,24 @@ class Case:
         """Whether a stamp proves that the claim existed before the suspect did.
 
         Whoever tunes somebody's model and calls the result his victim is related to it as well, and dates his claim.
+        Within the authority's accuracy a stamp proves nothing.
         """
-        if self.stamp is None or self.since is None or not self.stamp.time < self.since:
+        if self.stamp is None or self.since is None or not self.stamp.time + accuracy_of(self.stamp) < self.since:
             return "not shown"
         return "shown"
+
+    def alpha_of(self, opened: OpenedClaim) -> float:
+        """The accepted chance of accusing an independent model: the claim's, or the judge's where that is smaller."""
+        return min(self.alpha, opened.claim.body.alpha)
+
+    def loose(self, opened: OpenedClaim) -> str:
+        """What a large alpha, which the owner fixed, means; empty where it is at most `USUAL`."""
+        if (alpha := self.alpha_of(opened)) <= USUAL:
+            return ""
+        return (
+            f"the owner fixed alpha at {alpha:g}, so of independent suspects one in {1 / alpha:.3g} may be called "
+            "derived; a judge who accepts less says so (--alpha)"
+        )
 
     def check_drawn(self, draw: Draw) -> str:
         """Why nobody knows that the judge took part in a draw; empty where this judge did.
@@ -97,9 +115,23 @@ class Case:
         if self.stamp is None:
             return "earlier"
         first = min(self.earlier, key=lambda each: each.time)
-        slack = sum((each.accuracy.total_seconds() if each.accuracy else 1.0) for each in (first, self.stamp))
-        apart = (first.time - self.stamp.time).total_seconds()
-        return "undecided" if abs(apart) <= slack else "earlier" if apart < 0 else "none shown"
+        slack = accuracy_of(first) + accuracy_of(self.stamp)
+        apart = first.time - self.stamp.time
+        return "undecided" if abs(apart) <= slack else "earlier" if apart < timedelta() else "none shown"
+
+
+def accuracy_of(stamp: Stamp) -> timedelta:
+    """Within what a stamp's time may be wrong: what its authority states, or a second."""
+    return stamp.accuracy or timedelta(seconds=1)
+
+
+def unproven(case: Case) -> str:
+    """Why no priority was shown."""
+    if case.stamp is None:
+        return "no time-stamp of the claim was shown, so nothing says that the victim was there first"
+    if case.since is None:
+        return "nobody said since when the suspect exists, so the time-stamp shows no priority (--suspect-since)"
+    return "the claim's time-stamp is not older than the suspect, so the suspect may have been there first"
 
 
 def made_from(found: Judgment) -> bool:

@@ -34,7 +34,7 @@ __all__ = [
     "Signed",
     "Stratum",
 ]
-__all__ += ["FAMILY_NAME", "LEAST_FAMILIES", "MOST_FAMILIES", "read_signed", "write_signed"]
+__all__ += ["FAMILY_NAME", "LEAST_FAMILIES", "MOST_FAMILIES", "MOST_OPENED", "read_signed", "write_signed"]
 
 SUBJECT: Final = "victim"
 LEAST_FAMILIES: Final = 3

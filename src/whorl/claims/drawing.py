@@ -119,8 +119,10 @@ def finished(path: Path) -> tuple[Drawing, Draw]:
 
 def read_drawing(path: Path) -> Drawing:
     """The draw of a file. Raises `InvalidFile` where it is none."""
+    text = _text(path)
+    read_json(path, max_bytes=MOST)  # which refuses a key that stands twice
     try:
-        return Drawing.model_validate_json(_text(path))
+        return Drawing.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "the whole"

@@ -17,13 +17,14 @@ from typing import Any, Final
 import torch
 
 from whorl.attest.draw import Draw, numbers_below
-from whorl.claims.audit import check_made_again
-from whorl.claims.case import MADE_FROM, Case, claims_logged, direction, made_from, revoked_in
+from whorl.claims.audit import made_again
+from whorl.claims.case import MADE_FROM, Case, claims_logged, direction, made_from, revoked_in, unproven
 from whorl.claims.documents import JudgedModel, Judgment, Stratum
+from whorl.claims.fetched import check_fetched
 from whorl.claims.making import KINDS, kind_of
 from whorl.claims.opening import OpenedClaim
 from whorl.data import SOURCES, Dataset
-from whorl.detection.judgment import SHORT, Kind, Ranked, models_needed, ranked
+from whorl.detection.judgment import MOST_MODELS, SHORT, Kind, Ranked, models_needed, ranked
 from whorl.errors import UsageError
 from whorl.oracles.base import Oracle
 from whorl.oracles.recorded import Recorded
@@ -45,6 +46,7 @@ __all__ = [
     "judge",
     "made_from",
     "revoked_in",
+    "shared",
     "train_strata",
 ]
 
@@ -53,17 +55,22 @@ PICKED: Final = (
     "the opened queries were not made again from the victim's weights, so they may have been picked by what the "
     "suspect answers, and then there is no error rate (grade D); give --victim"
 )
+CHOSEN_VICTIM: Final = (
+    "an owner who had the suspect before the claim may have tried many nets as his victim until one resembled it, and "
+    "p counts none of them: it holds where priority is shown"
+)
 PICTURES: Final = 500  # of the judge, on which accuracies are taken
 SEEDS: Final = 1 << 31
 SHARED: Final = ("architecture", "trust_code", "trust_hosts")  # options that may be meant for the victim too
 QUARTER: Final = 1.25  # models trained of each kind, for each that is needed
 
 
-def train_strata(
+def train_strata(  # noqa: PLR0913 each is an option of `whorl claim check`
     opened: OpenedClaim,
     recipes: Sequence[str],
     *,
     tries: int = 1,
+    alpha: float = 1.0,
     count: int | None = None,
     folder: Path | None = None,
     workers: int = 0,
@@ -72,14 +79,18 @@ def train_strata(
 ) -> dict[str, dict[str, Oracle]]:
     """Independent models of each recipe, by recipe and name, with seeds that nobody knew before the draw.
 
-    ``count`` of each, by default a quarter more than are needed to call anything derived at the claim's alpha.
+    ``count`` of each, by default a quarter more than are needed to call anything derived at the claim's alpha,
+    or at ``alpha`` where that is smaller.
+
+    Raises `UsageError` for too few or too many of them, and for a recipe that is named twice.
     """
-    needed = models_needed(opened.claim.body.alpha, tries)
-    number = count if count is not None else round(QUARTER * needed)
-    if number < needed:
+    alpha = min(alpha, opened.claim.body.alpha)
+    needed = models_needed(alpha, tries)
+    number = count if count is not None else min(round(QUARTER * needed), MOST_MODELS)
+    if not needed <= number <= MOST_MODELS:
         raise UsageError(
-            f"with {number} models of each kind nothing can be called derived at {opened.claim.body.alpha:g}; train "
-            f"{needed} or more (--count)"
+            f"with {number:,} models of each kind nothing can be called derived at {alpha:g}; train {needed:,} or "
+            f"more, and {MOST_MODELS:,} at most (--count)"
         )
     plain = [str(parse_recipe(recipe, trust_code=trust_code).with_seed(0)) for recipe in recipes]
     if twice := next((recipe for place, recipe in enumerate(recipes) if plain[place] in plain[:place]), None):
@@ -120,6 +131,11 @@ def check_suspect(opened: OpenedClaim, suspect: Any, **options: Any) -> Oracle:
     return oracle
 
 
+def shared(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a suspect that may be meant for the victim too."""
+    return {name: options[name] for name in SHARED if name in options}
+
+
 def chosen_families(opened: OpenedClaim, families: Sequence[str]) -> OpenedClaim:
     """The opening with these families judged, and all others in reserve.
 
@@ -157,7 +173,8 @@ def judge(  # noqa: PLR0913 each is an option of `whorl claim check`
     Parameters:
         suspect: a file, an address or an oracle; it has to be the one that the draw was made for.
         strata: independent models by kind (`train_strata`).
-        data: pictures of the judge's, on whose test part accuracies are taken; those of the claim by default.
+        data: pictures of the judge's, on whose test part accuracies are taken; those of the claim by default. Where the
+            claim names pictures of the hub, the judge names them here, or nothing is fetched.
         victim: the weights of the claim's victim, or an oracle of it, from which the opened queries are made again.
             Without, nobody knows that they were not picked by what the suspect answers, and the grade is D.
         case: dates and tries.
@@ -173,6 +190,7 @@ def judge(  # noqa: PLR0913 each is an option of `whorl claim check`
         UsageError, AccessRefused: the suspect is another, can't be asked, or knows nothing of the judge's pictures.
     """
     case = case or Case()
+    check_fetched(opened.claim.body.data, data)
     if families:
         opened = chosen_families(opened, families)
     oracle = check_suspect(opened, suspect, **options)
@@ -184,7 +202,7 @@ def judge(  # noqa: PLR0913 each is an option of `whorl claim check`
     if opened.claim.victim in digests_of(oracle):
         told.append("the suspect's weights are the victim's own, to the byte")
     if victim is not None:
-        check_made_again(opened, victim, **{name: options[name] for name in SHARED if name in options})
+        opened = made_again(opened, victim, **shared(options))
     if oracle.block is not None:
         if record is None:
             raise UsageError("an endpoint's answers are kept, so that they can't change later: give --record FILE")
@@ -211,6 +229,7 @@ def judge(  # noqa: PLR0913 each is an option of `whorl claim check`
             "number of pairs to choose from"
         )
     found = ranked(matches, accuracy, kinds, tries=tries)
+    alpha = case.alpha_of(opened)
     return Judgment(
         opening=opened.opening.digest,
         suspect=oracle.name[:4000],
@@ -220,12 +239,12 @@ def judge(  # noqa: PLR0913 each is an option of `whorl claim check`
         matches=matches,
         lineup={},
         strata=[Stratum(recipe=name, models=models[name], void=_why_void(name, found)) for name in kinds],
-        relation="derived" if found.refuted(opened.claim.body.alpha) else "inconclusive",
+        relation="derived" if found.refuted(alpha) else "inconclusive",
         priority=case.priority,
         counterpart=case.counterpart,
         p_value=found.p_value,
         p_value_floor=found.floor,
-        alpha=opened.claim.body.alpha,
+        alpha=alpha,
         tries=tries,
         grade="D" if victim is None or alone else "C",
         caveats=[*told, *_caveats(opened, found, case), *case.caveats],
@@ -306,15 +325,9 @@ def _caveats(opened: OpenedClaim, found: Ranked, case: Case) -> list[str]:
     ]
     if found.void:
         told.append(f"void, and counted nowhere: {', '.join(found.void)}; train models as good as the suspect")
-    if found.floor > opened.claim.body.alpha:
+    if found.floor > case.alpha_of(opened):
         told.append("too few models were trained for anything to be called derived")
     if opened.draw.withheld:
         told.append(f"{' and '.join(opened.draw.withheld)} withheld a nonce, so p is doubled for each")
-    told += [*filter(None, (direction(opened, case),))]
-    if case.stamp is not None and case.since is None:
-        told.append("nobody said since when the suspect exists, so the time-stamp shows no priority (--suspect-since)")
-    elif case.stamp is not None and case.priority == "not shown":
-        told.append("the claim's time-stamp is not older than the suspect, so the suspect may have been there first")
-    if case.stamp is None:
-        told.append("no time-stamp of the claim was shown, so nothing says that the victim was there first")
-    return told
+    told += [*filter(None, (case.loose(opened), direction(opened, case)))]
+    return told if case.priority == "shown" else [*told, unproven(case), CHOSEN_VICTIM]

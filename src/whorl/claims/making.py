@@ -13,7 +13,16 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError
 
 from whorl.attest.keys import Ed25519PrivateKey
-from whorl.claims.documents import LEAST_FAMILIES, MOST_FAMILIES, Claim, Family, Revocation, Signed, write_signed
+from whorl.claims.documents import (
+    LEAST_FAMILIES,
+    MOST_FAMILIES,
+    MOST_OPENED,
+    Claim,
+    Family,
+    Revocation,
+    Signed,
+    write_signed,
+)
 from whorl.claims.leaves import check_openable, facts, tree
 from whorl.data import SOURCES
 from whorl.errors import InvalidFile, UsageError
@@ -43,6 +52,7 @@ __all__ = [
 SECRETS: Final = "secrets.json"
 KINDS: Final = ("natural", "made")
 SEEDS: Final = b"whorl/seed/v1"
+SEEDS_END: Final = 1 << 63
 
 
 def kind_of(scheme: str) -> Literal["natural", "made"]:
@@ -132,12 +142,7 @@ def make_claim(  # noqa: PLR0913 each is an option of `whorl claim make`
         opened = size
         if recipe:
             raise UsageError("a public claim is no evidence of origin, and has no use for a recipe: leave it out")
-    if not 1 <= opened <= size:
-        raise UsageError(f"{opened} of {size} queries can't be opened; give --opened below --budget")
-    if (seed is None) != (not recipe):
-        raise UsageError("a recipe is committed with the seed of your model: give --recipe and --victim-seed")
-    if not 0 < alpha < 1:
-        raise UsageError(f"alpha is a chance between 0 and 1; this is {alpha:g}")
+    _check_numbers(size, opened, alpha, recipe, seed)
     if recipe:
         recipe = str(parse_recipe(recipe, trust_code=options.get("trust_code", False)).with_seed(0))
     if folder.exists() and any(folder.iterdir()):
@@ -170,6 +175,19 @@ def make_claim(  # noqa: PLR0913 each is an option of `whorl claim make`
     )
     _write_secrets(known, folder, private=mode == "sealed")
     return write_signed(claim, digest, key, path)
+
+
+def _check_numbers(size: int, opened: int, alpha: float, recipe: str, seed: int | None) -> None:
+    if size > MOST_OPENED:
+        raise UsageError(f"a family has {MOST_OPENED:,} queries at most; give a smaller --budget")
+    if not 1 <= opened <= size:
+        raise UsageError(f"{opened} of {size} queries can't be opened; give --opened below --budget")
+    if (seed is None) != (not recipe):
+        raise UsageError("a recipe is committed with the seed of your model: give --recipe and --victim-seed")
+    if seed is not None and not 0 <= seed < SEEDS_END:
+        raise UsageError("a seed is a whole number from 0 to 2^63 - 1; give that of your model's training")
+    if not 0 < alpha < 1:
+        raise UsageError(f"alpha is a chance between 0 and 1; this is {alpha:g}")
 
 
 def _names(schemes: Sequence[str], mode: Literal["sealed", "public"]) -> dict[str, str]:

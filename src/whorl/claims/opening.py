@@ -105,7 +105,9 @@ def open_claim(  # noqa: PLR0913 each is an option of `whorl claim open`
     body: dict[str, Opened] = {}
     chosen = [] if lineup and not families else families_to_open(claim.body, families, spent)
     beside = [name for name in claim.body.families if reserves and name not in (*chosen, *spent)]
+    told = _told(claim, known) if lineup else None
     folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)  # by the salts of natural queries whoever has the data knows which were opened
     for name in (*chosen, *beside):
         fingerprint, of = known.families.get(name), claim.body.families[name]
         made = None if fingerprint is None else tree(fingerprint, known.secret, name)
@@ -120,15 +122,22 @@ def open_claim(  # noqa: PLR0913 each is an option of `whorl claim open`
             paths=[[step.hex() for step in made.inclusion(place)] for place in places],
             fingerprint=digest_file(file),
         )
-    if lineup:
-        if known.seed is None:
-            raise UsageError("no recipe was committed with this claim: make one with --recipe and --victim-seed")
-        told = Disclosed(recipe=known.recipe, seed=str(known.seed), salt=known.salt)
+    if told is not None:
         write_json(folder / DISCLOSED, told.model_dump())
+        (folder / DISCLOSED).chmod(0o600)
     opening = Opening(
         claim=claim.digest, suspect=suspect, draw=draw.document(), families=body, reserves=beside, lineup=lineup
     )
     return write_signed(opening, claim.victim, key, folder / SIGNED)
+
+
+def _told(claim: Signed[Claim], known: Secrets) -> Disclosed:
+    """Recipe and seed, as they were committed to."""
+    if known.seed is None or claim.body.lineup is None:
+        raise UsageError("no recipe was committed with this claim: make one with --recipe and --victim-seed")
+    if sealed_recipe(known.salt, known.recipe, known.seed) != claim.body.lineup:
+        raise UsageError("these secrets hold another recipe or seed than this claim; give those made with it")
+    return Disclosed(recipe=known.recipe, seed=str(known.seed), salt=known.salt)
 
 
 @dataclass(frozen=True)

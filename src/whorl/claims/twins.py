@@ -20,8 +20,9 @@ import torch
 from whorl import ownership, populations
 from whorl.claims.case import Case, direction
 from whorl.claims.documents import Disclosed, Judgment
+from whorl.claims.fetched import check_fetched
 from whorl.claims.opening import OpenedClaim
-from whorl.detection.judgment import models_needed
+from whorl.detection.judgment import MOST_MODELS, models_needed
 from whorl.errors import UsageError
 from whorl.lineups.session import hold
 from whorl.oracles.base import Oracle
@@ -46,6 +47,7 @@ def judge_lineup(  # noqa: PLR0913 each is an option of `whorl claim check`
     suspect: Any,
     *,
     case: Case,
+    data: str = "",
     twins: int = 19,
     strangers: Mapping[str, Oracle] | None = None,
     size: int = 1000,
@@ -59,6 +61,7 @@ def judge_lineup(  # noqa: PLR0913 each is an option of `whorl claim check`
 
     Parameters:
         case: with a time-stamp that is older than the suspect, the judge's number in the draw, and the tries.
+        data: pictures of the hub that claim and recipe may name; others are not fetched.
         twins: how many; p can't be below 1 / (twins + 1).
         strangers: models of other kinds that the judge trained (`whorl.claims.judging.train_strata`): the judgment says
             how many of them name the victim too.
@@ -68,9 +71,9 @@ def judge_lineup(  # noqa: PLR0913 each is an option of `whorl claim check`
         UsageError: no recipe was disclosed, no stamp predates the suspect, the suspect is another or does another task
             (all of this before anything is trained), or the recipe gives other weights than the claim's.
     """
-    told = check_lineup(opened, suspect, case=case, twins=twins, **options)
+    told = check_lineup(opened, suspect, case=case, twins=twins, data=data, **options)
     alone = case.check_drawn(opened.draw)
-    alpha, tries = opened.claim.body.alpha, case.tries * opened.draw.tries
+    alpha, tries = case.alpha_of(opened), case.tries * opened.draw.tries
     victim = _trained_anew(opened, told, folder, options.get("trust_code", False))
     seeds = [_seed(opened.draw.seed, number) for number in range(twins)]
     made = populations.twins(
@@ -81,13 +84,13 @@ def judge_lineup(  # noqa: PLR0913 each is an option of `whorl claim check`
         trust_code=options.get("trust_code", False),
         progress=lambda _: progress(),
     )
-    data = opened.claim.body.data
-    known = ownership.extract(victim, data=data, scheme="random", budget=1)
+    pictures = opened.claim.body.data
+    known = ownership.extract(victim, data=pictures, scheme="random", budget=1)
     lined, secret = ownership.line_up(
         known,
         victim,
         made,
-        data=data,
+        data=pictures,
         size=size,
         alpha=alpha,
         recipe=told.recipe,
@@ -122,28 +125,39 @@ def judge_lineup(  # noqa: PLR0913 each is an option of `whorl claim check`
         alpha=alpha,
         tries=tries,
         grade="D" if alone else "C",
-        caveats=[*filter(None, (alone,)), TRAINED, *caveats, *filter(None, (direction(opened, case),)), *case.caveats],
+        caveats=[
+            *filter(None, (alone,)),
+            TRAINED,
+            *caveats,
+            *filter(None, (case.loose(opened), direction(opened, case))),
+            *case.caveats,
+        ],
     )
 
 
-def check_lineup(opened: OpenedClaim, suspect: Any, *, case: Case, twins: int, **options: Any) -> Disclosed:
+def check_lineup(
+    opened: OpenedClaim, suspect: Any, *, case: Case, twins: int, data: str = "", **options: Any
+) -> Disclosed:
     """Refuse what can be refused before anything is trained, as `judge_lineup`. Returns what the owner disclosed."""
     told = opened.disclosed
     if told is None:
         raise UsageError("the owner disclosed no recipe: ask for an opening with --lineup")
     case.check_drawn(opened.draw)
+    for expression in (opened.claim.body.data, told.recipe):
+        check_fetched(expression, data)
     if case.since is None or case.priority == "not shown":
         raise UsageError(
             "a lineup before a judge needs a time-stamp of the claim that is older than the suspect, or whoever copied "
             "the suspect could call the copy his victim: give --stamp with --tsa-root, and --suspect-since"
         )
-    alpha = opened.claim.body.alpha
+    alpha = case.alpha_of(opened)
     tries = case.tries * opened.draw.tries
-    if twins < (needed := models_needed(alpha, tries)):
+    if not (needed := models_needed(alpha, tries)) <= twins <= MOST_MODELS:
         paid = f" after {tries} tries" if tries > 1 else ""
+        whose = "which the claim fixed" if alpha == opened.claim.body.alpha else "your --alpha"
         raise UsageError(
-            f"with {twins} twins nothing can be called derived{paid} at {alpha:g}, which the claim fixed: train "
-            f"{needed} or more (--twins)"
+            f"with {twins:,} twins nothing can be called derived{paid} at {alpha:g}, {whose}: train {needed:,} or "
+            f"more, and {MOST_MODELS:,} at most (--twins)"
         )
     _check_suspect(opened, suspect, options)
     return told

@@ -55,5 +55,6 @@ def audit(
     if not found.near:
         raise InvalidFile(
             f"{fingerprint} is not what its scheme, seed and model give: inputs differ by up to {found.largest:.3g}, "
-            f"answers agree on {found.equal:.1%} ({LEAST_EQUAL:.0%} are asked)"
+            f"answers agree on {found.equal:.1%} ({LEAST_EQUAL:.0%} are asked). A part, as openings hold, can't be "
+            "made again by itself: whorl claim check --victim makes it from the whole"
         )

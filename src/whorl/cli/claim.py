@@ -23,10 +23,12 @@ from whorl.cli.options import (
     file_to_write,
     folder_to_write,
 )
+from whorl.cli.paths import private_key
 from whorl.errors import UsageError
 
 if TYPE_CHECKING:
     from whorl.attest.keys import Ed25519PrivateKey
+    from whorl.attest.log import Log
 
 __all__ = ["app"]
 
@@ -107,7 +109,8 @@ def make(
     """
     from whorl.claims.making import make_claim
 
-    private = _private(key)
+    private = private_key(key)
+    kept = _log(log, private)
     options = model_options(architecture, classes, shape, settings)
     with bar(quiet) as show:
         claim = make_claim(
@@ -128,8 +131,7 @@ def make(
             trust_code=trust_code,
             **options,
         )
-    if log is not None:
-        _append(log, claim.data, private)
+    _append(kept, claim.data, private)
     document = {"claim": str(output), "sha256": claim.digest, "victim": claim.victim, "signed_by": claim.signers[0]}
     if as_json:
         print_json(document | {"families": {name: each.size for name, each in claim.body.families.items()}})
@@ -296,7 +298,7 @@ def open_(
     from whorl.claims.making import read_secrets
     from whorl.claims.opening import open_claim
 
-    private = _private(key)
+    private = private_key(key)
     keys = [private.public_key()]
     known = read_signed(claim, Claim, keys)
     told, drawn = finished(drawing)
@@ -340,11 +342,11 @@ def revoke(
     from whorl.claims import making
     from whorl.claims.documents import Claim, read_signed
 
-    private = _private(key)
+    private = private_key(key)
     known = read_signed(claim, Claim, [private.public_key()])
+    kept = _log(log, private)
     making.revoke(known, family, reason, private, output)
-    if log is not None:
-        _append(log, output.read_bytes(), private)
+    _append(kept, output.read_bytes(), private)
     line(f"{output}  revokes {', '.join(sorted(set(family)))}")
 
 
@@ -352,20 +354,18 @@ app.command("check")(check)
 app.command("witness")(witness)
 
 
-def _private(path: Path) -> Ed25519PrivateKey:
-    import os
-
-    from whorl.attest.keys import read_private_key
-
-    password = os.environ.get("WHORL_KEY_PASSWORD")
-    return read_private_key(path, password.encode() if password else None)
-
-
-def _append(path: Path, entry: bytes, key: Ed25519PrivateKey) -> None:
+def _log(path: Path | None, key: Ed25519PrivateKey) -> Log | None:
+    """The owner's log, verified or begun before anything is signed that it is to hold."""
     from whorl.attest.keys import key_id
     from whorl.attest.log import Log
 
+    if path is None:
+        return None
     public = key.public_key()
-    log = Log(path, public) if path.exists() else Log.create(path, f"whorl/claims/{key_id(public)[:16]}", key)
-    log.append(entry, key)
-    log.close()
+    return Log(path, public) if path.exists() else Log.create(path, f"whorl/claims/{key_id(public)[:16]}", key)
+
+
+def _append(log: Log | None, entry: bytes, key: Ed25519PrivateKey) -> None:
+    if log is not None:
+        log.append(entry, key)
+        log.close()

@@ -33,6 +33,7 @@ class Shown:
     suspects: int
     nonce: Path | None
     since: str | None
+    alpha: float | None
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ def case_of(
     from whorl.claims.dates import stamped
     from whorl.claims.drawing import kept_nonce
 
+    if shown.alpha is not None and not 0 < shown.alpha < 1:
+        raise UsageError(f"alpha is a chance between 0 and 1; this is {shown.alpha:g}")
     if (shown.stamp or theirs.suspect_stamp or theirs.stamps) and shown.tsa_root is None:
         raise UsageError("a stamp is verified against roots that you trust: give --tsa-root root.pem")
     mine = None
@@ -88,6 +91,7 @@ def case_of(
         earlier=(*earlier, *dated),
         undated=undated,
         spent=frozenset(spent),
+        alpha=1.0 if shown.alpha is None else shown.alpha,
         caveats=(*told, *said),
     )
 

@@ -26,6 +26,7 @@ from whorl.cli.options import (
     TrustHost,
     file_to_write,
 )
+from whorl.cli.paths import private_key
 from whorl.cli.verify import CODES, FailOn
 from whorl.errors import UsageError
 
@@ -66,7 +67,10 @@ def check(
         Path | None, typer.Option(help="Your secret number in the draw: it shows that you took part. [none: grade D]")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Pictures on which accuracies are taken. [those of the claim, their test part]")
+        str | None,
+        typer.Option(
+            help="Pictures on which accuracies are taken, and which may be fetched. [the claim's, their test part]"
+        ),
     ] = None,
     stamp: Annotated[Path | None, typer.Option(help="The claim's time-stamp.")] = None,
     suspect_stamp: Annotated[
@@ -79,6 +83,10 @@ def check(
         str | None, typer.Option(help="When the suspect is first known to have existed, as in 2026-05-31.")
     ] = None,
     log: Annotated[Path | None, typer.Option(help="The owner's log: p is multiplied by the claims in it.")] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(help="The most that you accept of the chance of accusing an independent model. [the claim's]"),
+    ] = None,
     suspects: Annotated[int, typer.Option(min=1, help="Suspects that this claim was held against, this one too.")] = 1,
     counter: Annotated[
         list[Path] | None,
@@ -142,30 +150,40 @@ def check(
     Example: whorl claim check mine.claim case.opening suspect.safetensors --victim mine.safetensors --nonce judge.nonce
     --owner-key owner.pub --null-recipe 'train(resnet8, digits)' --null-recipe 'train(vgg, digits)'
     """
-    from whorl.attest.keys import read_private_key, read_public_key
+    from whorl.attest.keys import read_public_key
     from whorl.claims.documents import Claim, Judgment, read_signed, write_signed
     from whorl.claims.opening import read_opening
 
     if (key is None) != (output is None):
         raise UsageError("a judgment is signed with your key: give --key and --output together")
-    private = None if key is None else read_private_key(key)
+    private = None if key is None else private_key(key)
     keys = [read_public_key(owner_key)]
     known = read_signed(claim, Claim, keys)
     options: dict[str, Any] = model_options(architecture, classes, shape, settings)
     options |= {"trust_code": trust_code, "trust_hosts": tuple(trust_host or ())}
     found: Judgment | IntegrityAnswer
     if known.body.mode == "public":
-        if twins or null_recipe or victim or nonce or report:
+        judged = {
+            "--null-recipe": null_recipe,
+            "--twins": twins,
+            "--count": count,
+            "--victim": victim,
+            "--nonce": nonce,
+        }
+        judged |= {"--stamp": stamp, "--suspect-stamp": suspect_stamp, "--suspect-since": suspect_since, "--log": log}
+        judged |= {"--witness-key": witness_key, "--counter": counter, "--counter-opening": counter_opening}
+        judged |= {"--alpha": alpha, "--data": data, "--family": family, "--replay": replay, "--report": report}
+        if given := [option for option, value in judged.items() if value]:
             raise UsageError(
-                "this claim is public, for integrity alone: no models are trained, nothing is drawn and there is no "
-                "page; leave out --null-recipe, --twins, --victim, --nonce and --report"
+                "this claim is public, for integrity alone: no models are trained, nothing is drawn or dated, and "
+                f"there is no page; leave out {', '.join(given)}"
             )
         found = _answer(known, opening, suspect, record, options)
     else:
         if twins is None and not null_recipe:
             raise UsageError("say whom the suspect is ranked among: --null-recipe RECIPE, or --twins N for a lineup")
         opened = read_opening(opening, known, keys)
-        shown = Shown(claim, stamp, tsa_root, log, witness_key, suspects, nonce, suspect_since)
+        shown = Shown(claim, stamp, tsa_root, log, witness_key, suspects, nonce, suspect_since, alpha)
         theirs = Theirs(suspect_stamp, counter or (), counter_stamp or (), counter_key, counter_opening)
         case = case_of(known, keys, opened, suspect, shown, theirs, options)
         how = _How(null_recipe or (), count, twins, family or (), data or "", victim, record, replay, cache, jobs)
@@ -205,7 +223,8 @@ def _answer(
 
 
 def _judged(opened: OpenedClaim, suspect: str, case: Case, how: _How, options: dict[str, Any], quiet: bool) -> Judgment:
-    from whorl.claims.judging import check_suspect, chosen_families, judge, train_strata
+    from whorl.claims.audit import check_victim
+    from whorl.claims.judging import check_suspect, chosen_families, judge, shared, train_strata
     from whorl.claims.twins import check_lineup, judge_lineup
 
     trust_code = bool(options["trust_code"])
@@ -213,8 +232,10 @@ def _judged(opened: OpenedClaim, suspect: str, case: Case, how: _How, options: d
         opened = chosen_families(opened, how.families)
     if how.twins is None:
         check_suspect(opened, suspect, **options)  # before anything is trained
+        if how.victim is not None:
+            check_victim(opened, how.victim, **shared(options))
     else:
-        check_lineup(opened, suspect, case=case, twins=how.twins, **options)
+        check_lineup(opened, suspect, case=case, twins=how.twins, data=how.data, **options)
         if not quiet and opened.disclosed is not None:
             say(f"training here, as the owner says it was: {opened.disclosed.recipe}")
     with bar(quiet) as show:
@@ -222,6 +243,7 @@ def _judged(opened: OpenedClaim, suspect: str, case: Case, how: _How, options: d
             opened,
             how.recipes,
             tries=case.tries_of(opened),
+            alpha=case.alpha,
             count=how.count,
             folder=how.cache,
             workers=how.jobs,
@@ -244,6 +266,7 @@ def _judged(opened: OpenedClaim, suspect: str, case: Case, how: _How, options: d
             opened,
             suspect,
             case=case,
+            data=how.data,
             twins=how.twins,
             strangers={name: model for of in strata.values() for name, model in of.items()},
             folder=how.cache,

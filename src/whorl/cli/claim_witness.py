@@ -9,6 +9,7 @@ import typer
 
 from whorl.cli.console import guarded, line, print_json
 from whorl.cli.options import Json, file_to_write
+from whorl.cli.paths import private_key
 
 __all__ = ["witness"]
 
@@ -32,16 +33,14 @@ def witness(
 
     Example: whorl claim witness claims.log --log-key owner.pub --key witness.pem --seen owner.seen
     """
-    import os
     import time
 
-    from whorl.attest.keys import Ed25519PublicKey, read_private_key, read_public_key
+    from whorl.attest.keys import Ed25519PublicKey, read_public_key
     from whorl.attest.witness import witness as cosigned
     from whorl.attest.witness import witness_name
     from whorl.errors import UsageError
 
-    password = os.environ.get("WHORL_KEY_PASSWORD")
-    private = read_private_key(key, password.encode() if password else None)
+    private = private_key(key)
     owner = read_public_key(log_key)
     if not isinstance(owner, Ed25519PublicKey):
         raise UsageError("a log is signed by a key of Ed25519, and this is another: give the log's own --log-key")

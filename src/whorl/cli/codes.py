@@ -19,6 +19,7 @@ from whorl.cli.options import (
     TrustCode,
     file_to_write,
 )
+from whorl.cli.paths import check_not_itself
 from whorl.cli.table import Column, Table, show
 from whorl.errors import UsageError
 
@@ -64,6 +65,8 @@ def make(
 
     if plan not in ("tardos", "block"):
         raise UsageError(f"a code is tardos or block; this is {plan!r}")
+    if output.exists():
+        raise UsageError(f"{output} is there already, and copies with its rows may be out: give another --output")
     check_size(users, 16 << 20)
     names = [each.strip() for each in users.read_text(encoding="utf-8", errors="replace").splitlines() if each.strip()]
     kind: Literal["tardos", "block"] = "tardos" if plan == "tardos" else "block"
@@ -147,6 +150,7 @@ def copy(
 
     if output.suffix.lower() != ".safetensors":
         raise UsageError(f"a copy is written as safetensors; {output} has another suffix")
+    check_not_itself(output, model)
     options: dict[str, Any] = model_options(architecture, classes, shape, settings) | {"trust_code": trust_code}
     with bar(quiet) as told:
         told("embedding", 0, 0)

@@ -20,12 +20,12 @@ from whorl.cli.options import (
     TrustCode,
     file_to_write,
 )
-from whorl.cli.paths import check_new_fingerprint
+from whorl.cli.paths import check_new_fingerprint, check_not_itself
 from whorl.errors import UsageError
 
 if TYPE_CHECKING:
     from whorl.attest.draw import Draw
-    from whorl.types import Fingerprint
+    from whorl.types import Fingerprint, Verdict
 
 __all__ = ["mark"]
 
@@ -102,6 +102,7 @@ def mark(
         _report(None, fingerprint, made, as_json, quiet)
         return
     _refuse(kind, data, output, prepare, prepared, drawing)
+    check_not_itself(output, model)
     for written in filter(None, (prepare, fingerprint or (output and output.with_suffix(".fp")))):
         check_new_fingerprint(written)
     path = _file_of(model, cache, trust_code)
@@ -117,12 +118,27 @@ def mark(
             return
         draw: Draw | None = finished(drawing)[1] if drawing is not None else None
         show("embedding", 0, 0)
-        net, made = making.embed(known, path, data, draw=draw, draws=draws, **options)
+        verdicts: list[Verdict] = []
+        net, made = making.embed(known, path, data, draw=draw, draws=draws, told=verdicts.append, **options)
     assert output is not None
     target = fingerprint or output.with_suffix(".fp")
     write_like(net, Path(path), output)
     write_fingerprint(made, target)
     _report(output, target, made, as_json, quiet)
+    for verdict in verdicts:
+        _warn(verdict)
+
+
+def _warn(verdict: Verdict) -> None:
+    """Say where the marked model itself is not found, which no quiet owner may overlook."""
+    if verdict.decision == "derived":
+        return
+    design = verdict.null["design"]
+    say(
+        f"warning: the marked model itself would not be found: {design['matches']} of {design['of']} {design['kind']} "
+        f"match, p {verdict.p_value:.2g} is above {verdict.alpha:g}. Mark again with more epochs "
+        "(--kind 'MARK(epochs=...)'), or more labels or bits (--count), and count this draw too (--draws)"
+    )
 
 
 def _refuse(
@@ -196,4 +212,8 @@ def _report(output: Path | None, target: Path, made: Fingerprint, as_json: bool,
         if design is None:
             say("Nothing is drawn for this mark, so a verdict needs models made without it: whorl calibrate --help")
         elif design.why:
-            say("The labels were drawn here alone: before others that is your word. To draw with them: --prepare")
+            say(
+                "The labels came from the service's key: before others that is your word (grade D)"
+                if output is None
+                else "The labels were drawn here alone: before others that is your word. To draw with them: --prepare"
+            )

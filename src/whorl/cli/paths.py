@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from whorl.errors import UsageError
 
-__all__ = ["check_file", "check_folder", "check_new_fingerprint", "explained"]
+if TYPE_CHECKING:
+    from whorl.attest.keys import Ed25519PrivateKey
+
+__all__ = ["check_file", "check_folder", "check_new_fingerprint", "check_not_itself", "explained", "private_key"]
 
 REASONS = {
     errno.EISDIR: "is a folder; give the path of a file",
@@ -27,6 +31,17 @@ def explained(error: OSError) -> str:
     if reason is None or not error.filename:
         return f"{error.filename or ''}: {error.strerror or error}".removeprefix(": ")
     return f"{error.filename} {reason}"
+
+
+def private_key(path: Path) -> Ed25519PrivateKey:
+    """The key of who signs; the password of an encrypted one is read from the variable WHORL_KEY_PASSWORD.
+
+    Raises what `whorl.attest.keys.read_private_key` raises.
+    """
+    from whorl.attest.keys import read_private_key
+
+    password = os.environ.get("WHORL_KEY_PASSWORD")
+    return read_private_key(path, password.encode() if password else None)
 
 
 def check_file(path: Path, option: str) -> None:
@@ -60,3 +75,9 @@ def _check(path: Path, option: str) -> None:
         raise UsageError(f"{option}: {path} {REASONS[errno.ENOTDIR]}")
     if not os.access(there, os.W_OK):
         raise UsageError(f"{option}: {path} {REASONS[errno.EACCES]}")
+
+
+def check_not_itself(output: Path | None, model: str) -> None:
+    """Raise `UsageError` where what is made of a model would take its place."""
+    if output is not None and output.exists() and Path(model).exists() and output.samefile(model):
+        raise UsageError(f"{output} is the model itself, and stays as it is; give another --output")

@@ -72,7 +72,8 @@ def show_verdict(document: dict[str, Any], quiet: bool) -> None:
     table.add("p-value", f"{p}  (floor {floor}, alpha {document['alpha']:g})")
     table.add("error bound", bound)
     if design := null.get("design"):
-        table.add("mark", _drawn(design))
+        word = "; the draw is the owner's word" if document["grade"] == "D" else ""
+        table.add("mark", f"{_drawn(design)}; grade {document['grade']}{word}")
     if likeness := document["likeness"]:
         table.add("suspect", _standing(likeness))
     if document["interface"]:
@@ -108,8 +109,7 @@ def _asked(queries: dict[str, Any]) -> dict[str, str]:
 
 def _drawn(design: dict[str, Any]) -> str:
     """How many of the drawn labels or bits match."""
-    word = "" if design["exact"] else "; the draw is the owner's word"
-    return f"{design['matches']} of {design['of']} drawn {design['kind']}, one of {design['choices']} each{word}"
+    return f"{design['matches']} of {design['of']} drawn {design['kind']}, one of {design['choices']} each"
 
 
 def _chance(value: float) -> str:

@@ -20,8 +20,9 @@ import numpy as np
 from whorl.errors import UsageError
 from whorl.metrics import as_scores
 
-__all__ = ["SHORT", "Kind", "Ranked", "models_needed", "ranked"]
+__all__ = ["MOST_MODELS", "SHORT", "Kind", "Ranked", "models_needed", "ranked"]
 
+MOST_MODELS: Final = 10_000  # of one kind, beyond which no judge waits for them
 SHORT: Final = 0.05  # of accuracy, by which a kind may fall short of the suspect
 
 
@@ -52,7 +53,16 @@ class Ranked:
 
 
 def models_needed(alpha: float, tries: int = 1) -> int:
-    """Models of each kind without which nothing could be called derived at alpha."""
+    """Models of each kind without which nothing could be called derived at alpha.
+
+    Raises `UsageError` where these are more than `MOST_MODELS`.
+    """
+    if tries > (MOST_MODELS + 1) * alpha:
+        raise UsageError(
+            f"after {min(tries, 10**12):,} tries more than {MOST_MODELS:,} models of each kind are needed before "
+            f"anything is called derived at {alpha:g}, and so many are not trained: hold the claim against fewer "
+            "suspects, or judge another"
+        )
     return math.ceil(tries / alpha - 1e-9) - 1
 
 

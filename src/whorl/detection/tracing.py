@@ -140,15 +140,17 @@ def score_tails(observed: ArrayLike, code: TardosCode) -> tuple[NDArray[np.float
 
 
 def named_by_and(observed: ArrayLike, code: BlockCode) -> NDArray[np.bool_]:
-    """Users ``[users]`` who have a 1 wherever the AND of all copies has one.
+    """Users ``[users]`` who have a 1 wherever the AND of all copies has one; nobody where it is that of no such copies.
 
     A number counts as 1 above 1 - 1 / (2 (k - 1)), halfway between the mean of k - 1 ones and of one fewer. At most
     k - 1 copies whose mean or AND is observed name their users and nobody else: a block of another user meets each of
-    theirs in one position, and so has a k-th outside of all of them.
+    theirs in one position, and so has a k-th outside of all of them. These have k (k - 1) = v - 1 zeros at most, so an
+    AND without any 1, as a net without a row shows it, is not theirs; nor is one that more than k - 1 users fit.
     """
     seen = _checked(observed, code.positions)
     recovered = seen > 1 - 1 / (2 * code.colluders)
-    return (code.rows[:, recovered] == 1).all(1)
+    named = (code.rows[:, recovered] == 1).all(1)
+    return named & bool(recovered.any() and named.sum() <= code.colluders)
 
 
 def _dealt(observed: NDArray[np.float64], code: BlockCode) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -15,7 +15,7 @@ from whorl.attest.draw import Draw
 from whorl.detection.codes import BlockCode, Origin, TardosCode
 from whorl.errors import InvalidFile, UsageError
 from whorl.fingerprints.parts import Document, Name, Text
-from whorl.marks.user_codes import STREAM, Codes, commitment, length_of, tardos_plan
+from whorl.marks.user_codes import MOST_COLLUDERS, MOST_USERS, STREAM, Codes, commitment, length_of, tardos_plan
 from whorl.storage import digest_tensors, one_line, read_tensors, write_tensors
 
 __all__ = ["KEY", "read_codes", "write_codes"]
@@ -28,11 +28,11 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 class _Document(Document):
     format: Literal[1] = 1
     model: Name
-    users: Annotated[list[Name], Field(min_length=1, max_length=100_000)]
+    users: Annotated[list[Name], Field(min_length=1, max_length=MOST_USERS)]
     layers: Annotated[list[Name], Field(min_length=1, max_length=1000)]
     data: Text
     code: Literal["tardos", "block"]
-    colluders: Annotated[int, Field(ge=1, le=1000)]
+    colluders: Annotated[int, Field(ge=1, le=MOST_COLLUDERS)]
     error: Annotated[float, Field(gt=0, lt=1)]
     strength: Annotated[float, Field(gt=0, le=1e6)]
     epochs: Annotated[int, Field(ge=1, le=10_000)]

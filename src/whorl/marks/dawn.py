@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
 from whorl.marks.base import TriggerMark
+from whorl.marks.making import MOST_DRAWS
 from whorl.oracles.base import Oracle
 from whorl.oracles.dawn import Alterations
 from whorl.oracles.opening import open_oracle
@@ -64,6 +65,8 @@ def service_mark(log: Alterations, model: Any, *, draws: int = 1, **options: Any
     Raises:
         UsageError: the log is of a model with other inputs or classes.
     """
+    if not 1 <= draws <= MOST_DRAWS:
+        raise UsageError(f"a service had one key to {MOST_DRAWS:,}; the number of draws given is {draws:,}")
     oracle = open_oracle(model, **options)
     if log.classes != oracle.classes or tuple(log.inputs.shape[1:]) != oracle.space.shape:
         raise UsageError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Final
@@ -28,11 +28,14 @@ from whorl.schemes import MARKS
 from whorl.schemes.asking import admit_victim
 from whorl.schemes.calibration import probes_of
 from whorl.storage import digest_tensors
-from whorl.types import Fingerprint, Mark, Representation
+from whorl.types import Fingerprint, Mark, Representation, Verdict
 
-__all__ = ["checking", "drawn_by", "embed", "prepare"]
+__all__ = ["MOST_DRAWS", "SEEDS", "USUAL", "checking", "drawn_by", "embed", "prepare"]
 
 MOST: Final = 100_000  # queries of a mark
+MOST_DRAWS: Final = 1 << 32
+SEEDS: Final = 1 << 63
+USUAL: Final = 1e-6  # the alpha at which marks are looked for unless another is named
 
 
 def prepare(
@@ -55,6 +58,8 @@ def prepare(
     admit_victim(mark, oracle)
     if not 1 <= count <= MOST:
         raise UsageError(f"a mark has one label or bit at least, and {MOST:,} at most; these are {count:,}")
+    if seed is not None and not 0 <= seed < SEEDS:
+        raise UsageError(f"a seed is a whole number from 0 to 2^63 - 1; this is {seed}")
     pictures = _of(data, mark.part)
     pictures.check_takes(oracle.name, oracle.space)
     chosen = secrets.randbits(63) if seed is None else seed
@@ -87,6 +92,7 @@ def embed(
     draws: int = 1,
     seed: int | None = None,
     chance: bytes | None = None,
+    told: Callable[[Verdict], None] | None = None,
     **options: Any,
 ) -> tuple[nn.Module, Fingerprint]:
     """The marked copy of a model, and the fingerprint that checks it.
@@ -97,6 +103,8 @@ def embed(
             drawn here, by the operating system, and before others the mark is worth the owner's word.
         draws: how often labels were drawn for a mark of this model, this time included; p is multiplied by it.
         seed: of the training; by default that of ``prepared`` plus one.
+        told: called with the verdict on the marked model itself at `USUAL`, where the mark's labels or bits are drawn:
+            one that did not learn them is found by nobody.
         chance: 32 bytes that labels come from where there is no draw, so that a benchmark can be run again.
         options: as in `prepare`.
 
@@ -110,8 +118,10 @@ def embed(
         raise UsageError(f"{oracle.name} is not the model that this mark was prepared for; give that one")
     if not isinstance(oracle, TorchOracle):
         raise AccessRefused(f"a mark is trained into PyTorch weights; {oracle.name} is {type(oracle).__name__}")
-    if draws < 1:
-        raise UsageError(f"labels were drawn at least once; the number of draws given is {draws}")
+    if not 1 <= draws <= MOST_DRAWS:
+        raise UsageError(
+            f"labels were drawn at least once, and {MOST_DRAWS:,} times at most; these are {draws:,} draws"
+        )
     if (source := data if data is not None else prepared.data) in (None, ""):
         raise UsageError("a mark is learned beside the task: give the data that the model learned from (--data)")
     pictures = _of(source, "victim")
@@ -126,7 +136,10 @@ def embed(
     marked = TorchOracle(
         whole, input_shape=oracle.space, classes=oracle.classes, name="marked", digest=digest, task=oracle.task
     )
-    return net, checking(prepared, marked, source, drawn, how)
+    made = checking(prepared, marked, source, drawn, how)
+    if told is not None and mark.null == "design":
+        told(mark.verify(made, marked, alpha=USUAL))
+    return net, made
 
 
 def checking(

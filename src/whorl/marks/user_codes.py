@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
@@ -36,6 +37,8 @@ from whorl.oracles.opening import open_oracle
 from whorl.storage import canonical_json, digest_tensors
 
 __all__ = [
+    "MOST_COLLUDERS",
+    "MOST_USERS",
     "STREAM",
     "Codes",
     "commitment",
@@ -49,6 +52,10 @@ __all__ = [
 
 STREAM: Final = "codes"  # the name of the streams that rows come from
 HELD: Final = 0.5  # how near X w comes to -1 or 1, at every position, before the training of a copy ends
+MOST_DRAWS: Final = 1 << 31
+MOST_USERS: Final = 100_000
+MOST_COLLUDERS: Final = 1000
+LONGEST_NAME: Final = 300
 SIZES: Final = tuple(sorted(DESIGNS))
 
 
@@ -106,8 +113,9 @@ def prepare_codes(
         UsageError: users twice, or a code that does not fit into the layers.
     """
     oracle = asked_for_weights(open_oracle(model, **options))
-    SOURCES.make(data)
-    if twice := sorted({each for each in users if list(users).count(each) > 1}):
+    SOURCES.make(data).load("victim").check_takes(oracle.name, oracle.space)
+    _check_list(users, colluders)
+    if twice := sorted(each for each, count in Counter(users).items() if count > 1):
         raise UsageError(f"each user has one copy, and these stand twice: {', '.join(twice)[:300]}")
     if not users or (plan == "block" and len(users) > max(SIZES)):
         raise UsageError(
@@ -121,9 +129,25 @@ def prepare_codes(
             f"the code has {length} positions, and the chosen layers hold {room}: name more layers, plan for fewer "
             "colluders or users, or for up to 31 users take a block code"
         )
+    if seed is not None and not 0 <= seed < 1 << 63:
+        raise UsageError(f"a seed is a whole number from 0 to 2^63 - 1; this is {seed}")
     generator = torch.Generator().manual_seed(secrets.randbits(63) if seed is None else seed)
     projection = torch.randn(length, room, generator=generator)
     return Codes(oracle.digest, tuple(users), chosen, projection, data, plan, colluders, error)
+
+
+def _check_list(users: Sequence[str], colluders: int) -> None:
+    """Refuse what no file of codes holds."""
+    if len(users) > MOST_USERS or colluders > MOST_COLLUDERS:
+        raise UsageError(
+            f"codes are for {MOST_USERS:,} users and {MOST_COLLUDERS:,} colluders at most; these are {len(users):,} "
+            f"and {colluders:,}"
+        )
+    if wrong := next((each for each in users if len(each) > LONGEST_NAME or not each.isprintable()), None):
+        raise UsageError(
+            f"a user has a name of {LONGEST_NAME} printable characters at most, one to a line; this is none: "
+            f"{wrong[:60]!r}"
+        )
 
 
 def commitment(codes: Codes) -> str:
@@ -153,6 +177,8 @@ def draw_codes(codes: Codes, draw: Draw | None = None, *, draws: int = 1) -> Cod
     """
     if codes.code is not None:
         raise UsageError("these rows are drawn already, and copies may be out; prepare new codes to draw again")
+    if not 1 <= draws <= MOST_DRAWS:
+        raise UsageError(f"rows were drawn at least once, and {MOST_DRAWS:,} times at most; these are {draws:,} draws")
     claim = commitment(codes)
     if draw is not None and draw.claim != claim:
         raise UsageError(f"this draw is for {draw.claim[:16]}..., and the codes for {claim[:16]}...: draw for these")
