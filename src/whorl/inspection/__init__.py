@@ -8,8 +8,10 @@ __all__ = ["INSPECTIONS", "Inspection", "Statistic"]
 INSPECTIONS: Catalog[Statistic] = Catalog(
     "inspections",
     {
+        "feature_inversion": "whorl.inspection.feature_inversion:FeatureInversion",
         "max_margin": "whorl.inspection.max_margin:MaxMargin",
         "neural_cleanse": "whorl.inspection.neural_cleanse:NeuralCleanse",
+        "neuron_noise": "whorl.inspection.neuron_noise:NeuronNoise",
         "weights_only": "whorl.inspection.weights_only:WeightsOnly",
     },
 )

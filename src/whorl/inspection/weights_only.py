@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from torch import nn
 
 from whorl.data.base import Dataset
-from whorl.errors import UsageError
 from whorl.inspection.base import Scores, Statistic
+from whorl.inspection.features import head_of
 from whorl.oracles.torch import TorchOracle
 from whorl.symmetry.canonical import canonical
 from whorl.types import Access
@@ -50,13 +49,7 @@ class WeightsOnly(Statistic):
         """The feature of each row."""
         del data, generator
         form = canonical(net.net).net
-        layers = [each for each in form.modules() if isinstance(each, nn.Linear)]
-        head = getattr(form, "head", layers[-1] if layers else None)
-        if not isinstance(head, nn.Linear) or len(head.weight) != net.classes:
-            raise UsageError(
-                f"weights_only reads a linear head of {net.classes} rows, and {net.name} has none; "
-                "take neural_cleanse or max_margin"
-            )
+        head = head_of(form, net.classes, name=net.name, asker=self.name)
         rows = head.weight.detach().cpu()
         if self.feature == "norm":
             return Scores(torch.linalg.vector_norm(rows, dim=1))
