@@ -164,6 +164,8 @@ def situations(case, tmp_path_factory):
                 ("inspect", 4): ["inspect", case.victim, *DIGITS, *cleaned, "--fail-on", "inconclusive"],
                 ("inspect", 6): ["inspect", labels, *DIGITS],
                 ("inspect", 7): ["inspect", broken, *DIGITS],
+                ("sift", 6): ["sift", labels, *DIGITS],
+                ("sift", 7): ["sift", broken, *DIGITS],
                 ("disagree", 5): ["disagree", server.url, *asked, *DIGITS],
                 ("disagree", 7): ["disagree", broken, case.stolen, *DIGITS],
                 ("zoo build", 6): ["zoo", "build", REFUSED, "-j", 1],

@@ -28,6 +28,7 @@ from whorl.cli import (
     log,
     mark,
     report,
+    sift,
     twins,
     verify,
     zoo,
@@ -58,6 +59,7 @@ app.command("lineage")(lineage.lineage)
 app.command("explain")(explain.explain)
 app.command("disagree")(disagree.disagree)
 app.command("inspect")(inspect.inspect)
+app.command("sift")(sift.sift)
 app.command("schemes")(listing.schemes)
 app.command("marks")(listing.marks)
 app.command("removals")(listing.removals)

@@ -23,14 +23,17 @@ NORMS: Final = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, nn.I
 
 
 def head_of(module: nn.Module, classes: int, *, name: str, asker: str) -> nn.Linear:
-    """The last layer of ``module``, called ``name`` in errors: what the outermost part calls its head, or its last linear layer.
+    """The last layer of ``module``: what its outermost part calls its head, or its last linear layer.
+
+    Parameters:
+        name: of the net, and ``asker`` of the statistic, for errors.
 
     Raises:
         UsageError: it is no linear layer with a row for each class.
     """
     inside = [each for each in module.modules() if isinstance(each, nn.Linear)]
-    named = [each.head for each in module.modules() if isinstance(getattr(each, "head", None), nn.Linear)]
-    head = next(iter(named[:1] or inside[-1:]), None)
+    named = [getattr(each, "head", None) for each in module.modules()]
+    head = next((each for each in [*named, *inside[-1:]] if isinstance(each, nn.Linear)), None)
     if head is None or len(head.weight) != classes:
         raise UsageError(
             f"{asker} reads a linear head of {classes} rows, and {name} has none; take neural_cleanse or max_margin"
