@@ -33,7 +33,7 @@ def test_mistakes_end_in_one_line(whorl, case):
         (("--statistic", "layer_ranks"), "--clean"),
         (("--clean", "digits(size=8)"), "leave them out"),
         (("--statistic", "spectra"), "Did you mean spectral"),
-        (("--statistic", "neural_cleanse"), "no such name among the sieves"),
+        (("--statistic", "neural_cleanse"), "neural_cleanse judges nets and no pictures: type whorl inspect"),
         (("--part", "victims"), "no such part"),
     ):
         done = whorl("sift", case.victim, *DIGITS, *typed)

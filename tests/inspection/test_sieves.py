@@ -136,8 +136,11 @@ def test_a_small_group_that_lies_apart_is_named_and_nothing_else(apart):
     assert min(found.values[place] for place in moved) > 0
 
 
-def test_the_spectral_rule_names_its_share_of_every_class_from_the_furthest_on(apart):
+@pytest.mark.parametrize("padding", [0, 100])
+def test_the_spectral_rule_names_its_share_of_every_class_from_the_furthest_on(apart, padding):
+    """With more features than pictures of a class too."""
     points, labels, moved = apart
+    points = torch.cat([points, points.new_full((len(points), padding), 0.5)], 1)
     found = SIEVES.make("spectral(rate_of_class=0.2)")(*flat(points, labels))
     assert found.counts == ((18, 60), (18, 60), (18, 60))
     assert set(moved) < set(found.named)

@@ -56,7 +56,7 @@ class ActivationClusters(Sieve):
     def find(self, net: TorchOracle, data: Dataset, clean: Dataset | None, *, generator: torch.Generator) -> Found:
         """Numbers of pictures and of classes."""
         del clean
-        features = Cut(net, self.name).seen(data.inputs()).double().cpu().numpy()
+        features = Cut(net, self.name).seen(data.inputs()).cpu().numpy()
         values, named = np.zeros(len(data)), np.zeros(len(data), dtype=bool)
         apart = np.zeros(net.classes)
         labels = data.labels.numpy()
@@ -65,7 +65,7 @@ class ActivationClusters(Sieve):
             places = np.flatnonzero(labels == label)
             if len(places) < FEWEST or np.ptp(features[places], axis=0).max() == 0:
                 continue
-            values[places], small, apart[label] = self._divide(features[places], seed)
+            values[places], small, apart[label] = self._divide(features[places].astype(np.float64), seed)
             if small.mean() < self.share and apart[label] > self.silhouette:
                 named[places[small]] = True
         return Found(torch.from_numpy(values), torch.from_numpy(named), torch.from_numpy(apart))
@@ -76,7 +76,7 @@ class ActivationClusters(Sieve):
         from sklearn.decomposition import PCA
         from sklearn.metrics import silhouette_score
 
-        reduced = PCA(min(self.dimensions, *features.shape), svd_solver="full").fit_transform(features)
+        reduced = PCA(min(self.dimensions, *features.shape), random_state=seed).fit_transform(features)
         means = KMeans(2, n_init=self.restarts, random_state=seed).fit(reduced)  # pyright: ignore[reportArgumentType]
         groups = np.asarray(means.labels_)
         if not 0 < groups.sum() < len(groups):

@@ -9,7 +9,7 @@ from typing import Any
 from whorl.data import SOURCES, Dataset
 from whorl.detection.trojans import FEWEST_CLEAN, Chooser, TrojanVerdict, trojan_verdict
 from whorl.errors import UsageError
-from whorl.inspection import INSPECTIONS
+from whorl.inspection import naming
 from whorl.inspection.base import Inspection, Statistic
 from whorl.oracles.base import Oracle
 from whorl.oracles.opening import open_oracle
@@ -62,7 +62,7 @@ def inspect(  # noqa: PLR0913 each is part of what the verdict rests on
         )
     _check_apart(net, known)
     pictures = SOURCES.make(data).load(part) if isinstance(data, str) else data
-    asked = INSPECTIONS.make(statistic) if isinstance(statistic, str) else statistic
+    asked = naming.statistic(statistic)
     found = asked(net, pictures, seed=seed)
     progress()
     others: dict[str, Inspection] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from whorl.data import SOURCES, Dataset
-from whorl.inspection import SIEVES
+from whorl.inspection import naming
 from whorl.inspection.sieve import Sieve, Sifted
 from whorl.oracles.opening import open_oracle
 
@@ -35,7 +35,7 @@ def sift(
         AccessRefused: the net grants too little.
         UsageError: net and data do not fit, or clean pictures are lacking or too many.
     """
-    asked = SIEVES.make(statistic) if isinstance(statistic, str) else statistic
+    asked = naming.sieve(statistic)
     pictures = SOURCES.make(data).load(part) if isinstance(data, str) else data
     known = SOURCES.make(clean).load(clean_part) if isinstance(clean, str) else clean
     return asked(open_oracle(model, **options), pictures, known, seed=seed)

@@ -48,7 +48,7 @@ class Spectral(Sieve):
     def find(self, net: TorchOracle, data: Dataset, clean: Dataset | None, *, generator: torch.Generator) -> Found:
         """Numbers of pictures and of classes."""
         del clean, generator
-        features = Cut(net, self.name).seen(data.inputs()).double().cpu()
+        features = Cut(net, self.name).seen(data.inputs()).cpu()
         values = torch.zeros(len(data), dtype=torch.float64)
         named = torch.zeros(len(data), dtype=torch.bool)
         spread = torch.zeros(net.classes, dtype=torch.float64)
@@ -56,9 +56,12 @@ class Spectral(Sieve):
             places = (data.labels == label).nonzero().flatten()
             if len(places) < 2:
                 continue
-            mine = features[places] - features[places].mean(0)
-            variances, directions = torch.linalg.eigh(mine.mT @ mine)  # of d x d, however many pictures there are
-            values[places] = (mine @ directions[:, -1]).square()
+            mine = features[places].double()
+            mine -= mine.mean(0)
+            wide = mine.shape[1] > len(mine)  # the smaller of both squares has the same spectrum
+            variances, directions = torch.linalg.eigh(mine @ mine.mT if wide else mine.mT @ mine)
+            first = directions[:, -1]
+            values[places] = (variances[-1].clamp_min(0).sqrt() * first if wide else mine @ first).square()
             spread[label] = variances[-1] / variances.clamp_min(0).sum().clamp_min(1e-12)
             count = min(round(MARGIN * self.rate_of_class * len(places)), len(places))
             named[places[values[places].argsort(descending=True)[:count]]] = True
