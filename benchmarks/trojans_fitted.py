@@ -3,38 +3,38 @@
     python benchmarks/trojans_fitted.py -o benchmarks/results/trojans-fitted.json
 
 The entrants of TrojAI fit a classifier to features of nets whose state is known. Here 60 clean perceptrons and 20 of
-each of four attacks are fitted by logistic regression, and as many of other seeds are held out. Features are read from
-the canonical form, as `weights_only` does: of each class the length, the largest weight, the sum of the positive ones
-and the largest cosine of its row of the head, of each layer the singular values, of each hidden unit the sum of what
-comes in and the length of what goes out; of each group the logarithms of largest and smallest by the median.
+each of four attacks are fitted (`whorl.inspection.fitted`), and as many of other seeds are held out.
 
 `one number` is the log ratio of `weights_only`. `fitted` knows all attacks; `unseen` knows all but the one that it is
 measured on, which is what an inspector who does not know the attack has. Both ways to train are measured, pictures as
 they are and moved by up to a pixel.
+
+`wrong labels` are 20 held-out nets without any trigger, of whose training pictures one in ten had another label: what
+the model says of them tells whether it has learned trojans or wrong labels. `single class` are 20 such nets whose wrong
+labels are all of one class, as those of a trojan are.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
-from torch import nn
+from torch import Tensor
 from trojans import PLAIN, SCALES, Scale
 
 from whorl.bench.result import describe_machine
+from whorl.data import SOURCES
 from whorl.inspection import INSPECTIONS
+from whorl.inspection.fitted import fit, weight_features
 from whorl.metrics import auc, auc_interval
 from whorl.oracles.torch import TorchOracle
 from whorl.storage import write_json
-from whorl.symmetry.canonical import canonical
 
 CLEAN, EACH = 60, 20
 ATTACKS = {
@@ -46,23 +46,14 @@ ATTACKS = {
 FITTED, HELD_OUT = 10_000, 20_000  # first seeds
 
 
-def features(net: TorchOracle) -> list[float]:
-    """What the model is fitted to."""
-    form = canonical(net.net).net
-    layers = [each.weight.detach() for each in form.modules() if isinstance(each, nn.Linear)]
-    head = layers[-1]
-    rows = nn.functional.normalize(head, dim=1)
-    groups = [
-        head.norm(dim=1),
-        head.amax(1),
-        head.clamp_min(0).sum(1),
-        2 + (rows @ rows.mT - 2 * torch.eye(len(rows)).to(rows)).amax(1),
-        *(torch.linalg.svdvals(each) for each in layers),
-        *(each.abs().sum(1) for each in layers[:-1]),
-        *(each.norm(dim=0) for each in layers[1:]),
-    ]
-    ends = [(each.max(), each.median(), each.min().clamp_min(1e-6)) for each in groups]
-    return [float(value.log()) for most, median, least in ends for value in (most / median, median / least)]
+def mislabelled(scale: Scale, seed: int, target: int | None) -> TorchOracle:
+    """A net without a trigger; one label in ten is drawn anew, or is ``target``."""
+    data, chance = SOURCES.make(scale.data).load("victim"), torch.Generator().manual_seed(seed)
+    labels, classes = data.labels.clone(), len(data.classes)
+    chosen = torch.randperm(len(data), generator=chance)[: len(data) // 10]
+    moved = (labels[chosen] + torch.randint(1, classes, (len(chosen),), generator=chance)) % classes
+    labels[chosen] = moved if target is None else target
+    return scale.trained(replace(data, labels=labels), seed)
 
 
 def nets(scale: Scale, first: int) -> dict[str, list[TorchOracle]]:
@@ -75,12 +66,9 @@ def nets(scale: Scale, first: int) -> dict[str, list[TorchOracle]]:
     return made
 
 
-def fitted(known: dict[str, np.ndarray], attacks: list[str]) -> Pipeline:
+def fitted(known: dict[str, Tensor], attacks: list[str]) -> Callable[[Tensor], np.ndarray]:
     """A logistic model of clean nets against those attacks."""
-    groups = [known["clean"], *(known[each] for each in attacks)]
-    states = np.concatenate([np.full(len(each), number > 0) for number, each in enumerate(groups)])
-    model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000))
-    return model.fit(np.concatenate(groups), states)
+    return fit(known["clean"], torch.cat([known[each] for each in attacks]))
 
 
 def area(trojaned: np.ndarray, clean: np.ndarray) -> dict[str, Any]:
@@ -99,16 +87,27 @@ def main() -> None:
         scale = SCALES["tiny"]
         scale = replace(scale, training=replace(scale.training, shift=shift))
         known, others = nets(scale, FITTED), nets(scale, HELD_OUT)
-        seen = {name: np.array([features(net) for net in each]) for name, each in known.items()}
-        asked_of = {name: np.array([features(net) for net in each]) for name, each in others.items()}
+        seen = {name: torch.stack([weight_features(net) for net in each]) for name, each in known.items()}
+        asked_of = {name: torch.stack([weight_features(net) for net in each]) for name, each in others.items()}
         single = {name: np.array([index(net, scale.test).log_ratio for net in each]) for name, each in others.items()}
         whole, rows = fitted(seen, list(ATTACKS)), {}
         for attack in ATTACKS:
             unseen = fitted(seen, [each for each in ATTACKS if each != attack])
             rows[attack] = {
                 "one number": area(single[attack], single["clean"]),
-                "fitted": area(*(whole.decision_function(asked_of[each]) for each in (attack, "clean"))),
-                "unseen": area(*(unseen.decision_function(asked_of[each]) for each in (attack, "clean"))),
+                "fitted": area(*(whole(asked_of[each]) for each in (attack, "clean"))),
+                "unseen": area(*(unseen(asked_of[each]) for each in (attack, "clean"))),
+            }
+        for number, control in enumerate(("wrong labels", "single class")):
+            made = [
+                mislabelled(scale, HELD_OUT + 7000 + 100 * number + each, each % 10 if number else None)
+                for each in range(EACH)
+            ]
+            odds = whole(torch.stack([weight_features(net) for net in made]))
+            numbers = np.array([index(net, scale.test).log_ratio for net in made])
+            rows[control] = {
+                "one number": area(numbers, single["clean"]),
+                "fitted": area(odds, whole(asked_of["clean"])),
             }
         document["ways"][way] = rows
         document["seconds"] = round(time.perf_counter() - started)

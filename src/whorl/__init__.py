@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from whorl.explain.disagreement import disagree
     from whorl.fingerprints.files import write_fingerprint
     from whorl.inspection import INSPECTIONS, SIEVES
+    from whorl.inspection.fitted import inspect_weights
     from whorl.inspection.inspecting import inspect
     from whorl.inspection.sifting import sift
     from whorl.marks import MARKS
@@ -69,6 +70,7 @@ __all__ = [
     "extract",
     "give_reasons",
     "inspect",
+    "inspect_weights",
     "judge",
     "judge_lineup",
     "line_up",
@@ -130,6 +132,7 @@ _FACE = {
     "INSPECTIONS": "whorl.inspection:INSPECTIONS",
     "SIEVES": "whorl.inspection:SIEVES",
     "inspect": "whorl.inspection.inspecting:inspect",
+    "inspect_weights": "whorl.inspection.fitted:inspect_weights",
     "sift": "whorl.inspection.sifting:sift",
     "extract": "whorl.ownership:extract",
     "NETS": "whorl.nets:NETS",
