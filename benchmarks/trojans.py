@@ -15,7 +15,8 @@ Every statistic has its default settings, which were looked at on other nets: cl
 
 `ranked` are called trojaned by p <= .05 among the 19 clean nets, `mad` by the index above 2 and `gamma` by p <= .05.
 `divided` is the rate of false alarms over 200 random divisions of all clean nets into 19 and the rest. The JSON is
-written after each statistic, so that an interrupted run is a smaller one.
+written after each statistic, and a later run with other `--statistics` adds them to it: the same seeds give the same
+nets.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from whorl.nets.training import Schedule, accuracy, build, fit
 from whorl.oracles.keyed import KeyedSwitch
 from whorl.oracles.torch import TorchOracle
 from whorl.removals import REMOVALS
-from whorl.storage import write_json
+from whorl.storage import read_json, write_json
 
 STATISTICS = ("weights_only", "max_margin", "neuron_noise", "feature_inversion", "neural_cleanse")
 NULL, DIVISIONS, ALPHA = 19, 200, 0.05
@@ -222,9 +223,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--scale", choices=SCALES, default="tiny")
+    parser.add_argument("--statistics", nargs="+", choices=STATISTICS, default=STATISTICS)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    started, scale = time.perf_counter(), SCALES[asked.scale]
+    scale = SCALES[asked.scale]
     test = scale.test
     null = [scale.trained(scale.data, 1000 + each) for each in range(NULL)]
     clean = [scale.trained(scale.data, 2000 + each) for each in range(scale.clean)]
@@ -237,13 +239,13 @@ def main() -> None:
         "alpha": ALPHA,
         "accuracy": {"clean": float(np.mean([accuracy(each.module, test) for each in clean]))},
         "attack_success": {attack: each.success for attack, each in attacked.items()},
-        "statistics": {},
+        "statistics": read_json(asked.output)["statistics"] if asked.output.exists() else {},
         "keyed_refused": keyed(clean[0], attacked["badnets"].nets[0], test),
     }
     for attack, each in attacked.items():
         document["accuracy"][attack] = float(np.mean([accuracy(net.module, test) for net in each.nets]))
     print({key: value for key, value in document.items() if key != "keyed_refused"}, flush=True)
-    for name in STATISTICS:
+    for name in asked.statistics:
         statistic, began = INSPECTIONS.make(name), time.perf_counter()
         ratios = [statistic(net, test).log_ratio for net in null]
         found = [statistic(net, test) for net in clean]
@@ -258,7 +260,6 @@ def main() -> None:
             "seconds": time.perf_counter() - began,
         }
         print(name, document["statistics"][name], flush=True)
-        document["seconds"] = round(time.perf_counter() - started)
         write_json(asked.output, document | {"machine": describe_machine("cpu").model_dump()})
 
 

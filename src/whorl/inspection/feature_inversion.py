@@ -51,9 +51,9 @@ class FeatureInversion(Statistic):
     worse: ClassVar = "large"
     pictures: ClassVar[int] = 64
 
-    steps: Count = 200
+    steps: Count = 100
     learning_rate: Positive = 0.01
-    restarts: Count = 6
+    restarts: Count = 4
     batch: Count = 32
     width: Count = 8
     radius: Radius = 0.5

@@ -47,7 +47,7 @@ class NeuronNoise(Statistic):
     name: ClassVar[str] = "neuron_noise"
     paper: ClassVar[str] = "Xu et al., NeurIPS 2024, arXiv 2405.19928"
     idea: ClassVar[str] = "Noise on the neurons that hurts most drives clean pictures into the class of the trojan."
-    blind: ClassVar[str] = "trojans that share their neurons with the task, and whatever else noise does not wake"
+    blind: ClassVar[str] = "large patches, those of one source class, and whatever else noise does not wake"
     needs: ClassVar[Access] = Access.WEIGHTS
     worse: ClassVar = "large"
     pictures: ClassVar[int] = 64

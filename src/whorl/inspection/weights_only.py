@@ -6,7 +6,7 @@ needed. The net is brought into canonical form first (`whorl.symmetry.canonical`
 or adding the same to all rows changes nothing.
 
 The entrants fit a classifier to features of hundreds of nets, clean and trojaned; this is one feature of a class,
-ranked among clean nets alone. So its power says little of theirs.
+ranked among clean nets alone, for whoever has no trojaned ones. `whorl.inspection.fitted` fits such a model.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class WeightsOnly(Statistic):
     name: ClassVar[str] = "weights_only"
     paper: ClassVar[str] = "after Karra, Ashcraft, Fendley, arXiv 2003.07233, 2020"
     idea: ClassVar[str] = "A row of the head that is stronger than the others; nothing is asked."
-    blind: ClassVar[str] = "trojans in the layers before the head, and whatever keeps the rows of the head alike"
+    blind: ClassVar[str] = "large patches, those of one source class, and nets whose training pictures were moved"
     needs: ClassVar[Access] = Access.WEIGHTS
     worse: ClassVar = "large"
     pictures: ClassVar[int] = 0
