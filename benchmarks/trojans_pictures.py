@@ -38,7 +38,6 @@ ATTACKS = {
     "small": {
         "few badnets": "badnets, rate=0.02",
         "badnets": "badnets",
-        "clean label": "clean_label, rate=0.8",
     },
 }
 VICTIMS = {"tiny": 6, "small": 3}

@@ -9,7 +9,8 @@ sees the logarithms of largest by median and of median by smallest, so that the 
 
 The clean nets are divided by chance: some are fitted, the others rank the net. So p is right whatever the model has
 learned, if the net, were it clean, could be one of them. What the model has learned is how these trojaned nets differ
-from these clean ones, which may be something else than the trojan, as that some labels were wrong.
+from these clean ones, which may be something else than the trojan. In `docs/inspection.md` nets without a trigger, of
+whose training labels a tenth was wrong, look as bad to it as trojaned ones do.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ __all__ = ["FEWEST_FITTED", "FittedVerdict", "fit", "inspect_weights", "weight_f
 FEWEST_FITTED: Final = 100  # nets that the model is fitted to, of which a quarter at least is of either kind
 FEWEST_RANKED: Final = 19  # the fewest that allow p = .05
 BLIND: Final[tuple[str, ...]] = (
-    "trojans unlike those that were fitted may pass unseen, and a clean net that differs from the clean ones as these "
-    "do, as by wrong labels in its training, looks like one of them",
+    "a net without a trigger whose training pictures had wrong labels looks as bad as trojaned ones, of which the same "
+    "is true: look for the trigger before you call it one",
+    "trojans unlike those that were fitted may pass unseen",
     "that nothing is seen does not show that a net is clean",
 )
 
