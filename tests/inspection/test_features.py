@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from whorl.errors import UsageError
-from whorl.inspection import INSPECTIONS
+from whorl.errors import OracleError, UsageError
+from whorl.inspection import INSPECTIONS, SIEVES
 from whorl.inspection.decoupling import benign_mask
 from whorl.inspection.features import NORMS, Cut
 from whorl.inspection.neuron_noise import noised
@@ -57,6 +57,15 @@ def test_the_mask_keeps_the_features_that_tell_the_classes():
     mask = benign_mask(Heads(), features, labels, **settings, generator=torch.Generator().manual_seed(1))
     assert ((mask >= 0) & (mask <= 1)).all()
     assert mask[:4].min() > 0.8 > mask[4:].max()
+
+
+@pytest.mark.parametrize("catalog, name", [(INSPECTIONS, "neuron_noise"), (SIEVES, "spectral")])
+def test_a_net_that_answers_nan_is_told_so_in_one_line(catalog, name):
+    module = tiny_net(architecture="mlp(width=8)")
+    with torch.no_grad():
+        module.head.weight[0, 0] = torch.nan
+    with pytest.raises(OracleError, match="NaN or infinite"):
+        catalog.make(name)(oracle(module), tiny_data("victim"))
 
 
 @pytest.mark.parametrize("name", ["neuron_noise", "feature_inversion", "weights_only"])

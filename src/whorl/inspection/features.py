@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from whorl.errors import UsageError
+from whorl.errors import OracleError, UsageError
 from whorl.oracles.torch import TorchOracle
 
 __all__ = ["NORMS", "Cut", "head_of"]
@@ -60,6 +60,8 @@ class Cut:
         self._net.queries_spent += len(inputs)
         self._read.clear()
         answers = functional_call(self.module, dict(weights or {}), (inputs.to(self._net.device),))
+        if not all(bool(each.isfinite().all()) for each in (answers.detach(), *self._read)):
+            raise OracleError(f"{self._net.name} gave an answer or a feature that is NaN or infinite")
         if len(self._read) != 1 or self._read[0].ndim != 2 or not _alike(answers, self.logits(self._read[0])):
             raise UsageError(
                 f"{self._asker} reads the features of a linear head whose outputs are the logits, and {self._net.name} "
