@@ -59,7 +59,7 @@ def test_the_mask_keeps_the_features_that_tell_the_classes():
     assert mask[:4].min() > 0.8 > mask[4:].max()
 
 
-@pytest.mark.parametrize("catalog, name", [(INSPECTIONS, "neuron_noise"), (SIEVES, "spectral")])
+@pytest.mark.parametrize(("catalog", "name"), [(INSPECTIONS, "neuron_noise"), (SIEVES, "spectral")])
 def test_a_net_that_answers_nan_is_told_so_in_one_line(catalog, name):
     module = tiny_net(architecture="mlp(width=8)")
     with torch.no_grad():
