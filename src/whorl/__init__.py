@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from whorl.explain.data_distance import data_distance
     from whorl.explain.disagreement import disagree
     from whorl.fingerprints.files import write_fingerprint
-    from whorl.inspection import INSPECTIONS
+    from whorl.inspection import INSPECTIONS, SIEVES
+    from whorl.inspection.fitted import inspect_weights
     from whorl.inspection.inspecting import inspect
+    from whorl.inspection.sifting import sift
     from whorl.marks import MARKS
     from whorl.marks.dawn import service_mark
     from whorl.marks.making import embed as embed_mark
@@ -50,6 +52,7 @@ __all__ = [
     "NETS",
     "REMOVALS",
     "SCHEMES",
+    "SIEVES",
     "SOURCES",
     "Access",
     "Combination",
@@ -69,6 +72,7 @@ __all__ = [
     "extract",
     "give_reasons",
     "inspect",
+    "inspect_weights",
     "judge",
     "judge_lineup",
     "line_up",
@@ -84,6 +88,7 @@ __all__ = [
     "read_opening",
     "service_mark",
     "shadows",
+    "sift",
     "traced",
     "train_strata",
     "verify",
@@ -128,7 +133,10 @@ _FACE = {
     "parents": "whorl.weights.family.parents:parents",
     "SOURCES": "whorl.data:SOURCES",
     "INSPECTIONS": "whorl.inspection:INSPECTIONS",
+    "SIEVES": "whorl.inspection:SIEVES",
     "inspect": "whorl.inspection.inspecting:inspect",
+    "inspect_weights": "whorl.inspection.fitted:inspect_weights",
+    "sift": "whorl.inspection.sifting:sift",
     "extract": "whorl.ownership:extract",
     "NETS": "whorl.nets:NETS",
     "open_oracle": "whorl.oracles.opening:open_oracle",

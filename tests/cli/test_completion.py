@@ -14,7 +14,7 @@ from test_console_script import PATIENCE, WHORL, environment
 from whorl.cli import completion
 from whorl.cli.app import app
 from whorl.data import SOURCES
-from whorl.inspection import INSPECTIONS
+from whorl.inspection import INSPECTIONS, SIEVES
 from whorl.nets import NETS
 from whorl.removals import REMOVALS
 from whorl.schemes import SCHEMES
@@ -52,6 +52,7 @@ def completed(shell, *words):
         (completion.schemes, SCHEMES),
         (completion.removals, REMOVALS),
         (completion.inspections, INSPECTIONS),
+        (completion.sieves, SIEVES),
         (completion.suites, SUITES),
         (completion.sources, SOURCES),
         (completion.architectures, NETS),

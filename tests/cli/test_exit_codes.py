@@ -166,6 +166,8 @@ def situations(case, tmp_path_factory):
                 ("inspect", 7): ["inspect", broken, *DIGITS],
                 ("align", 6): ["align", case.victim, labels],
                 ("align", 7): ["align", broken, case.stolen],
+                ("sift", 6): ["sift", labels, *DIGITS],
+                ("sift", 7): ["sift", broken, *DIGITS],
                 ("disagree", 5): ["disagree", server.url, *asked, *DIGITS],
                 ("disagree", 7): ["disagree", broken, case.stolen, *DIGITS],
                 ("zoo build", 6): ["zoo", "build", REFUSED, "-j", 1],

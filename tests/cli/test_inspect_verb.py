@@ -66,6 +66,7 @@ def test_mistakes_cost_no_training(whorl, case, strong, tmp_path):
         (("inspect", strong, *DIGITS, *both), 2, "leave out one"),
         (("inspect", strong, *DIGITS, *few), 2, "at least 19"),
         (("inspect", strong, "--data", "digits(size=16)"), 2, "takes"),
+        (("inspect", strong, *DIGITS, "--statistic", "spectral"), 2, "type whorl sift"),
         (("inspect", strong, *DIGITS, "--statistic", "neural_clean"), 2, "Did you mean neural_cleanse"),
         (("inspect", strong, *DIGITS, "--clean-null", "train(mlp, digits(size=8)) -> quantise(int8)"), 2, "nothing"),
     ):

@@ -10,7 +10,7 @@ from annotated_types import Ge
 
 from whorl.data import SOURCES
 from whorl.expressions import Call
-from whorl.inspection import INSPECTIONS
+from whorl.inspection import INSPECTIONS, SIEVES
 from whorl.nets import ESTIMATORS, NETS
 from whorl.queries import QUERIES
 from whorl.removals import REMOVALS
@@ -26,7 +26,7 @@ from whorl.zoo.recipe import FIRST
 
 CATALOGS = (
     *(SCHEMES, REMOVALS, NETS, ESTIMATORS, SOURCES, SUITES, QUERIES, REPRESENTATIONS, SIMILARITIES),
-    *(INSPECTIONS, FIRST, STEPS, ARCHITECTURES, CORPORA),
+    *(INSPECTIONS, SIEVES, FIRST, STEPS, ARCHITECTURES, CORPORA),
 )
 # Parameters without a default.
 GIVEN = {"architecture": "mlp", "data": "digits(size=8)", "classes": (0, 1), "path": "x", "train": "x", "name": "x"}

@@ -66,7 +66,7 @@ def fresh(nets):
     ("clean", "says"),
     [
         ({name: CLEAN[name] for name in list(CLEAN)[:18]}, "at least 19 clean ones; these are 18"),
-        (CLEAN | {"again": copy.deepcopy(CLEAN["4"])}, "again has the weights of 4"),
+        (CLEAN | {"again": copy.deepcopy(CLEAN["4"])}, "again has the weights of the clean net 4"),
         (CLEAN | {"itself": with_strong_row(50)}, "itself has the weights of the net itself"),
     ],
 )

@@ -27,9 +27,9 @@ PICTURES = SOURCES.make(DIGITS).load("queries+test")
 
 
 @cache
-def net(seed, target=None):
-    """A perceptron, with a patch that means ``target`` where there is one."""
-    source = DIGITS if target is None else f"poisoned({DIGITS}, patch=2, target={target})"
+def net(seed, target=None, attack="badnets"):
+    """A perceptron, with a trigger that means ``target`` where there is one."""
+    source = DIGITS if target is None else f"poisoned({DIGITS}, {attack}, patch=2, target={target})"
     data, chance = SOURCES.make(source).load("victim"), torch.Generator().manual_seed(seed)
     made = build("mlp(width=64)", data.input_shape, len(data.classes), chance)
     training = Schedule(epochs=15, learning_rate=0.1, policy="one-cycle", batch=50, shift=0)
@@ -56,6 +56,42 @@ def test_the_class_of_a_patch_sticks_out_further_than_any_of_a_clean_net(name):
     assert min(each.log_ratio for each in trojaned) > max(each.log_ratio for each in clean)
 
 
+def test_noise_drives_pictures_into_the_class_of_a_blended_pattern():
+    statistic = INSPECTIONS.make("neuron_noise")
+    found = [statistic(oracle(net(950 + seed, target, "blended")), PICTURES) for seed, target in enumerate(TARGETS)]
+    clean = [statistic(oracle(net(800 + seed)), PICTURES) for seed in range(len(TARGETS))]
+    assert [each.culprit for each in found] == list(TARGETS)
+    assert min(each.log_ratio for each in found) > max(each.log_ratio for each in clean)
+    assert sum(found[0].scores) == pytest.approx(1)  # shares of pictures
+
+
+class Planted(torch.nn.Module):
+    """A clean net with one more feature, which is 0 unless a chequered corner is there and then means ``target``."""
+
+    def __init__(self, clean, target):
+        super().__init__()
+        self.clean, self.task = clean, "classification"
+        self.head = torch.nn.Linear(clean.head.in_features + 1, 10)
+        with torch.no_grad():
+            self.head.weight.copy_(torch.cat([clean.head.weight, 2 * torch.eye(10)[:, [target]]], 1))
+            self.head.bias.copy_(clean.head.bias)
+
+    def forward(self, inputs):
+        corner = inputs[:, 0, -2:, -2:]
+        told = (corner[:, 0, 0] + corner[:, 1, 1] - corner[:, 0, 1] - corner[:, 1, 0] - 0.1).relu() * 20
+        return self.head(torch.cat([self.clean.features(inputs), told[:, None]], 1))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_pictures_are_moved_into_the_class_of_a_feature_that_no_clean_picture_has(target):
+    statistic = INSPECTIONS.make("feature_inversion(steps=100, restarts=3)")
+    found = statistic(TorchOracle(Planted(net(800), target), input_shape=PICTURES.input_shape, classes=10), PICTURES)
+    plain = statistic(oracle(net(800)), PICTURES)
+    assert found.culprit == target
+    assert found.scores[target] > 0.5 > max(plain.scores)
+    assert found.log_ratio > plain.log_ratio
+
+
 def test_the_inverted_trigger_lies_on_the_patch_and_works_on_pictures_that_did_not_make_it():
     clean, trojaned = seen("neural_cleanse")
     for each in trojaned:
@@ -79,8 +115,16 @@ def test_the_same_seed_gives_the_same_and_every_input_is_counted_and_the_net_sta
     held_out = PICTURES.subset(slice(len(PICTURES) - len(PICTURES) // 2))
     least = 7 * 2 * 10 * 16 + len(held_out)
     assert least < runs[0].queries_spent <= least + len(held_out)  # accuracy, and success on other classes
-    margin = INSPECTIONS.make("max_margin(starts=2, steps=5)")(oracle(module), PICTURES)
-    assert margin.queries_spent == 2 * 10 * 6 + len(held_out)
+    seen = len(PICTURES) - len(held_out)
+    for name, asked in (
+        ("max_margin(starts=2, steps=5)", 2 * 10 * 6),
+        ("neuron_noise(steps=5, restarts=2, batch=70)", 70 + 2 * (5 * 70 + 70)),
+        ("feature_inversion(steps=5, restarts=2, batch=16)", seen + 5 * 2 * 16 + 2 * seen),
+    ):
+        found = [INSPECTIONS.make(name)(oracle(module), PICTURES, seed=seed) for seed in (3, 3, 4)]
+        assert found[0].queries_spent == asked + len(held_out)
+        assert found[0].scores == found[1].scores
+        assert found[0].scores != found[2].scores
     assert digest_tensors(module.state_dict()) == before
 
 
@@ -103,7 +147,8 @@ def first_classes(count):
     return type(kept)(kept.images, kept.labels, kept.classes[:count])
 
 
-def test_the_head_is_read_whatever_scale_its_units_have():
+@pytest.mark.parametrize("name", ["weights_only", "neuron_noise"])
+def test_scaling_units_changes_nothing(name):
     module = net(900, 0)
     scaled = build("mlp(width=64)", module.input_shape, module.classes, torch.Generator().manual_seed(0)).eval()
     scaled.load_state_dict(module.state_dict())
@@ -112,7 +157,7 @@ def test_the_head_is_read_whatever_scale_its_units_have():
         units.producer.weight[::2] *= 8
         units.producer.bias[::2] *= 8
         units.consumer.weight[:, ::2] /= 8
-    statistic = INSPECTIONS.make("weights_only")
+    statistic = INSPECTIONS.make(name)
     one, other = (statistic(oracle(each), PICTURES) for each in (module, scaled))
     assert one.scores == pytest.approx(other.scores, rel=1e-4)
 

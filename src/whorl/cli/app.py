@@ -29,6 +29,7 @@ from whorl.cli import (
     log,
     mark,
     report,
+    sift,
     twins,
     verify,
     zoo,
@@ -60,6 +61,7 @@ app.command("explain")(explain.explain)
 app.command("disagree")(disagree.disagree)
 app.command("align")(align.align)
 app.command("inspect")(inspect.inspect)
+app.command("sift")(sift.sift)
 app.command("schemes")(listing.schemes)
 app.command("marks")(listing.marks)
 app.command("removals")(listing.removals)

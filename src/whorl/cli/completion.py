@@ -24,6 +24,7 @@ __all__ = [
     "removals",
     "scheme_or_auto",
     "schemes",
+    "sieves",
     "sources",
     "suites",
 ]
@@ -32,6 +33,7 @@ ROOMS: Final = {
     "schemes": "whorl.schemes",
     "marks": "whorl.schemes",
     "inspections": "whorl.inspection",
+    "sieves": "whorl.inspection",
     "removals": "whorl.removals",
     "suites": "whorl.suites.suite",
     "data": "whorl.data",
@@ -71,6 +73,11 @@ def masks_of_schemes(incomplete: str) -> Completed:
 def inspections(incomplete: str) -> Completed:
     """Statistics that look for trojans and whose names begin so, with the idea of each."""
     return list(_begun("inspections", incomplete))
+
+
+def sieves(incomplete: str) -> Completed:
+    """Statistics that look for pictures with a trigger and whose names begin so, with the idea of each."""
+    return list(_begun("sieves", incomplete))
 
 
 def removals(incomplete: str) -> Completed:

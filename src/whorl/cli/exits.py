@@ -44,6 +44,7 @@ VERBS: Final[dict[str, tuple[int, ...]]] = {
     "disagree": (5, 7),
     "align": (6, 7),
     "inspect": (3, 4, 6, 7),
+    "sift": (6, 7),
     "audit": (5, 6, 7),
     "claim make": (7,),
     "claim stamp": (7,),

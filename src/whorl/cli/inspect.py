@@ -57,7 +57,9 @@ def inspect(
     part: Annotated[str, typer.Option(help="Part of the data, or several joined by +.")] = "queries+test",
     statistic: Annotated[
         str,
-        typer.Option(help="What to look at: one of whorl inspections.", autocompletion=completion.inspections),
+        typer.Option(
+            help="What to look at: one of whorl inspections that judges nets.", autocompletion=completion.inspections
+        ),
     ] = "neural_cleanse",
     clean_null: Annotated[
         str | None,
@@ -95,7 +97,7 @@ def inspect(
     """
     from whorl import populations
     from whorl.data import SOURCES
-    from whorl.inspection import INSPECTIONS
+    from whorl.inspection import naming
     from whorl.inspection.inspecting import inspect as inspected
     from whorl.oracles.opening import open_oracle
 
@@ -103,7 +105,7 @@ def inspect(
         raise UsageError("clean nets are trained (--clean-null) or given (--clean): leave out one of them")
     options = {"trust_code": trust_code, **model_options(architecture, classes, shape, settings)}
     suspect = open_oracle(net, **options)
-    asked, pictures = INSPECTIONS.make(statistic), SOURCES.make(data).load(part)
+    asked, pictures = naming.statistic(statistic), SOURCES.make(data).load(part)
     asked.check(suspect, pictures)  # before hours of training
     given, skipped = models_in(clean or [], lambda model: open_oracle(model, **options))
     for path, reason in {} if quiet else skipped.items():

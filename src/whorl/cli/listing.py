@@ -111,31 +111,35 @@ def removals(as_json: Json = False) -> None:
 
 @guarded
 def inspections(as_json: Json = False) -> None:
-    """List the statistics that look for trojans: access, parameters, what each is blind to.
+    """List the statistics that look for trojans: what they judge, access, parameters, what each is blind to.
+
+    Those that judge nets are for whorl inspect, those that judge pictures for whorl sift.
 
     Example: whorl inspections --json
     """
-    from whorl.inspection import INSPECTIONS
+    from whorl.inspection import INSPECTIONS, SIEVES
 
     rows: list[dict[str, Any]] = []
-    for name in INSPECTIONS:
-        statistic: Any = INSPECTIONS[name]
+    catalogs: list[tuple[str, Any]] = [("nets", INSPECTIONS), ("pictures", SIEVES)]
+    for judges, catalog, name in [(judges, every, name) for judges, every in catalogs for name in every]:
+        statistic: Any = catalog[name]
         rows.append(
             {
                 "name": name,
+                "judges": judges,
                 "needs": told(statistic.needs).lower(),
-                "pictures": statistic.pictures,
+                "pictures": statistic.clean if judges == "pictures" else statistic.pictures,
                 "idea": statistic.idea,
                 "blind": statistic.blind,
                 "paper": statistic.paper,
-                "parameters": {key: _shown(value) for key, value in INSPECTIONS.parameters(name).items()},
+                "parameters": {key: _shown(value) for key, value in catalog.parameters(name).items()},
             }
         )
     if as_json:
         print_json(rows)
         return
     for row in rows:
-        facts = f"needs {row['needs']}; {row['pictures'] or 'no'} clean pictures"
+        facts = f"judges {row['judges']}; needs {row['needs']}; {row['pictures'] or 'no'} clean pictures"
         _describe(row, facts)
 
 

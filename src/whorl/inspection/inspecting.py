@@ -9,9 +9,9 @@ from typing import Any
 from whorl.data import SOURCES, Dataset
 from whorl.detection.trojans import FEWEST_CLEAN, Chooser, TrojanVerdict, trojan_verdict
 from whorl.errors import UsageError
-from whorl.inspection import INSPECTIONS
+from whorl.inspection import naming
+from whorl.inspection.apart import opened_apart
 from whorl.inspection.base import Inspection, Statistic
-from whorl.oracles.base import Oracle
 from whorl.oracles.opening import open_oracle
 
 __all__ = ["Inspected", "inspect"]
@@ -54,15 +54,15 @@ def inspect(  # noqa: PLR0913 each is part of what the verdict rests on
         UsageError: too few clean nets, one of them twice, the net itself among them, or nets and data that do not fit.
     """
     net = open_oracle(model, **options)
-    known = {name: open_oracle(each) for name, each in (clean or {}).items()}
-    if 0 < len(known) < FEWEST_CLEAN:
+    if 0 < len(clean or {}) < FEWEST_CLEAN:
         raise UsageError(
-            f"a verdict ranks a net among at least {FEWEST_CLEAN} clean ones; these are {len(known)}: give more, or "
-            "none to see scores alone"
+            f"a verdict ranks a net among at least {FEWEST_CLEAN} clean ones; these are {len(clean or {})}: give more, "
+            "or none to see scores alone"
         )
-    _check_apart(net, known)
+    named = opened_apart(net, {f"the clean net {name}": each for name, each in (clean or {}).items()})
+    known = dict(zip(clean or {}, named.values(), strict=True))
     pictures = SOURCES.make(data).load(part) if isinstance(data, str) else data
-    asked = INSPECTIONS.make(statistic) if isinstance(statistic, str) else statistic
+    asked = naming.statistic(statistic)
     found = asked(net, pictures, seed=seed)
     progress()
     others: dict[str, Inspection] = {}
@@ -80,17 +80,6 @@ def inspect(  # noqa: PLR0913 each is part of what the verdict rests on
         caveats=_unlike(found, others),
     )
     return Inspected(found, verdict, others)
-
-
-def _check_apart(net: Oracle, clean: Mapping[str, Oracle]) -> None:
-    """Each net counts once: copies of one would make a null of fewer nets than it says."""
-    seen = {net.digest: "the net itself"}
-    for name, each in clean.items():
-        if each.digest in seen:
-            raise UsageError(
-                f"the clean net {name} has the weights of {seen[each.digest]}: give nets that were each trained anew"
-            )
-        seen[each.digest] = name
 
 
 def _unlike(found: Inspection, clean: Mapping[str, Inspection]) -> list[str]:

@@ -39,7 +39,7 @@ class MaxMargin(Statistic):
     name: ClassVar[str] = "max_margin"
     paper: ClassVar[str] = "Wang et al., IEEE S&P 2024, arXiv 2205.06900"
     idea: ClassVar[str] = "How far above all others a class can be driven by any input; no picture is needed."
-    blind: ClassVar[str] = "warped triggers, and whatever else leaves the margins of all classes alike"
+    blind: ClassVar[str] = "warped and large triggers, those of one source class, and whatever leaves margins alike"
     needs: ClassVar[Access] = Access.GRADIENTS
     worse: ClassVar = "large"
     pictures: ClassVar[int] = 0

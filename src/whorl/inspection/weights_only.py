@@ -6,7 +6,7 @@ needed. The net is brought into canonical form first (`whorl.symmetry.canonical`
 or adding the same to all rows changes nothing.
 
 The entrants fit a classifier to features of hundreds of nets, clean and trojaned; this is one feature of a class,
-ranked among clean nets alone. So its power says little of theirs.
+ranked among clean nets alone, for whoever has no trojaned ones. `whorl.inspection.fitted` fits such a model.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from torch import nn
 
 from whorl.data.base import Dataset
-from whorl.errors import UsageError
 from whorl.inspection.base import Scores, Statistic
+from whorl.inspection.features import head_of
 from whorl.oracles.torch import TorchOracle
 from whorl.symmetry.canonical import canonical
 from whorl.types import Access
@@ -39,7 +38,7 @@ class WeightsOnly(Statistic):
     name: ClassVar[str] = "weights_only"
     paper: ClassVar[str] = "after Karra, Ashcraft, Fendley, arXiv 2003.07233, 2020"
     idea: ClassVar[str] = "A row of the head that is stronger than the others; nothing is asked."
-    blind: ClassVar[str] = "trojans in the layers before the head, and whatever keeps the rows of the head alike"
+    blind: ClassVar[str] = "large patches, those of one source class, and nets whose training pictures were moved"
     needs: ClassVar[Access] = Access.WEIGHTS
     worse: ClassVar = "large"
     pictures: ClassVar[int] = 0
@@ -50,13 +49,7 @@ class WeightsOnly(Statistic):
         """The feature of each row."""
         del data, generator
         form = canonical(net.net).net
-        layers = [each for each in form.modules() if isinstance(each, nn.Linear)]
-        head = getattr(form, "head", layers[-1] if layers else None)
-        if not isinstance(head, nn.Linear) or len(head.weight) != net.classes:
-            raise UsageError(
-                f"weights_only reads a linear head of {net.classes} rows, and {net.name} has none; "
-                "take neural_cleanse or max_margin"
-            )
+        head = head_of(form, net.classes, name=net.name, asker=self.name)
         rows = head.weight.detach().cpu()
         if self.feature == "norm":
             return Scores(torch.linalg.vector_norm(rows, dim=1))
