@@ -122,6 +122,35 @@ def test_figures_are_of_the_cells(grid, cells, tmp_path):
     assert result.of("random+labels+hamming", 20, ALL).copies >= 2
 
 
+def test_copies_that_lost_their_accuracy_are_in_no_figure(grid, cells):
+    """However near they are: a thief has no use for them, and no scheme is better for finding them."""
+    labels = [suspect.label for suspect in cells.suspects]
+    hurt = tuple(label == "int8" for label in labels)
+    result = figures(grid, replace(cells, damaged=hurt), command="", wall_seconds=1.0)
+    for name in grid.combinations:
+        with pytest.raises(KeyError):
+            result.of(name, 40, "int8")
+    kept = figures(grid, replace(cells, damaged=(False,) * len(labels)), command="", wall_seconds=1.0)
+    assert kept.of("random+sac+l1", 40).copies == 2 * result.of("random+sac+l1", 40).copies
+
+
+def test_what_could_not_be_asked_is_left_out_whatever_the_scale(grid, cells):
+    """Similarities below 0, as minus a distance is: a refusal that counted as 0 would be the nearest copy of all."""
+    moved = {
+        pair: {
+            name: {budget: [value - 10 for value in row] for budget, row in table.items()} for name, table in of.items()
+        }
+        for pair, of in cells.similarities.items()
+    }
+    before, after = (
+        figures(grid, each, command="", wall_seconds=1.0) for each in (cells, replace(cells, similarities=moved))
+    )
+    assert [each.answered for each in before.figures] == [each.answered for each in after.figures]
+    assert min(each.answered for each in after.figures) < 1
+    for one, two in zip(before.figures, after.figures, strict=True):
+        assert (one.auc, one.tpr, one.copies) == (two.auc, two.tpr, two.copies)
+
+
 def test_similarities_are_exported(grid, cells, tmp_path):
     import pyarrow.parquet as pq
 
