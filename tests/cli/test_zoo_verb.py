@@ -30,6 +30,35 @@ def test_a_recipe_is_built_listed_carded_and_exported(whorl, tmp_path):
     assert read_model(exported)[1].classes == 10
 
 
+def test_a_language_model_is_built_listed_carded_and_exported(whorl, tmp_path):
+    """A folder in the layout of the hub, which `whorl compare` reads; a further step is one more model."""
+    pytest.importorskip("transformers")
+    base, cache = "pretrain(gpt2(width=16, layers=1), steps=3)", ("--cache", tmp_path / "cache")
+    told = whorl(
+        "zoo", "build", base, f"{base} -> quantise(bits=8)", "train(mlp, digits(size=8), epochs=1)", "-j", 1, *cache
+    )
+    assert told.exit_code == 0, told.output
+    assert len(told.stdout.splitlines()) == 3
+    listed = json.loads(whorl("zoo", "list", "--json", *cache).stdout)
+    assert [each["recipe"].partition("(")[0] for each in listed] == ["train", "pretrain", "pretrain"]
+    assert whorl("zoo", "list", *cache).stdout.count("pretrain(") == 2
+    assert json.loads(whorl("zoo", "card", base, *cache).stdout) == listed[1]
+    assert not listed[1]["older"]
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for recipe, folder in ((base, ours), (f"{base} -> quantise(bits=8)", theirs)):
+        assert whorl("zoo", "export", recipe, "-o", folder, *cache).exit_code == 0
+    assert json.loads(whorl("compare", ours, theirs, "--json", "-q").stdout)["decision"] == "related"
+    assert whorl("zoo", "export", base, "-o", ours, *cache).exit_code == 2  # a folder is not written over
+    assert whorl("zoo", "card", "pretrain(gpt2)", *cache).exit_code == 2
+    kept = next((tmp_path / "cache" / "language").glob("*/recipe.json"))
+    stamp = kept.stat().st_mtime_ns
+    assert whorl("zoo", "build", base, "-j", 1, "--fresh", *cache).exit_code == 0
+    assert {each.stat().st_mtime_ns for each in (tmp_path / "cache" / "language").glob("*/recipe.json")} != {stamp}
+    kept.write_text("{}")
+    told = whorl("zoo", "list", *cache)
+    assert (told.exit_code, len(told.stderr.splitlines())) == (7, 1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

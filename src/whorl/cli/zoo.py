@@ -11,6 +11,7 @@ import typer
 from whorl.cli.console import bar, checked_device, guarded, line, print_json, say
 from whorl.cli.options import Cache, Cluster, Device, Fresh, Jobs, Json, Quiet, TrustCode, file_to_write
 from whorl.cli.table import Column, Table, show
+from whorl.errors import UsageError
 
 __all__ = ["app"]
 
@@ -33,13 +34,18 @@ def build(
     quiet: Quiet = False,
 ) -> None:
     """Build models over the cores. A build that is killed goes on where it stopped."""
+    from whorl.zoo import language
     from whorl.zoo.cache import Zoo
     from whorl.zoo.recipe import parse_recipe
 
+    texts = [text for text in recipes if language.is_language(text)]
     zoo = Zoo(cache, device=checked_device(device))
-    wanted = [parse_recipe(text, trust_code=trust_code) for text in recipes]
+    wanted = [parse_recipe(text, trust_code=trust_code) for text in recipes if text not in texts]
+    spoken = [language.parse_language(text) for text in texts]
+    place = language.kept_in(zoo.folder.parent)
     if fresh:
         zoo.forget(wanted)
+        language.forget(spoken, place)
     missing = zoo.missing(wanted)
     with bar(quiet) as told:
         done = 0
@@ -50,10 +56,15 @@ def build(
             told("models", done, len(missing))
 
         zoo.build(wanted, workers=cluster or jobs, progress=built)
+        folders = language.build_all(
+            spoken, place, workers=cluster or jobs, progress=lambda count, of: told("language models", count, of)
+        )
     cards = [zoo.card(recipe).model_dump() for recipe in wanted]
     if as_json:
-        print_json(cards)
+        print_json([*cards, *(language.card(folder) for folder in folders)])
         return
+    for recipe, folder in zip(spoken, folders, strict=True):
+        line(f"{recipe.digest}  {folder}")
     for card in cards:
         line(f"{card['digest']}  accuracy {card['accuracy']:.3f}  agreement {_share(card['agreement'])}{_attack(card)}")
 
@@ -62,13 +73,15 @@ def build(
 @guarded
 def listing(cache: Cache = None, as_json: Json = False) -> None:
     """List what is in the zoo, and which models older code made: those are not used any more."""
+    from whorl.zoo import language
     from whorl.zoo.cache import UNKNOWN, Zoo
 
-    cards = list(Zoo(cache).cards())
+    zoo = Zoo(cache)
+    cards, spoken = list(zoo.cards()), language.cards(language.kept_in(zoo.folder.parent))
     if as_json:
-        print_json([card.model_dump() | {"older": card.older} for card in cards])
+        print_json([*(card.model_dump() | {"older": card.older} for card in cards), *spoken])
         return
-    if not cards:
+    if not cards and not spoken:
         say("no models yet. Type: whorl zoo build RECIPE")
         return
     trojans = ["attack success"] if any(card.attack_success is not None for card in cards) else []
@@ -78,6 +91,9 @@ def listing(cache: Cache = None, as_json: Json = False) -> None:
         marks = f"{' damaged' if card.damaged else ''}{age}"
         success = [_share(card.attack_success)] if trojans else []
         table.add(card.digest, f"{card.accuracy:.3f}{marks}", *success, _share(card.agreement), card.recipe)
+    for told in spoken:
+        age = "older code" if told["older"] else "-"
+        table.add(told["digest"], age, *(["-"] if trojans else []), "-", told["recipe"])
     show(table)
 
 
@@ -85,9 +101,14 @@ def listing(cache: Cache = None, as_json: Json = False) -> None:
 @guarded
 def card(recipe: RecipeText, trust_code: TrustCode = False, cache: Cache = None) -> None:
     """Print the card of one model as JSON."""
+    from whorl.zoo import language
     from whorl.zoo.cache import Zoo
     from whorl.zoo.recipe import parse_recipe
 
+    if language.is_language(recipe):
+        place = language.kept_in(Zoo(cache).folder.parent)
+        print_json(language.card(language.built(language.parse_language(recipe), place)))
+        return
     print_json(Zoo(cache).card(parse_recipe(recipe, trust_code=trust_code)).model_dump())
 
 
@@ -99,11 +120,20 @@ def export(
     trust_code: TrustCode = False,
     cache: Cache = None,
 ) -> None:
-    """Copy a built model out of the zoo; the file says which architecture it is."""
+    """Copy a built model out of the zoo; the file says which architecture it is. A language model is a folder."""
+    from whorl.zoo import language
     from whorl.zoo.cache import Zoo
     from whorl.zoo.recipe import parse_recipe
 
-    zoo, wanted = Zoo(cache), parse_recipe(recipe, trust_code=trust_code)
+    zoo = Zoo(cache)
+    if language.is_language(recipe):
+        made = language.built(language.parse_language(recipe), language.kept_in(zoo.folder.parent))
+        if output.exists():
+            raise UsageError(f"{output} is there already, and a language model is a folder of its own: give another -o")
+        shutil.copytree(made, output)
+        line(str(output))
+        return
+    wanted = parse_recipe(recipe, trust_code=trust_code)
     zoo.card(wanted)
     output.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(zoo.path(wanted), output)

@@ -14,28 +14,41 @@ itself and ``stranger`` for the same with another seed, as in ``merge("base -> t
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from whorl.catalog import Catalog
 from whorl.engine.tasks import Task
 from whorl.engine.workers import Workers, run_tasks
-from whorl.errors import UsageError
+from whorl.errors import InvalidFile, UsageError
 from whorl.expressions import Call, Chain, Value, parse_chain
 from whorl.revisions import digest_of, revisions_of
 from whorl.settings import settings_of
-from whorl.storage import write_json
+from whorl.storage import one_line, read_json, write_json
 from whorl.zoo.causal import Model
 from whorl.zoo.chained import Chained
 from whorl.zoo.code import code_of_chain
 from whorl.zoo.corpus import Corpus
 from whorl.zoo.lessons import ARCHITECTURES, CORPORA
 
-__all__ = ["STEPS", "LanguageRecipe", "build", "build_all", "parse_language"]
+__all__ = [
+    "STEPS",
+    "LanguageRecipe",
+    "build",
+    "build_all",
+    "built",
+    "card",
+    "cards",
+    "forget",
+    "is_language",
+    "kept_in",
+    "parse_language",
+]
 
 STRANGER: Final = 1_000_003  # what a stranger's seed is more than its own
 _LESSONS = ("pretrain", "tune", "lora", "distil", "reuse_embedding")
@@ -88,6 +101,50 @@ def parse_language(text: str) -> LanguageRecipe:
     return LanguageRecipe(Chain(tuple(steps)))
 
 
+def is_language(text: str) -> bool:
+    """Whether a recipe is one of a language model, by its first step."""
+    return parse_chain(text).steps[0].name == "pretrain"
+
+
+def kept_in(cache: Path) -> Path:
+    """Where a cache keeps language models."""
+    return cache / "language"
+
+
+def built(recipe: LanguageRecipe, folder: Path) -> Path:
+    """The folder of a model that is there. Raises `UsageError` with what builds it where it is not."""
+    place = _place(recipe, folder)
+    if not place.is_dir():
+        raise UsageError(f"not in the zoo yet. Type: whorl zoo build {shlex.quote(str(recipe))}")
+    return place
+
+
+def card(place: Path) -> dict[str, Any]:
+    """What is known of the model in a folder: recipe, digest, seconds, and whether older code made it.
+
+    Raises `InvalidFile` where its ``recipe.json`` is none.
+    """
+    document = read_json(place / "recipe.json")
+    try:
+        recipe = parse_language(str(document["recipe"]))
+        older = _place(recipe, place.parent) != place
+        return {"recipe": str(recipe), "digest": recipe.digest, "seconds": document["seconds"], "older": older}
+    except (KeyError, TypeError, UsageError) as error:
+        raise InvalidFile(f"{place / 'recipe.json'} is no card of a language model: {one_line(error)}") from None
+
+
+def cards(folder: Path) -> list[dict[str, Any]]:
+    """The cards of all models, by recipe."""
+    found = [card(place.parent) for place in folder.glob("*/recipe.json") if not place.parent.name.startswith(".")]
+    return sorted(found, key=lambda each: str(each["recipe"]))
+
+
+def forget(recipes: Iterable[LanguageRecipe], folder: Path) -> None:
+    """Delete what is kept of these, of today's code; earlier steps stay."""
+    for recipe in recipes:
+        shutil.rmtree(_place(recipe, folder), ignore_errors=True)
+
+
 def build(recipe: LanguageRecipe | str, folder: Path) -> Path:
     """The folder of a model: ``config.json`` and ``model.safetensors``, and ``recipe.json`` that says how it was made.
 
@@ -97,7 +154,13 @@ def build(recipe: LanguageRecipe | str, folder: Path) -> Path:
     return build_all([recipe], folder, workers=1)[0]
 
 
-def build_all(recipes: Iterable[LanguageRecipe | str], folder: Path, *, workers: Workers = 0) -> list[Path]:
+def build_all(
+    recipes: Iterable[LanguageRecipe | str],
+    folder: Path,
+    *,
+    workers: Workers = 0,
+    progress: Callable[[int, int], None] = lambda _done, _of: None,
+) -> list[Path]:
     """The folders of many models, in the order of the recipes. A killed build goes on where it stopped."""
     bound = [parse_language(recipe) if isinstance(recipe, str) else recipe for recipe in recipes]
     wanted: dict[str, LanguageRecipe] = {}
@@ -109,8 +172,8 @@ def build_all(recipes: Iterable[LanguageRecipe | str], folder: Path, *, workers:
         )
         for digest, recipe in wanted.items()
     }
-    for _ in run_tasks(tasks, workers=workers, folder=folder):
-        pass
+    for done, _ in enumerate(run_tasks(tasks, workers=workers, folder=folder), 1):
+        progress(done, len(tasks))
     return [_place(recipe, folder) for recipe in bound]
 
 
