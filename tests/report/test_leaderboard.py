@@ -7,13 +7,13 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from page_reader import Page
-from synthetic_boards import NEED, ROWS, board_result
+from synthetic_boards import NEED, board_result
 from synthetic_results import make_result
 
 from whorl.bench.result import Cell, Refusal
 from whorl.bench.standings import standings
 from whorl.errors import UsageError
-from whorl.report.boards import FLAGS, boards_of, leaders
+from whorl.report.boards import FLAGS, boards_of
 from whorl.report.leaderboard import site, write_site
 from whorl.report.words import interval, rate
 from whorl.schemes.cards import card
@@ -395,9 +395,3 @@ def test_pages_are_written_with_the_index_first(tmp_path):
     paths = write_site({"a.json": board_result()}, tmp_path / "new" / "site")
     assert paths[0] == tmp_path / "new" / "site" / "index.html"
     assert {path.name for path in paths} == {path.name for path in (tmp_path / "new" / "site").iterdir()}
-
-
-def test_leaders_of_one_are_itself():
-    (board,) = boards_of({"a.json": board_result(schemes=("akh",))})
-    assert [entry.name for entry in leaders(board.entries)] == ["akh"]
-    assert set(board.families) == set(ROWS.values())
