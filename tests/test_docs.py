@@ -29,6 +29,7 @@ from types import ModuleType
 import pytest
 import typer
 
+import whorl
 from whorl.cli.app import app
 from whorl.data import SOURCES
 from whorl.expressions import parse_chain
@@ -45,6 +46,8 @@ FILE = re.compile(r"# file: (\S+)\n")
 CODE = re.compile(r"#\s*exits with (\d+)\s*$")
 LINK = re.compile(r"\]\((?!https?://|mailto:|#)([^)#\s]+)[^)]*\)")
 PATIENCE = 200  # seconds for one command on a busy machine
+STARTED_WITH = [os.path.abspath(each) for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
+"""Where these tests find whorl, so that the commands of a document are those of the same tree."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +118,9 @@ def is_said(expected, out, error):
 class Reader:
     """Somebody who types what a document says, in an empty folder."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, started_with=STARTED_WITH):
         self.folder = folder
+        self.search = os.pathsep.join(map(str, [folder, folder / "site", *started_with]))
         self.module = ModuleType("document")
 
     def read(self, text, name):
@@ -157,7 +161,7 @@ class Reader:
         done = subprocess.run(
             ["bash", "-c", command.text],
             cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": f"{self.folder}{os.pathsep}{self.folder / 'site'}"},
+            env=os.environ | {"PYTHONPATH": self.search},
             capture_output=True,
             text=True,
             timeout=PATIENCE,
@@ -327,6 +331,14 @@ def test_the_reader_goes_on_where_the_block_before_ended(reader, tmp_path):
     reader.read("\n".join(text), "right.md")
     assert reader.module.own
     assert Path.cwd() == tmp_path
+
+
+def test_the_reader_runs_the_code_under_test(reader, tmp_path):
+    here = 'python -c "import whorl; print(whorl.__file__)"'
+    reader.read(fenced("console", f"$ {here}", whorl.__file__), "here.md")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "kept.py").write_text("print('kept')\n")
+    Reader(tmp_path, [tmp_path / "tree"]).read(fenced("console", "$ python -c 'import kept'", "kept"), "kept.md")
 
 
 def test_wildcards_stand_for_no_more_than_they_say():
