@@ -53,14 +53,14 @@ def pages(nav: Any) -> list[str]:
 
 
 def reference() -> str:
-    """The page of the API: the public names of ``whorl`` by room, in the order of the import law."""
+    """The page of the API: the public names of ``whorl`` by room: an owner's verbs, then by the import law."""
     rooms: dict[str, list[str]] = {}
     for name, place in runpy.run_path(str(ROOT / "src" / "whorl" / "__init__.py"))["_FACE"].items():
         rooms.setdefault(place.partition(":")[0].split(".")[1], []).append(name)
     law = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"][0]
     order = [room.strip().removeprefix("whorl.") for layer in law["layers"] for room in layer.split("|")]
     lines = ["# The API", "", "What `import whorl` offers, by room. Names are imported when they are first used."]
-    for room in sorted(rooms, key=order.index):
+    for room in sorted(rooms, key=lambda room: (room != "ownership", order.index(room))):
         lines += ["", f"## {room}", "", opening_words(room)]
         for name in sorted(rooms[room], key=lambda name: (name.isupper(), name)):
             lines += ["", f"::: whorl.{name}"]

@@ -246,6 +246,7 @@ def test_the_reference_has_every_public_name_in_its_room():
     ]
     assert sorted(name for _, name in named) == sorted(whorl.__all__)
     assert {("ownership", "verify"), ("schemes", "SCHEMES"), ("types", "Verdict")} <= set(named)
+    assert named[0][0] == "ownership"  # what a newcomer looks for
     assert [room for room in rooms if not re.match(r"\w+\n\n\w\S*( \S+){3}", room)] == []  # each says what it is for
 
 

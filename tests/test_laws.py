@@ -8,10 +8,12 @@ import re
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+import whorl
 from whorl.removals import REMOVALS
 from whorl.schemes import SCHEMES
 
@@ -155,3 +157,12 @@ def test_editors_are_told_what_ruff_and_make_hold():
     assert (told["*.py"]["indent_size"], told["*"]["indent_style"]) == ("4", "space")  # what ruff formats to
     recipes = re.findall(r"^[ \t]+(?=\S)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert {each[0] for each in recipes} == {{"tab": "\t", "space": " "}[told["Makefile"]["indent_style"]]}
+
+
+@pytest.mark.parametrize("name", [name for name in whorl.__all__ if name.isupper()])
+def test_public_catalogs_say_what_they_hold(name):
+    """Ruff sees to it of classes and functions."""
+    body = TREES["src/" + whorl._FACE[name].partition(":")[0].replace(".", "/") + "/__init__.py"].body
+    (after,) = [after for each, after in pairwise(body) if re.match(rf"{name}\b.* = ", ast.unparse(each))]
+    assert isinstance(after, ast.Expr)
+    assert len(ast.literal_eval(after.value)) > 40
