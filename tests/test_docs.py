@@ -43,7 +43,7 @@ from whorl.zoo.recipe import parse_recipe
 
 ROOT = Path(__file__).parents[1]
 FILES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")] + sorted(ROOT.glob("docs/**/*.md"))
-SITE = SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "site.py")))
+SITE = SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "pages.py")))
 NAVIGATION = SITE.pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
 FILE = re.compile(r"# file: (\S+)\n")
 CODE = re.compile(r"#\s*exits with (\d+)\s*$")

@@ -26,7 +26,7 @@ LINK = re.compile(r"\]\((?!https?://|mailto:)(?P<page>[^)#\s]*)(?:#(?P<anchor>[^
 HEADING = re.compile(r"^#{1,6} +(?P<text>.+?) *#*$", re.MULTILINE)
 FOREIGN = re.compile(r"<(?:script|link|img|iframe|source|video)\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>")
 
-log = logging.getLogger("mkdocs.hooks.site")  # a warning of this logger fails a strict build
+log = logging.getLogger("mkdocs.hooks.pages")  # a warning of this logger fails a strict build
 
 
 def links(text: str) -> list[tuple[str, str]]:
