@@ -1,10 +1,11 @@
-# Two targets, each from a fresh clone: `make demo` and `make test`. `make published` is the slow tier, run by hand.
+# Each from a fresh clone: `make demo`, `make test` and `make docs`. `make published` is the slow tier, run by hand.
 PY ?= python3
 V := .venv
 SERVER := .venv-mlserver
+DOCS := .venv-docs
 BIN := $(V)/bin
 
-.PHONY: demo test published
+.PHONY: demo test docs published
 .DELETE_ON_ERROR:
 
 $(V)/.installed: pyproject.toml constraints.txt
@@ -20,6 +21,13 @@ $(SERVER)/.installed: constraints-mlserver.txt
 	$(SERVER)/bin/python -m pip install -q -r constraints-mlserver.txt
 	touch $@
 
+# The site needs neither whorl nor torch: docstrings are read from the source. The variable silences an advertisement.
+$(DOCS)/.installed: pyproject.toml constraints.txt
+	test -x $(DOCS)/bin/python || $(PY) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install -q --upgrade "pip>=25.1"
+	$(DOCS)/bin/python -m pip install -q -c constraints.txt --group docs
+	touch $@
+
 demo: $(V)/.installed
 	$(BIN)/whorl demo
 
@@ -29,6 +37,10 @@ test: $(V)/.installed $(SERVER)/.installed
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n auto -m "not published"
+
+docs: $(DOCS)/.installed
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+	@echo out/docs/index.html
 
 # What papers claim, on small nets. Floats of another processor train other nets, and some of these claims are near.
 published: $(V)/.installed

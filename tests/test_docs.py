@@ -18,17 +18,20 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import typer
+import yaml
 
+import whorl
 from whorl.cli.app import app
 from whorl.data import SOURCES
 from whorl.expressions import parse_chain
@@ -40,11 +43,13 @@ from whorl.zoo.recipe import parse_recipe
 
 ROOT = Path(__file__).parents[1]
 FILES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")] + sorted(ROOT.glob("docs/**/*.md"))
-FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+SITE = SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "pages.py")))
+NAVIGATION = SITE.pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
 FILE = re.compile(r"# file: (\S+)\n")
 CODE = re.compile(r"#\s*exits with (\d+)\s*$")
-LINK = re.compile(r"\]\((?!https?://|mailto:|#)([^)#\s]+)[^)]*\)")
 PATIENCE = 200  # seconds for one command on a busy machine
+STARTED_WITH = [os.path.abspath(each) for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
+"""Where these tests find whorl, so that the commands of a document are those of the same tree."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class Command:
 def blocks_of(text):
     return [
         Block(match["info"].strip(), match["body"], text.count("\n", 0, match.start("body")) + 1)
-        for match in FENCE.finditer(text)
+        for match in SITE.FENCE.finditer(text)
     ]
 
 
@@ -115,8 +120,9 @@ def is_said(expected, out, error):
 class Reader:
     """Somebody who types what a document says, in an empty folder."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, started_with=STARTED_WITH):
         self.folder = folder
+        self.search = os.pathsep.join(map(str, [folder, folder / "site", *started_with]))
         self.module = ModuleType("document")
 
     def read(self, text, name):
@@ -157,7 +163,7 @@ class Reader:
         done = subprocess.run(
             ["bash", "-c", command.text],
             cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": f"{self.folder}{os.pathsep}{self.folder / 'site'}"},
+            env=os.environ | {"PYTHONPATH": self.search},
             capture_output=True,
             text=True,
             timeout=PATIENCE,
@@ -204,8 +210,44 @@ def test_what_a_document_says_works(path, reader):
 
 @pytest.mark.parametrize("path", [*FILES, ROOT / "CHANGELOG.md"], ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(path):
-    text = FENCE.sub("", path.read_text(encoding="utf-8"))
-    assert [link for link in LINK.findall(text) if not (path.parent / link).exists()] == []
+    assert [link for link in SITE.links(path.read_text(encoding="utf-8")) if not leads_somewhere(path, *link)] == []
+
+
+def leads_somewhere(path, page, anchor):
+    """In a code host and in the site, which has files and the pages of its navigation, and no folders."""
+    target = (path.parent / page).resolve() if page else path
+    if not target.is_file() or (target.suffix == ".md" and target.relative_to(ROOT).as_posix() not in NAVIGATION):
+        return False
+    return not anchor or (target.suffix == ".md" and anchor in SITE.anchors(target.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    "link", ["docs", "docs/nothing.md", "docs/verdicts.md#nothing", "#nothing", "LICENSE#nothing", "tests/lost.md"]
+)
+def test_a_link_that_leads_nowhere_is_noticed(link):
+    found = SITE.links(f"[one](LICENSE) [two]({link}), [three](https://example.org/x)\n```text\n[four](x.md)\n```\n")
+    assert [leads_somewhere(ROOT / "README.md", *each) for each in found] == [True, False]
+
+
+def test_anchors_are_those_of_a_code_host():
+    headings = "# `a.b`, or  C: d-e\n\n```text\n# no heading\n```\n## It's [a link](x.md) of_two *kinds*\n#no heading\n"
+    assert SITE.anchors(headings) == {"ab-or--c-d-e", "its-a-link-of_two-kinds"}
+
+
+def test_every_page_is_in_the_navigation_once():
+    pages = [path.relative_to(ROOT).as_posix() for path in (*FILES, ROOT / "CHANGELOG.md")]
+    assert sorted(NAVIGATION) == sorted([SITE.API, *pages])
+
+
+def test_the_reference_has_every_public_name_in_its_room():
+    rooms = SITE.reference().split("\n## ")[1:]
+    named = [
+        (room.partition("\n")[0], name) for room in rooms for name in re.findall(r"^::: whorl\.(\w+)$", room, re.M)
+    ]
+    assert sorted(name for _, name in named) == sorted(whorl.__all__)
+    assert {("ownership", "verify"), ("schemes", "SCHEMES"), ("types", "Verdict")} <= set(named)
+    assert named[0][0] == "ownership"  # what a newcomer looks for
+    assert [room for room in rooms if not re.match(r"\w+\n\n\w\S*( \S+){3}", room)] == []  # each says what it is for
 
 
 READERS = {
@@ -327,6 +369,14 @@ def test_the_reader_goes_on_where_the_block_before_ended(reader, tmp_path):
     reader.read("\n".join(text), "right.md")
     assert reader.module.own
     assert Path.cwd() == tmp_path
+
+
+def test_the_reader_runs_the_code_under_test(reader, tmp_path):
+    here = 'python -c "import whorl; print(whorl.__file__)"'
+    reader.read(fenced("console", f"$ {here}", whorl.__file__), "here.md")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "kept.py").write_text("print('kept')\n")
+    Reader(tmp_path, [tmp_path / "tree"]).read(fenced("console", "$ python -c 'import kept'", "kept"), "kept.md")
 
 
 def test_wildcards_stand_for_no_more_than_they_say():

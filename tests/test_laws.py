@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import re
 import subprocess
 import sys
+import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+import whorl
 from whorl.removals import REMOVALS
 from whorl.schemes import SCHEMES
 
@@ -143,3 +147,22 @@ def test_every_test_file_has_a_name_of_its_own():
     """Without packages pytest takes two files of one name for one."""
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))
+
+
+def test_editors_are_told_what_ruff_and_make_hold():
+    told = configparser.ConfigParser()
+    told.read_string("[top]\n" + (ROOT / ".editorconfig").read_text(encoding="utf-8"))
+    ruff = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]
+    assert told["*.py"]["max_line_length"] == str(ruff["line-length"])
+    assert (told["*.py"]["indent_size"], told["*"]["indent_style"]) == ("4", "space")  # what ruff formats to
+    recipes = re.findall(r"^[ \t]+(?=\S)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {each[0] for each in recipes} == {{"tab": "\t", "space": " "}[told["Makefile"]["indent_style"]]}
+
+
+@pytest.mark.parametrize("name", [name for name in whorl.__all__ if name.isupper()])
+def test_public_catalogs_say_what_they_hold(name):
+    """Ruff sees to it of classes and functions."""
+    body = TREES["src/" + whorl._FACE[name].partition(":")[0].replace(".", "/") + "/__init__.py"].body
+    (after,) = [after for each, after in pairwise(body) if re.match(rf"{name}\b.* = ", ast.unparse(each))]
+    assert isinstance(after, ast.Expr)
+    assert len(ast.literal_eval(after.value)) > 40

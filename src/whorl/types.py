@@ -47,7 +47,7 @@ Asked = Literal["single pictures", "pairs", "masks"]
 
 
 class Access(IntEnum):
-    """The common cases of what may be asked of a model: a ladder on which each level includes the ones below it."""
+    """What may be asked: LABELS < PROBABILITIES < LOGITS < FEATURES < GRADIENTS < WEIGHTS, each with those below."""
 
     LABELS = 1
     PROBABILITIES = 2

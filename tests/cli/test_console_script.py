@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shlex
 import signal
 import subprocess
@@ -101,6 +102,20 @@ def test_help_and_version_answer_without_torch():
         assert re.search(rf"^│ {verb} ", shown.stdout, re.MULTILINE)
     assert "Exit codes: 0 done; 1 error; 2 usage" in shown.stdout
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", run(["--version"]).stdout)
+
+
+def test_the_package_is_the_command_too():
+    def as_module(*arguments):
+        command = [sys.executable, "-m", "whorl", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment())
+
+    assert as_module("schemes", "--json").stdout == run(["schemes", "--json"]).stdout != ""
+    assert as_module("verfy").returncode == 2
+
+
+def test_a_worker_that_reads_the_main_module_again_runs_nothing():
+    main = Path(console.__file__).parents[1] / "__main__.py"
+    assert "main" in runpy.run_path(str(main), run_name="__mp_main__")
 
 
 def test_the_result_is_one_document_on_stdout(results):

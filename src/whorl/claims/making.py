@@ -126,10 +126,12 @@ def make_claim(  # noqa: PLR0913 each is an option of `whorl claim make`
         schemes: three or more of both kinds (`kind_of`), that compare query by query.
         key: signs the claim. path: the claim. folder: everything that opens it; whoever has that can make the claim
             worthless.
-        size: queries of each family. opened: how many of them a dispute opens, in each of two families.
+        size: queries of each family.
+        opened: how many of them a dispute opens, in each of two families.
         alpha: accepted chance that an independent model is called derived.
         strata: recipes of independent models that a judge may train, or words.
-        recipe, seed: how the victim was trained, for a lineup whose twins the judge trains; they stay sealed.
+        recipe: how the victim was trained, for a lineup whose twins the judge trains; it stays sealed.
+        seed: the victim's own run of ``recipe``; it stays sealed too.
         mode: "public" publishes all of ``folder``, for integrity (`whorl.claims.public`): one scheme is enough then,
             all queries count, and nothing of it is ever evidence of origin.
         progress: called with each scheme before it is extracted.

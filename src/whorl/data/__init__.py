@@ -24,3 +24,4 @@ SOURCES: Catalog[Source] = Catalog(
         "wine": "whorl.data.tabular:Wine",
     },
 )
+"""Data sources by name, as ``--data`` and recipes name them."""

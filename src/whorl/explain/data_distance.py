@@ -42,7 +42,8 @@ def data_distance(
     """The distance of the data sets that two groups of models learned from.
 
     Parameters:
-        first, second: 20 models or more of each set, alike in architecture and training, of the same classes.
+        first: 20 models or more of one set, alike in architecture and training, of the same classes.
+        second: as many or more of the other set, alike in the same.
         probes: held-out inputs, as of both sets together. Each model is asked once for each.
 
     Raises:

@@ -16,6 +16,7 @@ INSPECTIONS: Catalog[Statistic] = Catalog(
         "weights_only": "whorl.inspection.weights_only:WeightsOnly",
     },
 )
+"""Statistics of a net by name, as `whorl inspections` lists them."""
 SIEVES: Catalog[Sieve] = Catalog(
     "sieves",
     {
@@ -24,3 +25,4 @@ SIEVES: Catalog[Sieve] = Catalog(
         "spectral": "whorl.inspection.spectral:Spectral",
     },
 )
+"""Statistics of the pictures of a training set by name; `whorl inspections` lists them too."""

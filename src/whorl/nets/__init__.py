@@ -119,5 +119,6 @@ NETS = _Nets(
     },
     fixed=("input_shape", "classes"),
 )
+"""Architectures by name, as recipes name them: ``NETS.bind("resnet8(width=8)")``."""
 
 ESTIMATORS: Catalog[Any] = Catalog("estimators", {"random_forest": "whorl.nets.forest:random_forest"}, fixed=("seed",))

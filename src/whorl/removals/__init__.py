@@ -59,3 +59,4 @@ REMOVALS: Catalog[Removal] = Catalog(
         "smooth_labels": "whorl.removals.regularise:SmoothLabels",
     },
 )
+"""Removal attacks by name, as `whorl removals` lists them and recipes chain them."""

@@ -51,6 +51,7 @@ MARKS: Catalog[Scheme] = Catalog(
         "uchida": "whorl.marks.uchida:Uchida",
     },
 )
+"""Watermarks by name, as `whorl marks` lists them; what checks a fingerprint checks them too."""
 
 SCHEMES: Catalog[Scheme] = _Schemes(
     "schemes",
@@ -91,3 +92,4 @@ SCHEMES: Catalog[Scheme] = _Schemes(
         "zest": "whorl.schemes.zest:Zest",
     },
 )
+"""Schemes by name, as `whorl schemes` lists them; it finds marks and combinations (``negative+labels+hamming``) too."""

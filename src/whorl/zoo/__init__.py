@@ -1,0 +1,1 @@
+"""Recipes of models, the cache of what was made from them, and logs of their training."""

@@ -93,7 +93,8 @@ class Recorder:
 
     Parameters:
         folder: new, or empty.
-        net, optimiser: as they are before the first step.
+        net: as it is before the first step.
+        optimiser: the same, over all weights of ``net``.
         every: steps between two checkpoints.
         generators: those that the loop draws from, by name; their states are logged. Torch's own is always.
         claims: further fields of `whorl.attest.training.Header`: recipe, architecture, data, batch, learning_rate.
