@@ -13,6 +13,7 @@ from typing import Final
 import torch
 
 from whorl.checkpoints.checkpoint import Checkpoint, UnusableTensor
+from whorl.checkpoints.crowds import CROWD, surplus
 from whorl.checkpoints.opening import declared_base, foreign, is_adapter, open_checkpoint, suffix_of, wholes
 from whorl.checkpoints.readers.adapter import ADAPTER_CONFIG
 from whorl.checkpoints.roles import Weights
@@ -101,6 +102,8 @@ def gather(
                 skipped[name] = f"only {', '.join(member.left_out)}, for NaN or an infinity; all else was read"
             elif small := passed_over(member.checkpoint):
                 skipped[name] = f"only its nets {', '.join(map(repr, small))}, for {NETS} in it are larger"
+            elif more := surplus(member.checkpoint):
+                skipped[name] = f"only {len(more):,} of its tensors, for there are more than {CROWD:,}: the smallest"
     progress("checkpoints", len(paths), len(paths))
     return sorted((_joined(equal) for equal in found.values()), key=lambda member: member.name), skipped
 
