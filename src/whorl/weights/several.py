@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from whorl.checkpoints.checkpoint import Checkpoint, UnusableTensor
 from whorl.checkpoints.crowds import CROWD, surplus, within
-from whorl.checkpoints.views import NETS, UNUSABLE, View, nets, passed_over, without
+from whorl.checkpoints.views import NETS, UNUSABLE, View, nets, passed_over, unread_in, without
 from whorl.errors import UsageError
 from whorl.printable import printable
 from whorl.weights.coverage import Coverage
@@ -64,10 +64,20 @@ def each_with_each(first: Checkpoint, second: Checkpoint, compared: Compared, al
         except UsageError:
             if not tried and (one, two) == pairs[-1]:
                 raise
+    unread = tuple(f"{net.path}: left out: {unread_in(net)}." for net in (first, second) if net.left_out)
     if len(pairs) == 1:
-        return tried[0].found
+        return _beside(tried[0].found, unread)
     best = _best(tried, held, len(pairs), second.parameters)
-    return replace(best, passed_over=(tuple(passed_over(first)), tuple(passed_over(second))))
+    return _beside(replace(best, passed_over=(tuple(passed_over(first)), tuple(passed_over(second)))), unread)
+
+
+def _beside(found: Comparison, unread: tuple[str, ...]) -> Comparison:
+    """The same beside tensors that are not read, which may be anything: no nets are equal that have such."""
+    if not unread:
+        return found
+    partly = Operation("partly untouched", "the tensors that can be read are equal; there are others")
+    told = tuple(partly if each.kind.equal else each for each in found.operations)
+    return replace(found, operations=told, caveats=(*unread, *found.caveats))
 
 
 def _best(
