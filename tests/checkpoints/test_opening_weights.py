@@ -293,3 +293,14 @@ def test_what_is_known_and_not_read_is_told_with_what_to_do(tmp_path):
         (tmp_path / name).write_bytes(b"x")
         with pytest.raises(UsageError, match=words):
             open_checkpoint(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["pt", "bin", "safetensors", "gguf", "onnx"])
+def test_what_a_link_leads_to_is_not_quoted(tmp_path, suffix):
+    (tmp_path / "secret").write_text("hidden:password:0:0\nsecond:line\n")
+    path = tmp_path / f"net.{suffix}"
+    path.symlink_to(tmp_path / "secret")
+    with pytest.raises(InvalidFile, match="holds text and no weights") as error:
+        open_checkpoint(path)
+    assert "hidden" not in str(error.value)
+    assert "password" not in str(error.value)

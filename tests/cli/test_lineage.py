@@ -154,7 +154,8 @@ def test_what_cannot_be_read_is_told_with_the_reason_and_quietly_in_one_line(fol
     names = ["broken.safetensors", "gone.pt", "net.jit", "net.keras", "net.tflite", "text.onnx"]
     assert [line.split(": ")[1] for line in told] == names
     assert "holds TorchScript" in told[2]
-    assert "holds text and no weights, '<html>" in told[5]
+    assert "holds text and no weights: a page of HTML" in told[5]
+    assert "not found" not in told[5]
     assert len(quiet.stderr.splitlines()) == 1
     assert quiet.stderr.startswith("not read: broken.safetensors: ")
     assert "net.tflite: holds TensorFlow Lite, which is not read here; and 1 others" in quiet.stderr

@@ -58,6 +58,15 @@ def test_a_copy_is_found_in_place_and_in_another_order_and_a_stranger_is_not(kin
     assert (found.decision, found.operations) == ("inconclusive", ())
 
 
+@pytest.mark.parametrize("name", ["rnn.weight_hh_l0", "head.weight"])
+def test_a_tensor_with_nan_is_left_out_of_a_net_without_roles(name, held):
+    net = net_of("LSTM", 1)
+    broken = {key: value * math.nan if key == name else value for key, value in net.items()}
+    found = compare(held(net, "net"), held(broken, "broken"))
+    assert found.decision == "related"
+    assert any(name in each and "left out" in each for each in found.caveats)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_strangers_whose_units_keep_themselves_are_not_accused(kind, held):
     """A recurrence that begins at the identity (Le, Jaitly & Hinton, 2015) has its units in place in all nets."""

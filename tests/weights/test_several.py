@@ -102,6 +102,29 @@ def test_a_file_of_nothing_else_is_refused(plain, tmp_path):
     path = saved(tmp_path / "b.safetensors", ("", {name: value * math.nan for name, value in state().items()}))
     with pytest.raises(InvalidFile, match="NaN or an infinity"):
         compare(plain, path)
+    path = saved(tmp_path / "few.safetensors", ("", {name: torch.full((16, 16), math.nan) for name in "abc"}))
+    with pytest.raises(InvalidFile, match=r"few\.safetensors holds no tensor that can be used: all hold NaN"):
+        compare(plain, path)
+
+
+def test_complex_tensors_are_left_out_and_named(plain, tmp_path):
+    """As those of state-space nets; what they hold is not known, so that nothing is called identical or a copy."""
+    beside = {**state(), **{f"ssm.{n}": torch.randn(4, 4, dtype=torch.complex64) for n in range(20)}}
+    (tmp_path / "nets").mkdir()
+    paths = [tmp_path / "nets" / name for name in ("a.pt", "b.pt")]
+    for path in paths:
+        torch.save(beside, path)
+    for other in (plain, paths[1]):
+        found = compare(paths[0], other)
+        assert (found.decision, told(found)) == ("related", {"partly untouched"})
+        lines = [each for each in found.caveats if "left out: ssm.0, ssm.1, ssm.2, ssm.3, ... (20), complex" in each]
+        assert len(lines) == (1 if other == plain else 2)
+    tree = lineage(tmp_path / "nets")
+    assert [member.copies for member in tree.members] == [(), ()]
+    assert "only ssm.0, ssm.1" in tree.skipped["a.pt"]
+    torch.save({"w": torch.randn(4, 4, dtype=torch.complex64)}, tmp_path / "alone.pt")
+    with pytest.raises(InvalidFile, match="no tensor that can be used: 'w' is complex"):
+        compare(plain, tmp_path / "alone.pt")
 
 
 def folder(path, vocabulary, seed=0):

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 import torch
@@ -93,8 +94,9 @@ class Checkpoint(ABC):
     """A set of named tensors in one file or folder.
 
     ``entries`` are in the order of their names; ``config`` is the model's own description (``config.json``, or the
-    metadata of a GGUF file), empty where there is none; ``bytes_read`` counts the bytes of tensors that were read, as
-    often as they were. Several threads may read at once; one waits for the other.
+    metadata of a GGUF file), empty where there is none; ``left_out`` are tensors of the files that are not read at all,
+    with the reason; ``bytes_read`` counts the bytes of tensors that were read, as often as they were. Several threads
+    may read at once; one waits for the other.
     """
 
     format: ClassVar[str]
@@ -105,8 +107,18 @@ class Checkpoint(ABC):
     gathers: ClassVar[bool] = False
     """Whether all its files in a folder are one checkpoint."""
 
-    def __init__(self, path: Path, entries: Mapping[str, Entry], config: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        entries: Mapping[str, Entry],
+        config: Mapping[str, Any],
+        left_out: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        if left_out and not entries:
+            first = next(iter(left_out))
+            raise InvalidFile(f"{path} holds no tensor that can be used: {first[:100]!r} is {left_out[first]}")
         check_entries(path, entries)
+        self.left_out = left_out
         self.path = path
         self.entries = dict(sorted(entries.items()))
         self.config = config

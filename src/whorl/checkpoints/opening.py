@@ -17,7 +17,11 @@ from whorl.storage import text_in
 
 __all__ = ["READERS", "declared_base", "foreign", "is_adapter", "open_checkpoint", "suffix_of", "suffixes", "wholes"]
 
-LFS: Final = "version https://git-lfs"
+PAGE: Final = ": a page of HTML, as a failed download leaves. Fetch the file again"
+TEXTS: Final = {
+    "version https://git-lfs": ": a pointer of Git LFS. Fetch what it stands for: git lfs pull",
+    **dict.fromkeys(("<!doctype html", "<html"), PAGE),
+}
 READERS: Catalog[Checkpoint] = Catalog(
     "readers",
     {  # in the order of preference
@@ -115,7 +119,7 @@ def _file(path: Path) -> Checkpoint:
 
 
 def _read(kind: Any, path: Path) -> Checkpoint:
-    """What a reader makes of a path; where it fails and a file of its kind holds text, what that is."""
+    """What a reader makes of a path; where it fails and a file of its kind holds text, that it does."""
     try:
         return kind(path)
     except InvalidFile:
@@ -124,8 +128,9 @@ def _read(kind: Any, path: Path) -> Checkpoint:
         )
         for file in files:
             if text := text_in(file):
-                lfs = ": a pointer of Git LFS. Fetch what it stands for: git lfs pull" if text.startswith(LFS) else ""
-                raise InvalidFile(f"{file} holds text and no weights, {text!r}{lfs}") from None
+                # It is not quoted: who sent a link would be told what lies behind it.
+                told = next((told for start, told in TEXTS.items() if text.lower().startswith(start)), "")
+                raise InvalidFile(f"{file} holds text and no weights{told}") from None
         raise
 
 

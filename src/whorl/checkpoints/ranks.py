@@ -64,7 +64,7 @@ class Ranks(Checkpoint):
         width = max(widths, key=lambda size: (widths[size], size), default=0)
         self._cut = {name: None if name in whole else self._axis(path, name, width) for name in first.entries}
         entries = {name: self._joined(name, entry) for name, entry in first.entries.items()}
-        super().__init__(path, entries, read_config(path))
+        super().__init__(path, entries, read_config(path), first.left_out)
 
     def _same(self, name: str, entry: Entry) -> bool:
         """Whether all files hold the same numbers, by a few rows."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Final, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ __all__ = ["NONE", "SHARED", "Key", "Part", "Structure", "Weights"]
 
 STEP: Final = 1 << 20  # elements in memory at a time
 MAX_LAYERS: Final = 10_000
+MAX_EXPERTS: Final = 10_000  # in one tensor
 NORMS: Final = ("attention_norm", "mlp_norm", "final_norm")
 READERS: Final = frozenset({"query", "key", "value", "gate", "up", "router"})  # of the residual stream
 WRITERS: Final = frozenset({"output", "down"})
@@ -90,12 +92,17 @@ class Structure:
         return sorted((key.layer, key.expert) for key in self.parts if key.role == "up")
 
 
+_KNOWN: Final = WeakKeyDictionary[Checkpoint, Structure]()  # a checkpoint does not change
+
+
 class Weights:
     """A checkpoint and its structure: parts by role, as float32."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        self.structure = _structure(checkpoint)
+        if (known := _KNOWN.get(checkpoint)) is None:
+            known = _KNOWN[checkpoint] = _structure(checkpoint)
+        self.structure = known
 
     def __contains__(self, key: object) -> bool:
         return key in self.structure.parts
@@ -192,6 +199,9 @@ def _structure(checkpoint: Checkpoint) -> Structure:
     if layers > MAX_LAYERS:
         raise InvalidFile(f"{checkpoint.path} names {layers:,} layers; at most {MAX_LAYERS:,} are read")
     shape = {key: checkpoint.entries[name].shape for key, name in found.items()}
+    experts = max((size[0] for key, size in shape.items() if key.role.endswith(".experts") and size), default=0)
+    if experts > MAX_EXPERTS:
+        raise InvalidFile(f"{checkpoint.path} holds {experts:,} experts in a tensor; at most {MAX_EXPERTS:,} are read")
     width = _width(shape)
     if Key("embedding") in shape and shape[Key("embedding")][-1:] != (width,):  # projected into the stream
         del found[Key("embedding")]

@@ -64,7 +64,10 @@ def _around(tower: tuple[str, ...], before: tuple[str, ...]) -> bool:
 
 
 def _hit(naming: Naming, name: str) -> _Hit | None:
-    for role, pattern in _patterns(naming.name):
+    tails, patterns = _patterns(naming.name)
+    if not name.endswith(tails):  # most names are of no family, and patterns are slow
+        return None
+    for role, pattern in patterns:
         if match := pattern.fullmatch(name):
             numbers = match.groupdict()
             expert = SHARED if role.endswith(".shared") else int(numbers.get("expert") or NONE)
@@ -75,11 +78,13 @@ def _hit(naming: Naming, name: str) -> _Hit | None:
 
 
 @lru_cache
-def _patterns(name: str) -> list[tuple[str, re.Pattern[str]]]:
+def _patterns(name: str) -> tuple[tuple[str, ...], list[tuple[str, re.Pattern[str]]]]:
+    """What names of a family may end in, and the pattern of each role."""
     naming: Any = NAMINGS[name]
     # Words before a name are no numbers, so that no layer is skipped; but for the first, as in a torch.nn.Sequential.
     before = r"(?P<before>(?:\d{1,3}\.)?(?:[A-Za-z_]\w*\.)*)"
-    return [
+    tails = dict.fromkeys(template.rpartition("}")[2] for template in naming.parts.values())
+    return tuple(tails), [
         (
             role,
             re.compile(

@@ -14,8 +14,10 @@ from typing import ClassVar, Final
 from torch import Tensor
 
 from whorl.checkpoints.checkpoint import Checkpoint
+from whorl.errors import InvalidFile
+from whorl.printable import printable
 
-__all__ = ["NETS", "UNUSABLE", "View", "nets", "passed_over", "unwrapped", "without"]
+__all__ = ["NETS", "UNUSABLE", "View", "nets", "passed_over", "unread_in", "unwrapped", "without"]
 
 # Words that torch.compile, FSDP and checkpointing of activations put into names.
 WRAPPERS: Final = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
@@ -26,6 +28,7 @@ SHARE: Final = 0.05  # of the numbers of a file are in a net that is worth its t
 MOST: Final = 0.5  # of the numbers of a file are in its nets: else these are parts of one
 MATRICES: Final = 3  # that a net has at least
 UNUSABLE: Final = 16  # tensors of a net that may be left out, for NaN or infinity
+NAMED: Final = 4  # tensors in one line
 NETS: Final = 4  # of one file that are compared, the largest first
 
 Prefix = tuple[str, ...]
@@ -45,7 +48,7 @@ class View(Checkpoint):
     ) -> None:
         entries = {name: inner.entries[own] for name, own in names.items()}
         entries |= {name: replace(entries[name], shape=entries[name].shape[::-1]) for name in turned}
-        super().__init__(inner.path, entries, inner.config)
+        super().__init__(inner.path, entries, inner.config, inner.left_out)
         self.prefix, self._inner, self._names, self._turned = prefix, inner, names, turned
 
     def _stored(self, name: str, rows: Sequence[int] | None) -> Tensor:
@@ -72,9 +75,18 @@ def unwrapped(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def without(checkpoint: Checkpoint, name: str) -> Checkpoint:
-    """A checkpoint less one of its tensors. Raises `InvalidFile` where that was the only one."""
+    """A checkpoint less one of its tensors, which is not finite. Raises `InvalidFile` where no other is left."""
+    if len(checkpoint.entries) < 2:
+        raise InvalidFile(f"{checkpoint.path} holds no tensor that can be used: all hold NaN or an infinity")
     prefix = checkpoint.prefix if isinstance(checkpoint, View) else ""
     return View(checkpoint, {each: each for each in checkpoint.entries if each != name}, prefix)
+
+
+def unread_in(checkpoint: Checkpoint) -> str:
+    """Tensors of a file that are not read, on one line: their number, the first names, and the first reason."""
+    names = [*checkpoint.left_out]
+    some = ", ".join(map(printable, names[:NAMED])) + (", ..." if len(names) > NAMED else "")
+    return f"{some} ({len(names):,}), {checkpoint.left_out[names[0]]}"
 
 
 def nets(checkpoint: Checkpoint) -> list[Checkpoint]:

@@ -22,6 +22,7 @@ WORDS = {
     "part reused": "some layers go back to the other net, most of those read do not",
     "inconclusive": "nothing speaks against independent training",
 }
+PLACES = 64  # that are shown; the document has all
 UNTESTED = "nothing could be tested: no part of the two nets admits a test"
 RELATIONS = {
     ("descent", "A first"): "B was made from A",
@@ -133,7 +134,10 @@ def _show(told: dict[str, Any], wide: bool, quiet: bool) -> None:
     if told["tests"]:
         show(_tests(told["tests"]))
     if told["layers"]:
-        out.print("layers: " + "  ".join(map(_place, told["layers"])), highlight=False)
+        shown, more = told["layers"][:PLACES], len(told["layers"]) - PLACES
+        held = sum(each["related"] for each in told["layers"][PLACES:])
+        rest = f"  and {more:,} others, {held:,} of them [red]●[/]" if more > 0 else ""
+        out.print("layers: " + "  ".join(map(_place, shown)) + rest, highlight=False)
     if likeness := told["likeness"]:
         off = likeness["off_path"]
         beside = "" if off is None else f", {off:.2f} off the path"

@@ -6,7 +6,7 @@ Every figure is of the pair as it stands in the two files, so a net whose units 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -20,9 +20,11 @@ __all__ = ["Change", "Grid", "describe", "grid_of", "rank_of"]
 PIECE: Final = 1 << 16  # numbers treated at a time: they stay in the processor's cache, and in one thread
 SUMS: Final = (
     *("ours", "theirs", "product", "change", "along"),  # |A|^2, |B|^2, <A, B>, |B - A|^2, <A, B - A>
-    *("zeros_ours", "zeros_theirs", "kept", "elements"),
+    *("zeros_ours", "zeros_theirs", "filled_ours", "filled_theirs", "kept", "elements"),  # |B - A|^2 where A, B is 0
 )
 GROUPS: Final = (32, 64, 128, 0)  # columns that share a scale in common formats; 0 for a whole row
+SHOWN: Final = 8  # numbers of a row, other than zero, of which a grid has half as many values
+ROUNDED: Final = 1e-12  # of a mean square: what is left of a difference in double precision
 SAMPLED: Final = 256  # rows on which rank and grid are looked for
 GRIDDED: Final = 16
 LARGEST_RANK: Final = 64
@@ -62,7 +64,9 @@ class Change:
     of B's other numbers that are A's, unchanged; ``rank`` is that of B - A where it is small; ``grids`` are those of A
     and of B; ``rounded`` says whether A's numbers are B's, put on the grid of A, and B's those of A; ``branch`` is
     <A - B, A> / |A - B|^2, None where they are equal; ``folded`` says that the gains of a norm were multiplied into
-    both before, because one of them has them in it (`whorl.weights.folds`).
+    both before, because one of them has them in it (`whorl.weights.folds`); ``stood_out`` are, of A and of B, how large
+    the other's numbers are where it has zeros, over how far the rest moved, infinite where that did not; ``free``
+    whether rows with enough numbers other than zero are seen to lie on no grid.
     """
 
     name: str
@@ -79,6 +83,8 @@ class Change:
     branch: float | None
     rounded: tuple[bool, bool] = (False, False)
     folded: bool = False
+    stood_out: tuple[float, float] = (0.0, 0.0)
+    free: tuple[bool, bool] = (True, True)
 
 
 def describe(name: str, blocks: Iterable[tuple[Tensor, Tensor]], *, matrix: bool) -> Change:
@@ -100,9 +106,10 @@ def describe(name: str, blocks: Iterable[tuple[Tensor, Tensor]], *, matrix: bool
             casts.see(one, two)
     count, equal = int(total["elements"]), total["change"] == 0
     one, two = (torch.cat(each)[:SAMPLED] for each in zip(*kept, strict=True)) if kept else (None, None)
-    grids, rank, rounded = (None, None), None, (False, False)
+    grids, rank, rounded, free = (None, None), None, (False, False), (True, True)
     if one is not None and two is not None and min(one.shape) > 1:
         grids = grid_of(one), grid_of(two)
+        free = _free(one, grids[0]), _free(two, grids[1])
         rounded = _rounded(two, one, grids[0]), _rounded(one, two, grids[1])
         rank = None if equal else rank_of(two - one, float(two.square().sum()))
     cast, narrowed = (None, None) if equal else casts.found()
@@ -120,7 +127,23 @@ def describe(name: str, blocks: Iterable[tuple[Tensor, Tensor]], *, matrix: bool
         grids=grids,
         branch=None if equal else -total["along"] / total["change"],
         rounded=rounded,
+        stood_out=(_stood_out(total, "ours"), _stood_out(total, "theirs")),
+        free=free,
     )
+
+
+def _stood_out(total: Mapping[str, float], side: str) -> float:
+    """Root mean squares: of what fills the zeros of a net in the other, over that of the change elsewhere."""
+    zeros, filled = total[f"zeros_{side}"], total[f"filled_{side}"]
+    rest = max(0.0, total["change"] - filled) / max(1.0, total["elements"] - zeros)
+    if not filled:
+        return 0.0
+    return (filled / zeros / rest) ** 0.5 if rest > ROUNDED * total["change"] / total["elements"] else math.inf
+
+
+def _free(rows: Tensor, grid: Grid | None) -> bool:
+    """Whether a grid was not found, though some row has numbers enough to show one."""
+    return grid is None and bool((rows.count_nonzero(1) >= min(SHOWN, rows.shape[1] // 2)).any())
 
 
 def _pieces(ours: Tensor, theirs: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -146,7 +169,10 @@ def _sums(name: str, one: Tensor, two: Tensor) -> tuple[float, ...]:
     zeros = [count - int(value.count_nonzero()) for value in (one, two)]
     same = count - int(change.count_nonzero())
     both = int(((one == 0) & (two == 0)).sum()) if all(zeros) else 0
-    return (*products, *zeros, same - both, count)
+    filled = [
+        float(change[value == 0].square().sum()) if some else 0.0 for value, some in zip((one, two), zeros, strict=True)
+    ]
+    return (*products, *zeros, *filled, same - both, count)
 
 
 class _Casts:

@@ -18,7 +18,7 @@ from whorl.weights.folds import Factors, reads_folded
 from whorl.weights.pairing import spread
 from whorl.weights.parting import Table, table_of
 
-__all__ = ["Differences", "differences_by_name", "kept", "tables", "unequal"]
+__all__ = ["Differences", "alike", "differences_by_name", "kept", "tables", "unequal"]
 
 ROWS: Final = 512  # of each tensor, where not all are read
 TOKENS: Final = 2048  # rows of a table of tokens
@@ -179,9 +179,9 @@ def unequal(one: Weights, two: Weights) -> Iterator[str]:
     for key in keys:
         tensor, every = one.structure.parts[key].tensor, range(one.rows(*key))
         blocks = zip(one.stored(*key, rows=every), two.stored(*key, rows=every), strict=True)
-        if tensor not in named and not all(_alike(*pair) for pair in blocks):
+        if tensor not in named and not all(alike(*pair) for pair in blocks):
             yield f"A's {tensor}"
-    yield from (f"both nets' {name}" for name in named if not _alike(ours.stored(name), theirs.stored(name)))
+    yield from (f"both nets' {name}" for name in named if not alike(ours.stored(name), theirs.stored(name)))
 
 
 def _shape(net: Checkpoint, name: str) -> tuple[int, ...] | None:
@@ -191,14 +191,15 @@ def _shape(net: Checkpoint, name: str) -> tuple[int, ...] | None:
 def _among(value: Tensor, net: Checkpoint) -> bool:
     """Whether a tensor is one of a net, either way round."""
     for name, entry in net.entries.items():
-        if entry.shape == value.shape and _alike(value, net.stored(name)):
+        if entry.shape == value.shape and alike(value, net.stored(name)):
             return True
-        if value.ndim == 2 and entry.shape[::-1] == value.shape and _alike(value.T, net.stored(name)):
+        if value.ndim == 2 and entry.shape[::-1] == value.shape and alike(value.T, net.stored(name)):
             return True
     return False
 
 
-def _alike(ours: Tensor, theirs: Tensor) -> bool:
+def alike(ours: Tensor, theirs: Tensor) -> bool:
+    """Whether two tensors hold the same numbers, of whatever type."""
     if ours.shape != theirs.shape:
         return False
     return torch.equal(ours, theirs) if ours.dtype == theirs.dtype else torch.equal(ours.float(), theirs.float())

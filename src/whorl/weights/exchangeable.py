@@ -28,7 +28,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Final
 
 import torch
@@ -147,6 +147,7 @@ class Axes:
         for name in self.names:
             if reason := self._unfit(name):
                 self.left_out[name] = reason
+        self._natural = {name: natural(name) for name in self.names}
         self.slanted: set[str] = set()
         self._order: dict[tuple[str, int], bool] = {}
         self.leave_out((), "")
@@ -179,18 +180,20 @@ class Axes:
         values = self.net.stored(name).flatten()
         return values.is_floating_point() and not _counted(values.float()) and not has_order(values.float()[:, None])
 
-    def readers(self, path: str, name: str) -> list[str]:
+    def readers(self, path: str, name: str) -> Iterator[str]:
         """Tensors under a path that may read the rows of this one; under the empty path are all."""
-        span = slice(bisect(self._sorted, path + "."), bisect(self._sorted, path + "/")) if path else slice(None)
-        others = ((other, self.weights[other]) for other in self._sorted[span] if other != name)
-        return [other for other, its in others if its[0] > 1 and reads(its, self.weights[name])]
+        for its, held in self._by_shape.items():
+            if its[0] > 1 and reads(its, self.weights[name]):
+                first = bisect(held, path + ".") if path else 0
+                last = bisect(held, path + "/") if path else len(held)
+                yield from (held[place] for place in range(first, last) if held[place] != name)
 
     def read(self, name: str) -> bool:
         """Whether something reads the rows in one path: inside the module around it, or around that of a sequence."""
         path = _holder(name)
         if _module(name).isdigit():  # an item of a sequence, which the module around the sequence goes on from
             path = path.rpartition(".")[0]
-        return bool(self.readers(re.sub(r"(^|\.)\d+$", "", path), name))
+        return any(self.readers(re.sub(r"(^|\.)\d+$", "", path), name))
 
     def shown(self, name: str) -> bool:
         """Whether rows that are read are shown to be units that may be permuted."""
@@ -199,21 +202,28 @@ class Axes:
         rows, inputs, *kernel = self.weights[name]
         if len(kernel) > 1 or math.prod(kernel) > 1:
             return True
-        after = natural(name)
-        behind = [self.weights[other] for other in self.readers(_holder(name), name) if natural(other) > after]
-        return rows > inputs and any(other[0] != other[1] for other in behind)
+        if rows <= inputs:
+            return False
+        shapes = ((other, self.weights[other]) for other in self.readers(_holder(name), name))
+        return any(its[0] != its[1] and self._natural[other] > self._natural[name] for other, its in shapes)
 
     def leave_out(self, names: Collection[str], reason: str) -> None:
         """Take these for no evidence either."""
         self.left_out |= dict.fromkeys(names, reason)
         self.weights = {name: self.net.entries[name].shape for name in self.names if name not in self.left_out}
-        self._sorted = sorted(self.weights)  # what one module holds stands together: a slash follows the dot
+        self._by_shape: dict[tuple[int, ...], list[str]] = {}
+        for name in sorted(self.weights):  # what one module holds stands together: a slash follows the dot
+            self._by_shape.setdefault(self.weights[name], []).append(name)
 
     def order_of(self, name: str) -> str:
         """What was found of the order of its axes, in words; empty where nothing was."""
         if self._order.get((name, 0), False) or self._order.get((name, 1), False):
             return ORDERED
         return SLANTED if name in self.slanted else ""
+
+    def others(self, name: str) -> Iterator[tuple[int, ...]]:
+        """The shapes of all tensors but this one, each once."""
+        return (its for its, held in self._by_shape.items() if held != [name])
 
     def ordered(self, name: str, axis: int, shape: tuple[int, ...] = ()) -> bool:
         """Whether rows (0) or columns (1), of another ``shape`` where that is given, stand in an order of their own."""

@@ -15,7 +15,7 @@ from typing import ClassVar, Final
 
 from torch import Tensor
 
-from whorl.checkpoints.checkpoint import Checkpoint
+from whorl.checkpoints.checkpoint import Checkpoint, Rows, UnusableTensor
 
 __all__ = ["Cells"]
 
@@ -48,6 +48,20 @@ class Cells(Checkpoint):
             rows, columns = shapes[name]
             entries[name] = replace(entries[name], shape=(rows // gates, columns, gates))
         super().__init__(inner.path, entries, inner.config)
+
+    def stored(self, name: str, rows: Rows | None = None) -> Tensor:
+        """As of the checkpoint itself: a tensor that cannot be used is one of that, which others may leave out."""
+        try:
+            return super().stored(name, rows)
+        except UnusableTensor:
+            raise UnusableTensor(self._inner, name) from None
+
+    def read(self, name: str, rows: Rows | None = None) -> Tensor:
+        """The same."""
+        try:
+            return super().read(name, rows)
+        except UnusableTensor:
+            raise UnusableTensor(self._inner, name) from None
 
     def _stored(self, name: str, rows: Sequence[int] | None) -> Tensor:
         if name not in self._gates:

@@ -48,6 +48,7 @@ LEAST: Final = 1024  # elements of a tensor that counts where roles are unknown
 AT_MIDDLE: Final = 0.15
 SURE: Final = 1 / 12  # largest standard error of a branch point that is told
 STRAIGHT: Final = 1e-6  # of 1 - cosine: two tensors that differ in their lengths alone
+OUT: Final = 3.0  # times the movement of the rest, that numbers are large which were taken away
 UNCHANGED: Final = 0.9999  # of what pruning left is equal where nothing else happened
 EXACT: Final = 0.02
 ELSEWHERE: Final = 0.5  # cosine of a tensor with the one of its name, below which its units may stand elsewhere
@@ -346,9 +347,16 @@ def _packing(net: Weights) -> str:
 
 
 def _zeros(changes: Sequence[Change], side: int) -> list[Operation]:
-    """One net has zeros where the other has none. It comes later where all else is equal."""
+    """One net has zeros where the other has none. It comes later where all else is equal.
+
+    Zeros that a tuning filled are as far off as all else moved, and coarse rounding leaves zeros too: numbers were
+    taken away where these stand out, in tensors that are seen to lie on no grid.
+    """
     total = sum(change.elements for change in changes)
+    lost = [each for each in changes if each.free[side] and each.stood_out[side] > OUT]
     shares = [sum(change.zeros[net] * change.elements for change in changes) / total for net in (0, 1)]
+    if sum((each.zeros[side] - each.zeros[1 - side]) * each.elements for each in lost) < 0.02 * total:
+        return []
     if shares[side] - shares[1 - side] < 0.02:
         return []
     kept = sum(each.kept * (1 - each.zeros[1]) * each.elements for each in changes) / max(1, total * (1 - shares[side]))

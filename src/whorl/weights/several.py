@@ -1,15 +1,20 @@
-"""Files that hold several nets, or tensors that cannot be used: which nets of two files are held against each other."""
+"""Files of several nets, or with tensors that cannot be used or are too many: what is held against each other."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from math import prod
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from whorl.checkpoints.checkpoint import Checkpoint, UnusableTensor
-from whorl.checkpoints.views import NETS, UNUSABLE, View, nets, passed_over, without
+from whorl.checkpoints.crowds import CROWD, surplus, within
+from whorl.checkpoints.views import NETS, UNUSABLE, View, nets, passed_over, unread_in, without
 from whorl.errors import UsageError
+from whorl.printable import printable
+from whorl.weights.coverage import Coverage
+from whorl.weights.differences import alike
 from whorl.weights.operation import Operation
 from whorl.weights.renaming import Renamed, renamed
 
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["each_with_each"]
 
+SURPLUS: Final = "tensors beyond those that are compared"
 
 Compared = Callable[[Renamed, float], "Comparison"]
 
@@ -42,7 +48,8 @@ def each_with_each(first: Checkpoint, second: Checkpoint, compared: Compared, al
     Each pair is compared at alpha over their number, and the p-value is multiplied by it (Bonferroni). B is `related`
     only where most of its numbers are in nets that are, and else a part of it was reused; that something is equal is
     told of the files only where it is told of each of their nets. Of more than `NETS` in a file the largest are
-    compared. Tensors that hold NaN or an infinity are left out and named in the caveats, `UNUSABLE` of each pair.
+    compared. Tensors that hold NaN or an infinity are left out and named in the caveats, `UNUSABLE` of each pair; of
+    more than `CROWD` tensors the smallest are left out and counted there.
 
     Raises:
         UsageError: no pair of nets has anything that can be compared.
@@ -53,14 +60,24 @@ def each_with_each(first: Checkpoint, second: Checkpoint, compared: Compared, al
     tried: list[_Tried] = []
     for one, two in pairs:
         try:
-            tried.append(_Tried(_usable(renamed(one, two), compared, alpha / len(pairs)), one, two))
+            tried.append(_Tried(_in_a_crowd(one, two, compared, alpha / len(pairs)), one, two))
         except UsageError:
             if not tried and (one, two) == pairs[-1]:
                 raise
+    unread = tuple(f"{net.path}: left out: {unread_in(net)}." for net in (first, second) if net.left_out)
     if len(pairs) == 1:
-        return tried[0].found
+        return _beside(tried[0].found, unread)
     best = _best(tried, held, len(pairs), second.parameters)
-    return replace(best, passed_over=(tuple(passed_over(first)), tuple(passed_over(second))))
+    return _beside(replace(best, passed_over=(tuple(passed_over(first)), tuple(passed_over(second)))), unread)
+
+
+def _beside(found: Comparison, unread: tuple[str, ...]) -> Comparison:
+    """The same beside tensors that are not read, which may be anything: no nets are equal that have such."""
+    if not unread:
+        return found
+    partly = Operation("partly untouched", "the tensors that can be read are equal; there are others")
+    told = tuple(partly if each.kind.equal else each for each in found.operations)
+    return replace(found, operations=told, caveats=(*unread, *found.caveats))
 
 
 def _best(
@@ -83,6 +100,46 @@ def _best(
         operations=tuple(told if each.kind.equal and not whole else each for each in best.found.operations),
         caveats=(several, *best.found.caveats),
     )
+
+
+def _in_a_crowd(first: Checkpoint, second: Checkpoint, compared: Compared, alpha: float) -> Comparison:
+    """Two nets, of whose tensors some are left out where they are too many. Nets are equal if these are so too."""
+    nets, left = (first, second), (surplus(first, second), surplus(second, first))
+    few = [within(net, names) for net, names in zip(nets, left, strict=True)]
+    found = _usable(renamed(few[0], few[1]), compared, alpha)
+    if not any(left):
+        return found
+    told = tuple(
+        f"{net.path} holds {len(net.entries):,} tensors, of which {len(names):,} were left out, with at most "
+        f"{prod(net.entries[names[0]].shape):,} numbers each, as {printable(names[0])}: of those without roles "
+        f"{CROWD:,} are compared."
+        for net, names in zip(nets, left, strict=True)
+        if names
+    )
+    one, two = found.coverage
+    found = replace(found, coverage=(_of_all(one, first), _of_all(two, second)), caveats=(*told, *found.caveats))
+    if not any(each.kind.equal for each in found.operations) or _equal(first, second, left):
+        return found
+    partly = Operation("partly untouched", "the tensors that were compared are equal; of those left out some are not")
+    return replace(found, operations=tuple(partly if each.kind.equal else each for each in found.operations))
+
+
+def _of_all(seen: Coverage, net: Checkpoint) -> Coverage:
+    """The coverage of some tensors of a net as that of the net."""
+    share = seen.numbers / max(1, net.parameters)
+    left_out = {reason: share * part for reason, part in seen.left_out.items()}
+    left_out |= {SURPLUS: 1 - share} if share < 1 else {}
+    return Coverage(net.parameters, share * seen.read, share * seen.tested, left_out)
+
+
+def _equal(first: Checkpoint, second: Checkpoint, left: tuple[Sequence[str], Sequence[str]]) -> bool:
+    """Whether tensors that were left out are the same in both nets, in name and number."""
+    if sorted(left[0]) != sorted(left[1]):
+        return False
+    try:
+        return all(alike(first.stored(name), second.stored(name)) for name in left[0])
+    except UnusableTensor:
+        return False
 
 
 def _usable(pair: Renamed, compared: Compared, alpha: float) -> Comparison:

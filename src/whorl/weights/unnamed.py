@@ -82,10 +82,13 @@ def paired_tensors(first: Axes, second: Axes) -> list[Pair]:
     same = [name for name in shapes[0] if name in shapes[1]]
     left = [sorted(each.keys() - same, key=natural) for each in shapes]
     names = [(name, name) for name in same]
-    for shape in dict.fromkeys(shapes[0][name] for name in left[0]):
-        alike = [[name for name in rest if each[name] == shape] for rest, each in zip(left, shapes, strict=True)]
-        if len(alike[0]) == len(alike[1]):
-            names += zip(*alike, strict=True)
+    alike: tuple[dict[Shape, list[str]], ...] = ({}, {})
+    for held, rest, each in zip(alike, left, shapes, strict=True):
+        for name in rest:
+            held.setdefault(each[name], []).append(name)
+    for shape, ours in alike[0].items():
+        if len(ours) == len(theirs := alike[1].get(shape, [])):
+            names += zip(ours, theirs, strict=True)
     return [Pair(number, *both) for number, both in enumerate(sorted(names, key=lambda both: natural(both[0])))]
 
 
@@ -260,10 +263,10 @@ def _two_sided(first: Axes, second: Axes) -> list[tuple[Pair, Shape, Shape]]:
 
 def _sides(net: Axes, name: str) -> Shape | None:
     """Rows, columns and places of a kernel, or of a map that was flattened; None unless both axes are hidden units."""
-    if not net.readers("", name):
+    if not any(net.readers("", name)):
         return None
     rows, inputs, *kernel = shape = net.weights[name]
-    others = [its for other, its in net.weights.items() if other != name and its[0] > 1]
+    others = [its for its in net.others(name) if its[0] > 1]
     if any(other[0] == inputs for other in others):
         return rows, inputs, math.prod(kernel)
     channels = [other[0] for other in others if len(shape) == 2 and reads(shape, other)]

@@ -84,9 +84,10 @@ class OnnxCheckpoint(Checkpoint):
             check_entries(path, self._held)  # before anything is made of their shapes
             shapes = {name: entry.shape for name, entry in self._held.items()}
             found = uses(graph, shapes, {name for name, entry in self._held.items() if entry.dtype in INTEGERS})
-            self._uses = {use.name: (name, use) for name, use in found.items()}
-            parts = {each for use in found.values() if use.scale for each in use.scale.tensors} | self._settings
-            entries = {use.name: self._presented(name, use) for name, use in found.items() if name not in parts}
+            pairs = [(name, use) for name, held in found.items() for use in held]
+            self._uses = {use.name: (name, use) for name, use in pairs}
+            parts = {each for _, use in pairs if use.scale for each in use.scale.tensors} | self._settings
+            entries = {use.name: self._presented(name, use) for name, use in pairs if name not in parts}
         except WhorlError:
             raise
         except Exception as error:  # protobuf's DecodeError is not importable in every version
@@ -120,6 +121,8 @@ class OnnxCheckpoint(Checkpoint):
         """What a tensor is once it is turned and scaled. Raises `ValueError` for scales that do not fit it."""
         entry = self._held[name]
         word, size, shape = entry.dtype, entry.nbytes, entry.shape
+        if use.gates:
+            return Entry(shape[1:], word, size // shape[0])
         if use.scale:
             shape = tuple(scaled(word, shape, use.scale, self._hollow, None).shape)
             size += sum(self._held[part].nbytes for part in use.scale.tensors)
@@ -133,6 +136,10 @@ class OnnxCheckpoint(Checkpoint):
 
     def _stored(self, name: str, rows: Sequence[int] | None) -> Tensor:
         own, use = self._uses[name]
+        if use.gates:
+            value = self._numbers(own, [use.direction])[0].unflatten(0, (len(use.gates), -1))
+            value = value[list(use.gates)].flatten(0, 1)
+            return value if rows is None else value[list(rows)]
         if not (use.turned or use.scale):
             return self._numbers(own, rows)
         value = self._numbers(own, None)

@@ -4,12 +4,14 @@ Nodes are looked at, never run. A matrix is the second operand of a product in m
 convolution's kernel, the rows of a `Gather` and the operand of a `Gemm` with ``transB`` lie as PyTorch's do. Integers
 come with their scales in a `DequantizeLinear` before their product, in the product itself (``QLinear...``), or in a
 `Mul` after it (`MatMulInteger`); zero points default to 0. `MatMulNBits` has [out, in] of few bits each, with scales of
-blocks. Operators: ``onnx/docs/Operators.md``, and onnxruntime's ``docs/ContribOperators.md``.
+blocks. LSTM, GRU and RNN hold their directions and gates in one tensor. Operators: ``onnx/docs/Operators.md``, and
+onnxruntime's ``docs/ContribOperators.md``.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -43,6 +45,7 @@ AFTER: Final = {"MatMulInteger": (1, 3, -1), "ConvInteger": (1, 3, 0)}  # intege
 STORED: Final = re.compile(r"_(?:quantized|(?:DQ_)?Q[248])$")  # what quantisers add to a name
 NAMELESS: Final = re.compile(r"(?:onnx::)?[A-Za-z_]*\d+")  # what exporters call what they made themselves
 MAX_LINKS: Final = 64  # of identities and casts from a tensor to where it is used
+GATES: Final = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}  # iofc and zrh, as PyTorch's ifco and rzn
 Source = Callable[[str], str]
 
 
@@ -81,15 +84,24 @@ class Scale:
 
 @dataclass(frozen=True)
 class Use:
-    """How the graph reads a tensor: ``turned`` is [in, out]; ``name`` is what its module is called."""
+    """How the graph reads a tensor: ``turned`` is [in, out]; ``name`` is what its module is called.
+
+    ``gates`` is set for a matrix of a recurrent layer, [directions, gates * units, in]: in which order its gates are
+    handed out, of the ``direction`` alone.
+    """
 
     name: str
     turned: bool
     scale: Scale | None
+    gates: tuple[int, ...] = ()
+    direction: int = 0
 
 
-def uses(nodes: Sequence[Node], shapes: Mapping[str, tuple[int, ...]], integers: Set[str]) -> dict[str, Use]:
-    """How each tensor of a graph is used, by its name in the file; only ``integers`` may have scales."""
+def uses(nodes: Sequence[Node], shapes: Mapping[str, tuple[int, ...]], integers: Set[str]) -> dict[str, list[Use]]:
+    """How each tensor of a graph is used, by its name in the file; only ``integers`` may have scales.
+
+    A matrix of a recurrent layer has a use for each direction, and every other tensor one.
+    """
     same = {node.outputs[0]: node.inputs[0] for node in nodes if node.outputs and node.inputs and node.op in PASSING}
 
     def source(name: str) -> str:
@@ -106,15 +118,48 @@ def uses(nodes: Sequence[Node], shapes: Mapping[str, tuple[int, ...]], integers:
             for place, name in enumerate(node.inputs):
                 if (tensor := source(name)) in shapes:
                     readers.setdefault(tensor, []).append((node, place))
-    found: dict[str, Use] = {}
-    taken = set(shapes)
+    found = _recurrent(nodes, shapes, readers, scales, source)
+    taken = {*shapes, *(use.name for held in found.values() for use in held)}
     for tensor, shape in shapes.items():
+        if tensor in found:
+            continue
         held = readers.get(tensor, [])
         turned = len(shape) == 2 and bool(held) and all(map(_turns, *zip(*held, strict=True)))
         name = _called(tensor, held)
         name = tensor if name in taken else name
         taken.add(name)
-        found[tensor] = Use(name, turned, scales.get(tensor))
+        found[tensor] = [Use(name, turned, scales.get(tensor))]
+    return found
+
+
+def _recurrent(
+    nodes: Sequence[Node],
+    shapes: Mapping[str, tuple[int, ...]],
+    readers: Mapping[str, Sequence[tuple[Node, int]]],
+    scales: Mapping[str, Scale],
+    source: Source,
+) -> dict[str, list[Use]]:
+    """The two matrices of each recurrent layer, under the names that PyTorch's layers have."""
+    found: dict[str, list[Use]] = {}
+    layers: Counter[str] = Counter()
+    taken = set(shapes)
+    for node in nodes:
+        if node.op not in GATES:
+            continue
+        tensors = [source(_input(node, place)) for place in (1, 2)]
+        fed, kept = (shapes.get(tensor, ()) for tensor in tensors)
+        gates = GATES[node.op]
+        fits = len(fed) == len(kept) == 3 and fed[:2] == kept[:2] and 1 <= kept[0] <= 2
+        alone = all(len(readers.get(each, [])) == 1 and each not in scales for each in tensors)
+        if not (fits and alone and kept[1] == len(gates) * kept[2] > 0):
+            continue
+        path = ".".join(filter(None, node.name.split("/")[:-1])) or node.op.lower()
+        layer, layers[path] = layers[path], layers[path] + 1
+        for tensor, word in zip(tensors, ("ih", "hh"), strict=True):
+            names = [f"{path}.weight_{word}_l{layer}{end}" for end in ("", "_reverse")[: kept[0]]]
+            if not taken & set(names):
+                taken |= set(names)
+                found[tensor] = [Use(name, False, None, gates, direction) for direction, name in enumerate(names)]
     return found
 
 

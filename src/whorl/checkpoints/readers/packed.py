@@ -71,7 +71,7 @@ class Packed(Checkpoint):
                 raise InvalidFile(f"{inner.path} holds {name[:100]!r} both packed and plain")
             entries[name] = Entry(pack.shape, pack.word, sum(inner.entries[each].nbytes for each in pack.names))
         self._inner, self._packs = inner, packs
-        super().__init__(inner.path, entries, inner.config)
+        super().__init__(inner.path, entries, inner.config, inner.left_out)
 
     def _stored(self, name: str, rows: Sequence[int] | None) -> Tensor:
         before = self._inner.bytes_read

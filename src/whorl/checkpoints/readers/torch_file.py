@@ -22,6 +22,7 @@ __all__ = ["TORCH_INDEX", "TorchCheckpoint"]
 
 TORCH_INDEX: Final = "pytorch_model.bin.index.json"
 MAX_BYTES: Final = 1 << 42
+COMPLEX: Final = "complex, which is not read"
 
 
 class TorchCheckpoint(Checkpoint):
@@ -30,7 +31,7 @@ class TorchCheckpoint(Checkpoint):
     Raises:
         UsageError: a file or shard is missing.
         InvalidFile: pickled code or objects (which are not run), a damaged file, a tensor that is larger than what
-            the file holds of it, complex, sparse or quantised; or two shards that hold one name.
+            the file holds of it, sparse or quantised; or two shards that hold one name. Complex tensors are left out.
     """
 
     format: ClassVar[str] = "torch"
@@ -47,9 +48,11 @@ class TorchCheckpoint(Checkpoint):
             if shared := sorted(tensors.keys() & self._mapped.keys()):
                 raise InvalidFile(f"{path}: two of its files hold {shared[0][:100]!r}")
             self._mapped |= tensors
-        entries = {name: _entry(path, name, value) for name, value in self._mapped.items()}
-        super().__init__(path, entries, read_config(folder))
-        check_promised(path, promised, entries)
+        every = {name: _entry(path, name, value) for name, value in self._mapped.items()}
+        left_out = {name: COMPLEX for name, value in self._mapped.items() if value.is_complex()}
+        entries = {name: entry for name, entry in every.items() if name not in left_out}
+        super().__init__(path, entries, read_config(folder), left_out)
+        check_promised(path, promised, every)
 
     def _stored(self, name: str, rows: Sequence[int] | None) -> Tensor:
         mapped = self._mapped[name].detach()
@@ -63,6 +66,4 @@ def _entry(path: Path, name: str, value: Tensor) -> Entry:
     size = value.numel() * value.element_size()
     if size > value.untyped_storage().nbytes():
         raise InvalidFile(f"{path}: {name[:100]!r} unpacks to {size:,} bytes, which the file does not hold")
-    if value.is_complex():
-        raise InvalidFile(f"{path}: {name[:100]!r} is complex, which is not read")
     return Entry(tuple(value.shape), str(value.dtype).removeprefix("torch."), size)

@@ -13,10 +13,11 @@ from typing import Final
 import torch
 
 from whorl.checkpoints.checkpoint import Checkpoint, UnusableTensor
+from whorl.checkpoints.crowds import CROWD, surplus
 from whorl.checkpoints.opening import declared_base, foreign, is_adapter, open_checkpoint, suffix_of, wholes
 from whorl.checkpoints.readers.adapter import ADAPTER_CONFIG
 from whorl.checkpoints.roles import Weights
-from whorl.checkpoints.views import NETS, UNUSABLE, passed_over, without
+from whorl.checkpoints.views import NETS, UNUSABLE, passed_over, unread_in, without
 from whorl.errors import UsageError, WhorlError
 from whorl.storage import one_line
 from whorl.weights.pairing import vocabulary
@@ -97,10 +98,14 @@ def gather(
             skipped[name] = words(error).removeprefix(f"{path} ").removeprefix(f"{path}: ")
         else:
             found.setdefault(member.digest, []).append(member)
-            if member.left_out:
+            if member.checkpoint.left_out:
+                skipped[name] = f"only {unread_in(member.checkpoint)}; all else was read"
+            elif member.left_out:
                 skipped[name] = f"only {', '.join(member.left_out)}, for NaN or an infinity; all else was read"
             elif small := passed_over(member.checkpoint):
                 skipped[name] = f"only its nets {', '.join(map(repr, small))}, for {NETS} in it are larger"
+            elif more := surplus(member.checkpoint):
+                skipped[name] = f"only {len(more):,} of its tensors, for there are more than {CROWD:,}: the smallest"
     progress("checkpoints", len(paths), len(paths))
     return sorted((_joined(equal) for equal in found.values()), key=lambda member: member.name), skipped
 
@@ -170,6 +175,8 @@ def _digest(checkpoint: Checkpoint) -> str:
     The same net in another type or format is no copy: it is compared, and found to be cast.
     """
     digest = hashlib.sha256()
+    if checkpoint.left_out:  # what is not read may differ, so that it is nobody's copy
+        digest.update(json.dumps([str(checkpoint.path.resolve()), *checkpoint.left_out]).encode() + b"\n")
     for name, entry in checkpoint.entries.items():
         digest.update(json.dumps([name, entry.dtype, entry.shape]).encode() + b"\n")
         height = entry.shape[0] if entry.shape else 1
