@@ -333,7 +333,8 @@ class Rule:
     ``alpha`` is the accepted chance of calling an independent model derived, in each of ``tests`` fixed together;
     ``budget`` the most queries, None for all; ``group`` the suspect's kind among the null's, empty if unknown;
     ``lineup`` that victim and twins are lined up; ``match_labels`` that each reads the classes as they agree best;
-    ``nonce``, in hexadecimal, is the judge's own number of the draw of a mark, by which the draw is known to be real.
+    ``nonce``, in hexadecimal, is the judge's own number of the draw of a mark, by which the draw is known to be real;
+    ``align_to`` the digest of the unmarked model in whose order a suspect's units are read, empty for its own.
     """
 
     alpha: float = 0.01
@@ -343,6 +344,7 @@ class Rule:
     tests: int = 1
     match_labels: bool = False
     nonce: str = ""
+    align_to: str = ""
 
 
 Decision = Literal["derived", "unrelated", "inconclusive"]
