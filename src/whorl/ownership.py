@@ -30,10 +30,12 @@ from whorl.schemes.calibration import probes_of, refuse_unlike
 from whorl.suspects import (
     asked,
     earlier_looks,
+    in_order,
     judged,
     known_fingerprint,
     lineups_in,
     one_of,
+    order_for,
     refuse_unfinished,
     rule_for,
     rule_of_changes,
@@ -284,6 +286,7 @@ def verify(  # noqa: PLR0913 each is an option of `whorl verify`
     match_labels: bool = False,
     secret: Secret | Path | str | None = None,
     nonce: str = "",
+    align_to: Any = None,
     record: Path | str | None = None,
     replay: bool = False,
     cache: Path | None = None,
@@ -306,6 +309,9 @@ def verify(  # noqa: PLR0913 each is an option of `whorl verify`
             nobody knows in which order they stand. All questions are asked then.
         secret: what opens a lineup; of a fingerprint file the one beside it (``FINGERPRINT.secret``) by default.
         nonce: your own number of the draw of a mark, in hexadecimal, by which you know that the draw is real.
+        align_to: of a mark whose bits stand in weights, the model as it was before it was marked: units of a suspect
+            that were reordered or rescaled are put back beside its units (`whorl.marks.aligning`). The mark fixed its
+            digest before the draw, so p stays exact.
         record: a file that keeps answers, so that an interrupted verification goes on without asking twice; for an
             address one in ``cache`` by default. One that has led to a verdict is asked anew next time.
         replay: take the answers that this fingerprint's last finished verification left in the record.
@@ -314,11 +320,12 @@ def verify(  # noqa: PLR0913 each is an option of `whorl verify`
     """
     known = known_fingerprint(fingerprint)
     refuse_unfinished(fingerprint, known, rule)
+    order = order_for(known, align_to, **options)
     if tells_changes(known):
         by = rule_of_changes(rule, alpha, budget, group=group, match_labels=match_labels)
         with asked([known], suspect, by, options, record=record, replay=replay, cache=cache) as oracle:
             return unchanged(fingerprint, known, oracle, by, cache, progress)
-    by = rule_for(known, rule, alpha, budget, group=group, match_labels=match_labels, nonce=nonce)
-    with asked([known], suspect, by, options, record=record, replay=replay, cache=cache) as oracle:
+    by = in_order(rule_for(known, rule, alpha, budget, group=group, match_labels=match_labels, nonce=nonce), order)
+    with asked([known], suspect, by, options, record=record, replay=replay, cache=cache, align_to=order) as oracle:
         (verdict,) = judged(fingerprint, known, oracle, [by], secret, cache, progress)
     return verdict

@@ -14,9 +14,11 @@ from whorl.fingerprints.secret import Secret
 from whorl.suspects import (
     asked,
     earlier_looks,
+    in_order,
     judged,
     known_fingerprint,
     one_of,
+    order_for,
     refuse_changes,
     refuse_unfinished,
     rule_for,
@@ -97,6 +99,7 @@ def verify_suspects(  # noqa: PLR0913 each is an option of `whorl verify`
     alpha: float | None = None,
     budget: int | None = None,
     match_labels: bool = False,
+    align_to: Any = None,
     secret: Secret | Path | str | None = None,
     replay: bool = False,
     cache: Path | None = None,
@@ -120,13 +123,14 @@ def verify_suspects(  # noqa: PLR0913 each is an option of `whorl verify`
     known = known_fingerprint(fingerprint)
     refuse_unfinished(fingerprint, known, rule)
     earlier = earlier_looks(fingerprint, known, cache)
-    by = rule_for(known, rule, alpha, budget, tests=len(suspects), match_labels=match_labels)
+    order = order_for(known, align_to, **options)
+    by = in_order(rule_for(known, rule, alpha, budget, tests=len(suspects), match_labels=match_labels), order)
     verdicts: list[Verdict] = []
     refused: dict[str, str] = {}
     for name, model in suspects.items():
         try:
             oracle = one_of(known, model, **options)
-            with asked([known], oracle, by, {}, record=None, replay=replay, cache=cache) as recorded:
+            with asked([known], oracle, by, {}, record=None, replay=replay, cache=cache, align_to=order) as recorded:
                 found = judged(fingerprint, known, recorded, [by], secret, cache, progress, earlier)
             verdicts += [replace(verdict, suspect=name) for verdict in found]
         except WhorlError as error:  # of one suspect, which must not cost the others

@@ -20,26 +20,32 @@ from whorl.fingerprints.second import identity
 from whorl.fingerprints.secret import Secret, read_secret, secret_path
 from whorl.fingerprints.terms import terms_of
 from whorl.lineups.session import hold
+from whorl.marks.aligning import Aligned
+from whorl.marks.base import UNMARKED, Watermark
+from whorl.marks.layers import asked_for_weights
 from whorl.nets.base import Net
 from whorl.oracles.base import Oracle
 from whorl.oracles.opening import open_oracle, options_for
 from whorl.oracles.recorded import Recorded
+from whorl.oracles.torch import TorchOracle
 from whorl.schemes import SCHEMES
 from whorl.schemes.changes import check_unchanged
 from whorl.schemes.opening import read_fingerprint
 from whorl.schemes.session import Session, record_of
-from whorl.storage import canonical_json
+from whorl.storage import canonical_json, digest_tensors
 from whorl.types import Fingerprint, Look, Rule, Verdict
 from whorl.zoo.cache import default_cache
 
 __all__ = [
     "asked",
     "earlier_looks",
+    "in_order",
     "judged",
     "known_fingerprint",
     "lineups_in",
     "one_of",
     "opened_for",
+    "order_for",
     "refuse_changes",
     "refuse_unfinished",
     "rule_for",
@@ -87,9 +93,12 @@ def asked(
     record: Path | str | None,
     replay: bool,
     cache: Path | None,
+    align_to: TorchOracle | None = None,
 ) -> Iterator[Oracle]:
     """The suspect, opened; its answers recorded where that was asked for, or where they may cost something."""
     oracle = opened_for(fingerprints[0], suspect, **options)
+    if align_to is not None:
+        oracle = Aligned.of(align_to, oracle)
     if record is None and oracle.block is not None and oracle.digest:
         record = (cache or default_cache()) / "answers" / f"{oracle.digest[:20]}-{oracle.access.name.lower()}.sqlite"
     if record is None:
@@ -106,6 +115,32 @@ def asked(
         recorded.finish()  # only here, where there is a verdict: what ends in an error or by a signal is gone on with
     finally:
         recorded.close()
+
+
+def order_for(known: Fingerprint, align_to: Any, /, **options: Any) -> TorchOracle | None:
+    """The unmarked model in whose order a suspect's units are read, opened; None where none is named.
+
+    Raises:
+        UsageError: the fingerprint is of no mark that is read from units, its mark did not fix the model before its
+            draw, or it fixed another one.
+    """
+    if align_to is None:
+        return None
+    mark = SCHEMES.make(known.scheme)
+    if not isinstance(mark, Watermark) or mark.kind != "bits":
+        raise UsageError(f"only bits in weights depend on the order of units, and {mark.name} has none: no --align-to")
+    if (fixed := known.queries.notes.get(UNMARKED)) is None:
+        raise UsageError(
+            "this mark was made before marks fixed the digest of the unmarked model, so a model chosen now could suit "
+            "its draw: leave out --align-to, or mark anew (whorl mark)"
+        )
+    whole = {name: value for name, value in options.items() if name != "access"}  # that limits the suspect alone
+    model = asked_for_weights(one_of(known, align_to, **whole))
+    if digest_tensors(model.net.state_dict()) != fixed:
+        raise UsageError(
+            f"{model.name} is not the model that this mark was put into: give that one, as it was before whorl mark"
+        )
+    return model
 
 
 def known_fingerprint(given: Fingerprint | str | Path) -> Fingerprint:
@@ -170,6 +205,17 @@ def rule_for(
         size = len(known.calibration.null) if known.calibration else 0
         check_reach(size, alpha=whole, tests=tests, models="models in the null", more="whorl calibrate")
     return Rule(share_of_alpha(whole, tests), budget, group, lineup is not None, tests, match_labels, nonce)
+
+
+def in_order(rule: Rule, order: TorchOracle | None) -> Rule:
+    """The rule for suspects whose units are read in the order of a model. Raises `UsageError` for a lineup."""
+    if order is None:
+        return rule
+    if rule.lineup:
+        raise UsageError(
+            "a lineup compares answers, which no order of units changes: leave out --align-to, or say --rule population"
+        )
+    return replace(rule, align_to=order.digest)
 
 
 def judged(

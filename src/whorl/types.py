@@ -333,8 +333,7 @@ class Rule:
     ``alpha`` is the accepted chance of calling an independent model derived, in each of ``tests`` fixed together;
     ``budget`` the most queries, None for all; ``group`` the suspect's kind among the null's, empty if unknown;
     ``lineup`` that victim and twins are lined up; ``match_labels`` that each reads the classes as they agree best;
-    ``nonce``, in hexadecimal, is the judge's own number of the draw of a mark, by which the draw is known to be real.
-    """
+    ``nonce``, in hexadecimal, the judge's own number of a mark's draw; ``align_to`` in whose order units are read."""
 
     alpha: float = 0.01
     budget: int | None = None
@@ -343,6 +342,7 @@ class Rule:
     tests: int = 1
     match_labels: bool = False
     nonce: str = ""
+    align_to: str = ""
 
 
 Decision = Literal["derived", "unrelated", "inconclusive"]

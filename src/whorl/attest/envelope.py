@@ -23,6 +23,7 @@ from whorl.errors import InvalidFile, UsageError
 from whorl.storage import MAX_JSON_BYTES, canonical_json, one_line
 
 __all__ = ["PAYLOAD_TYPE", "Statement", "decoded", "encoded", "open_envelope", "pre_authentication", "seal"]
+__all__ += ["unverified"]
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 STATEMENT: Final = "https://in-toto.io/Statement/v1"
@@ -148,6 +149,13 @@ def open_envelope(data: bytes, keys: Sequence[PublicKey]) -> tuple[Statement, tu
             "give the signer's public key"
         )
     return _statement(payload), signers
+
+
+def unverified(data: bytes) -> Statement:
+    """What an envelope says, with no look at who signed it. Raises `InvalidFile` as `open_envelope` does."""
+    if len(data) > MAX_JSON_BYTES:
+        raise InvalidFile(f"this envelope holds {len(data):,} bytes; at most {MAX_JSON_BYTES:,} are read")
+    return _statement(decoded(_parsed(data, _Envelope, "envelope").payload, "payload of this envelope"))
 
 
 def decoded(text: str, what: str) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import torch
 
+from whorl.claims.cost import check_cost
 from whorl.claims.leaves import part_of
 from whorl.claims.making import seed_of
 from whorl.claims.opening import OpenedClaim
@@ -94,10 +95,20 @@ def audit(
 
 
 def check_victim(opened: OpenedClaim, victim: Any, **options: Any) -> None:
-    """Raise `UsageError` where a model is not the victim of a claim, before anybody trains models for a judge."""
+    """Raise `UsageError` where a model is not the victim of a claim, before anybody trains models for a judge.
+
+    And where making its queries again is more work than a judge does (`whorl.claims.cost`).
+    """
+    _check_costs(opened)
     for part in opened.families.values():
         _victim_of(opened, part, victim, options)
         return
+
+
+def _check_costs(opened: OpenedClaim) -> None:
+    for name in (*opened.families, *opened.reserves):
+        family = opened.claim.body.families[name]
+        check_cost(name, family.scheme, family.size)
 
 
 def _victim_of(opened: OpenedClaim, part: Fingerprint, victim: Any, options: Mapping[str, Any]) -> Oracle:
@@ -115,9 +126,10 @@ def made_again(opened: OpenedClaim, victim: Any, **options: Any) -> OpenedClaim:
     the suspect answers as he likes.
 
     Raises:
-        UsageError: it is another model than the claim's.
+        UsageError: it is another model than the claim's, or more work than a judge does (`whorl.claims.cost`).
         InvalidFile: the opened queries, or the victim's answers, are not what scheme, seed and model give.
     """
+    _check_costs(opened)
     own: dict[str, Fingerprint] = {}
     for name, part in {**opened.families, **opened.reserves}.items():
         family = opened.claim.body.families[name]

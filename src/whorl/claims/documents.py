@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
-from whorl.attest.envelope import Statement, open_envelope, seal
+from whorl.attest.envelope import Statement, open_envelope, seal, unverified
 from whorl.attest.keys import Ed25519PrivateKey, PublicKey
 from whorl.errors import InvalidFile
 from whorl.fingerprints.parts import Count, Document, Finite, Name, Text
@@ -34,7 +34,8 @@ __all__ = [
     "Signed",
     "Stratum",
 ]
-__all__ += ["FAMILY_NAME", "LEAST_FAMILIES", "MOST_FAMILIES", "MOST_OPENED", "read_signed", "write_signed"]
+__all__ += ["FAMILY_NAME", "LEAST_FAMILIES", "MOST_FAMILIES", "MOST_OPENED"]
+__all__ += ["check_is_claim", "read_signed", "write_signed"]
 
 SUBJECT: Final = "victim"
 LEAST_FAMILIES: Final = 3
@@ -232,6 +233,22 @@ def read_signed(path: Path, kind: type[Kind], keys: Sequence[PublicKey]) -> Sign
     """
     check_size(path, MOST_BYTES.get(kind, MAX_JSON_BYTES))
     return parse_signed(path.read_bytes(), kind, keys, str(path))
+
+
+def check_is_claim(path: Path) -> None:
+    """Raise where a file is no claim, whoever signed it: a draw can begin before the owner's key is at hand.
+
+    Raises:
+        UsageError: no such file.
+        InvalidFile: no envelope, or one of another kind of statement.
+    """
+    check_size(path, MOST_BYTES[Claim])
+    try:
+        statement = unverified(path.read_bytes())
+    except InvalidFile as error:
+        raise InvalidFile(f"{path} is no claim: {error}") from None
+    if statement.predicate_type != TYPES[Claim]:
+        raise InvalidFile(f"{path} is a statement of {statement.predicate_type[:80]}, and no claim")
 
 
 def parse_signed(data: bytes, kind: type[Kind], keys: Sequence[PublicKey], name: str) -> Signed[Kind]:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError
 
 from whorl.attest.keys import Ed25519PrivateKey
+from whorl.claims.cost import check_cost
 from whorl.claims.documents import (
     LEAST_FAMILIES,
     MOST_FAMILIES,
@@ -139,7 +140,7 @@ def make_claim(  # noqa: PLR0913 each is an option of `whorl claim make`
     Raises:
         UsageError: too few families, or all of one kind; ``folder`` is not empty; a victim without weights.
     """
-    names = _names(schemes, mode)
+    names = _names(schemes, mode, size)
     if mode == "public":
         opened = size
         if recipe:
@@ -192,13 +193,15 @@ def _check_numbers(size: int, opened: int, alpha: float, recipe: str, seed: int 
         raise UsageError(f"alpha is a chance between 0 and 1; this is {alpha:g}")
 
 
-def _names(schemes: Sequence[str], mode: Literal["sealed", "public"]) -> dict[str, str]:
+def _names(schemes: Sequence[str], mode: Literal["sealed", "public"], size: int) -> dict[str, str]:
     """A name for each scheme. Raises `UsageError` where they make no claim."""
     found: dict[str, str] = {}
     if len(schemes) > MOST_FAMILIES:
         raise UsageError(f"a claim has {MOST_FAMILIES} families at most; these are {len(schemes):,}")
     for scheme in schemes:
         check_openable(scheme, labels=mode == "sealed")
+        if mode == "sealed":
+            check_cost(scheme, scheme, size)
         if SCHEMES.make(scheme).needs_pool:
             raise UsageError(
                 f"{scheme} learns from shadow models, which the judge would have to be given too; leave it out"

@@ -243,6 +243,7 @@ def _purpose(
     mark: Path | None, claim: Path | None, suspect: str | None, options: dict[str, Any]
 ) -> tuple[str, str | None]:
     """What is drawn for: a mark by its commitment, or a claim and a suspect by their digests."""
+    from whorl.claims.documents import check_is_claim
     from whorl.marks.base import commitment_of
     from whorl.marks.code_files import KEY, read_codes
     from whorl.marks.user_codes import commitment
@@ -256,9 +257,10 @@ def _purpose(
     if mark is not None:
         return commitment_of(read_fingerprint(mark)), None
     assert claim is not None
+    check_is_claim(claim)
     of = digests_of(open_oracle(suspect, **options))
-    if not claim.is_file() or not of:
-        raise UsageError(f"no such file: {claim}" if not claim.is_file() else f"{suspect} has no digest")
+    if not of:
+        raise UsageError(f"{suspect} has no digest")
     return digest_file(claim), of[0]
 
 

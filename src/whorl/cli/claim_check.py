@@ -87,7 +87,7 @@ def check(
         float | None,
         typer.Option(help="The most that you accept of the chance of accusing an independent model. [the claim's]"),
     ] = None,
-    suspects: Annotated[int, typer.Option(min=1, help="Suspects that this claim was held against, this one too.")] = 1,
+    suspects: Annotated[int, typer.Option(help="Suspects that this claim was held against, this one too.")] = 1,
     counter: Annotated[
         list[Path] | None,
         typer.Option(
@@ -154,6 +154,8 @@ def check(
     from whorl.claims.documents import Claim, Judgment, read_signed, write_signed
     from whorl.claims.opening import read_opening
 
+    if suspects < 1:
+        raise UsageError(f"a claim is held against one suspect at least, this one; --suspects is {suspects}")
     if (key is None) != (output is None):
         raise UsageError("a judgment is signed with your key: give --key and --output together")
     private = None if key is None else private_key(key)

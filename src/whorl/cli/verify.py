@@ -95,6 +95,13 @@ def verify(
     nonce: Annotated[
         Path | None, typer.Option(help="Your own number of the draw that gave a mark its labels (whorl claim draw).")
     ] = None,
+    align_to: Annotated[
+        str | None,
+        typer.Option(
+            help="Of bits in weights: your model as it was before whorl mark. Puts units that were reordered or "
+            "rescaled back in its order."
+        ),
+    ] = None,
     budget: Annotated[int | None, typer.Option(help="Most queries to ask. [all of the fingerprint]")] = None,
     group: Annotated[
         str, typer.Option(help="The suspect's kind, where you know it: one of the null's groups. [every group counts]")
@@ -153,6 +160,7 @@ def verify(
     options |= model_options(architecture, classes, shape, settings)
     suspects, skipped = _suspects([suspect, *(also or [])], known[0], options)
     _refuse(len(known), len(suspects), rule, record=record, group=group, budget=budget, match_labels=match_labels)
+    _refuse_order(align_to, len(known), rule)
     for path, reason in {} if quiet else skipped.items():
         say(f"skipped, no suspect: {path}: {reason}")
     oracle = None if suspects else opened_for(known[0], suspect, **options)
@@ -169,6 +177,7 @@ def verify(
         common: dict[str, Any] = {"alpha": alpha, "replay": replay, "cache": cache, "progress": progress}
         lined_up = {"secret": secret, "match_labels": match_labels}
         limits: dict[str, Any] = {"rule": None if rule is None else rule.value, "budget": budget}
+        limits["align_to"] = align_to
         if suspects:
             verdict = several.verify_suspects(fingerprints[0], suspects, **limits, **lined_up, **common, **options)
         elif len(known) > 1:
@@ -255,6 +264,11 @@ def _most(known: Sequence[Fingerprint], rule: Ruling | None, budget: int | None)
     queries = sum(len(each.queries) for each in known)
     size = queries if lineup is None else len(lineup.inputs) + (queries if rule is Ruling.both else 0)
     return size if budget is None else min(budget, size)
+
+
+def _refuse_order(align_to: str | None, fingerprints: int, rule: Ruling | None) -> None:
+    if align_to is not None and (fingerprints > 1 or rule is Ruling.both):
+        raise UsageError("--align-to reads one mark: give one fingerprint, and leave out --rule both")
 
 
 def _refuse(

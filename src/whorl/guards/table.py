@@ -53,6 +53,9 @@ THIEVES: Final = {
 }
 """Thieves by name; one that can learn from labels does so where a guard grants no more."""
 DELTA: Final = 0.9  # W below which PRADA speaks of an attack
+MOST_CLIENTS: Final = 1000
+MOST_LENGTH: Final = 10_000
+MOST_ASKED: Final = 1_000_000
 WATCH: Final = 2000  # questions of a stream that are watched; PRADA compares each with all of its class
 
 
@@ -65,8 +68,8 @@ class GuardSettings:
             accuracy and fidelity are measured on its test part.
         guards: removals of the family ``defend``, as expressions.
         thieves: removals of the family ``extract``, by name.
-        clients: honest ones, at least 19, so that a rank can be .05.
-        length: questions of each of them.
+        clients: honest ones, at least 19, so that a rank can be .05, and at most 1,000.
+        length: questions of each of them, at most 10,000; of all clients together 1,000,000.
         alpha: the rate of the watch that never ends.
         seed: of thieves, guards and clients.
 
@@ -85,6 +88,16 @@ class GuardSettings:
     def __post_init__(self) -> None:
         if self.clients < 19:
             raise UsageError(f"thieves are ranked among 19 clients or more, not {self.clients}; give --clients 19")
+        if max(self.clients / MOST_CLIENTS, self.length / MOST_LENGTH) > 1 or self.length < 1:
+            raise UsageError(
+                f"a table is of {MOST_CLIENTS:,} clients at most, who ask 1 to {MOST_LENGTH:,} questions each; these "
+                f"are {self.clients:,} and {self.length:,}"
+            )
+        if self.clients * self.length > MOST_ASKED:
+            raise UsageError(
+                f"{self.clients:,} clients with {self.length:,} questions each ask more than {MOST_ASKED:,} in all: "
+                "give a smaller --clients or --length"
+            )
         for family, names in (("defend", self.guards), ("extract", [each for _, each in self.thieves])):
             for name in names:
                 if REMOVALS.make(name).family != family:

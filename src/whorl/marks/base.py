@@ -27,10 +27,11 @@ from whorl.schemes.base import Purpose, Scheme
 from whorl.storage import canonical_json, digest_tensors
 from whorl.types import Access, Fingerprint, Mark, Queries, Representation
 
-__all__ = ["DRAWN_AS", "Kind", "TriggerMark", "Watermark", "commitment_of"]
+__all__ = ["DRAWN_AS", "UNMARKED", "Kind", "TriggerMark", "Watermark", "commitment_of"]
 
 Kind = Literal["labels", "bits"]
 DRAWN_AS = "mark"  # the name of the stream that labels and bits come from
+UNMARKED = "model"  # the note of bits in weights that holds the digest of the model before it was marked
 
 
 class Watermark(Scheme):
@@ -125,7 +126,8 @@ def commitment_of(fingerprint: Fingerprint) -> str:
     """SHA-256, in hexadecimal, of all that was fixed before the draw; what a draw has to be for.
 
     It is that of ``"whorl/mark/v1"`` and the canonical JSON (RFC 8785) of the scheme's expression, the input space,
-    task and classes, the digest of all tensors of the queries (`whorl.storage.digest_tensors`), and their notes.
+    task and classes, the digest of all tensors of the queries (`whorl.storage.digest_tensors`), and their notes, of
+    which `UNMARKED` names the weights that units of a suspect may be put in the order of (`whorl.marks.aligning`).
     """
     queries = fingerprint.queries
     tensors = {"inputs": queries.inputs}

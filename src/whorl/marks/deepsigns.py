@@ -25,7 +25,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
 from whorl.layouts import Layout
-from whorl.marks.base import Kind, Watermark
+from whorl.marks.base import UNMARKED, Kind, Watermark
 from whorl.marks.layers import asked_for_weights, placed, widest
 from whorl.marks.learning import learn_beside
 from whorl.nets.modes import evaluating
@@ -59,7 +59,7 @@ class DeepSigns(Watermark, Hamming):
     name: ClassVar[str] = "deepsigns"
     paper: ClassVar[str] = "Darvish Rouhani et al., ASPLOS 2019, arXiv 1804.00750"
     idea: ClassVar[str] = "Drawn bits in mean hidden activations on pictures that the owner keeps."
-    blind: ClassVar[str] = "copies whose units were reordered, and nets that were trained on answers"
+    blind: ClassVar[str] = "copies whose units were reordered (see --align-to), and nets that were trained on answers"
     kind: ClassVar[Kind] = "bits"
     needs_suspect: ClassVar[Access] = Access.FEATURES
     holds: ClassVar[Held | None] = "classes"
@@ -92,7 +92,8 @@ class DeepSigns(Watermark, Hamming):
         rows = [groups[number % len(groups)] for number in range(budget)]
         chosen = torch.stack([row[torch.randperm(len(row), generator=generator)[: self.pictures]] for row in rows])
         inputs = data.inputs(chosen.flatten()).unflatten(0, chosen.shape)
-        return Queries(inputs, {"projection": torch.randn(budget, units, generator=generator)}, {"layer": layer})
+        notes = {"layer": layer, UNMARKED: victim.digest}
+        return Queries(inputs, {"projection": torch.randn(budget, units, generator=generator)}, notes)
 
     def embed(
         self, net: nn.Module, data: Dataset, queries: Queries, drawn: Tensor, *, generator: torch.Generator

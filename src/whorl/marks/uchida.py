@@ -24,7 +24,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
 from whorl.layouts import Layout
-from whorl.marks.base import Kind, Watermark
+from whorl.marks.base import UNMARKED, Kind, Watermark
 from whorl.marks.layers import asked_for_weights, linear_layers, placed, widest
 from whorl.marks.learning import learn_beside
 from whorl.oracles.base import Oracle
@@ -53,7 +53,9 @@ class Uchida(Watermark, Hamming):
     name: ClassVar[str] = "uchida"
     paper: ClassVar[str] = "Uchida et al., ICMR 2017, arXiv 1701.04082"
     idea: ClassVar[str] = "Drawn bits in a secret projection of one layer's weights."
-    blind: ClassVar[str] = "copies whose units were reordered or rescaled, and nets that were trained on answers"
+    blind: ClassVar[str] = (
+        "copies whose units were reordered or rescaled (see --align-to), and nets that were trained on answers"
+    )
     kind: ClassVar[Kind] = "bits"
     needs_suspect: ClassVar[Access] = Access.WEIGHTS
     holds: ClassVar[Held | None] = "classes"
@@ -82,7 +84,7 @@ class Uchida(Watermark, Hamming):
             )
         inputs = torch.zeros(budget, 0, *victim.space.shape, dtype=victim.space.dtype)
         projection = torch.randn(budget, fan_in, generator=generator)
-        return Queries(inputs, {"projection": projection}, {"layer": layer})
+        return Queries(inputs, {"projection": projection}, {"layer": layer, UNMARKED: victim.digest})
 
     def embed(
         self, net: nn.Module, data: Dataset, queries: Queries, drawn: Tensor, *, generator: torch.Generator

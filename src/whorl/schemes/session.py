@@ -43,6 +43,10 @@ OLD_FORMAT: Final = (
     "this fingerprint has format 1: nothing in its file ties the null to the queries or says who its models are; "
     "calibrate it again (whorl calibrate) to have that recorded"
 )
+ALIGNED: Final = (
+    "the suspect's units were put in the order of the unmarked model {}..., which the mark fixed before its draw; "
+    "unaligned it would be another look"
+)
 
 
 class Session:
@@ -201,7 +205,8 @@ class Session:
         if (design := self.design) is not None:
             word = f"the {design.kind} were drawn by chance, after what they belong to was fixed and no more often"
             doubt = design.doubt(self.rule.nonce)
-            return (self._grade.caveat(word), *((f"not exact before others: {doubt}",) if doubt else ()))
+            told = (self._grade.caveat(word), *((f"not exact before others: {doubt}",) if doubt else ()))
+            return (*told, *((ALIGNED.format(self.rule.align_to[:16]),) if self.rule.align_to else ()))
         if (calibration := self.calibration) is None:
             return (OLD_FORMAT,) if self.fingerprint.format == 1 else ()
         null = calibration.null
@@ -245,7 +250,8 @@ def record_of(fingerprint: Fingerprint, suspect: Oracle, rule: Rule) -> dict[str
         | ({"lineup": True} if rule.lineup else {})
         | ({"tests": rule.tests} if rule.tests > 1 else {})
         | ({"match_labels": True} if rule.match_labels else {})
-        | ({"nonce": rule.nonce} if rule.nonce else {}),
+        | ({"nonce": rule.nonce} if rule.nonce else {})
+        | ({"align_to": rule.align_to} if rule.align_to else {}),
     }
 
 
