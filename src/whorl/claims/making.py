@@ -140,12 +140,12 @@ def make_claim(  # noqa: PLR0913 each is an option of `whorl claim make`
     Raises:
         UsageError: too few families, or all of one kind; ``folder`` is not empty; a victim without weights.
     """
-    names = _names(schemes, mode, size)
     if mode == "public":
         opened = size
         if recipe:
             raise UsageError("a public claim is no evidence of origin, and has no use for a recipe: leave it out")
     _check_numbers(size, opened, alpha, recipe, seed)
+    names = _names(schemes, mode, size)
     if recipe:
         recipe = str(parse_recipe(recipe, trust_code=options.get("trust_code", False)).with_seed(0))
     if folder.exists() and any(folder.iterdir()):
