@@ -13,6 +13,7 @@ from whorl.errors import InvalidFile, UsageError
 from whorl.nets import ESTIMATORS, NETS
 from whorl.nets.autoencoded import Autoencoded
 from whorl.nets.base import Predictor
+from whorl.nets.capped import Capped
 from whorl.nets.ensemble import Ensemble
 from whorl.nets.files import read_model, write_model
 from whorl.nets.generative import VAE
@@ -27,7 +28,7 @@ from whorl.testing.unchanged import chance_unchanged, same_bytes
 SHAPES = [(1, 8, 8), (3, 16, 16), (3, 32, 32)]
 CLASSES = 7
 # A decoder takes codes and nets of nets have no head of their own, timm's go by a name; they have tests of their own.
-PREDICTORS = [name for name in NETS if NETS[name] not in (VAE, Ensemble, Autoencoded, Misinforming, TimmNet)]
+PREDICTORS = [name for name in NETS if NETS[name] not in (VAE, Ensemble, Autoencoded, Capped, Misinforming, TimmNet)]
 SMALL = {
     "wrn22-4": "wrn(depth=10, widen=1)",
     "wrn": "wrn(depth=10, widen=1)",

@@ -9,10 +9,12 @@ import torch
 
 from whorl.errors import UsageError
 from whorl.nets.capped import Capped
+from whorl.nets.files import read_model, write_model
 from whorl.nets.training import accuracy, predict
 from whorl.removals import REMOVALS
 from whorl.removals.base import opened
 from whorl.testing import tiny_data, tiny_net, tiny_victim
+from whorl.testing.nets import ARCHITECTURE
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import parse_recipe
 
@@ -55,31 +57,47 @@ def test_ceilings_keep_what_they_promise():
     )
     kept = accuracy(net, data) / accuracy(victim.module, data)
     assert kept > 0.9  # .95 of a batch of a hundred
-    lowered = [value for name, value in net.named_buffers() if name.startswith("ceiling")]
+    lowered = list(net.ceilings.values())
     assert all((each >= 0).all() for each in lowered)
     assert torch.cat(lowered).mean() < 8
-    for name, value in victim.module.state_dict().items():
-        assert torch.equal(net.state_dict()[f"member.{name}"], value)
+    ours, theirs = (sorted(parameter.norm().item() for parameter in each.parameters()) for each in (net, victim.module))
+    assert ours == theirs  # the weights are the victim's
+
+
+def capped(height):
+    net = Capped.of(tiny_net())
+    for ceiling in net.ceilings.values():
+        ceiling.fill_(height)
+    return net
 
 
 def test_no_hidden_unit_passes_its_ceiling():
-    net, seen = Capped.of(tiny_net()), []
-    for number in range(len(net.member.hidden_units())):
-        net.get_buffer(f"ceiling{number}").fill_(0.25)
-    units = net.member.hidden_units()[0]
-    units.consumer.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    seen, net = [], tiny_net()
+    net.hidden_units()[0].consumer.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    net = Capped.of(net)
+    for ceiling in net.ceilings.values():
+        ceiling.fill_(0.25)
     predict(net, tiny_data("test").inputs())
     assert max(float(each.max()) for each in seen) == 0.25
 
 
 def test_a_copy_has_ceilings_of_its_own():
-    net = Capped.of(tiny_net())
+    net, inputs = capped(8.0), tiny_data("test").inputs()
     other = copy.deepcopy(net)
-    for number in range(len(other.member.hidden_units())):
-        other.get_buffer(f"ceiling{number}").fill_(0.0)
-    inputs = tiny_data("test").inputs()
-    torch.testing.assert_close(predict(net, inputs), predict(net.member, inputs))
+    for ceiling in other.ceilings.values():
+        ceiling.fill_(0.0)
+    torch.testing.assert_close(predict(net, inputs), predict(tiny_net(), inputs))
     assert not torch.allclose(predict(other, inputs), predict(net, inputs))
+
+
+def test_gradients_and_files_see_the_ceilings(tmp_path):
+    net, inputs = capped(0.25), tiny_data("test").inputs()
+    oracle = opened(net, tiny_victim(), name="capped")
+    torch.testing.assert_close(oracle.differentiable()(inputs), predict(net, inputs), rtol=1e-4, atol=1e-4)
+    write_model(
+        net, tmp_path / "net.safetensors", architecture=f"capped(member='{ARCHITECTURE}')", input_shape=(1, 8, 8)
+    )
+    torch.testing.assert_close(predict(read_model(tmp_path / "net.safetensors")[0], inputs), predict(net, inputs))
 
 
 def test_ceilings_on_ceilings_are_refused():

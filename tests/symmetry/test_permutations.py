@@ -30,6 +30,7 @@ ARCHITECTURES = {
     "wrn(depth=10, widen=1)": 6,
     "wrn22-4": 13,
     "autoencoded": 8,
+    "capped": 6,
     "ensemble": 18,
     "misinforming": 12,
 }

@@ -113,7 +113,7 @@ def removals(as_json: Json = False) -> None:
 def inspections(as_json: Json = False) -> None:
     """List the statistics that look for trojans: what they judge, access, parameters, what each is blind to.
 
-    Those that judge nets are for whorl inspect, those that judge pictures for whorl sift.
+    Those that judge nets are for the verb inspect, those that judge pictures for the verb sift.
 
     Example: whorl inspections --json
     """

@@ -53,7 +53,7 @@ def sift(
 ) -> None:
     """Look for pictures with a trigger among those that a net was trained on.
 
-    It names pictures and judges no net: whorl inspect does that. That none is named does not show that there are none.
+    It names pictures and judges no net, as the verb inspect does. That none is named does not show that there are none.
 
     Example: whorl sift net.safetensors --data 'poisoned(digits(size=8), rate=0.02)'
     """

@@ -6,7 +6,6 @@ Types Using a Maximum Margin Statistic*, IEEE S&P 2024, arXiv 2205.06900, where 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar, Final
 
 import torch
@@ -18,9 +17,23 @@ from whorl.nets.base import HiddenUnits, Net
 from whorl.settings import NetName
 from whorl.types import Task
 
-__all__ = ["Capped"]
+__all__ = ["Capped", "Ceiling"]
 
 START: Final = 8.0  # MM-BM's ceilings before they are learned
+
+
+class Ceiling(nn.Module):
+    """The least of what a layer makes and of its units' ceilings ``at``, ``[units]``."""
+
+    at: Tensor
+
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.register_buffer("at", torch.full((units,), START))
+
+    def forward(self, made: Tensor) -> Tensor:
+        """Of ``[n, units, ...]``, the same shape."""
+        return torch.minimum(made, self.at.view(-1, *[1] * (made.ndim - 2)))
 
 
 class Capped(Net):
@@ -45,31 +58,35 @@ class Capped(Net):
 
     @classmethod
     def of(cls, member: Net) -> Capped:
-        """The net with ceilings that change nothing much yet. Raises `UsageError` where it names no hidden units."""
+        """The net with ceilings that change nothing much yet; it is taken over, not copied.
+
+        Raises `UsageError` where it names no hidden units.
+        """
         net = cls.__new__(cls)
         net._hold(member)
         return net
 
     def _hold(self, member: Net) -> None:
         super().__init__(member.input_shape, member.classes)
-        self.member = member
-        if not member.hidden_units():
+        units = member.hidden_units()
+        if not units:
             raise UsageError(f"ceilings stand on hidden units; {type(member).__name__} names none")
-        for number, units in enumerate(member.hidden_units()):
-            self.register_buffer(f"ceiling{number}", torch.full((units.count,), START))
+        names = {layer: name for name, layer in member.named_modules()}
+        for each in units:
+            last = (each.producer, *each.carriers)[-1]
+            place, _, leaf = names[last].rpartition(".")
+            setattr(member.get_submodule(place), leaf, nn.Sequential(last, Ceiling(each.count)))
+        self.member = member
+
+    @property
+    def ceilings(self) -> dict[str, Tensor]:
+        """The ceilings by the names of their buffers."""
+        found = {name: module for name, module in self.named_modules() if isinstance(module, Ceiling)}
+        return {f"{name}.at": module.at for name, module in found.items()}
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits ``[n, classes]``."""
-        hooks = []
-        # For this pass alone: a hook that stayed would hold the ceilings of the net that a copy was made from.
-        for number, units in enumerate(self.member.hidden_units()):
-            ceiling = self.get_buffer(f"ceiling{number}")
-            hooks.append((units.producer, *units.carriers)[-1].register_forward_hook(_capping(ceiling)))
-        try:
-            return self.member(inputs)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        return self.member(inputs)
 
     def objective(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
         """Cross-entropy."""
@@ -83,10 +100,3 @@ class Capped(Net):
     def standardise(self, images: Tensor) -> None:
         """The member takes mean and spread from ``images`` ``[n, c, h, w]`` in [0, 1]."""
         self.member.standardise(images)
-
-
-def _capping(ceiling: Tensor) -> Callable[[nn.Module, object, Tensor], Tensor]:
-    def cap(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-        return torch.minimum(output, ceiling.view(-1, *[1] * (output.ndim - 2)))
-
-    return cap

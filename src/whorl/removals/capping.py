@@ -63,7 +63,7 @@ class ClipActivations(Removal):
         before = predict(member, data.inputs())
         net = Capped.of(member)
         device = next(net.parameters()).device
-        ceilings = {name: value.clone().requires_grad_() for name, value in net.named_buffers(recurse=False)}
+        ceilings = {name: value.clone().requires_grad_() for name, value in net.ceilings.items()}
         adam = torch.optim.Adam(ceilings.values(), lr=self.learning_rate)
         cost, lowest, chosen = self.cost, float("inf"), {name: value.detach() for name, value in ceilings.items()}
         for _ in range(self.steps):
