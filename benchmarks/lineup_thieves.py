@@ -4,8 +4,8 @@ The five victims of field/textures before the lineup of their 19 twins. Each thi
 victim's answers; his pictures are of the victim's distribution, and none is the victim's or a question. `ratio` is how
 often his labels differ from the victim's on test pictures over how often the twins' do (1: no nearer than a twin). All
 conditions were fixed before the first run. All are in the table but one, 30 epochs on 16,000 pictures, which took too
-long and was dropped after one net of one victim. Strangers learn the true labels of the same
-pictures, so that a good net is not taken for a stolen one.
+long and was dropped after one net of one victim. Strangers learn the true labels of the same pictures, so that a good
+net is not taken for a stolen one.
 
 Run: python benchmarks/lineup_thieves.py [--cache FOLDER] [-o benchmarks/results/lineup-thieves.json]
 """
