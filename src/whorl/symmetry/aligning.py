@@ -91,7 +91,7 @@ class Alignment:
     Parameters:
         aligned: the second net, as its file has it, with its units in the order of the first's; answers are as before.
         units: how many hidden units can change places, ``moved`` how many did.
-        distance: ‖A - π(B)‖ / ‖A‖ of canonical weights: 0 for copies, about 1 for independent small nets. Widths may
+        distance: ‖A - π(B)‖ / ‖A‖ of canonical weights: 0 for copies, about 1 or more for independent nets. Widths may
             differ.
         same_digest: whether both canonical forms answer alike, to rounding: copies in disguise.
         same_function: for perceptrons of one hidden layer, of whatever widths, whether they give the same output to
