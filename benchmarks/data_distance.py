@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 from whorl.bench.result import describe_machine
 from whorl.data import SOURCES
 from whorl.detection.energy import energy_test
-from whorl.explain.data_distance import answer_distances
+from whorl.explanations.data_distance import answer_distances
 from whorl.storage import write_json
 
 IMAGES, MODELS, WIDTH, STEPS, BATCH = 300, 20, 24, 150, 50

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from whorl.claims.opening import open_claim, read_opening
     from whorl.claims.twins import judge_lineup
     from whorl.data import SOURCES
-    from whorl.explain.data_distance import data_distance
-    from whorl.explain.disagreement import disagree
+    from whorl.explanations.data_distance import data_distance
+    from whorl.explanations.disagreement import disagree
     from whorl.fingerprints.files import write_fingerprint
     from whorl.inspection import INSPECTIONS, SIEVES
     from whorl.inspection.fitted import inspect_weights
@@ -107,8 +107,8 @@ _FACE = {
     "make_claim": "whorl.claims.making:make_claim",
     "MARKS": "whorl.schemes:MARKS",
     "copy_for": "whorl.marks.user_codes:copy_for",
-    "data_distance": "whorl.explain.data_distance:data_distance",
-    "disagree": "whorl.explain.disagreement:disagree",
+    "data_distance": "whorl.explanations.data_distance:data_distance",
+    "disagree": "whorl.explanations.disagreement:disagree",
     "draw_codes": "whorl.marks.user_codes:draw_codes",
     "prepare_codes": "whorl.marks.user_codes:prepare_codes",
     "traced": "whorl.marks.user_codes:traced",

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from whorl.data import SOURCES
-from whorl.explain import explain
+from whorl.explanations import explain
 from whorl.oracles.torch import TorchOracle
 from whorl.zoo.recipe import parse_recipe
 

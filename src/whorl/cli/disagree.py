@@ -12,7 +12,7 @@ from whorl.cli.options import Architecture, Classes, Json, Quiet, Set, Shape, Tr
 from whorl.cli.table import Column, Table, show
 
 if TYPE_CHECKING:
-    from whorl.explain.disagreement import Disagreement
+    from whorl.explanations.disagreement import Disagreement
 
 __all__ = ["disagree"]
 
@@ -53,8 +53,8 @@ def disagree(
     import torch
 
     from whorl.data import SOURCES
-    from whorl.explain import Search
-    from whorl.explain import disagree as search
+    from whorl.explanations import Search
+    from whorl.explanations import disagree as search
     from whorl.oracles.opening import open_oracle
 
     options = model_options(architecture, classes, shape, settings)

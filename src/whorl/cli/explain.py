@@ -12,7 +12,7 @@ from whorl.cli.options import Architecture, Classes, Json, Quiet, Set, Shape, Tr
 from whorl.cli.table import Column, Table, show
 
 if TYPE_CHECKING:
-    from whorl.explain import Explanation
+    from whorl.explanations import Explanation
 
 __all__ = ["explain"]
 
@@ -50,7 +50,7 @@ def explain(
     Example: whorl explain old.safetensors new.safetensors --data breast_cancer
     """
     from whorl.data import SOURCES
-    from whorl.explain import explain as compare
+    from whorl.explanations import explain as compare
     from whorl.oracles.opening import open_oracle
 
     options = model_options(architecture, classes, shape, settings)

@@ -12,10 +12,10 @@ import torch
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
-from whorl.explain.changed import Comparison, compare_rules
-from whorl.explain.delta import Delta, explain_disagreement
-from whorl.explain.rules import Table
-from whorl.explain.surrogate import Learner
+from whorl.explanations.changed import Comparison, compare_rules
+from whorl.explanations.delta import Delta, explain_disagreement
+from whorl.explanations.rules import Table
+from whorl.explanations.surrogate import Learner
 from whorl.oracles.base import Oracle
 from whorl.queries.masks import superpixels
 

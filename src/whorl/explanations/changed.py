@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from whorl.explain.rules import Flags, Rule, Table, overlap
-from whorl.explain.surrogate import Learner
+from whorl.explanations.rules import Flags, Rule, Table, overlap
+from whorl.explanations.surrogate import Learner
 
 __all__ = ["Change", "Comparison", "compare_rules"]
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
-from whorl.explain.rules import Bound, Flags, Rule, Table
+from whorl.explanations.rules import Bound, Flags, Rule, Table
 
 __all__ = ["Learner"]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from whorl.errors import UsageError
-from whorl.explain.delta import explain_disagreement
-from whorl.explain.rules import Rule
+from whorl.explanations.delta import explain_disagreement
+from whorl.explanations.rules import Rule
 
 
 def uniform(seed, rows=800, features=6):

@@ -14,7 +14,7 @@ from whorl import data_distance
 from whorl.data import SOURCES
 from whorl.detection.energy import energy_test
 from whorl.errors import UsageError
-from whorl.explain.data_distance import answer_distances
+from whorl.explanations.data_distance import answer_distances
 from whorl.oracles.torch import TorchOracle
 from whorl.oracles.wrappers import LabelsOnly
 

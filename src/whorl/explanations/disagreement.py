@@ -76,7 +76,7 @@ class Found:
         return self._at(torch.tensor([pairs.index(pair) for pair in dict.fromkeys(pairs)], dtype=torch.long))
 
     def data(self, classes: tuple[str, ...]) -> Dataset:
-        """The points with the first model's labels, as `whorl.explain.explain` takes them."""
+        """The points with the first model's labels, as `whorl.explanations.explain` takes them."""
         return Dataset(self.points, self.first, classes, "disagreements")
 
     def _at(self, index: Tensor) -> Found:

@@ -7,8 +7,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from whorl.explain.rules import Bound, Rule
-from whorl.explain.surrogate import Learner, _literals
+from whorl.explanations.rules import Bound, Rule
+from whorl.explanations.surrogate import Learner, _literals
 
 
 def loss(learner, rules, values, target):

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from whorl.cli.app import app
 from whorl.data import SOURCES
 from whorl.errors import UsageError
-from whorl.explain import explain
-from whorl.explain.explanation import readable
+from whorl.explanations import explain
+from whorl.explanations.explanation import readable
 from whorl.zoo.cache import Zoo
 from whorl.zoo.recipe import parse_recipe
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from whorl.explain.rules import Bound, Rule, overlap
+from whorl.explanations.rules import Bound, Rule, overlap
 
 VALUES = np.stack([np.linspace(0, 1, 101), np.linspace(1, 0, 101)], 1)
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeClassifier
 
 from whorl.errors import UsageError
-from whorl.explain.rules import Bound, Flags, Rule, Table
+from whorl.explanations.rules import Bound, Flags, Rule, Table
 
 __all__ = ["Delta", "Found", "explain_disagreement"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from whorl.explain.changed import compare_rules
+from whorl.explanations.changed import compare_rules
 
 
 def labels(values, edge=0.5, island=False):

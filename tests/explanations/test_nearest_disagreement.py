@@ -11,9 +11,9 @@ import torch
 from whorl.data.base import join
 from whorl.detection.rates import log_rate_evidence
 from whorl.errors import UsageError
-from whorl.explain import Search, disagree
-from whorl.explain.delta import explain_disagreement
-from whorl.explain.explanation import readable
+from whorl.explanations import Search, disagree
+from whorl.explanations.delta import explain_disagreement
+from whorl.explanations.explanation import readable
 from whorl.oracles.torch import TorchOracle
 from whorl.oracles.wrappers import LabelsOnly
 from whorl.removals import REMOVALS
