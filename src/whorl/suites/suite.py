@@ -265,3 +265,4 @@ SUITES: Catalog[Suite] = Catalog(
         "unlearning/tiny-sisa": "whorl.suites.unlearning:tiny_sisa",
     },
 )
+"""Benchmarks: which victims, copies, strangers and schemes are held against each other; `whorl bench list`."""
