@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "canonical_json",
     "check_size",
+    "contained",
     "digest_file",
     "digest_tensors",
     "disk_refusal",
@@ -70,6 +71,17 @@ def replacing(path: str | Path) -> Generator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def contained(folder: Path, name: object) -> Path:
+    """A file that another file of a folder names: in the folder itself, whatever is said.
+
+    Raises `InvalidFile` for a name with a path, `UsageError` where there is no such file.
+    """
+    if not isinstance(name, str) or name != Path(name).name or name in ("", ".", ".."):
+        raise InvalidFile(f"{folder}: a file there names {str(name)[:100]!r}, which is no file of this folder")
+    check_size(folder / name, 1 << 62)
+    return folder / name
 
 
 def check_size(path: str | Path, max_bytes: int) -> int:

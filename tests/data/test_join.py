@@ -52,3 +52,8 @@ def test_a_source_joins_parts_by_a_plus():
     assert source.load("victim").origin is None
     with pytest.raises(UsageError, match="'training'"):
         source.load("victim+training")
+
+
+def test_a_number_of_classes_is_refused_at_once():
+    with pytest.raises(UsageError, match="a tuple of names"):
+        Dataset(torch.zeros(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64), 10)

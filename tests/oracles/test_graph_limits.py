@@ -3,42 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from onnx_graphs import graph, pooled, saved, written
 
 from whorl.errors import InvalidFile, UsageError
 from whorl.oracles import graph_limits
 from whorl.oracles import onnx as oracle_module
 from whorl.oracles.onnx import OnnxOracle
-
-
-def external() -> onnx.ModelProto:
-    model = graph([helper.make_node("Add", ["x", "w"], ["y"])], {"w": np.zeros((1, 3, 1, 1), np.float32)})
-    tensor = model.graph.initializer[0]
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value="../../etc/passwd")
-    return model
-
-
-def external_in_a_branch() -> onnx.ModelProto:
-    inner = external().graph.initializer[0]
-    branch = helper.make_graph(
-        [helper.make_node("Constant", [], ["b"], value=inner)],
-        "branch",
-        [],
-        [helper.make_tensor_value_info("b", TensorProto.FLOAT, None)],
-    )
-    condition = numpy_helper.from_array(np.array(True), "c")
-    nodes = [
-        helper.make_node("Constant", [], ["c"], value=condition),
-        helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch),
-    ]
-    return graph(nodes)
 
 
 def looping() -> onnx.ModelProto:
@@ -49,8 +23,6 @@ def looping() -> onnx.ModelProto:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (external, "keeps weights in another file"),
-        (external_in_a_branch, "keeps weights in another file"),
         (lambda: graph([helper.make_node("Evil", ["x"], ["y"], domain="a.b")], domains=("a.b",)), "a.b:Evil"),
         (looping, "a loop that may never end"),
         (lambda: graph([helper.make_node("NoSuchOperator", ["x"], ["y"])]), "refused by onnxruntime"),

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from whorl.errors import InvalidFile, UsageError
-from whorl.storage import check_size, read_json
+from whorl.storage import contained, read_json
 
 __all__ = [
     "MAX_ELEMENTS",
@@ -32,7 +32,6 @@ __all__ = [
     "UnusableTensor",
     "check_entries",
     "check_promised",
-    "contained",
     "read_config",
     "shards",
 ]
@@ -211,14 +210,6 @@ def check_entries(path: Path, entries: Mapping[str, Entry]) -> None:
                 f"{path}: {name[:100]!r} is {str(entry.shape)[:100]}; at most {MAX_ELEMENTS:,} elements in {MAX_AXES} "
                 "axes are read"
             )
-
-
-def contained(folder: Path, name: object) -> Path:
-    """A file that a folder's index names: in the folder itself, whatever the index says. Raises `InvalidFile`."""
-    if not isinstance(name, str) or name != Path(name).name or name in ("", ".", ".."):
-        raise InvalidFile(f"{folder}: its index names {str(name)[:100]!r}, which is no file of this folder")
-    check_size(folder / name, 1 << 62)
-    return folder / name
 
 
 def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:

@@ -59,6 +59,10 @@ class Dataset:
     """What an input is, where it is no picture."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.classes, tuple):  # pyright: ignore[reportUnnecessaryIsInstance] callers are not all typed
+            raise UsageError(
+                f"classes of a dataset are a tuple of names, as in ('cat', 'dog'), not {self.classes!r:.40}"
+            )
         wanted = 2 if self.labels.is_floating_point() else 1
         sound = self.images.ndim == 4 if self.domain is None else tuple(self.images.shape[1:]) == self.domain.shape
         if not sound or self.labels.ndim != wanted or len(self.labels) != len(self.images):

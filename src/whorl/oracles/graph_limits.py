@@ -9,7 +9,7 @@ from typing import Any, Final
 from whorl.errors import InvalidFile
 from whorl.storage import one_line
 
-__all__ = ["refuse_danger"]
+__all__ = ["messages", "refuse_danger"]
 
 MAX_NODES: Final = 100_000
 MAX_DEPTH: Final = 64  # functions that call one another; the modules of a net are nested some ten deep
@@ -23,7 +23,7 @@ Key = tuple[str, str, str]  # domain, name and overload of a function
 def refuse_danger(model: Any, path: object) -> None:
     """Raise `InvalidFile` unless a ``ModelProto`` is safe to hand to onnxruntime.
 
-    Refused are weights in other files, operators that are not onnxruntime's own, bodies that run more than once, and
+    Refused are operators that are not onnxruntime's own, bodies that run more than once, and
     more than ``MAX_NODES`` nodes once every call of a function is replaced by the function's own nodes.
     """
     functions = {_key(function.domain, function.name, function): function for function in model.functions}
@@ -39,7 +39,7 @@ def refuse_danger(model: Any, path: object) -> None:
     for key in order:
         counts[key] = _expanded(functions[key], functions, counts, path)
     _expanded(model.graph, functions, counts, path)
-    for message in _messages(model):
+    for message in messages(model):
         _refuse_message(message, path)
 
 
@@ -48,7 +48,7 @@ def _key(domain: str, name: str, holder: Any) -> Key:
 
 
 def _calls(body: Any, functions: dict[Key, Any]) -> set[Key]:
-    keys = (_key(node.domain, node.op_type, node) for node in _messages(body) if _is(node, "NodeProto"))
+    keys = (_key(node.domain, node.op_type, node) for node in messages(body) if _is(node, "NodeProto"))
     return {key for key in keys if key in functions}
 
 
@@ -57,7 +57,7 @@ def _expanded(
 ) -> tuple[int, int]:
     """Number of nodes once all calls are replaced, and how deep the calls are nested."""
     nodes = depth = 0
-    for message in _messages(body):
+    for message in messages(body):
         if not _is(message, "NodeProto"):
             continue
         key = _key(message.domain, message.op_type, message)
@@ -76,11 +76,6 @@ def _expanded(
 
 
 def _refuse_message(message: Any, path: object) -> None:
-    if _is(message, "TensorProto") and (message.external_data or message.data_location):
-        raise InvalidFile(
-            f"{path} keeps weights in another file ({one_line(ValueError(message.name), 60)}), which is not read. "
-            "Save it as one file: torch.onnx.export(..., external_data=False) or onnx.save(model, path)"
-        )
     if not _is(message, "NodeProto"):
         return
     for attribute in message.attribute:
@@ -94,7 +89,7 @@ def _refuse_message(message: Any, path: object) -> None:
         raise InvalidFile(f"{path} holds the operator {message.op_type}, a loop that may never end; it is not run")
 
 
-def _messages(root: Any) -> Iterator[Any]:
+def messages(root: Any) -> Iterator[Any]:
     """Every message below ``root``, a message or several, subgraphs included."""
     waiting: list[Any] = [root] if hasattr(root, "DESCRIPTOR") else list(root)
     while waiting:

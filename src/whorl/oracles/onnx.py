@@ -28,6 +28,7 @@ from whorl.oracles.graph_answers import Made, made_by
 from whorl.oracles.graph_choice import Answer, choose
 from whorl.oracles.graph_inputs import input_top
 from whorl.oracles.graph_limits import refuse_danger
+from whorl.oracles.graph_weights import take_in
 from whorl.storage import check_size, one_line
 from whorl.types import Access, Task
 
@@ -59,7 +60,7 @@ class OnnxOracle(Oracle):
     class, one number for two classes, or labels. Axes of size 1 beside them are dropped.
 
     Parameters:
-        path: the ``.onnx`` file, with its weights inside.
+        path: the ``.onnx`` file; weights may lie in files beside it.
         input_shape: (channels, height, width); needed where the graph leaves it open.
         classes: needed where the graph leaves it open.
         output: what the graph's answer means; by default what its nodes say, and logits where they say nothing.
@@ -206,7 +207,7 @@ def _rows(answers: np.ndarray, answer: Answer, oracle: OnnxOracle) -> Tensor:
 @dataclass(frozen=True)
 class _Opened:
     session: Any
-    digest: str  # SHA-256 of the bytes that the session was made from
+    digest: str  # SHA-256 of the file, and of the weights beside it, from which the session was made
     input: Any
     made: list[Made]
     top: float | None
@@ -220,13 +221,16 @@ def _opened(path: Path) -> _Opened:
         raise MissingExtra(f"reading {path.name}", "onnx") from None
     check_size(path, MAX_BYTES)
     data = path.read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
+    digest = hashlib.sha256(data)
     try:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's DecodeError is not importable in every version
         raise InvalidFile(f"{path} is not an ONNX file: {one_line(error)}") from None
+    beside = take_in(model, path, MAX_BYTES - len(data))
+    for part in beside:
+        digest.update(part)
     refuse_danger(model, path)
-    if _without_maps(model):
+    if _without_maps(model) or beside:
         data = model.SerializeToString()
     options = _options(onnxruntime)
     try:
@@ -241,7 +245,7 @@ def _opened(path: Path) -> _Opened:
         raise InvalidFile(f"{path} is refused by onnxruntime: {one_line(error)}") from None
     given = _only_input(session, path)
     made = made_by(graph, [given.name], [item.name for item in session.get_outputs()])
-    return _Opened(session, digest, given, made, input_top(graph, given.name))
+    return _Opened(session, digest.hexdigest(), given, made, input_top(graph, given.name))
 
 
 def _options(onnxruntime: Any) -> Any:

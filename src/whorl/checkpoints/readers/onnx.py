@@ -18,11 +18,11 @@ from typing import Any, BinaryIO, ClassVar, Final, NamedTuple
 import torch
 from torch import Tensor
 
-from whorl.checkpoints.checkpoint import Checkpoint, Entry, Place, check_entries, contained, read_config
+from whorl.checkpoints.checkpoint import Checkpoint, Entry, Place, check_entries, read_config
 from whorl.checkpoints.readers.onnx_graph import Node, Use, uses
 from whorl.checkpoints.readers.onnx_numbers import INTEGERS, TYPES, listed, nbytes, scaled, unpacked
 from whorl.errors import InvalidFile, MissingExtra, WhorlError
-from whorl.storage import check_size, one_line
+from whorl.storage import check_size, contained, one_line
 
 __all__ = ["OnnxCheckpoint"]
 
