@@ -71,6 +71,9 @@ def opened_for(fingerprint: Fingerprint, model: Any, /, **options: Any) -> Oracl
     else:
         bare = isinstance(model, nn.Module) and not isinstance(model, Net)
     known: dict[str, Any] = {"input_shape": list(fingerprint.space.shape)} if bare else {}
+    if isinstance(model, str | Path) and Path(model).suffix.lower() == ".skops":  # it knows its classes, by their names
+        known |= {"input_shape": list(fingerprint.space.shape)}
+        known |= {"class_names": list(fingerprint.class_names)} if fingerprint.class_names else {}
     known |= {"task": fingerprint.task} if bare and fingerprint.task != "classification" else {}
     graph = isinstance(model, str | Path) and Path(model).suffix.lower() == ".onnx"
     if bare and not (graph and SCHEMES.make(fingerprint.scheme).any_classes):  # a graph knows how many it has itself
@@ -162,7 +165,7 @@ def _looks_in(cache: Path | None) -> Path:
 
 def lineups_in(cache: Path | None) -> Path:
     """Where the cache remembers lineups: who stood before them, and in which role nets stood in them."""
-    return (cache or default_cache()) / "lineups"
+    return Path(cache or default_cache()) / "lineups"
 
 
 def refuse_unfinished(

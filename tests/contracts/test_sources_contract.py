@@ -19,7 +19,7 @@ SMALL = {
     "poisoned": "poisoned(digits(size=8))",
     "textures": "textures(size=8)",
 }
-FILES = {"cifar10", "folder", "hf", "parquet"}  # which have tests of their own with files that those write
+FILES = {"cifar10", "folder", "hf", "parquet", "rows"}  # which have tests of their own with files that those write
 
 
 @pytest.mark.parametrize("name", sorted(set(SOURCES) - FILES))

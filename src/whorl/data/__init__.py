@@ -17,6 +17,7 @@ SOURCES: Catalog[Source] = Catalog(
         "only": "whorl.data.chosen:Chosen",
         "poisoned": "whorl.data.poisoned:Poisoned",
         "textures": "whorl.data.textures:Textures",
+        "rows": "whorl.data.rows:Rows",
         "folder": "whorl.data.folder:Folder",
         "parquet": "whorl.data.parquet:Parquet",
         "cifar10": "whorl.data.parquet:Cifar10",

@@ -170,6 +170,10 @@ class Source(Checked, ABC):
         """
         return ""
 
+    def units(self) -> tuple[Tensor, Tensor] | None:
+        """Shape ``[features]`` each: the values that were scaled to 0 and to 1; None where nothing was."""
+        return None
+
     def _call(self, name: str) -> Call:
         """This source as an expression, under its name in the catalog."""
         return Call(name, kwargs=tuple(vars(self).items()))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import torch
+from torch import Tensor
 
 from whorl.data.base import Dataset, Source, divide
 from whorl.expressions import Call
@@ -36,10 +37,13 @@ class Diabetes(Source):
 
     seed: Seed = 0
 
-    def _load(self, part: str) -> Dataset:
-        from sklearn.datasets import load_diabetes
+    def units(self) -> tuple[Tensor, Tensor]:
+        """The least and the largest value of each feature."""
+        values = torch.from_numpy(_records().data)
+        return values.amin(0), values.amax(0)
 
-        records: Any = load_diabetes(scaled=False)
+    def _load(self, part: str) -> Dataset:
+        records = _records()
         features = torch.from_numpy(records.data).float()
         low, high = features.amin(0), features.amax(0)
         progression = torch.from_numpy(records.target).float()
@@ -49,3 +53,9 @@ class Diabetes(Source):
         images = ((features - low) / (high - low))[index, None, None]
         names = tuple(str(each) for each in records.feature_names)
         return Dataset(images, ((progression - MEAN) / SPREAD)[index, None], (), expression, features=names)
+
+
+def _records() -> Any:
+    from sklearn.datasets import load_diabetes
+
+    return load_diabetes(scaled=False)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from whorl.data.base import Dataset, Source, divide
 from whorl.expressions import Call
@@ -24,10 +25,12 @@ class BreastCancer(Source):
 
     seed: Seed = 0
 
-    def _load(self, part: str) -> Dataset:
-        from sklearn.datasets import load_breast_cancer
+    def units(self) -> tuple[Tensor, Tensor]:
+        """The least and the largest value of each feature."""
+        return _range(_breast_cancer())
 
-        return _rows("breast_cancer", load_breast_cancer(), part, self.seed)
+    def _load(self, part: str) -> Dataset:
+        return _rows("breast_cancer", _breast_cancer(), part, self.seed)
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,29 @@ class Wine(Source):
 
     seed: Seed = 0
 
-    def _load(self, part: str) -> Dataset:
-        from sklearn.datasets import load_wine
+    def units(self) -> tuple[Tensor, Tensor]:
+        """The least and the largest value of each feature."""
+        return _range(_wine())
 
-        return _rows("wine", load_wine(), part, self.seed)
+    def _load(self, part: str) -> Dataset:
+        return _rows("wine", _wine(), part, self.seed)
+
+
+def _breast_cancer() -> Any:
+    from sklearn.datasets import load_breast_cancer
+
+    return load_breast_cancer()
+
+
+def _wine() -> Any:
+    from sklearn.datasets import load_wine
+
+    return load_wine()
+
+
+def _range(records: Any) -> tuple[Tensor, Tensor]:
+    values = torch.from_numpy(records.data)
+    return values.amin(0), values.amax(0)
 
 
 def _rows(name: str, records: Any, part: str, seed: int) -> Dataset:

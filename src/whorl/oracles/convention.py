@@ -26,8 +26,9 @@ class InputConvention:
     """From float32 NCHW pictures in [0, 1] to what a model was trained on. Normalisation belongs to the model.
 
     Pictures are first stretched to ``range``; then ``mean`` is subtracted and ``std`` divides, per channel in the order
-    of the pictures (red first) and in units of ``range``; then the channels are put in the order of ``channels``, and
-    the axes in that of ``layout``. A ``range`` of None is [0, 1] unless the model itself says otherwise.
+    of the pictures (red first), or per feature where a picture is a row, in units of ``range``; then the channels are
+    put in the order of ``channels``, and the axes in that of ``layout``. A ``range`` of None is [0, 1] unless the model
+    itself says otherwise.
     """
 
     range: tuple[float, float] | None = None
@@ -48,8 +49,8 @@ class InputConvention:
             UsageError: mean, std or BGR do not fit the channels, std is not positive, or the range is empty.
         """
         for key, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) not in (0, input_shape[0]):
-                raise UsageError(f"input.{key} has {len(values)} numbers; the model has {input_shape[0]} channels")
+            if len(values) not in (0, input_shape[0]) and (1, 1, len(values)) != input_shape:
+                raise UsageError(f"input.{key} has {len(values)} numbers; the model takes {list(input_shape)}")
         if any(value <= 0 for value in self.std):
             raise UsageError(f"input.std must be above 0; it is {list(self.std)}")
         if not self.bounds[0] < self.bounds[1]:
@@ -61,21 +62,22 @@ class InputConvention:
         if self.channels == "BGR" and input_shape[0] != 3:
             raise UsageError(f"input.channels BGR needs pictures of 3 channels; these have {input_shape[0]}")
         plain = replace(self, range=None) == InputConvention() and self.bounds == (0, 1)
-        return nn.Identity() if plain else _Adapter(self)
+        return nn.Identity() if plain else _Adapter(self, row=input_shape[:2] == (1, 1))
 
 
 class _Adapter(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, convention: InputConvention) -> None:
+    def __init__(self, convention: InputConvention, *, row: bool) -> None:
         super().__init__()
         low, high = convention.bounds
         mean = torch.tensor(convention.mean or (0.0,), dtype=torch.float64)
         std = torch.tensor(convention.std or (1.0,), dtype=torch.float64)
+        shape = (1, 1, -1) if row else (-1, 1, 1)
         # One affine map of the picture, worked out in float64: two roundings fewer, and half of the memory traffic.
-        self.register_buffer("scale", ((high - low) / std).float().view(-1, 1, 1))
-        self.register_buffer("shift", ((low - mean) / std).float().view(-1, 1, 1))
+        self.register_buffer("scale", ((high - low) / std).float().view(shape))
+        self.register_buffer("shift", ((low - mean) / std).float().view(shape))
         self.last = convention.layout == "NHWC"
         self.swapped = convention.channels == "BGR"
 

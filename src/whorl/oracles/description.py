@@ -19,6 +19,7 @@
     mean = [0.49, 0.48, 0.45]         # in units of range
     std = [0.2, 0.2, 0.2]
     channels = "RGB"                  # or BGR; mean and std are red first either way
+    units = "rows(loans.csv)"         # in the place of range, mean and std: the data whose columns' own units it takes
 
 An endpoint has ``kind = "http"``, ``url`` and a table ``[http]`` with the fields of `whorl.oracles.http.HttpSettings`.
 """
@@ -34,6 +35,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from whorl.data import SOURCES
 from whorl.errors import InvalidFile, UsageError
 from whorl.oracles.convention import InputConvention, Output
 from whorl.storage import check_size, one_line
@@ -61,17 +63,37 @@ class InputDescription(_Table):
     mean: Annotated[tuple[Number, ...], Field(max_length=16_384)] = ()
     std: Annotated[tuple[Number, ...], Field(max_length=16_384)] = ()
     channels: Literal["RGB", "BGR"] = "RGB"
+    units: Text | None = None
 
     @model_validator(mode="after")
     def _sized(self) -> InputDescription:
         if self.shape is not None and math.prod(self.shape) > MAX_NUMBERS:
             raise ValueError(f"shape {list(self.shape)} is more than {MAX_NUMBERS:,} numbers a picture")
+        if self.units is not None and (self.range or self.mean or self.std):
+            raise ValueError("units say what range, mean and std would: give the one or the others")
         return self
 
     @property
     def convention(self) -> InputConvention:
-        """How pictures in [0, 1] become the model's input."""
-        return InputConvention(self.range, self.layout, self.mean, self.std, self.channels)
+        """How pictures in [0, 1] become the model's input.
+
+        Raises:
+            UsageError: ``units`` name data without units of their own, or a file that is not there.
+        """
+        mean, std = self.mean, self.std
+        if self.units is not None:
+            mean, std = _affine(self.units)
+        return InputConvention(self.range, self.layout, mean, std, self.channels)
+
+
+def _affine(units: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The mean and std that bring rows of [0, 1] back to the units of the data that ``units`` names."""
+    bounds = SOURCES.make(units).units()
+    if bounds is None:
+        raise UsageError(f"{units} was not scaled from columns; units are those of rows(FILE) and of tables like wine")
+    low, high = bounds
+    std = 1 / (high - low).where(high > low, 1)
+    return tuple((-low * std).tolist()), tuple(std.tolist())
 
 
 class ModelDescription(_Table):

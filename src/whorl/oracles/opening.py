@@ -33,7 +33,9 @@ KINDS: Final = {".onnx": "onnx", ".skops": "skops"} | dict.fromkeys(WEIGHT_SUFFI
 SERVED: Final = {"architecture": ("torch",), "output_name": ("onnx", "http"), "first_label": ("onnx", "http")} | {
     "task": ("torch", "onnx", "http")
 }
-INPUT_OPTIONS: Final = {"input_shape": "shape"} | {key: key for key in ("range", "layout", "mean", "std", "channels")}
+INPUT_OPTIONS: Final = {"input_shape": "shape"} | {
+    key: key for key in ("range", "layout", "mean", "std", "channels", "units")
+}
 
 
 def open_oracle(
@@ -56,8 +58,8 @@ def open_oracle(
             ``key_env`` begins with ``WHORL_``, or is given by the caller as ``key_env=``.
         access: grant no more than this. What the model itself grants is never raised.
         options: the fields of ``model.toml``, which they override: architecture, task, classes, class_names, output,
-            output_name, first_label, input_shape, range, layout, mean, std, channels, and for an address the fields of
-            `whorl.oracles.http.HttpSettings`.
+            output_name, first_label, input_shape, range, layout, mean, std, channels, units, and for an address the
+            fields of `whorl.oracles.http.HttpSettings`.
 
     Raises:
         UsageError: the target is of no known kind, the description lacks something, or a file would send queries or
