@@ -101,10 +101,14 @@ class _Opaque:
 
 
 class Foreign(_Opaque):
-    """What a class or a function would make that no state dict consists of: not made, and its maker's ``path`` kept."""
+    """What a class or a function would make that no state dict consists of: not made, and its maker's ``path`` kept.
+
+    ``state`` is what would be laid into it, None where nothing would.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.state: Any = None
 
 
 def read_pickle(stream: IO[bytes], find: Callable[..., Storage]) -> Any:
@@ -196,6 +200,7 @@ class _Walk:
         """Attributes of a dictionary, as ``_metadata`` of a state dict, which say nothing about its tensors."""
         state = self.stack.pop()
         if type(self.stack[-1]) is Foreign:
+            self.stack[-1].state = state
             return
         if type(self.stack[-1]) is not dict or type(state) is not dict:
             raise UnpicklingError("the state of an object")
@@ -247,7 +252,7 @@ class _Walk:
 def _key(key: Any) -> Scalar | _Opaque:
     """A key of a dictionary: itself, or one that equals no other, as trainers have classes and tuples for keys."""
     # A tuple of tuples may take 2^n steps to hash.
-    return key if isinstance(key, str | bytes | int | float | None) else _Opaque()
+    return key if isinstance(key, str | bytes | int | float | Foreign | None) else _Opaque()
 
 
 def _whole(value: Any) -> int | None:
