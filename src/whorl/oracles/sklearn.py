@@ -58,11 +58,22 @@ TYPES: Final = frozenset(
         "numpy.float32",
         "numpy.float64",
         "sklearn.decomposition._pca.PCA",
+        "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+        "sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis",
+        "sklearn.ensemble._bagging.BaggingClassifier",
         "sklearn.ensemble._forest.ExtraTreesClassifier",
         "sklearn.ensemble._forest.RandomForestClassifier",
+        "sklearn.ensemble._weight_boosting.AdaBoostClassifier",
         "sklearn.linear_model._logistic.LogisticRegression",
+        "sklearn.linear_model._logistic.LogisticRegressionCV",
         "sklearn.linear_model._ridge.RidgeClassifier",
+        "sklearn.linear_model._ridge.RidgeClassifierCV",
+        "sklearn.multiclass.OneVsRestClassifier",
+        "sklearn.naive_bayes.BernoulliNB",
+        "sklearn.naive_bayes.ComplementNB",
         "sklearn.naive_bayes.GaussianNB",
+        "sklearn.naive_bayes.MultinomialNB",
+        "sklearn.neighbors._nearest_centroid.NearestCentroid",
         "sklearn.neural_network._multilayer_perceptron.MLPClassifier",
         "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
         "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
@@ -244,7 +255,8 @@ def _refuse_type(state: dict[str, Any], path: Path) -> None:
     shown = one_line(ValueError(name if name not in TYPES else f"{name} through {loader}"), 120)
     raise InvalidFile(
         f"{path} holds {shown}, which is not on the list of trusted types. "
-        "Trusted: forests, trees, SVMs, logistic regression, perceptrons, naive Bayes, scalers, PCA and their pipelines"
+        "Trusted: forests, trees, AdaBoost, bagging, SVMs, linear models but those of SGD, discriminant analysis, "
+        "perceptrons, naive Bayes, centroids, scalers, PCA and their pipelines. Another: make ONNX of it with skl2onnx"
     )
 
 
