@@ -23,7 +23,7 @@ from whorl.nets.timm import make_timm
 from whorl.oracles.archives import read_archive
 from whorl.oracles.foreign import told_format
 from whorl.oracles.pickles import Foreign, Unread
-from whorl.storage import check_size, one_line, read_tensors
+from whorl.storage import check_size, not_whole, one_line, read_tensors
 
 __all__ = ["CODE", "WEIGHT_SUFFIXES", "call_code", "load_architecture", "load_weights", "map_weights", "read_weights"]
 
@@ -77,7 +77,7 @@ def map_weights(path: Path, *, max_bytes: int) -> Mapping[str, Tensor]:
     except Unread as error:
         raise InvalidFile(f"{path} holds {one_line(error)}") from None
     except Exception as error:  # a damaged pickle makes reading end in anything
-        raise InvalidFile(f"{path} is not a whole PyTorch file: {one_line(error)}") from None
+        raise not_whole(path, "PyTorch file", error) from None
     return _state_dict(content, path)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from whorl.errors import InvalidFile, OracleError, UsageError
 from whorl.oracles.base import Chunk, Oracle
 from whorl.oracles.convention import InputConvention, lower
-from whorl.storage import check_size, one_line
+from whorl.storage import check_size, not_whole, one_line
 from whorl.types import Access
 
 __all__ = ["SklearnOracle", "read_skops"]
@@ -204,7 +204,7 @@ def read_skops(path: str | Path) -> Any:
         data = path.read_bytes()  # once, so that what is checked is what is loaded
         schema = _checked_schema(data)
     except (zipfile.BadZipFile, KeyError, ValueError, RecursionError, OSError, EOFError, NotImplementedError) as error:
-        raise InvalidFile(f"{path} is not a skops file: {one_line(error)}") from None
+        raise not_whole(path, "skops file", error) from None
     for state in _states(schema):
         _refuse_type(state, path)
     import skops.io

@@ -24,7 +24,7 @@ from whorl.checkpoints.checkpoint import Checkpoint, Entry, contained, read_conf
 from whorl.errors import InvalidFile, WhorlError
 from whorl.oracles.archives import no_storage, read_part
 from whorl.oracles.pickles import MAX_PICKLE, Foreign, read_pickle
-from whorl.storage import check_size, one_line
+from whorl.storage import check_size, not_whole
 
 __all__ = ["DistributedCheckpoint"]
 
@@ -63,7 +63,7 @@ class DistributedCheckpoint(Checkpoint):
         except WhorlError:
             raise
         except Exception as error:  # a damaged pickle makes reading end in anything
-            raise InvalidFile(f"{path / METADATA} does not list a checkpoint's parts: {one_line(error)}") from None
+            raise not_whole(path / METADATA, "list of a checkpoint's parts", error) from None
         super().__init__(path, entries, read_config(path))
 
     def _stored(self, name: str, rows: Sequence[int] | None) -> Tensor:
@@ -74,7 +74,7 @@ class DistributedCheckpoint(Checkpoint):
             try:
                 read = read_part(part.file, part.start, part.length)
             except Exception as error:  # as above
-                raise InvalidFile(f"{part.file}: the part of {name} is damaged: {one_line(error)}") from None
+                raise not_whole(part.file, f"part of {name}", error) from None
             if not isinstance(read, Tensor) or tuple(read.shape) != part.shape or read.dtype != dtype:
                 raise InvalidFile(f"{part.file} holds another part of {name} than {METADATA} says")
             self.bytes_read += read.numel() * read.element_size()

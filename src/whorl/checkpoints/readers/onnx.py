@@ -22,7 +22,7 @@ from whorl.checkpoints.checkpoint import Checkpoint, Entry, Place, check_entries
 from whorl.checkpoints.readers.onnx_graph import Node, Use, uses
 from whorl.checkpoints.readers.onnx_numbers import INTEGERS, TYPES, listed, nbytes, scaled, unpacked
 from whorl.errors import InvalidFile, MissingExtra, WhorlError
-from whorl.storage import check_size, one_line
+from whorl.storage import check_size, not_whole
 
 __all__ = ["OnnxCheckpoint"]
 
@@ -91,7 +91,7 @@ class OnnxCheckpoint(Checkpoint):
         except WhorlError:
             raise
         except Exception as error:  # protobuf's DecodeError is not importable in every version
-            raise InvalidFile(f"{path} is not a whole ONNX file: {one_line(error)}") from None
+            raise not_whole(path, "ONNX file", error) from None
         super().__init__(path, entries, read_config(path.parent))
 
     def _walk(self, wire: _Wire, size: int) -> list[Node]:
