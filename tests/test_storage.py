@@ -6,17 +6,24 @@ import os
 import resource
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
 
 from whorl import storage
-from whorl.errors import InvalidFile, UsageError
+from whorl.checkpoints.opening import open_checkpoint
+from whorl.errors import InvalidFile, UsageError, WhorlError
+from whorl.oracles.files import read_weights
+from whorl.oracles.onnx import OnnxOracle
+from whorl.oracles.sklearn import read_skops
 from whorl.storage import (
     check_size,
     digest_file,
     digest_tensors,
+    not_whole,
     read_json,
     read_metadata,
     read_tensors,
@@ -224,3 +231,55 @@ def test_digest_sees_names_types_shapes_and_values_only() -> None:
 def test_digest_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
     assert digest_file(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    with pytest.raises(UsageError, match="no such file"):
+        digest_file(tmp_path / "y")
+    with pytest.raises(UsageError, match="is a folder"):
+        digest_file(tmp_path)
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    **{f"weights{suffix}": open_checkpoint for suffix in (".safetensors", ".pt", ".ckpt", ".gguf", ".onnx")},
+    **{f"model{suffix}": read_weights for suffix in (".safetensors", ".pt", ".bin")},
+    "document.json": read_json,
+    "anything": digest_file,
+    "estimator.skops": read_skops,
+    "graph.onnx": lambda path: OnnxOracle(path),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_the_system_refuses_is_not_called_damage(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"x" * 100)
+    with suppress(WhorlError):
+        READERS[name](path)  # what it imports is imported now
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with (tmp_path / "last").open("w") as last:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (last.fileno() + 1, hard))
+        try:
+            with pytest.raises(UsageError, match="too many files are open") as error:
+                READERS[name](path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(errno.EACCES, "not yours to read"), (errno.EIO, "from its disk"), (errno.ESTALE, r"can't be read \(")],
+)
+def test_refusals_of_the_system_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, words: str
+) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"abc")
+
+    def refuse(*_: object) -> NoReturn:
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UsageError, match=words):
+        check_size(path, 100)
+    told = not_whole(path, "file", OSError(code, os.strerror(code)))
+    assert isinstance(told, UsageError) == (code in storage.REFUSALS)
+    assert isinstance(not_whole(path, "file", ValueError("cut off")), InvalidFile)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 import rfc8785
 from safetensors import SafetensorError, safe_open
 
-from whorl.errors import InvalidFile, UsageError
+from whorl.errors import InvalidFile, UsageError, WhorlError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,6 +35,7 @@ __all__ = [
     "digest_file",
     "digest_tensors",
     "disk_refusal",
+    "not_whole",
     "one_line",
     "read_json",
     "read_metadata",
@@ -47,6 +48,16 @@ __all__ = [
 
 MAX_TENSOR_BYTES: Final = 4 << 30  # a vision model of 10^9 float32 weights, or 10^6 queries of 32 x 32 pixels in uint8
 MAX_JSON_BYTES: Final = 64 << 20
+REFUSALS: Final = {  # of the system, which say nothing about what is in a file
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "is not yours to read; change its permissions, or give another file"),
+    **dict.fromkeys(
+        (errno.EMFILE, errno.ENFILE),
+        "can't be opened, as too many files are open; end other programs, or allow more: ulimit -n 65536",
+    ),
+    errno.EIO: "can't be read from its disk; copy it to another one, and give that",
+    errno.ENOMEM: "finds no memory to be read into; end other programs",
+    errno.ENOENT: "is gone; it was there when its reading began",
+}
 MAX_START: Final = 1024  # by which it is told whether a file holds text
 
 
@@ -85,7 +96,12 @@ def contained(folder: Path, name: object) -> Path:
 
 
 def check_size(path: str | Path, max_bytes: int) -> int:
-    """Size of the file in bytes. Raises `UsageError` where there is none, `InvalidFile` beyond ``max_bytes``."""
+    """Size of a file that can be read, in bytes.
+
+    Raises:
+        UsageError: there is no file, or the system refuses to open it; says which.
+        InvalidFile: it has more than ``max_bytes``.
+    """
     path = Path(path)
     try:
         found = path.is_file()
@@ -93,7 +109,11 @@ def check_size(path: str | Path, max_bytes: int) -> int:
         raise UsageError(f"no such file: {str(path)[:300]} ({error.strerror})") from None
     if not found:
         raise UsageError(_no_file(path))
-    size = path.stat().st_size
+    try:
+        with path.open("rb"):
+            size = path.stat().st_size
+    except OSError as error:
+        raise UsageError(_refused(path, error)) from None
     if size > max_bytes:
         raise InvalidFile(f"{path} holds {size:,} bytes; at most {max_bytes:,} are read")
     return size
@@ -114,6 +134,18 @@ def _no_file(path: Path) -> str:
     if path.exists():
         return f"{path} is a pipe, a socket or a device and no file; write what it gives to a file, and give that"
     return f"no such file: {path}"
+
+
+def not_whole(path: str | Path, what: str, error: BaseException) -> WhorlError:
+    """What ended the reading of a file: the system's refusal (`UsageError`), or that it is no whole ``what``."""
+    if isinstance(error, OSError) and error.errno in REFUSALS:
+        return UsageError(_refused(path, error))
+    return InvalidFile(f"{path} is not a whole {what}: {one_line(error)}")
+
+
+def _refused(path: str | Path, error: OSError) -> str:
+    told = REFUSALS.get(error.errno or 0, f"can't be read ({error.strerror}); give another file")
+    return f"{str(path)[:300]} {told}"
 
 
 def text_in(path: str | Path) -> str:
@@ -189,7 +221,7 @@ def _opened(path: str | Path, max_bytes: int) -> Generator[Any]:
         with cast(Any, safe_open(str(path), framework="pt")) as file:
             yield file
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InvalidFile(f"{path} is not a whole safetensors file: {one_line(error)}") from None
+        raise not_whole(path, "safetensors file", error) from None
 
 
 def write_json(path: str | Path, document: Any) -> None:
@@ -233,7 +265,8 @@ def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
 
 
 def digest_file(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """SHA-256 of a file's bytes, in hexadecimal. Raises `UsageError` where no file can be read."""
+    check_size(path, 1 << 62)
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

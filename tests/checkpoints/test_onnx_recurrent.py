@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from whorl.checkpoints.opening import open_checkpoint
+from whorl.errors import InvalidFile
 from whorl.weights.comparison import compare
 
 onnx = pytest.importorskip("onnx")
@@ -81,6 +83,58 @@ def test_the_export_of_a_net_is_found_to_be_it(tmp_path):
     found = compare(tmp_path / "net.pt", exported(tmp_path / "net.onnx", net))
     assert (found.decision, found.exact) == ("related", True)
     assert all(change.equal for change in found.changes if "weight" in change.name)
+
+
+def quantised(path, per_channel):
+    """What onnxruntime makes of an LSTM: integers with a scale for each direction, or each column of it."""
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    packed = path.with_name(f"{path.stem}-{per_channel}.onnx")
+    logging.disable()
+    quantization.quantize_dynamic(path, packed, per_channel=per_channel, weight_type=quantization.QuantType.QInt8)
+    logging.disable(logging.NOTSET)
+    return packed
+
+
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_the_integers_of_an_lstm_are_the_numbers_that_they_stand_for(both, per_channel, tmp_path):
+    net = Net("LSTM", 1, both=both)
+    path = exported(tmp_path / "net.onnx", net)
+    packed = quantised(path, per_channel)
+    assert "DynamicQuantizeLSTM" in {node.op_type for node in onnx.load(packed).graph.node}
+    read = open_checkpoint(packed)
+    wanted = {name: value for name, value in net.state_dict().items() if "rnn.weight" in name}
+    assert {name for name in read.entries if "weight_" in name} == set(wanted)
+    for name, value in wanted.items():
+        assert read.entries[name].dtype == "INT8 scaled"
+        step = value.abs().amax(1, keepdim=True) if per_channel else value.abs().max()
+        assert bool(((read.read(name) - value).abs() <= step / 127).all())
+        assert torch.equal(read.read(name, [3, 40]), read.read(name)[[3, 40]])
+    found = compare(path, packed)
+    assert (found.decision, found.exact, found.direction) == ("related", True, "A first")
+    assert "quantised" in {each.name for each in found.operations}
+    strangers = [quantised(exported(tmp_path / f"{seed}.onnx", Net("LSTM", seed, both=both)), True) for seed in (2, 3)]
+    assert all(compare(path, other).decision == "inconclusive" for other in strangers)
+
+
+@pytest.mark.parametrize("fault", ["three scales", "scales of other units", "no scales"])
+def test_scales_that_do_not_fit_an_lstm(fault, tmp_path):
+    packed = onnx.load(quantised(exported(tmp_path / "net.onnx", Net("LSTM", 1)), True))
+    node = next(node for node in packed.graph.node if node.op_type == "DynamicQuantizeLSTM")
+    held = next(each for each in packed.graph.initializer if each.name == node.input[8])
+    if fault == "no scales":
+        node.input[8] = "elsewhere"
+    else:
+        wrong = torch.ones(3) if fault == "three scales" else torch.ones(1, 100)
+        held.CopyFrom(onnx.numpy_helper.from_array(wrong.numpy(), held.name))
+    onnx.save(packed, tmp_path / "wrong.onnx")
+    if fault == "no scales":  # what fits no layer stays as it lies, and the next one is the first
+        entries = open_checkpoint(tmp_path / "wrong.onnx").entries
+        assert ("rnn.weight_ih_l0" in entries, "rnn.weight_ih_l1" in entries) == (True, False)
+        return
+    with pytest.raises(InvalidFile) as error:
+        open_checkpoint(tmp_path / "wrong.onnx")
+    assert str(error.value).isprintable()
 
 
 @pytest.mark.parametrize("fault", ["other units", "three directions", "used twice", "no units"])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
+from collections import OrderedDict
 
 import pytest
 import torch
 from torch import nn
 
+from whorl.checkpoints.opening import open_checkpoint
 from whorl.checkpoints.readers.torch_file import TorchCheckpoint
 from whorl.errors import InvalidFile, UsageError
 
@@ -112,6 +114,51 @@ def test_tensors_stay_on_disk_until_they_are_read(tmp_path):
         file.write(torch.full((1000,), 8.0).numpy().tobytes())
     assert torch.equal(checkpoint.read("w"), torch.full((1000,), 8.0))
     assert checkpoint.bytes_read == 4000
+
+
+def test_rows_into_which_fsdp_laid_many_tensors_are_told(tmp_path):
+    flat = {"_fsdp_wrapped_module._flat_param": torch.ones(40), "0._fsdp_wrapped_module._flat_param": torch.ones(30)}
+    torch.save(flat, tmp_path / "x.pt")
+    with pytest.raises(InvalidFile, match=r"no tensor that can be used.*FSDP.*FULL_STATE_DICT"):
+        TorchCheckpoint(tmp_path / "x.pt")
+    torch.save(flat | {"head.weight": torch.ones(3, 4)}, tmp_path / "x.pt")
+    checkpoint = TorchCheckpoint(tmp_path / "x.pt")
+    assert (list(checkpoint.entries), checkpoint.left_out.keys()) == (["head.weight"], flat.keys())
+
+
+def deepspeed(folder, stage):
+    """What DeepSpeed saves of a net to ``folder``, and its tensors."""
+    state = {name: value.half() for name, value in nn.Linear(5, 3).state_dict().items()}
+    inner = folder / "global_step3"
+    inner.mkdir(parents=True)
+    (folder / "latest").write_text("global_step3")
+    (folder / "zero_to_fp32.py").write_text("raise SystemExit")
+    shapes = [OrderedDict((name, value.shape) for name, value in state.items())]
+    about = {"ds_version": "0.16", "param_shapes": shapes, "dp_world_size": 2, "ds_config": {"train": nn.Linear}}
+    held = {name: torch.empty(0) for name in state} if stage == 3 else state
+    for rank in range(2):
+        parted = {"optimizer_state_dict": {"fp32_flat_groups": [torch.ones(9)], "partition_count": 2}}
+        torch.save(parted, inner / f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt")
+        name = f"zero_pp_rank_{rank}_mp_rank_00_model_states.pt" if stage == 3 else "mp_rank_00_model_states.pt"
+        torch.save({"module": held} | about, inner / name)
+    return state
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_what_deepspeed_saves(tmp_path, stage):
+    state = deepspeed(tmp_path / "run", stage)
+    inner = tmp_path / "run" / "global_step3"
+    with pytest.raises(UsageError, match=r"DeepSpeed.*latest.*zero_to_fp32\.py"):
+        open_checkpoint(tmp_path / "run")
+    with pytest.raises(UsageError, match=r"one of the parts that DeepSpeed.*zero_to_fp32\.py"):
+        open_checkpoint(inner / "bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt")
+    if stage == 2:
+        checkpoint = open_checkpoint(inner)
+        assert all(torch.equal(checkpoint.stored(name), value) for name, value in state.items())
+        return
+    for path in (inner, inner / "zero_pp_rank_0_mp_rank_00_model_states.pt"):
+        with pytest.raises(UsageError, match=r"DeepSpeed.*zero_to_fp32\.py"):
+            open_checkpoint(path)
 
 
 def test_a_folder_without_its_file(tmp_path):

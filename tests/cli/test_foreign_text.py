@@ -61,7 +61,7 @@ def test_no_stream_lets_through_what_steers(seen):
 
 
 def test_a_line_stays_one_line_and_markup_in_it_is_text(seen):
-    for write in (console.say, console.line, console._complain):
+    for write in (console.say, console.line, console.complain):
         write(HOSTILE)
         text = seen()
         assert sound(text)

@@ -13,6 +13,7 @@ from test_zoo_verb import RECIPE
 
 from whorl.cli import paths
 from whorl.cli.console import typed
+from whorl.cli.exits import VERBS
 from whorl.errors import UsageError
 
 DIGITS = ("--data", "digits(size=8)")
@@ -28,11 +29,36 @@ def place(tmp_path, monkeypatch):
 
 
 def told(done):
-    """The complaint: one line of whorl's, or what stands in the box of an option that is no such number."""
-    lines = done.stderr.splitlines()
-    boxed = [line.strip("│ ") for line in lines if line.startswith("│")]
-    assert len(lines) == 1 or boxed
-    return " ".join(boxed) or lines[0].removeprefix("error: ")
+    """The complaint, which is one line."""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line.removeprefix("error: ")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_an_option_that_no_verb_has_ends_in_one_line(whorl, verb):
+    done = whorl(*verb.split(), "--no-such-option")
+    assert done.exit_code == 2
+    assert re.fullmatch(rf"No such option: --no-such-option.*\. Type \w+ {verb} --help", told(done))
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        (["compare", "a"], "Missing argument 'second'. Type "),
+        (["extract", "a"], "Missing option '--output' / '-o'. Type "),
+        (["disagree", "a", "b", *DIGITS, "--inputs", "0"], "Invalid value for '--inputs': "),
+        (["inspect", "a", "--count"], "Option '--count' requires an argument. Type "),
+        (["compare", "a", "b", "--fail-on", "x\ny"], "Invalid value for '--fail-on': 'x"),
+        (["zoo", "nothing"], "No such command 'nothing'. Type "),
+        (["nothing"], "No such command 'nothing'. Type "),
+    ],
+)
+def test_what_typer_refuses_is_told_in_one_line(whorl, typed, line):
+    done = whorl(*typed)
+    assert done.exit_code == 2
+    assert told(done).startswith(line)
+    assert told(done).endswith(" --help")
 
 
 OUTPUTS = {

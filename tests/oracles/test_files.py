@@ -4,10 +4,13 @@ import os
 import pickle
 import sys
 import zipfile
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -15,6 +18,7 @@ from torch import nn
 
 from whorl.errors import InvalidFile, UsageError
 from whorl.oracles.files import load_architecture, load_weights, read_weights
+from whorl.types import Access
 
 
 def net() -> nn.Module:
@@ -119,6 +123,62 @@ def test_a_state_dict_is_found_under_any_one_name_and_several_are_named(tmp_path
         read_weights(tmp_path / "d.pt")
 
 
+class Settings(dict[str, Any]):
+    """What a training loop keeps its settings in."""
+
+
+def training_loop() -> dict[str, Any]:
+    """What Lightning saves: weights below a word, and objects of other classes beside them."""
+    model, rate = net(), partial(torch.optim.Adam, lr=0.1)
+    optimiser = rate(model.parameters())
+    model.eval()(torch.ones(1, 12)).sum().backward()
+    optimiser.step()
+    settings = Settings(lr=0.1, out=Path("runs"), made=datetime(2024, 1, 1, tzinfo=UTC), mode=Access.LABELS, rate=rate)
+    best = {"best": np.float64(0.5), "seen": np.arange(3), "kept": frozenset({1}), "by": defaultdict(dict, a={})}
+    return {
+        "epoch": 1,
+        "pytorch-lightning_version": "2.4.0",
+        "state_dict": {f"model.{name}": value for name, value in model.state_dict().items()},
+        "optimizer_states": [optimiser.state_dict()],
+        "lr_schedulers": [],
+        "callbacks": {"ModelCheckpoint{'monitor': None}": best, nn.Linear: {(1, 2): nn.Linear(2, 2)}},
+        "hyper_parameters": settings,
+    }
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_objects_beside_the_weights_are_passed_over(tmp_path: Path, zipped: bool, protocol: int) -> None:
+    saved, witness = training_loop(), tmp_path / "owned"
+    saved["callbacks"]["hostile"] = [Malicious(witness)]
+    path = tmp_path / "last.ckpt"
+    torch.save(saved, path, _use_new_zipfile_serialization=zipped, pickle_protocol=protocol)
+    found = read_weights(path)
+    assert found.keys() == saved["state_dict"].keys()
+    assert all(torch.equal(found[name], value) for name, value in saved["state_dict"].items())
+    assert not witness.exists()
+    load_weights(net(), found, str(path))
+
+
+def test_objects_in_the_place_of_weights_are_named(tmp_path: Path) -> None:
+    for name, value in {"a": {"model": net()}, "b": {"model": {"w": torch.ones(1), "x": Settings()}}}.items():
+        torch.save({"epoch": 1} | value, tmp_path / f"{name}.ckpt")
+        with pytest.raises(InvalidFile, match=r"pickled code or objects \(made by (torch\.nn|\w*test_files)") as error:
+            read_weights(tmp_path / f"{name}.ckpt")
+        one_line(error)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("kind", [nn.Linear, nn.LSTM, nn.LSTMCell, nn.Embedding])
+def test_quantised_layers_are_named(tmp_path: Path, kind: type[nn.Module]) -> None:
+    ways: Any = torch.ao.quantization
+    how = ways.float_qparams_weight_only_qconfig if kind is nn.Embedding else ways.default_dynamic_qconfig
+    made = ways.quantize_dynamic(nn.Sequential(kind(8, 8)), {kind: how})
+    torch.save(made.state_dict(), tmp_path / "x.pt")
+    with pytest.raises(InvalidFile, match=r"holds (a quantised tensor|layers that torch\.ao).*or export it to ONNX"):
+        read_weights(tmp_path / "x.pt")
+
+
 def test_tensors_that_unpack_to_more_than_the_file(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(1).expand(1 << 20, 1 << 20)}, tmp_path / "x.pt")
     with pytest.raises(InvalidFile, match=r"unpacks to 4,398,046,511,104 bytes"):
@@ -150,15 +210,18 @@ def test_sizes_suffixes_places(tmp_path: Path) -> None:
 # Fitting weights to an architecture
 
 
-def test_weights_of_a_data_parallel_wrapper() -> None:
+@pytest.mark.parametrize("leading", ["module.", "_orig_mod.module.", "model."])
+def test_weights_of_a_module_around_the_net(leading: str) -> None:
     source, target = net(), load_architecture("mlp", trust_code=False, input_shape=(1, 2, 2), classes=3)
-    weights = {f"module.{name}": value for name, value in source.state_dict().items()}
+    weights = {f"{leading}{name}": value for name, value in source.state_dict().items()}
     fresh = net()
     nn.init.zeros_(fresh[1].weight)  # pyright: ignore[reportIndexIssue, reportArgumentType]
     load_weights(fresh, weights, "x.pt")
     assert torch.equal(fresh.state_dict()["1.weight"], source.state_dict()["1.weight"])
     with pytest.raises(InvalidFile):
         load_weights(target, weights, "x.pt")
+    own = nn.Sequential(OrderedDict(model=source))
+    load_weights(own, weights if leading == "model." else own.state_dict(), "x.pt")  # whose own word stays
 
 
 def test_misfits_are_listed() -> None:

@@ -13,10 +13,19 @@ import pytest
 import skops.io
 import torch
 from sklearn.datasets import load_digits
-from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.naive_bayes import GaussianNB
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    BaggingClassifier,
+    ExtraTreesClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, RidgeClassifierCV, SGDClassifier
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB, MultinomialNB
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -134,6 +143,17 @@ def test_an_estimator_that_fails() -> None:
         lambda: SVC(),
         lambda: make_pipeline(StandardScaler(), LogisticRegression()),
         lambda: MLPClassifier((4,), max_iter=2, random_state=0),
+        lambda: AdaBoostClassifier(n_estimators=3, random_state=0),
+        lambda: BaggingClassifier(DecisionTreeClassifier(), 3, max_features=0.5, random_state=0),
+        lambda: OneVsRestClassifier(LinearSVC()),
+        lambda: LogisticRegressionCV(Cs=2, cv=2, max_iter=5, use_legacy_attributes=False),
+        RidgeClassifierCV,
+        LinearDiscriminantAnalysis,
+        lambda: make_pipeline(PCA(5), QuadraticDiscriminantAnalysis()),
+        MultinomialNB,
+        BernoulliNB,
+        ComplementNB,
+        NearestCentroid,
     ],
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -159,7 +179,9 @@ def square(values: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: KNeighborsClassifier(), "KNeighborsClassifier, which is not on the list"),
+        (lambda: KNeighborsClassifier(), "KNeighborsClassifier, which is not on the list.*skl2onnx"),
+        (lambda: HistGradientBoostingClassifier(max_iter=2), "not on the list"),
+        (lambda: SGDClassifier(), "not on the list"),
         (lambda: make_pipeline(FunctionTransformer(square), GaussianNB()), "not on the list"),
         (lambda: make_pipeline(FunctionTransformer(np.abs), GaussianNB()), "not on the list"),
     ],
@@ -324,7 +346,7 @@ def test_what_is_not_skops(tmp_path: Path) -> None:
     whole = (tmp_path / "x.skops").read_bytes()
     for content in (b"", b"text", whole[: len(whole) // 2]):
         (tmp_path / "y.skops").write_bytes(content)
-        with pytest.raises(InvalidFile, match="not a skops file"):
+        with pytest.raises(InvalidFile, match="not a whole skops file"):
             read_skops(tmp_path / "y.skops")
     for schema in (b"[" * 100_000, b"\xff", b"[]", b"{}", b'{"protocol": true}', b'{"protocol": 99}'):
         with zipfile.ZipFile(tmp_path / "y.skops", "w") as archive:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from whorl.errors import InvalidFile, UsageError
-from whorl.storage import contained, read_json
+from whorl.storage import contained, not_whole, read_json
 
 __all__ = [
     "MAX_ELEMENTS",
@@ -144,6 +144,8 @@ class Checkpoint(ABC):
             UsageError: no such tensor, or rows out of range.
             UnusableTensor: it holds numbers that are not finite.
             InvalidFile: the file changed or is cut off.
+
+        Where the system refuses to open the file, a `UsageError` says why.
         """
         stored = self.stored(name, rows)
         value = stored.to(torch.float32)
@@ -168,6 +170,8 @@ class Checkpoint(ABC):
                 value = self._stored(name, rows)
         except UnusableTensor:  # under the name that it has here
             raise UnusableTensor(self, name) from None
+        except OSError as error:
+            raise not_whole(self.path, f"{self.format} file", error) from None
         wanted = self.entries[name].shape if rows is None else (len(rows), *self.entries[name].shape[1:])
         if tuple(value.shape) != wanted:
             raise InvalidFile(f"{self.path}: {name} is {list(value.shape)} and was said to be {list(wanted)}")

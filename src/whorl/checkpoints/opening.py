@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePath
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from whorl.checkpoints.ranks import Ranks, are_ranks
 from whorl.checkpoints.readers.adapter import ADAPTER_CONFIG, Adapter
 from whorl.checkpoints.readers.gguf import SHARD
 from whorl.checkpoints.readers.packed import unpacked
+from whorl.checkpoints.readers.torch_file import PARTED
 from whorl.checkpoints.views import unwrapped
 from whorl.errors import InvalidFile, UsageError
 from whorl.storage import text_in
@@ -29,6 +31,7 @@ READERS: Catalog[Checkpoint] = Catalog(
         "torch": "whorl.checkpoints.readers.torch_file:TorchCheckpoint",
         "gguf": "whorl.checkpoints.readers.gguf:GgufCheckpoint",
         "onnx": "whorl.checkpoints.readers.onnx:OnnxCheckpoint",
+        "distributed": "whorl.checkpoints.readers.distributed:DistributedCheckpoint",
     },
 )
 
@@ -53,11 +56,15 @@ FOREIGN: Final = {  # what is known to hold weights and is not read, and what to
     ),
     ".skops": ("estimators of scikit-learn", "use whorl extract and verify, or make ONNX of a net: skl2onnx"),
     **dict.fromkeys((".pdparams", ".pdiparams", ".pdmodel"), ("Paddle", "make ONNX of it: paddle2onnx")),
+    ".distcp": ("a part of a checkpoint of torch.distributed", "give its folder, which has .metadata"),
     ".mlmodel": ("Core ML", _ORIGIN),
     **dict.fromkeys((".engine", ".plan", ".trt"), ("an engine of TensorRT", _ORIGIN)),
     ".nemo": ("an archive of NeMo", "give the .ckpt in it: tar -xf FILE"),
     ".mar": ("an archive of TorchServe", "give the .pt in it: unzip FILE"),
 }
+
+
+OPTIMISER: Final = re.compile(r".*mp_rank_\d+_optim_states\.pt")  # of DeepSpeed, beside the weights of ZeRO 1 and 2
 
 
 def suffixes() -> dict[str, Any]:
@@ -139,10 +146,10 @@ def _folder(path: Path) -> Checkpoint:
         if (path / name).is_file():
             return _read(kind, path)
     for suffix, kind in suffixes().items():
-        found = sorted(path.glob(f"*{suffix}"))
+        found = sorted(file for file in path.glob(f"*{suffix}") if not OPTIMISER.fullmatch(file.name))
         split = {match[1] for file in found if (match := SHARD.fullmatch(file.name))}
-        if kind.gathers and found:
-            return _read(kind, path)
+        if found and (kind.gathers or PARTED.fullmatch(found[0].name)):
+            return _read(kind, path if kind.gathers else found[0])
         if len(found) == 1 or (found and len(split) == 1 and all(SHARD.fullmatch(file.name) for file in found)):
             return _read(kind, found[0])
         if are_ranks(found):
@@ -151,6 +158,11 @@ def _folder(path: Path) -> Checkpoint:
             names = ", ".join(file.name for file in found[:5])
             raise UsageError(f"{path} holds {len(found)} checkpoints ({names}); give one of these files")
     found = sorted(each.name for each in path.iterdir())
+    if "zero_to_fp32.py" in found:
+        raise UsageError(
+            f"{path} is what DeepSpeed saves to; give the folder in it that {path / 'latest'} names, or put it "
+            "together where you trust it: python zero_to_fp32.py . whole"
+        )
     told = f"only {', '.join(found[:5])}{' and more' if len(found) > 5 else ''}" if found else "nothing at all"
     raise UsageError(f"{path} holds no weights, {told}; the suffixes are {', '.join(suffixes())}")
 

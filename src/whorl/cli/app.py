@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from whorl.cli import (
     align,
@@ -34,12 +37,45 @@ from whorl.cli import (
     verify,
     zoo,
 )
-from whorl.cli.console import end_workers_on_interrupt, workers_ended
+from whorl.cli.console import complain, end_workers_on_interrupt, workers_ended
 from whorl.cli.exits import INTERRUPTED, MEANINGS, state, told
 
 __all__ = ["app", "main"]
 
+
+class Verbs(TyperGroup):
+    """All verbs. What was typed wrongly ends in one line, as any other error does, and not in typer's box of five."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run what was typed; ends the process unless ``standalone_mode`` is false."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        try:
+            code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        except typer.Abort:
+            sys.exit(1)
+        except Exception as error:
+            # Click's errors are told by what they have: typer brings a click of its own in some versions.
+            said, context = getattr(error, "format_message", None), getattr(error, "ctx", None)
+            if said is None:
+                raise
+            if type(error).__name__ != "NoArgsIsHelpError":  # whose help has been printed
+                line = " ".join(said().replace("Value error, ", "").split()).removesuffix(".")
+                complain(f"{line}. Type {context.command_path if context else 'whorl'} --help")
+            sys.exit(getattr(error, "exit_code", 2))
+        sys.exit(code if isinstance(code, int) else 0)  # of what ends early, as --version does
+
+
 app = typer.Typer(
+    cls=Verbs,
     help="Was this model made from that one?",
     epilog=told(MEANINGS, "derived, related or moved"),
     no_args_is_help=True,

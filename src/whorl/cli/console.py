@@ -31,6 +31,7 @@ __all__ = [
     "bar",
     "chatter",
     "checked_device",
+    "complain",
     "counter",
     "end_workers_on_interrupt",
     "foreign",
@@ -93,12 +94,12 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
         try:
             return verb(*args, **kwargs)
         except WhorlError as error:
-            _complain(typed(str(error)))
+            complain(typed(str(error)))
             sys.exit(error.exit_code)
         except BrokenPipeError:
             raise  # whoever read stdout has seen enough; that is no mistake
         except OSError as error:
-            _complain(explained(error))
+            complain(explained(error))
             sys.exit(WhorlError.exit_code)
         except KeyboardInterrupt:
             command = shlex.join(["whorl", *_without_secrets(sys.argv[1:])])
@@ -170,7 +171,8 @@ def line(text: str) -> None:
     out.print(printable(" ".join(text.split("\n"))), markup=False, highlight=False)
 
 
-def _complain(text: str) -> None:
+def complain(text: str) -> None:
+    """One line on stderr that says what was wrong."""
     chatter.print(f"[bold red]error:[/] {foreign(text)}", highlight=False)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["is_collection", "models_in"]
 
-SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".onnx", ".skops", ".toml"}
+SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".onnx", ".skops", ".toml"}
 DESCRIPTION = "model.toml"
 MOST = 100_000  # files that a folder of models is searched for
 

@@ -21,7 +21,7 @@ from whorl.data.pictures import OwnSides, distinct, stack
 from whorl.errors import InvalidFile, MissingExtra, UsageError
 from whorl.expressions import Call
 from whorl.settings import Seed, Whole
-from whorl.storage import digest_file
+from whorl.storage import check_size, digest_file
 
 __all__ = ["Cifar10", "Parquet", "Tables"]
 
@@ -176,9 +176,6 @@ def _read(
 
 @lru_cache(maxsize=16)
 def _content(paths: tuple[str, ...]) -> str:
-    for path in paths:
-        if not Path(path).is_file():
-            raise UsageError(f"no such file: {path}")
     return " ".join(map(digest_file, paths))
 
 
@@ -256,8 +253,7 @@ def _opened(path: str) -> Iterator[Any]:
         import pyarrow.parquet as pq
     except ImportError:
         raise MissingExtra("parquet data sets", "parquet") from None
-    if not Path(path).is_file():
-        raise UsageError(f"no such file: {path!r}. Give the path of a parquet file.")
+    check_size(path, 1 << 62)
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             if file.metadata.num_rows > MAX_ROWS:

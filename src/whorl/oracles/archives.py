@@ -18,7 +18,7 @@ import torch
 
 from whorl.oracles.pickles import MAX_PICKLE, Storage, read_pickle
 
-__all__ = ["read_archive"]
+__all__ = ["no_storage", "read_archive", "read_part"]
 
 MAGIC: Final = 0x1950A86A20F9469CFC6C  # of the format before PyTorch 1.6
 VERSION: Final = 1001
@@ -43,7 +43,40 @@ def read_archive(path: Path) -> Any:
         return _row(path, file, size)
 
 
-def _archive(path: Path, file: IO[bytes], size: int) -> Any:
+def read_part(path: Path, start: int, length: int) -> Any:
+    """The object of an archive that takes ``length`` bytes of a file from ``start`` on. Raises what the above does."""
+    with path.open("rb") as file:
+        return _archive(path, io.BufferedReader(_Window(file, start, length)), length, start)
+
+
+class _Window(io.RawIOBase):
+    """Some bytes of a file as a file of their own."""
+
+    def __init__(self, file: IO[bytes], start: int, length: int) -> None:
+        self._file, self._start, self._length, self._at = file, start, length, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
+        if self._at < 0:
+            raise ValueError("it begins before its part of the file")
+        return self._at
+
+    def readinto(self, buffer: Any, /) -> int:
+        self._file.seek(self._start + self._at)
+        read = self._file.read(max(0, min(len(buffer), self._length - self._at)))
+        buffer[: len(read)] = read
+        self._at += len(read)
+        return len(read)
+
+
+def _archive(path: Path, file: IO[bytes], size: int, begin: int = 0) -> Any:
+    """The object of an archive of ``size`` bytes that lies in the file of this path from ``begin`` on."""
     with zipfile.ZipFile(file) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
         if len(entries) < len(archive.infolist()):
@@ -64,7 +97,12 @@ def _archive(path: Path, file: IO[bytes], size: int) -> Any:
 
     if f"{folder}/byteorder" in places and content("byteorder", 16) != b"little":
         raise ValueError("it was written on a big-endian machine")
-    mapped = _Mapped(path, size, lambda key: places[f"{folder}/data/{key}"])
+
+    def stored(key: str) -> tuple[int, int]:
+        start, length = places[f"{folder}/data/{key}"]
+        return begin + start, length
+
+    mapped = _Mapped(path, begin + size, stored)
     return read_pickle(io.BytesIO(content("data.pkl", MAX_PICKLE)), mapped.find)
 
 
@@ -116,11 +154,11 @@ def _row(path: Path, file: IO[bytes], size: int) -> Any:
     if size > MAX_ROW:
         raise ValueError(f"it has {size:,} bytes; at most {MAX_ROW:,} are read of the format before PyTorch 1.6")
     head = io.BytesIO(file.read(MAX_PICKLE))
-    if read_pickle(head, _unexpected) != MAGIC:
+    if read_pickle(head, no_storage) != MAGIC:
         raise ValueError("it begins otherwise than torch.save does")
-    if read_pickle(head, _unexpected) != VERSION:
+    if read_pickle(head, no_storage) != VERSION:
         raise ValueError("it is of an unknown version")
-    if read_pickle(head, _unexpected).get("little_endian") is not True:
+    if read_pickle(head, no_storage).get("little_endian") is not True:
         raise ValueError("it was written on a big-endian machine")
     begin, widths = head.tell(), dict[str, int]()
 
@@ -131,7 +169,7 @@ def _row(path: Path, file: IO[bytes], size: int) -> Any:
 
     # Read twice: where the storages lie is known only once the object has told how wide their numbers are.
     read_pickle(head, noted)
-    keys = read_pickle(head, _unexpected)
+    keys = read_pickle(head, no_storage)
     if type(keys) is not list or len(set(keys)) < len(keys) or widths.keys() != set(keys):
         raise ValueError("the storages that it lists are not those of its tensors")
     places, start = dict[str, tuple[int, int]](), head.tell()
@@ -146,5 +184,6 @@ def _row(path: Path, file: IO[bytes], size: int) -> Any:
     return read_pickle(head, _Mapped(path, size, places.__getitem__).find)
 
 
-def _unexpected(*_: object) -> Storage:
+def no_storage(*_: object) -> Storage:
+    """Refuse a storage, for a pickle that has none beside it."""
     raise ValueError("a storage stands where there is none")

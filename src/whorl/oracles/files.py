@@ -22,12 +22,13 @@ from whorl.nets.own import current_folder
 from whorl.nets.timm import make_timm
 from whorl.oracles.archives import read_archive
 from whorl.oracles.foreign import told_format
-from whorl.storage import check_size, one_line, read_tensors
+from whorl.oracles.pickles import Foreign, Unread
+from whorl.storage import check_size, not_whole, one_line, read_tensors
 
 __all__ = ["CODE", "WEIGHT_SUFFIXES", "call_code", "load_architecture", "load_weights", "map_weights", "read_weights"]
 
 MAX_BYTES: Final = 4 << 30
-WEIGHT_SUFFIXES: Final = (".safetensors", ".pt", ".pth", ".bin")
+WEIGHT_SUFFIXES: Final = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 PATH: Final = re.compile(r"(?:.*[/\\])?(?P<stem>\w+)(?:\.py)?(?::(?P<name>[\w.]*))?")  # of a file of code
 CODE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(.*\))?")
 NESTED: Final = (
@@ -41,7 +42,7 @@ NESTED: Final = (
 
 
 def read_weights(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
-    """Named tensors of a ``.safetensors`` file, or of a state dict in ``.pt``, ``.pth`` or ``.bin``.
+    """Named tensors of a ``.safetensors`` file, or of a state dict in ``.pt``, ``.pth``, ``.bin`` or ``.ckpt``.
 
     Raises:
         UsageError: no such file, or a suffix that is not known.
@@ -72,12 +73,11 @@ def map_weights(path: Path, *, max_bytes: int) -> Mapping[str, Tensor]:
     try:
         content = read_archive(path)
     except UnpicklingError as error:
-        raise InvalidFile(
-            f"{path} holds pickled code or objects ({one_line(error, 100)}), which are not loaded. Where you trust it, "
-            "convert it: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
-        ) from None
+        raise _pickled(path, one_line(error, 100)) from None
+    except Unread as error:
+        raise InvalidFile(f"{path} holds {one_line(error)}") from None
     except Exception as error:  # a damaged pickle makes reading end in anything
-        raise InvalidFile(f"{path} is not a whole PyTorch file: {one_line(error)}") from None
+        raise not_whole(path, "PyTorch file", error) from None
     return _state_dict(content, path)
 
 
@@ -89,6 +89,8 @@ def _state_dict(content: Any, path: Path) -> Mapping[str, Tensor]:
     states = {key: value for key, value in held.items() if _is_state_dict(value)}
     if usual := next((key for key in NESTED if key in states), next(iter(states)) if len(states) == 1 else ""):
         return states[usual]
+    if not states and (foreign := _foreign(content)):
+        raise _pickled(path, f"made by {one_line(ValueError(foreign.path), 100)}")
     if states:
         told = f"holds several state dicts ({_told(states)}); keep one in a file of its own"
         key = next(iter(states))
@@ -97,6 +99,21 @@ def _state_dict(content: Any, path: Path) -> Mapping[str, Tensor]:
         key = ""
     line = f"torch.save(torch.load(path)[{key[:60]!r}], new)" if key else "torch.save(model.state_dict(), path)"
     raise InvalidFile(f"{path} {told}: {line}")
+
+
+def _pickled(path: Path, what: str) -> InvalidFile:
+    return InvalidFile(
+        f"{path} holds pickled code or objects ({what}), which are not loaded. Where you trust it, "
+        "convert it: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
+    )
+
+
+def _foreign(content: Any, depth: int = 2) -> Foreign | None:
+    """The first object of a foreign class, looked for where a state dict would lie or would have it."""
+    if isinstance(content, Foreign):
+        return content
+    below = content.values() if depth and isinstance(content, Mapping) else ()
+    return next((found for value in below if (found := _foreign(value, depth - 1))), None)
 
 
 def _is_state_dict(content: Any) -> bool:
@@ -123,14 +140,15 @@ def _owned(tensors: Mapping[str, Tensor], path: Path, max_bytes: int) -> dict[st
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
     """Put ``weights`` into ``module``; every name and shape must fit.
 
-    Names that all begin with ``module.``, as PyTorch's data-parallel wrappers write them, lose it.
+    Words that lead all names and none of the module's are left out: wrappers put them there, as ``module.`` for data
+    in parallel and ``_orig_mod.`` for compiled nets, and so does a training loop that is a module around the net.
 
     Raises:
         InvalidFile: names the first keys that are missing, unexpected or of another shape.
     """
-    if weights and all(name.startswith("module.") for name in weights):
-        weights = {name.removeprefix("module."): value for name, value in weights.items()}
     own = module.state_dict()
+    while (leading := _leading(weights)) and not any(name.startswith(leading) for name in own):
+        weights = {name.removeprefix(leading): value for name, value in weights.items()}
     shapes = [
         f"{name} {list(weights[name].shape)} instead of {list(value.shape)}"
         for name, value in own.items()
@@ -145,6 +163,13 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) 
         told = "; ".join(_first(problem, names) for problem, names in problems.items() if names)
         raise InvalidFile(f"{source} does not fit the architecture: {told}. Mend architecture, input shape or classes")
     module.load_state_dict(dict(weights), strict=True)
+
+
+def _leading(names: Iterable[str]) -> str:
+    """The word, with its dot, that leads all names; empty where none does."""
+    names = list(names)
+    first = f"{names[0].partition('.')[0]}." if names else ""
+    return first if all(name.startswith(first) for name in names) else ""
 
 
 def _first(problem: str, names: list[str]) -> str:

@@ -50,8 +50,8 @@ def open_oracle(
 
     Parameters:
         target: an oracle, a PyTorch module, a fitted scikit-learn classifier, a folder with a ``model.toml``, a path
-            to ``.toml``, ``.safetensors``, ``.pt``, ``.pth``, ``.bin``, ``.onnx`` or ``.skops``, an ``http(s)://``
-            address, or ``module:callable``.
+            to ``.toml``, ``.safetensors``, ``.pt``, ``.pth``, ``.bin``, ``.ckpt``, ``.onnx`` or ``.skops``, an
+            ``http(s)://`` address, or ``module:callable``.
         trust_code: allow ``module:callable``, as target or architecture, to run.
         trust_hosts: hosts, as ``host`` or ``host:port``, that a ``model.toml`` may send queries and keys to. Without
             its host here, an address in a file needs ``url=`` from the caller. A variable that such a file names as

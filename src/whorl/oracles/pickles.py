@@ -1,8 +1,9 @@
 """Reads the pickles in PyTorch's files as data: tensors, numbers, texts, and what holds them.
 
 Nothing is unpickled. The stream of operations is walked, those that PyTorch's own state dicts consist of are followed,
-and every other one ends the reading. What a call would make is made by this file from a list of its own, after its
+and most others end the reading. What a call would make is made by this file from a list of its own, after its
 arguments were checked against what the file holds: a count, a length or a shape takes no memory because it is claimed.
+Training loops lay objects of other classes beside the weights: of each a `Foreign` is left, which holds its name alone.
 Operations as documented in the standard library's ``pickletools``; layout of storages as in ``torch/serialization.py``.
 """
 
@@ -16,7 +17,7 @@ from typing import IO, Any, Final
 import torch
 from torch import Tensor
 
-__all__ = ["MAX_PICKLE", "read_pickle"]
+__all__ = ["MAX_PICKLE", "Foreign", "Unread", "read_pickle"]
 
 MAX_PICKLE: Final = 32 << 20  # bytes; the pickle of 50,000 tensors takes 8 MiB
 MAX_OPERATIONS: Final = 1 << 21  # a tensor with its name takes about 35
@@ -59,7 +60,14 @@ OTHER_TENSORS: Final = {
 }
 
 
+PACKED: Final = "torch.ScriptObject"  # in which torch.ao.quantization lays the matrices of quantised layers
+DENSE: Final = "; dense ones are needed"
+BEFORE: Final = f"{DENSE}: save the model as it was before, or export it to ONNX"
 QUANTISED: Final = {f"torch.{kind}Storage" for kind in ("QInt8", "QUInt8", "QInt32", "QUInt4x2", "QUInt2x4")}
+
+
+class Unread(ValueError):
+    """A kind of tensor that is known and not read; says which, after "FILE holds"."""
 
 
 class _Typed:
@@ -92,6 +100,17 @@ class _Opaque:
     """A value that no state dict consists of: a device, a layout, a set."""
 
 
+class Foreign(_Opaque):
+    """What a class or a function would make that no state dict consists of: not made, and its maker's ``path`` kept.
+
+    ``state`` is what would be laid into it, None where nothing would.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.state: Any = None
+
+
 def read_pickle(stream: IO[bytes], find: Callable[..., Storage]) -> Any:
     """The value of one pickle: dictionaries, lists, tuples, scalars, tensors, and placeholders for the rest.
 
@@ -101,7 +120,8 @@ def read_pickle(stream: IO[bytes], find: Callable[..., Storage]) -> Any:
             fewer bytes; ``more`` is what the format before PyTorch 1.6 says of views.
 
     Raises:
-        UnpicklingError: an operation, a class or a function that state dicts do not consist of.
+        UnpicklingError: an operation that state dicts do not consist of.
+        Unread: a tensor of a kind that is not read.
         Exception: a damaged stream makes reading end in any error, after bounded time and memory.
     """
     return _Walk(find).value(stream)
@@ -139,6 +159,12 @@ class _Walk:
     def name(self, argument: str) -> None:
         self.push(_Name(*argument.split(" ", 1)))
 
+    def name_on_stack(self, _: object) -> None:
+        place, name = self.last(2)
+        if type(place) is not str or type(name) is not str:
+            raise ValueError("it names what is no class and no function")
+        self.push(_Name(place, name))
+
     def mark(self, _: object) -> None:
         self.marks.append(self.stack)
         self.stack = []
@@ -156,12 +182,15 @@ class _Walk:
 
     def extend(self, items: list[Any]) -> None:
         target = self.stack[-1]
-        if type(target) is not list:
+        if type(target) is list:
+            target.extend(items)
+        elif type(target) is not Foreign:
             raise ValueError("it appends to what is no list")
-        target.extend(items)
 
     def set_items(self, items: list[Any] | tuple[Any, ...]) -> None:
         target = self.stack[-1]
+        if type(target) is Foreign:
+            return
         if type(target) is not dict or len(items) % 2:
             raise ValueError("it sets items of what is no dictionary")
         for key, value in zip(items[::2], items[1::2], strict=True):
@@ -170,16 +199,19 @@ class _Walk:
     def build(self, _: object) -> None:
         """Attributes of a dictionary, as ``_metadata`` of a state dict, which say nothing about its tensors."""
         state = self.stack.pop()
+        if type(self.stack[-1]) is Foreign:
+            self.stack[-1].state = state
+            return
         if type(self.stack[-1]) is not dict or type(state) is not dict:
             raise UnpicklingError("the state of an object")
 
     def storage(self, _: object) -> None:
         kind, of, *more = self.stack.pop()
+        if kind == "module" and isinstance(of, _Name):  # a class with its source, as the old format names modules
+            self.push(of)
+            return
         if isinstance(of, _Name) and of.path in QUANTISED:
-            raise ValueError(
-                "it holds a quantised tensor; dense ones are needed: save the model as it was before, or export it to "
-                "ONNX"
-            )
+            raise Unread(f"a quantised tensor{BEFORE}")
         if kind not in ("storage", b"storage") or not isinstance(of, _Name) or of.dtype is None:
             raise UnpicklingError("a persistent object that is no storage")
         key, _location, count, *view = more
@@ -188,27 +220,39 @@ class _Walk:
         self.push(_Typed(self.find(key, count * of.dtype.itemsize, of.dtype.itemsize, *view), of.dtype))
 
     def call(self, _: object) -> None:
-        function, arguments = self.last(2)
-        self.calls += 1
-        if self.calls > MAX_CALLS:
-            raise ValueError(f"its pickle makes more than {MAX_CALLS:,} objects")
-        if not isinstance(function, _Name) or type(arguments) is not tuple:
-            raise UnpicklingError("a call of what is no function")
+        function, arguments = self._called()
         make = CALLS.get(function.path)
         if make is None:
             if function.path in OTHER_TENSORS:
-                raise ValueError(f"it holds {OTHER_TENSORS[function.path]}; dense ones are needed")
-            raise UnpicklingError(f"a call of {function.path}")
+                raise Unread(f"{OTHER_TENSORS[function.path]}{DENSE}")
+            self.push(Foreign(function.path))
+            return
         # One list may be handed to many calls, and each would copy it.
         self._charge(sum(len(each) for each in arguments if isinstance(each, list | dict | str | tuple)))
         self.push(make(*arguments))
 
+    def new(self, _: object) -> None:
+        """An object of a class, of which only the name is kept: no state dict is one."""
+        kind, _arguments = self._called()
+        if kind.path == PACKED:
+            raise Unread(f"layers that torch.ao.quantization packed{BEFORE}")
+        self.push(Foreign(kind.path))
 
-def _key(key: Any) -> Scalar:
+    def _called(self) -> tuple[_Name | Foreign, tuple[Any, ...]]:
+        """What is called, which may have been made by a foreign call itself, and with what."""
+        function, arguments = self.last(2)
+        self.calls += 1
+        if self.calls > MAX_CALLS:
+            raise ValueError(f"its pickle makes more than {MAX_CALLS:,} objects")
+        if not isinstance(function, _Name | Foreign) or type(arguments) is not tuple:
+            raise UnpicklingError("a call of what is no function")
+        return function, arguments
+
+
+def _key(key: Any) -> Scalar | _Opaque:
+    """A key of a dictionary: itself, or one that equals no other, as trainers have classes and tuples for keys."""
     # A tuple of tuples may take 2^n steps to hash.
-    if not isinstance(key, str | bytes | int | float | None):
-        raise ValueError(f"a key of a dictionary is a text or a number, not a {type(key).__name__.strip('_')}")
-    return key
+    return key if isinstance(key, str | bytes | int | float | Foreign | None) else _Opaque()
 
 
 def _whole(value: Any) -> int | None:
@@ -295,6 +339,7 @@ CALLS: Final[dict[str, Callable[..., Any]]] = TENSORS | {
     "torch._tensor._rebuild_from_type_v2": _with_attributes,
     "collections.OrderedDict": _ordered,
     "collections.Counter": _opaque,
+    "collections.defaultdict": lambda *_: {},
     "builtins.set": _opaque,
     "builtins.complex": _opaque,
     "builtins.bytearray": _encoded,
@@ -303,10 +348,18 @@ CALLS: Final[dict[str, Callable[..., Any]]] = TENSORS | {
     "torch.Size": _size,
     "torch.serialization._get_layout": _opaque,
 }
+VALUES: Final = (
+    *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
+    *("BINUNICODE", "SHORT_BINUNICODE", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES"),
+)
 STEPS: Final[dict[str, Callable[[_Walk, Any], None]]] = {
     "PROTO": lambda _walk, _: None,
+    "FRAME": lambda _walk, _: None,
     "GLOBAL": _Walk.name,
+    "STACK_GLOBAL": _Walk.name_on_stack,
     "REDUCE": _Walk.call,
+    "NEWOBJ": _Walk.new,
+    "NEWOBJ_EX": lambda walk, _: walk.new(walk.stack.pop()),
     "BUILD": _Walk.build,
     "BINPERSID": _Walk.storage,
     "MARK": _Walk.mark,
@@ -318,6 +371,8 @@ STEPS: Final[dict[str, Callable[[_Walk, Any], None]]] = {
     "EMPTY_LIST": lambda walk, _: walk.push([]),
     "EMPTY_DICT": lambda walk, _: walk.push({}),
     "EMPTY_SET": lambda walk, _: walk.push(_Opaque()),
+    "ADDITEMS": lambda walk, _: walk.marked().clear(),  # a set is no state dict
+    "FROZENSET": lambda walk, _: walk.push(_opaque(walk.marked())),
     "TUPLE": lambda walk, _: walk.push(tuple(walk.marked())),
     "TUPLE1": lambda walk, _: walk.push(walk.last(1)),
     "TUPLE2": lambda walk, _: walk.push(walk.last(2)),
@@ -329,4 +384,5 @@ STEPS: Final[dict[str, Callable[[_Walk, Any], None]]] = {
     "LONG_BINGET": lambda walk, index: walk.push(walk.memo[index]),
     "BINPUT": lambda walk, index: walk.memo.__setitem__(index, walk.stack[-1]),
     "LONG_BINPUT": lambda walk, index: walk.memo.__setitem__(index, walk.stack[-1]),
-} | dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINSTRING"), _Walk.push)
+    "MEMOIZE": lambda walk, _: walk.memo.__setitem__(len(walk.memo), walk.stack[-1]),
+} | dict.fromkeys(VALUES, _Walk.push)

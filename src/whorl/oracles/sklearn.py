@@ -21,7 +21,7 @@ from torch import Tensor
 from whorl.errors import InvalidFile, OracleError, UsageError
 from whorl.oracles.base import Chunk, Oracle
 from whorl.oracles.convention import InputConvention, lower
-from whorl.storage import check_size, one_line
+from whorl.storage import check_size, not_whole, one_line
 from whorl.types import Access
 
 __all__ = ["SklearnOracle", "read_skops"]
@@ -58,11 +58,22 @@ TYPES: Final = frozenset(
         "numpy.float32",
         "numpy.float64",
         "sklearn.decomposition._pca.PCA",
+        "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+        "sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis",
+        "sklearn.ensemble._bagging.BaggingClassifier",
         "sklearn.ensemble._forest.ExtraTreesClassifier",
         "sklearn.ensemble._forest.RandomForestClassifier",
+        "sklearn.ensemble._weight_boosting.AdaBoostClassifier",
         "sklearn.linear_model._logistic.LogisticRegression",
+        "sklearn.linear_model._logistic.LogisticRegressionCV",
         "sklearn.linear_model._ridge.RidgeClassifier",
+        "sklearn.linear_model._ridge.RidgeClassifierCV",
+        "sklearn.multiclass.OneVsRestClassifier",
+        "sklearn.naive_bayes.BernoulliNB",
+        "sklearn.naive_bayes.ComplementNB",
         "sklearn.naive_bayes.GaussianNB",
+        "sklearn.naive_bayes.MultinomialNB",
+        "sklearn.neighbors._nearest_centroid.NearestCentroid",
         "sklearn.neural_network._multilayer_perceptron.MLPClassifier",
         "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
         "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
@@ -193,7 +204,7 @@ def read_skops(path: str | Path) -> Any:
         data = path.read_bytes()  # once, so that what is checked is what is loaded
         schema = _checked_schema(data)
     except (zipfile.BadZipFile, KeyError, ValueError, RecursionError, OSError, EOFError, NotImplementedError) as error:
-        raise InvalidFile(f"{path} is not a skops file: {one_line(error)}") from None
+        raise not_whole(path, "skops file", error) from None
     for state in _states(schema):
         _refuse_type(state, path)
     import skops.io
@@ -244,7 +255,8 @@ def _refuse_type(state: dict[str, Any], path: Path) -> None:
     shown = one_line(ValueError(name if name not in TYPES else f"{name} through {loader}"), 120)
     raise InvalidFile(
         f"{path} holds {shown}, which is not on the list of trusted types. "
-        "Trusted: forests, trees, SVMs, logistic regression, perceptrons, naive Bayes, scalers, PCA and their pipelines"
+        "Trusted: forests, trees, AdaBoost, bagging, SVMs, linear models but those of SGD, discriminant analysis, "
+        "perceptrons, naive Bayes, centroids, scalers, PCA and their pipelines. Another: make ONNX of it with skl2onnx"
     )
 
 

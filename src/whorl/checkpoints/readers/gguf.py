@@ -25,7 +25,7 @@ from torch import Tensor
 
 from whorl.checkpoints.checkpoint import MAX_TENSORS, Checkpoint, Entry, Place
 from whorl.errors import InvalidFile, MissingExtra
-from whorl.storage import check_size, one_line
+from whorl.storage import check_size, not_whole
 
 __all__ = ["GgufCheckpoint"]
 
@@ -158,7 +158,7 @@ def _header(path: Path) -> tuple[dict[str, Any], list[tuple[str, Entry, Place]]]
         tensors = [_tensor(path, claim, start, size) for claim in claims]
         _refuse_overlap([place for _, _, place in tensors])
     except (ValueError, struct.error, OSError) as error:
-        raise InvalidFile(f"{path} is not a whole GGUF file: {one_line(error)}") from None
+        raise not_whole(path, "GGUF file", error) from None
     return metadata, tensors
 
 

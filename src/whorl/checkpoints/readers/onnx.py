@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -22,7 +22,7 @@ from whorl.checkpoints.checkpoint import Checkpoint, Entry, Place, check_entries
 from whorl.checkpoints.readers.onnx_graph import Node, Use, uses
 from whorl.checkpoints.readers.onnx_numbers import INTEGERS, TYPES, listed, nbytes, scaled, unpacked
 from whorl.errors import InvalidFile, MissingExtra, WhorlError
-from whorl.storage import check_size, contained, one_line
+from whorl.storage import check_size, contained, not_whole
 
 __all__ = ["OnnxCheckpoint"]
 
@@ -91,7 +91,7 @@ class OnnxCheckpoint(Checkpoint):
         except WhorlError:
             raise
         except Exception as error:  # protobuf's DecodeError is not importable in every version
-            raise InvalidFile(f"{path} is not a whole ONNX file: {one_line(error)}") from None
+            raise not_whole(path, "ONNX file", error) from None
         super().__init__(path, entries, read_config(path.parent))
 
     def _walk(self, wire: _Wire, size: int) -> list[Node]:
@@ -122,11 +122,12 @@ class OnnxCheckpoint(Checkpoint):
         entry = self._held[name]
         word, size, shape = entry.dtype, entry.nbytes, entry.shape
         if use.gates:
-            return Entry(shape[1:], word, size // shape[0])
+            size //= shape[0]
         if use.scale:
-            shape = tuple(scaled(word, shape, use.scale, self._hollow, None).shape)
+            shape = tuple(scaled(word, shape, use.scale, self._read(use, shape, self._hollow), None).shape)
             size += sum(self._held[part].nbytes for part in use.scale.tensors)
             word = f"{word if shape == entry.shape else f'UINT{use.scale.bits}'} scaled"
+        shape = shape[1:] if use.gates else shape
         return Entry(shape[::-1] if use.turned else shape, word, size)
 
     def _hollow(self, name: str) -> Tensor:
@@ -136,21 +137,29 @@ class OnnxCheckpoint(Checkpoint):
 
     def _stored(self, name: str, rows: Sequence[int] | None) -> Tensor:
         own, use = self._uses[name]
-        if use.gates:
-            value = self._numbers(own, [use.direction])[0].unflatten(0, (len(use.gates), -1))
-            value = value[list(use.gates)].flatten(0, 1)
-            return value if rows is None else value[list(rows)]
-        if not (use.turned or use.scale):
+        if not (use.turned or use.scale or use.gates):
             return self._numbers(own, rows)
-        value = self._numbers(own, None)
+        value = self._numbers(own, [use.direction] if use.gates and not use.scale else None)
         if use.scale:
             entry = self._held[own]
+            read = self._read(use, entry.shape, lambda part: self._numbers(part, None))
             try:
-                value = scaled(entry.dtype, entry.shape, use.scale, lambda part: self._numbers(part, None), value)
+                value = scaled(entry.dtype, entry.shape, use.scale, read, value)
             except ValueError as error:
                 raise InvalidFile(f"{self.path}: {name[:100]!r}: {error}") from None
+        if use.gates:
+            value = value[use.direction if use.scale else 0]
         value = value.T.contiguous() if use.turned else value
+        if use.gates:
+            value = value.unflatten(0, (len(use.gates), -1))[list(use.gates)].flatten(0, 1)
         return value if rows is None else value[list(rows)]
+
+    @staticmethod
+    def _read(use: Use, shape: tuple[int, ...], read: Callable[[str], Tensor]) -> Callable[[str], Tensor]:
+        """What gives the scales of a tensor; those of a recurrent layer as many as it has columns, by direction."""
+        if not use.gates:
+            return read
+        return lambda part: read(part).reshape(shape[0], 1, -1).expand(shape[0], 1, shape[2])
 
     def _numbers(self, name: str, rows: Sequence[int] | None) -> Tensor:
         """A tensor as it lies in the file."""

@@ -4,7 +4,8 @@ Nodes are looked at, never run. A matrix is the second operand of a product in m
 convolution's kernel, the rows of a `Gather` and the operand of a `Gemm` with ``transB`` lie as PyTorch's do. Integers
 come with their scales in a `DequantizeLinear` before their product, in the product itself (``QLinear...``), or in a
 `Mul` after it (`MatMulInteger`); zero points default to 0. `MatMulNBits` has [out, in] of few bits each, with scales of
-blocks. LSTM, GRU and RNN hold their directions and gates in one tensor. Operators: ``onnx/docs/Operators.md``, and
+blocks. LSTM, GRU and RNN hold their directions and gates in one tensor, and `DynamicQuantizeLSTM` lies [in, out] with a
+scale for each direction, or each column of it. Operators: ``onnx/docs/Operators.md``, and
 onnxruntime's ``docs/ContribOperators.md``.
 """
 
@@ -45,7 +46,9 @@ AFTER: Final = {"MatMulInteger": (1, 3, -1), "ConvInteger": (1, 3, 0)}  # intege
 STORED: Final = re.compile(r"_(?:quantized|(?:DQ_)?Q[248])$")  # what quantisers add to a name
 NAMELESS: Final = re.compile(r"(?:onnx::)?[A-Za-z_]*\d+")  # what exporters call what they made themselves
 MAX_LINKS: Final = 64  # of identities and casts from a tensor to where it is used
-GATES: Final = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}  # iofc and zrh, as PyTorch's ifco and rzn
+IFCO: Final = (0, 2, 3, 1)  # PyTorch's order of what lies as iofc
+GATES: Final = {"LSTM": IFCO, "DynamicQuantizeLSTM": IFCO, "GRU": (1, 0, 2), "RNN": (0,)}  # zrh, as PyTorch's rzn
+RECURRENT: Final = {"DynamicQuantizeLSTM": ((8, 9), (10, 11))}  # places of scale and zero point of both matrices
 Source = Callable[[str], str]
 
 
@@ -86,8 +89,8 @@ class Scale:
 class Use:
     """How the graph reads a tensor: ``turned`` is [in, out]; ``name`` is what its module is called.
 
-    ``gates`` is set for a matrix of a recurrent layer, [directions, gates * units, in]: in which order its gates are
-    handed out, of the ``direction`` alone.
+    ``gates`` is set for a matrix of a recurrent layer, [directions, gates * units, in] or its last two axes ``turned``:
+    in which order its gates are handed out, of the ``direction`` alone.
     """
 
     name: str
@@ -148,19 +151,32 @@ def _recurrent(
             continue
         tensors = [source(_input(node, place)) for place in (1, 2)]
         fed, kept = (shapes.get(tensor, ()) for tensor in tensors)
-        gates = GATES[node.op]
-        fits = len(fed) == len(kept) == 3 and fed[:2] == kept[:2] and 1 <= kept[0] <= 2
+        gates, packed = GATES[node.op], RECURRENT.get(node.op)
+        if packed:
+            fed, kept = ((*shape[:1], *shape[:0:-1]) for shape in (fed, kept))
+        how = [_packed_by(node, places, shapes, source) for places in packed] if packed else [None, None]
+        fits = len(fed) == len(kept) == 3 and fed[:2] == kept[:2] and 1 <= kept[0] <= 2 and (not packed or all(how))
         alone = all(len(readers.get(each, [])) == 1 and each not in scales for each in tensors)
         if not (fits and alone and kept[1] == len(gates) * kept[2] > 0):
             continue
         path = ".".join(filter(None, node.name.split("/")[:-1])) or node.op.lower()
         layer, layers[path] = layers[path], layers[path] + 1
-        for tensor, word in zip(tensors, ("ih", "hh"), strict=True):
+        for tensor, word, scale in zip(tensors, ("ih", "hh"), how, strict=True):
             names = [f"{path}.weight_{word}_l{layer}{end}" for end in ("", "_reverse")[: kept[0]]]
             if not taken & set(names):
                 taken |= set(names)
-                found[tensor] = [Use(name, False, None, gates, direction) for direction, name in enumerate(names)]
+                found[tensor] = [
+                    Use(name, packed is not None, scale, gates, direction) for direction, name in enumerate(names)
+                ]
     return found
+
+
+def _packed_by(
+    node: Node, places: tuple[int, int], shapes: Mapping[str, tuple[int, ...]], source: Source
+) -> Scale | None:
+    """By what the integers of a recurrent layer become numbers; None where the file does not hold it."""
+    scale, zero = (source(_input(node, place)) for place in places)
+    return Scale(scale, zero, axis=1) if scale in shapes and (zero in shapes or not zero) else None
 
 
 def _turns(node: Node, place: int) -> bool:

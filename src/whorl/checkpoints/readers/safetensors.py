@@ -18,7 +18,7 @@ from torch import Tensor
 
 from whorl.checkpoints.checkpoint import Checkpoint, Entry, Place, check_promised, read_config, shards
 from whorl.errors import InvalidFile
-from whorl.storage import check_size, one_line
+from whorl.storage import check_size, not_whole
 
 __all__ = ["INDEX", "SafetensorsCheckpoint"]
 
@@ -95,7 +95,7 @@ def _header(path: Path) -> Iterator[tuple[str, Entry, Place]]:
                 raise ValueError("its header is longer than the file")
             header = json.loads(file.read(length))
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise InvalidFile(f"{path} is not a whole safetensors file: {one_line(error)}") from None
+        raise not_whole(path, "safetensors file", error) from None
     for name, about in header.items():
         if name == "__metadata__":
             continue
