@@ -126,6 +126,8 @@ def test_a_changed_file_is_refused_or_no_longer_exact(codes, copies, tmp_path, w
 
 
 def test_mistakes(codes, victim):
+    with pytest.raises(UsageError, match="list of users is empty"):
+        prepare_codes(victim, [], DATA)
     with pytest.raises(UsageError, match="stand twice"):
         prepare_codes(victim, ["a", "a"], DATA)
     for name in ("a" * 301, "a\x1b[2J"):

@@ -114,12 +114,14 @@ def prepare_codes(
     """
     oracle = asked_for_weights(open_oracle(model, **options))
     SOURCES.make(data).load("victim").check_takes(oracle.name, oracle.space)
+    if not users:
+        raise UsageError("the list of users is empty: give at least one name, one to a line")
     _check_list(users, colluders)
     if twice := sorted(each for each, count in Counter(users).items() if count > 1):
         raise UsageError(f"each user has one copy, and these stand twice: {', '.join(twice)[:300]}")
-    if not users or (plan == "block" and len(users) > max(SIZES)):
+    if plan == "block" and len(users) > max(SIZES):
         raise UsageError(
-            f"a block code has 1 to {max(SIZES)} users, and a Tardos code any number; these are {len(users)}"
+            f"a block code has {max(SIZES)} users at most, and a Tardos code any number; these are {len(users)}"
         )
     length = length_of(plan, len(users), colluders, error)
     chosen = tuple(layers) or inner_layers(oracle.net)
