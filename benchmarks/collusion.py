@@ -14,14 +14,16 @@ from __future__ import annotations
 import argparse
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from whorl.bench.result import describe_machine
-from whorl.marks.user_codes import Codes, copy_for, draw_codes, prepare_codes, traced
+from whorl.marks.user_codes import Codes, copy_for, prepare_codes, tardos_plan, traced
 from whorl.metrics import clopper_pearson
 from whorl.nets.training import accuracy
 from whorl.oracles.torch import TorchOracle
@@ -120,7 +122,9 @@ def main() -> None:
     for owner in range(OWNERS):
         net = tiny_net(seed=FIRST + owner, architecture=NET)
         users = [f"user {number}" for number in range(USERS)]
-        codes = draw_codes(prepare_codes(oracle(net), users, DATA, colluders=COLLUDERS, seed=FIRST + owner))
+        prepared = prepare_codes(oracle(net), users, DATA, colluders=COLLUDERS, seed=FIRST + owner)
+        # Rows by a seed, where an owner's are secret: so that another run draws them again.
+        codes = replace(prepared, code=tardos_plan(prepared).sampled(np.random.default_rng(FIRST + owner)))
         copies = [copy_for(codes, oracle(net), user) for user in users[: GROUPS * COLLUDERS]]
         costs += [accuracy(net, test) - accuracy(each, test) for each in copies]
         stranger = tiny_net(seed=FIRST + 100 + owner, architecture=NET)

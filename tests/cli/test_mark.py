@@ -46,6 +46,8 @@ def test_a_mark_is_embedded_and_found_in_a_tuned_copy(whorl, mine, tmp_path):
     assert "INCONCLUSIVE" in shown.stdout
     assert "drawn labels, one of 10 each; grade D; the draw is the owner's word" in shown.stdout
     assert "drawn labels, one of 10 each" in (tmp_path / "page.html").read_text()
+    several = whorl("verify", fingerprint, suspect, "--also", mine)
+    assert "0.0000" not in several.stdout, "an alpha of 1e-6 needs more than four decimals"
     # What suspects were held against keeps its place, and its log.
     held = fingerprint.read_bytes()
     for typed in (

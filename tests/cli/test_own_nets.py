@@ -45,7 +45,11 @@ def place(tmp_path, monkeypatch):
     sys.modules.pop("her_nets", None)
 
 
-def test_extract_calibrate_and_verify(place, whorl):
+MODEL = ("--architecture", "her_nets:Net", "--classes", 2, "--shape", "3,8,8", "--trust-code")
+
+
+def untrained(place):
+    """A net of hers, in a file of its weights."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         sys.path.insert(0, str(place))
@@ -53,7 +57,11 @@ def test_extract_calibrate_and_verify(place, whorl):
 
         sys.path.remove(str(place))
         torch.save(her_nets.Net(2).state_dict(), "mine.pt")
-    model = ["--architecture", "her_nets:Net", "--classes", 2, "--shape", "3,8,8", "--trust-code"]
+
+
+def test_extract_calibrate_and_verify(place, whorl):
+    untrained(place)
+    model = MODEL
     scheme = ["--scheme", "ipguard(learning_rate=0.01)", "--budget", 20]
     done = whorl("extract", "mine.pt", *model, "--data", DATA, *scheme, "-o", "mine.fp")
     assert done.exit_code == 0, done.stderr
@@ -66,6 +74,27 @@ def test_extract_calibrate_and_verify(place, whorl):
     assert "null of 4 models" in done.stdout
     done = whorl("verify", "mine.fp", "mine.pt", *model, "--alpha", 0.2)
     assert "DERIVED" in done.stdout, done.stderr
+
+
+def test_her_net_is_marked_and_its_copies_are_traced(place, whorl):
+    untrained(place)
+    chosen = ("--data", DATA, *MODEL)
+    done = whorl("mark", "mine.pt", "--kind", "uchida", "-n", 8, *chosen, "-o", "bits.safetensors")
+    assert done.exit_code == 0, done.stderr
+    found = whorl("verify", "bits.fp", "bits.safetensors", *MODEL, "--align-to", "mine.pt", "--alpha", 0.05, "--json")
+    assert found.exit_code == 0, found.stderr
+    assert json.loads(found.stdout)["null"]["design"]["matches"] >= 7
+    refused = whorl("verify", "bits.fp", "bits.safetensors", *MODEL, "--align-to", "bits.safetensors")
+    assert (refused.exit_code, "is not the model that this mark was put into" in refused.stderr) == (2, True)
+    Path("users.txt").write_text("ann\nbea\n")
+    for typed in (
+        ("codes", "make", "mine.pt", "--users", "users.txt", "--plan", "block", *chosen, "-o", "her.codes"),
+        ("codes", "copy", "her.codes", "mine.pt", "--user", "bea", *MODEL, "-o", "bea.safetensors"),
+    ):
+        done = whorl(*typed)
+        assert done.exit_code == 0, done.stderr
+    traced = whorl("trace", "bea.safetensors", "--codes", "her.codes", *MODEL, "--align-to", "mine.pt", "--json")
+    assert [row["user"] for row in json.loads(traced.stdout)["users"] if row["named"]] == ["bea"]
 
 
 def test_the_zoo_runs_code_with_consent_alone(place, whorl):

@@ -127,7 +127,7 @@ def test_what_cannot_be_is_refused(settings):
     ):
         with pytest.raises(UsageError, match=message):
             GuardSettings(**({"data": DATA} | wrong))
-    with pytest.raises(AccessRefused):
+    with pytest.raises(AccessRefused, match="give the file that holds them"):
         guard_table(LabelsOnly(tiny_victim(architecture=NET)), settings)
     with pytest.raises(UsageError, match="does regression"):
         guard_table(tiny_victim(task="regression"), settings)

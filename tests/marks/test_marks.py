@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from whorl.attest.draw import Draw, commitment
-from whorl.errors import InvalidFile, UsageError
+from whorl.errors import AccessRefused, InvalidFile, UsageError
 from whorl.fingerprints.files import write_fingerprint
 from whorl.marks import MARKS
 from whorl.marks.base import commitment_of
@@ -19,7 +19,7 @@ from whorl.oracles.torch import TorchOracle
 from whorl.schemes import SCHEMES
 from whorl.schemes.opening import read_fingerprint
 from whorl.testing import tiny_data, tiny_net
-from whorl.types import Grade
+from whorl.types import Access, Grade
 
 MLP = "mlp(width=64)"
 DATA = "digits(size=8)"
@@ -174,3 +174,12 @@ def test_strangers_match_drawn_labels_by_chance(victim, strangers):
         design = Design(tuple(drawn.tolist()), scheme.choices(prepared.queries, 10), 1)
         small += sum(design.test(each.numpy()).p <= 0.05 for each in answers)
     assert small <= 1500 * 0.05 + 3 * (1500 * 0.05) ** 0.5
+
+
+def test_who_shows_too_little_is_told_what_to_give(victim):
+    shown = TorchOracle(victim.module, input_shape=(1, 8, 8), classes=10, access=Access.LABELS)
+    with pytest.raises(AccessRefused, match="give the file that holds them, and --architecture"):
+        prepare(shown, "backdoor", DATA, count=8)
+    _, made = embed(prepare(victim, "uchida(epochs=1)", DATA, count=8), victim)
+    with pytest.raises(AccessRefused, match="which marks need labels alone: whorl marks"):
+        SCHEMES.make(made.scheme).verify(made, shown)

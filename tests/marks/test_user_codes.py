@@ -12,7 +12,7 @@ from test_marks import drawn_for, oracle
 
 from whorl.errors import InvalidFile, UsageError
 from whorl.marks.code_files import read_codes, write_codes
-from whorl.marks.user_codes import commitment, copy_for, draw_codes, prepare_codes, traced
+from whorl.marks.user_codes import commitment, copy_for, draw_codes, prepare_codes, shows, traced
 from whorl.nets.files import write_model
 from whorl.nets.training import accuracy
 from whorl.storage import read_tensors, write_tensors
@@ -125,7 +125,15 @@ def test_a_changed_file_is_refused_or_no_longer_exact(codes, copies, tmp_path, w
         read_codes(path)
 
 
+def test_a_copy_that_does_not_hold_its_row_is_told_from_one_that_does(codes, copies, victim):
+    assert shows(codes, copies["a"], "a")
+    assert not shows(codes, copies["a"], "b")
+    assert not shows(codes, victim.module, "a")
+
+
 def test_mistakes(codes, victim):
+    with pytest.raises(UsageError, match="list of users is empty"):
+        prepare_codes(victim, [], DATA)
     with pytest.raises(UsageError, match="stand twice"):
         prepare_codes(victim, ["a", "a"], DATA)
     for name in ("a" * 301, "a\x1b[2J"):
@@ -187,3 +195,9 @@ def test_the_verbs_go_from_a_list_of_users_to_who_leaked(victim, tmp_path, monke
     assert [row["user"] for row in found["users"] if row["accused"]] == ["d"]
     assert "ACCUSED  1 of 8" in whorl("trace", "d.safetensors", "--codes", "u.codes")
     assert "NOBODY" in whorl("trace", "mine.safetensors", "--codes", "u.codes")
+    short = ("--users", "users.txt", "--data", DATA, "--colluders", 1, "--error", 0.9)
+    whorl("codes", "make", "mine.safetensors", *short, "-o", "short.codes")
+    told = CliRunner().invoke(
+        app, ["codes", "copy", "short.codes", "mine.safetensors", "--user", "d", "-o", "s.safetensors"]
+    )
+    assert "would not be traced to d" in told.stderr

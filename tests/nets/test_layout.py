@@ -8,8 +8,12 @@ import sys
 import pytest
 import torch
 
+from whorl.data.base import Dataset
 from whorl.nets.layout import fastest_layout, laid_out
-from whorl.nets.training import build
+from whorl.nets.training import Schedule, build, fit, predict
+from whorl.oracles.torch import TorchOracle
+from whorl.removals import REMOVALS
+from whorl.symmetry.alignment.paths import recompute_statistics
 
 
 def net(architecture, channels=3):
@@ -43,3 +47,35 @@ def test_training_a_narrow_net_leaves_the_heap_alone():
         check=False,
     )
     assert done.stdout.strip() == "sound", done.stderr[-500:]
+
+
+class Viewing(torch.nn.Module):
+    """A module as many write it, which flattens by ``view``."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.body = torch.nn.Sequential(
+            torch.nn.Conv2d(channels, 8, 3, padding=1), torch.nn.BatchNorm2d(8), torch.nn.ReLU()
+        )
+        self.head = torch.nn.Linear(8 * 36, 3)
+
+    def forward(self, inputs):
+        return self.head(self.body(inputs).view(len(inputs), -1))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_module_that_flattens_by_view_is_trained_changed_and_asked(channels):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(30, channels, 6, 6, generator=generator)
+    data = Dataset(images, torch.arange(30) % 3, ("a", "b", "c"), "three classes")
+    made = Viewing(channels)
+    assert predict(made, images).shape == (30, 3)
+    before = made.head.weight.detach().clone()
+    fit(made, data, Schedule(epochs=1, learning_rate=0.1, batch=10), generator=generator)
+    assert not torch.equal(made.head.weight, before)
+    recompute_statistics(made, images)
+    victim = TorchOracle(made, input_shape=(channels, 6, 6), classes=3)
+    for removal in ("fine_tune(all, epochs=1)", "merge(epochs=1)"):
+        changed = REMOVALS.make(removal)(victim, data, generator=generator)
+        assert predict(changed, images).shape == (30, 3), removal
+    assert torch.allclose(victim.answers(images), predict(made, images), atol=1e-5)

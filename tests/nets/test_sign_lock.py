@@ -19,7 +19,7 @@ from whorl.nets.sign_lock import (
     with_wrong_bits,
 )
 from whorl.nets.training import Schedule, accuracy, fit
-from whorl.testing import tiny_data
+from whorl.testing import tiny_data, tiny_net
 
 SCHEDULE = Schedule(epochs=8, learning_rate=0.1, policy="one-cycle", batch=25, shift=0)
 
@@ -88,6 +88,29 @@ def test_a_relative_gives_the_key_away(plain):
     assert torch.equal(torch.cat(found), torch.cat(key))
 
 
+def test_filters_behind_norms_are_locked_and_given_away_too():
+    net = tiny_net(seed=0, architecture="resnet8(width=4)")
+    inputs, labels = tiny_data("test").inputs()[:200], tiny_data("test").labels[:200]
+    key = key_of(net)
+    locked = flipped(net, key)
+    assert torch.allclose(flipped(locked, key)(inputs), net(inputs))
+    assert [len(each) for each in key] == [each.count for each in net.hidden_units()]
+    gains = zip(locked.hidden_units(), net.hidden_units(), strict=True)
+    assert all(torch.equal(one.carriers[0].weight, two.carriers[0].weight) for one, two in gains)
+
+    def right(model):
+        return float((model(inputs).argmax(1) == labels).float().mean())
+
+    assert right(locked) < right(net) - 0.2
+    relative = copy.deepcopy(net)
+    fit(relative, tiny_data("attacker"), SCHEDULE, generator=torch.Generator().manual_seed(5))
+    found = torch.cat(key_by_relative(locked, relative))
+    assert float((found == torch.cat(key)).float().mean()) > 0.95
+    few = tiny_data("attacker").subset(torch.arange(60))
+    assert right(flipped(locked, key_by_search(locked, few.inputs(), few.labels))) > right(locked) + 0.1
+    assert right(read_out(locked, few.inputs(), few.labels)) > right(locked)
+
+
 def test_few_pictures_undo_it(plain):
     few = tiny_data("attacker").subset(torch.arange(60))
     test, key = tiny_data("test"), key_of(plain)
@@ -115,5 +138,7 @@ def test_what_cannot_be_is_refused():
     for key in ((torch.ones(31),), (torch.zeros(32),), (torch.ones(32),) * 2):
         with pytest.raises(UsageError, match="1 or -1"):
             net.under(key)
+        with pytest.raises(UsageError, match="1 or -1"):
+            flipped(net, key)
     with pytest.raises(UsageError, match="can't be wrong"):
         with_wrong_bits(net.key, 33, torch.Generator())

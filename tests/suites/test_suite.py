@@ -8,7 +8,10 @@ import pytest
 from tiny_suite import tiny_suite
 
 from whorl.errors import UsageError
+from whorl.expressions import parse
+from whorl.removals import REMOVALS
 from whorl.schemes import SCHEMES
+from whorl.suites.marks import UNFIT
 from whorl.suites.suite import SUITES, Derived
 from whorl.zoo.recipe import parse_recipe
 
@@ -99,3 +102,14 @@ def test_what_a_suspect_is_depends_on_the_victim():
     assert not any(suspect.family for suspect in strangers)
     counted = [suspect.kinds[1] for suspect in replace(suite, siblings="independent").suspects()]
     assert "sibling" not in counted
+
+
+def test_marks_meet_every_removal_that_takes_a_net():
+    rows = SUITES["marks/small"]().derived
+    done = {parse(step).name for row in rows if row.removal for step in row.removal.split(" -> ")}
+    assert done | set(UNFIT) == set(REMOVALS), "a new removal stands in marks/small, or in UNFIT with a reason"
+    assert not done & set(UNFIT)
+    pairs = [row for row in rows if " -> " in row.removal]
+    alone = {row.removal for row in rows}
+    assert pairs
+    assert all(step in alone for row in pairs for step in row.removal.split(" -> ")), "each step of a pair is a row too"

@@ -145,7 +145,7 @@ def copy(
     Example: whorl codes copy mine.codes mine.safetensors --user alice -o alice.safetensors
     """
     from whorl.marks.code_files import read_codes
-    from whorl.marks.user_codes import copy_for
+    from whorl.marks.user_codes import USUAL, copy_for, shows
     from whorl.nets.files import write_like
 
     if output.suffix.lower() != ".safetensors":
@@ -154,9 +154,15 @@ def copy(
     options: dict[str, Any] = model_options(architecture, classes, shape, settings) | {"trust_code": trust_code}
     with bar(quiet) as told:
         told("embedding", 0, 0)
-        net = copy_for(read_codes(codes), model, user, **options)
+        known = read_codes(codes)
+        net = copy_for(known, model, user, **options)
     write_like(net, Path(model), output)
     line(f"{output}  for {user}")
+    if not shows(known, net, user):
+        say(
+            f"warning: this copy would not be traced to {user} at {USUAL:g}: the layers do not hold the row, or it is "
+            "too short. Make new codes: with other layers (--layer), or longer or shorter ones (--error, --colluders)"
+        )
 
 
 @guarded

@@ -19,8 +19,8 @@ def show_verdicts(document: dict[str, Any], wide: bool, quiet: bool) -> None:
     """Several verdicts, one to a row, and the one that holds for all."""
     decision, alpha = document["decision"], document["alpha"]
     out.print(
-        f"[{COLOURS[decision]}]{decision.upper()}[/]  p-value {document['p_value']:.4f}, alpha {alpha:g}, "
-        f"error bound {document['error_bound']:.4f}",
+        f"[{COLOURS[decision]}]{decision.upper()}[/]  p-value {_chance(document['p_value'])}, "
+        f"alpha {alpha:g}, error bound {_chance(document['error_bound'])}",
         highlight=False,
     )
     over = document["over"]
@@ -33,8 +33,8 @@ def show_verdicts(document: dict[str, Any], wide: bool, quiet: bool) -> None:
             verdict["suspect"] if over == "suspects" else verdict["scheme"].partition("(")[0],
             verdict["decision"],
             _rank(lineup) if lineup else f"{verdict['similarity']:.3f}",
-            f"{verdict['p_value']:.4f}",
-            f"{adjusted:.4f}",
+            _chance(verdict["p_value"]),
+            _chance(adjusted),
             str(verdict["null"]["size"]),
             f"{verdict['queries']['spent']} of {verdict['queries']['budget']}",
             str(verdict["queries"]["replayed"]),

@@ -149,7 +149,7 @@ def verify(
     """
     from whorl import ownership, several
     from whorl.schemes.opening import read_fingerprint
-    from whorl.suspects import opened_for, tells_changes
+    from whorl.suspects import opened_for, order_for, tells_changes
 
     known = [read_fingerprint(path) for path in fingerprints]
     if pictures and report is None:
@@ -163,6 +163,7 @@ def verify(
     _refuse_order(align_to, len(known), rule)
     for path, reason in {} if quiet else skipped.items():
         say(f"skipped, no suspect: {path}: {reason}")
+    order = order_for(known[0], align_to, **options)  # described as the suspect is, which may be open already below
     oracle = None if suspects else opened_for(known[0], suspect, **options)
     most = _most(known, rule, budget) * max(len(suspects), 1)
     number = _own_number(nonce, known, suspects)
@@ -177,7 +178,7 @@ def verify(
         common: dict[str, Any] = {"alpha": alpha, "replay": replay, "cache": cache, "progress": progress}
         lined_up = {"secret": secret, "match_labels": match_labels}
         limits: dict[str, Any] = {"rule": None if rule is None else rule.value, "budget": budget}
-        limits["align_to"] = align_to
+        limits["align_to"] = order
         if suspects:
             verdict = several.verify_suspects(fingerprints[0], suspects, **limits, **lined_up, **common, **options)
         elif len(known) > 1:

@@ -22,7 +22,7 @@ from whorl.detection.streams import StreamWatch, rank_of_client
 from whorl.engine.store import Store, cell_key
 from whorl.errors import AccessRefused, UsageError
 from whorl.guards.clients import BLOCK, LEAST, Client, clients, strangeness
-from whorl.oracles.base import Oracle, require
+from whorl.oracles.base import Oracle
 from whorl.oracles.dawn import Dawn
 from whorl.oracles.defended import DetectsQueries
 from whorl.oracles.prada import Prada
@@ -30,7 +30,7 @@ from whorl.oracles.wrappers import Wrapper
 from whorl.removals import REMOVALS, Removal
 from whorl.removals.base import opened
 from whorl.revisions import digest_of
-from whorl.types import Access
+from whorl.types import Access, told
 
 __all__ = ["GUARDS", "NONE", "THIEVES", "GuardSettings", "guard_table"]
 
@@ -124,7 +124,11 @@ def guard_table(
         AccessRefused: a model without weights.
         UsageError: one that does not fit the data, or no classifier.
     """
-    require(victim, Access.WEIGHTS, "a table of guards")
+    if victim.access < Access.WEIGHTS:
+        raise AccessRefused(
+            f"a table of guards needs WEIGHTS; {victim.name} grants {told(victim.grants)}: give the file that holds "
+            "them, and --architecture where it names none"
+        )
     if victim.task != "classification":
         raise UsageError(f"guards are for classifiers; {victim.name} does {victim.task}")
     return _Table(victim, settings, folder, progress).made()
@@ -231,11 +235,11 @@ class _Table:
 
     def _honest(self, guard: str) -> dict[str, Any]:
         """Accuracy of what one client is answered about the test pictures, and agreement with the bare service."""
-        told = self._guarded(guard).labels(self.inputs)
+        answers = self._guarded(guard).labels(self.inputs)
         return {
             "guard": guard,
-            "accuracy": _share(told, self.test.labels),
-            "agreement": _share(told, self.truth),
+            "accuracy": _share(answers, self.test.labels),
+            "agreement": _share(answers, self.truth),
         }
 
     def _stolen(self, guard: str, thief: str) -> dict[str, Any]:

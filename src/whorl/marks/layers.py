@@ -14,7 +14,10 @@ __all__ = ["asked_for_weights", "inner_layers", "linear_layers", "placed", "wide
 def asked_for_weights(oracle: Oracle) -> TorchOracle:
     """The oracle, if it is a PyTorch net; `AccessRefused` otherwise."""
     if not isinstance(oracle, TorchOracle):
-        raise AccessRefused(f"bits stand in a PyTorch net's weights; {oracle.name} is {type(oracle).__name__}")
+        raise AccessRefused(
+            f"bits stand in a PyTorch net's weights, and {oracle.name} shows none: give the file that holds them, with "
+            "--architecture where it names none"
+        )
     return oracle
 
 

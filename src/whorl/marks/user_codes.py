@@ -46,12 +46,14 @@ __all__ = [
     "draw_codes",
     "length_of",
     "prepare_codes",
+    "shows",
     "tardos_plan",
     "traced",
 ]
 
 STREAM: Final = "codes"  # the name of the streams that rows come from
 HELD: Final = 0.5  # how near X w comes to -1 or 1, at every position, before the training of a copy ends
+USUAL: Final = 0.001  # the alpha at which users are accused unless another is named
 MOST_DRAWS: Final = 1 << 31
 MOST_USERS: Final = 100_000
 MOST_COLLUDERS: Final = 1000
@@ -114,12 +116,14 @@ def prepare_codes(
     """
     oracle = asked_for_weights(open_oracle(model, **options))
     SOURCES.make(data).load("victim").check_takes(oracle.name, oracle.space)
+    if not users:
+        raise UsageError("the list of users is empty: give at least one name, one to a line")
     _check_list(users, colluders)
     if twice := sorted(each for each, count in Counter(users).items() if count > 1):
         raise UsageError(f"each user has one copy, and these stand twice: {', '.join(twice)[:300]}")
-    if not users or (plan == "block" and len(users) > max(SIZES)):
+    if plan == "block" and len(users) > max(SIZES):
         raise UsageError(
-            f"a block code has 1 to {max(SIZES)} users, and a Tardos code any number; these are {len(users)}"
+            f"a block code has {max(SIZES)} users at most, and a Tardos code any number; these are {len(users)}"
         )
     length = length_of(plan, len(users), colluders, error)
     chosen = tuple(layers) or inner_layers(oracle.net)
@@ -231,7 +235,7 @@ def copy_for(codes: Codes, model: Any, user: str, data: Dataset | str | None = N
     return whole if at is None else whole.get_submodule(at)
 
 
-def traced(codes: Codes, suspect: Any, alpha: float = 0.001, *, align_to: Any = None, **options: Any) -> Trace:
+def traced(codes: Codes, suspect: Any, alpha: float = USUAL, *, align_to: Any = None, **options: Any) -> Trace:
     """Who is accused of having leaked a copy, or a mixture of copies.
 
     Parameters:
@@ -255,10 +259,21 @@ def traced(codes: Codes, suspect: Any, alpha: float = 0.001, *, align_to: Any = 
         if model.digest != codes.model:
             raise UsageError(f"{model.name} is not the model that these codes were prepared for; give that one")
         net = in_order_of(model, oracle)
+    return _trace(codes, net, alpha, oracle.name)
+
+
+def shows(codes: Codes, made: nn.Module, user: str) -> bool:
+    """Whether the copy that was made for a user is traced to them: accused at `USUAL`, or named by a block code."""
+    found = next(each for each in _trace(codes, made, USUAL, "the copy").users if codes.users[each.user] == user)
+    return found.accused or found.named
+
+
+def _trace(codes: Codes, net: nn.Module, alpha: float, name: str) -> Trace:
+    assert codes.code is not None
     means = _means(net, codes.layers).detach().cpu()
     if len(means) != codes.projection.shape[1]:
         raise UsageError(
-            f"the layers of {oracle.name} have {len(means)} weights to a unit, and the codes read "
+            f"the layers of {name} have {len(means)} weights to a unit, and the codes read "
             f"{codes.projection.shape[1]}: it is not of the copies' architecture"
         )
     read = codes.projection.double() @ means.double()

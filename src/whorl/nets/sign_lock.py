@@ -12,6 +12,10 @@ For an odd activation, as tanh, a wrong sign in the last hidden layer is a wrong
 more: any key leaves the span of those features as it is, and with one hidden layer a new linear head on a few pictures
 undoes the lock (`read_out`).
 
+So only `SignLocked`, which shows the first fact, holds a key; all else takes any net that names its hidden units.
+Behind a batch norm, kernel, running mean and offset are flipped and the gain is left: gains begin at 1 and seldom
+change sign, so that flipped ones would spell the key.
+
 The research object of `docs/locks.md`; a file is kept from others by `whorl.attest.locks`.
 """
 
@@ -20,7 +24,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +48,7 @@ Key = tuple[Tensor, ...]
 """For each hidden layer ``[units]`` of 1 and -1."""
 ACTIVATIONS: Final = {"relu": torch.relu, "tanh": torch.tanh}
 RIDGE: Final = 1e-1
+Locked = TypeVar("Locked", bound=Classifier)
 
 
 class SignLocked(Classifier):
@@ -92,18 +97,15 @@ class SignLocked(Classifier):
         Raises:
             UsageError: a key of other layers, or of other numbers than 1 and -1.
         """
-        if [each.shape for each in key] != [each.shape for each in self.key] or any(
-            bool((each.abs() != 1).any()) for each in key
-        ):
-            raise UsageError(f"a key has a 1 or -1 for each of {[len(each) for each in self.key]} hidden units")
+        _check(self, key)
         made = copy.deepcopy(self)
         made.key = tuple(each.clone().float() for each in key)
         return made
 
 
-def draw_key(net: SignLocked, generator: torch.Generator) -> Key:
+def draw_key(net: Classifier, generator: torch.Generator) -> Key:
     """Fair signs for every hidden unit."""
-    return tuple(torch.randint(2, each.shape, generator=generator) * 2.0 - 1 for each in net.key)
+    return tuple(torch.randint(2, (each.count,), generator=generator) * 2.0 - 1 for each in net.hidden_units())
 
 
 def with_wrong_bits(key: Key, count: int, generator: torch.Generator) -> Key:
@@ -119,61 +121,91 @@ def with_wrong_bits(key: Key, count: int, generator: torch.Generator) -> Key:
     return tuple(whole.split([len(each) for each in key]))
 
 
-@torch.no_grad()
-def flipped(net: SignLocked, key: Key) -> SignLocked:
-    """The net with each hidden unit's row and bias multiplied by its sign: under ``key`` it is ``net``, exactly."""
+def flipped(net: Locked, key: Key) -> Locked:
+    """The net with what each hidden unit sums up multiplied by its sign: under ``key`` it is ``net``, exactly.
+
+    Raises:
+        UsageError: a key of other layers, or of other numbers than 1 and -1; or units behind other layers than norms.
+    """
+    _check(net, key)
     made = copy.deepcopy(net)
-    for layer, signs in zip(made.layers, key, strict=True):
-        assert isinstance(layer, nn.Linear)
-        layer.weight.mul_(signs[:, None])
-        layer.bias.mul_(signs)
+    for units, signs in zip(made.hidden_units(), key, strict=True):
+        _turn(units, signs)
     return made
 
 
+def _check(net: Classifier, key: Key) -> None:
+    counts = [each.count for each in net.hidden_units()]
+    if [list(each.shape) for each in key] != [[count] for count in counts] or any(
+        bool((each.abs() != 1).any()) for each in key
+    ):
+        raise UsageError(f"a key has a 1 or -1 for each of {counts} hidden units")
+
+
 @torch.no_grad()
-def key_by_relative(net: SignLocked, relative: SignLocked) -> Key:
+def _turn(units: HiddenUnits, signs: Tensor) -> None:
+    """Multiply what comes to the activation of each unit by its sign, in the weights."""
+    kernel = units.producer.weight
+    kernel.mul_(signs.view(-1, *[1] * (kernel.ndim - 1)))
+    if units.producer.bias is not None:
+        units.producer.bias.mul_(signs)
+    for norm in units.carriers:
+        if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None:
+            raise UsageError("units are flipped behind batch norms that keep statistics, and behind no other layer")
+        norm.running_mean.mul_(signs)
+        norm.bias.mul_(signs)
+
+
+@torch.no_grad()
+def key_by_relative(net: Classifier, relative: Classifier) -> Key:
     """The key up to that of ``relative``, whose rows are near those of ``net`` but for signs."""
     found: list[Tensor] = []
-    for mine, other in zip(net.layers, relative.layers, strict=True):
-        assert isinstance(mine, nn.Linear)
-        assert isinstance(other, nn.Linear)
-        products = (mine.weight * other.weight).sum(1) + mine.bias * other.bias
+    for mine, other in zip(net.hidden_units(), relative.hidden_units(), strict=True):
+        products = (mine.producer.weight * other.producer.weight).flatten(1).sum(1)
+        for one, two in zip((mine.producer, *mine.carriers), (other.producer, *other.carriers), strict=True):
+            if one.bias is not None and two.bias is not None:
+                products += one.bias * two.bias
         found.append(torch.where(products < 0, -1.0, 1.0))
     return tuple(found)
 
 
 @torch.no_grad()
-def key_by_search(net: SignLocked, inputs: Tensor, labels: Tensor, *, sweeps: int = 3) -> Key:
+def key_by_search(net: Classifier, inputs: Tensor, labels: Tensor, *, sweeps: int = 3) -> Key:
     """The key that coordinate descent finds from all ones: each sign is turned where that lowers the cross-entropy.
 
     Shape:
         inputs: ``[n, c, h, w]`` in [0, 1]; labels: ``[n]`` int64.
     """
-    trial = net.under(tuple(torch.ones_like(each) for each in net.key))
+    trial = copy.deepcopy(net).eval()
+    layers = trial.hidden_units()
+    key = tuple(torch.ones(each.count) for each in layers)
     best = float(cross_entropy(trial(inputs), labels))
     for _ in range(sweeps):
         before = best
-        for signs in trial.key:
-            for unit in range(len(signs)):
-                signs[unit] *= -1
+        for units, signs in zip(layers, key, strict=True):
+            for unit in range(units.count):
+                turned = torch.ones(units.count)
+                turned[unit] = -1
+                _turn(units, turned)
                 loss = float(cross_entropy(trial(inputs), labels))
                 if loss < best:
                     best = loss
-                else:
                     signs[unit] *= -1
+                else:
+                    _turn(units, turned)
         if best == before:
             break
-    return trial.key
+    return key
 
 
 @torch.no_grad()
-def read_out(net: SignLocked, inputs: Tensor, labels: Tensor) -> SignLocked:
-    """The net without a key and with a new head: ridge regression of the classes on its features.
+def read_out(net: Locked, inputs: Tensor, labels: Tensor) -> Locked:
+    """The net with a new head: ridge regression of the classes on its features.
 
     Shape:
         inputs: ``[n, c, h, w]`` in [0, 1]; labels: ``[n]`` int64.
     """
-    made = net.under(tuple(torch.ones_like(each) for each in net.key))
+    made = copy.deepcopy(net).eval()
     features = made.features(inputs).double()
     targets = one_hot(labels, net.classes).double()
     means: Sequence[Tensor] = (features.mean(0), targets.mean(0))

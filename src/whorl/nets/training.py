@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy, pad
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
 from whorl.expressions import parse
-from whorl.nets.layout import fastest_layout, laid_out
+from whorl.nets.layout import borne_layout, fastest_layout, laid_out
 from whorl.nets.modes import evaluating
 from whorl.types import Task
 
@@ -150,7 +150,8 @@ def fit(
     optimizer, scheduler = optimisation(moving, schedule, len(dataset))
     if begun is not None:
         begun(optimizer)
-    layout = fastest_layout(laid_out(net))
+    layout = borne_layout(laid_out(net), dataset.inputs(torch.arange(1)), fastest_layout(net))
+    net.to(memory_format=layout)  # pyright: ignore[reportCallIssue] missing in torch's overloads
     net.train(parameters is None)
     for inputs, index in batches(dataset, schedule, generator):
         optimizer.zero_grad()
@@ -260,7 +261,7 @@ def own_loss(net: nn.Module, dataset: Dataset, generator: torch.Generator) -> Lo
 def predict(net: nn.Module, inputs: Tensor, *, batch: int = 500) -> Tensor:
     """Logits ``[n, classes]`` on the CPU, in evaluation mode, batch by batch; the net's own modes are left alone."""
     device = next(net.parameters()).device
-    layout = fastest_layout(net)
+    layout = borne_layout(net, inputs, fastest_layout(net))
     with evaluating(net):
         rows = [net(chunk.to(device, memory_format=layout)).cpu() for chunk in inputs.split(batch)]
     return torch.cat(rows)

@@ -12,7 +12,7 @@ from torch.fx.experimental.optimization import fuse
 from torch.fx.proxy import TraceError
 
 from whorl.errors import UsageError
-from whorl.nets.layout import fastest_layout, laid_out
+from whorl.nets.layout import fastest_layout, laid_out, refuses_layout
 from whorl.nets.modes import evaluating
 from whorl.oracles.base import Chunk, Oracle, require
 from whorl.oracles.bounded import TARGET, Bounded
@@ -82,12 +82,9 @@ class TorchOracle(Oracle):
         require(self, Access.GRADIENTS, "the gradient of the victim")
         copied = frozen(self._module)
         with torch.no_grad():
-            if _refuses_layout(lambda: copied(torch.zeros(1, *self.input_shape, device=self.device))):
+            if refuses_layout(lambda: copied(torch.zeros(1, *self.input_shape, device=self.device))):
                 copied.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue] as below
-                plain = torch.contiguous_format
-                copied.register_forward_pre_hook(
-                    lambda _, given: tuple(each.clone(memory_format=plain) for each in given)
-                )
+                copied.register_forward_pre_hook(_contiguous)
         return Bounded(copied)
 
     @property
@@ -142,7 +139,7 @@ class TorchOracle(Oracle):
     def _answer(self, function: Callable[[Tensor], Tensor], chunk: Tensor) -> Tensor:
         """What a function of the module gives for a chunk."""
         found: list[Tensor] = []
-        if _refuses_layout(lambda: found.append(function(chunk.to(self.device, memory_format=self._layout)))):
+        if refuses_layout(lambda: found.append(function(chunk.to(self.device, memory_format=self._layout)))):
             self._layout = torch.contiguous_format
             return function(chunk.to(self.device, memory_format=self._layout))
         return found[0]
@@ -151,17 +148,6 @@ class TorchOracle(Oracle):
 def _contiguous(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Cloned, as contiguous() leaves the strides of a single channel."""
     return tuple(each.clone(memory_format=torch.contiguous_format) for each in arguments)
-
-
-def _refuses_layout(ask: Callable[[], object]) -> bool:
-    """Whether a module flattens by ``view`` what channels last has laid out in another order."""
-    try:
-        ask()
-    except RuntimeError as error:
-        if "view size is not compatible" not in str(error):
-            raise
-        return True
-    return False
 
 
 def frozen(module: nn.Module) -> nn.Module:

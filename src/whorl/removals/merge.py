@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
+from whorl.nets.layout import borne_layout
 from whorl.nets.training import Schedule, fit
 from whorl.oracles.base import Oracle
 from whorl.removals.base import Removal, stolen_copy
@@ -119,9 +120,9 @@ def _renew_norms(net: nn.Module, images: Tensor, batch: int) -> None:
         norm.reset_running_stats()
         norm.momentum = None
     net.train()
-    device = next(net.parameters()).device
+    device, layout = next(net.parameters()).device, borne_layout(net, images, torch.channels_last)
     for start in range(0, max(1, len(images) - batch + 1), batch):  # a last batch of few pictures would count as much
-        net(images[start : start + batch].to(device, memory_format=torch.channels_last))
+        net(images[start : start + batch].to(device, memory_format=layout))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     net.eval()

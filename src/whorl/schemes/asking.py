@@ -38,7 +38,7 @@ def admit(scheme: Scheme, fingerprint: Fingerprint, oracle: Oracle) -> None:
     if not needed <= oracle.grants:
         raise AccessRefused(
             f"{scheme.name} needs {told(needed)} of the suspect; {oracle.name} grants {told(oracle.grants)}. "
-            f"Schemes that work here: whorl schemes --suspect-access {typed(oracle)}"
+            f"{_instead(scheme, 'suspect', oracle)}"
         )
     check_kind(scheme, fingerprint, oracle)
     if set(digests_of(oracle)) & set(fingerprint.pool):
@@ -54,13 +54,22 @@ def admit_victim(scheme: Scheme, victim: Oracle) -> None:
     if not needed <= victim.grants:
         raise AccessRefused(
             f"{scheme.name} needs {told(needed)} of the victim; {victim.name} grants {told(victim.grants)}. "
-            f"Schemes that work here: whorl schemes --victim-access {typed(victim)}"
+            f"{_instead(scheme, 'victim', victim)}"
         )
     if victim.task not in scheme.tasks:
         raise UsageError(
             f"{scheme.name} is for {' or '.join(sorted(scheme.tasks))}; {victim.name} does {victim.task}. Where there "
             "are no classes, random+scores+l2 asks for no more than answers, and is enough for a lineup"
         )
+
+
+def _instead(scheme: Scheme, side: str, oracle: Oracle) -> str:
+    """What to type where one side grants too little for a scheme."""
+    if scheme.purpose != "mark":
+        return f"Schemes that work here: whorl schemes --{side}-access {typed(oracle)}"
+    if side == "victim":
+        return "A mark is put into weights: give the file that holds them, and --architecture where it names none"
+    return "This mark is read from the suspect's own weights file; which marks need labels alone: whorl marks"
 
 
 def check_kind(scheme: Scheme, fingerprint: Fingerprint, oracle: Oracle) -> None:

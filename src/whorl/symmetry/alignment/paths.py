@@ -19,6 +19,7 @@ from torch.optim.swa_utils import update_bn
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
+from whorl.nets.layout import borne_layout
 from whorl.nets.training import predict
 from whorl.symmetry.alignment.permutations import State
 
@@ -119,7 +120,7 @@ def profile(
 
 def recompute_statistics(net: nn.Module, inputs: Tensor, *, batch: int = BATCH) -> None:
     """Take the running statistics of all batch norms anew, as the mean over batches; nothing for nets without."""
-    device = next(net.parameters()).device
+    device, layout = next(net.parameters()).device, borne_layout(net, inputs, torch.channels_last)
     chunks = inputs.chunk(-(-len(inputs) // batch))  # all but equal, since each counts alike
-    update_bn((chunk.to(device, memory_format=torch.channels_last) for chunk in chunks), net)
+    update_bn((chunk.to(device, memory_format=layout) for chunk in chunks), net)
     net.eval()
