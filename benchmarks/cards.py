@@ -21,7 +21,7 @@ from whorl.bench.standings import Standing, standings
 from whorl.cli.table import estimate
 from whorl.metrics import ClusterEstimate, Interval
 from whorl.schemes import SCHEMES, cards
-from whorl.schemes.cards import Card, card
+from whorl.schemes.cards import SchemeCard, card
 from whorl.types import told
 
 ROOT = Path(__file__).parents[1]
@@ -90,7 +90,7 @@ def table(rows: list[Standing]) -> str:
     return "\n".join(lines)
 
 
-def index(known: dict[str, Card], rows: list[Standing]) -> str:
+def index(known: dict[str, SchemeCard], rows: list[Standing]) -> str:
     """The list of all schemes, best measured first."""
     measured = {row.name: row for row in rows if row.name in known}
     order = [*measured, *(name for name in known if name not in measured)]
@@ -107,7 +107,7 @@ def index(known: dict[str, Card], rows: list[Standing]) -> str:
     )
 
 
-def page(shown: Card, finding: str) -> str:
+def page(shown: SchemeCard, finding: str) -> str:
     """The page of one scheme."""
     parts = [
         f"# `{shown.name}`",
@@ -125,7 +125,7 @@ def page(shown: Card, finding: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _facts(shown: Card) -> str:
+def _facts(shown: SchemeCard) -> str:
     facts = {
         "paper": shown.paper,
         "tasks": ", ".join(shown.tasks),
@@ -143,11 +143,11 @@ def _docstring(name: str) -> str:
     return inspect.cleandoc(module.__doc__ or "").partition("\n\n")[2].replace("``", "`")
 
 
-def _settings(shown: Card) -> str:
+def _settings(shown: SchemeCard) -> str:
     return ", ".join(f"`{key}={'required' if value is ... else value}`" for key, value in shown.parameters.items())
 
 
-def _results(shown: Card) -> str:
+def _results(shown: SchemeCard) -> str:
     of = shown.measured
     heads = ["power", "AUC", "TPR at FPR 0", "AUC, own net", "TPR, own net", "ARUC", *of["families"]]
     names = ("power", "auc", "tpr", "own_auc", "own_tpr", "aruc")
@@ -186,7 +186,7 @@ def _results(shown: Card) -> str:
     return "\n\n".join(text)
 
 
-def _example(shown: Card) -> str:
+def _example(shown: SchemeCard) -> str:
     data = "" if not shown.pictures else " --data 'folder(./pictures, size=32)'"
     shadows = "" if not shown.shadows else " --shadow 'train(resnet8, folder(\"./pictures\", size=32))'"
     return f"whorl extract mine.safetensors --scheme {shown.name}{data}{shadows} -o mine.fp"

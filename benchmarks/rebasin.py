@@ -27,7 +27,7 @@ from whorl.nets.files import read_model
 from whorl.nets.training import accuracy
 from whorl.storage import write_json
 from whorl.symmetry.alignment.activation_matching import match_activations
-from whorl.symmetry.alignment.matching import Matching, match_weights
+from whorl.symmetry.alignment.matching import UnitMatching, match_weights
 from whorl.symmetry.alignment.paths import barrier
 from whorl.symmetry.alignment.permutations import permute
 from whorl.symmetry.alignment.repair import Repair
@@ -95,7 +95,7 @@ def inner_product(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], 
     return sum(float((one[tensor].double() * other[tensor].double()).sum()) for tensor in learned)
 
 
-def timed(work: Callable[[], Matching]) -> tuple[Matching, float]:
+def timed(work: Callable[[], UnitMatching]) -> tuple[UnitMatching, float]:
     started = time.perf_counter()
     return work(), time.perf_counter() - started
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from whorl.attest.training import Entry, Header, SegmentDraw, begin_log, read_anchor, read_log
+from whorl.attest.training import Header, LogEntry, SegmentDraw, begin_log, read_anchor, read_log
 from whorl.errors import InvalidFile, UsageError
 from whorl.storage import canonical_json
 
@@ -23,7 +23,7 @@ HEADER = Header(
 def entry(step, count=2):
     digest = f"{step:064x}"
     fed = {"batches": [digest] * count, "rates": [0.1] * count, "losses": [1.5] * count} if step else {}
-    return Entry(step=step, weights=digest, optimiser=digest, random=digest, **fed)
+    return LogEntry(step=step, weights=digest, optimiser=digest, random=digest, **fed)
 
 
 @pytest.fixture

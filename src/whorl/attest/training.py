@@ -30,7 +30,7 @@ from whorl.attest.merkle import Tree, leaf_hash
 from whorl.errors import InvalidFile, UsageError
 from whorl.storage import canonical_json, check_size, one_line, read_json, replacing
 
-__all__ = ["Anchor", "Entry", "Header", "SegmentDraw", "TrainingLog", "begin_log", "read_anchor", "read_log"]
+__all__ = ["Anchor", "Header", "LogEntry", "SegmentDraw", "TrainingLog", "begin_log", "read_anchor", "read_log"]
 
 LINES, ROOT = "log.jsonl", "root.json"
 MOST_BYTES: Final = 256 << 20  # of log.jsonl
@@ -71,7 +71,7 @@ class Header(_Document):
     versions: Annotated[dict[Word, Word], Field(max_length=20)] = {}
 
 
-class Entry(_Document):
+class LogEntry(_Document):
     """A checkpoint: digests of the state after ``step`` steps, and of what was fed in the steps since the one before.
 
     ``rates``, ``losses`` and ``batches`` have an item for each of these steps; a batch is hashed with its labels.
@@ -108,7 +108,7 @@ class TrainingLog:
         if len(lines) != root.size or self.tree.root().hex() != root.root:
             raise InvalidFile(f"{folder} is torn or was rewritten: its lines have another root than {ROOT} states")
         self.header = _parsed(Header, lines[0], folder, 0)
-        self.entries = [_parsed(Entry, each, folder, number) for number, each in enumerate(lines[1:], 1)]
+        self.entries = [_parsed(LogEntry, each, folder, number) for number, each in enumerate(lines[1:], 1)]
         self._check_steps()
 
     @property
@@ -168,7 +168,7 @@ class LogWriter:
             raise UsageError(f"{folder} holds a log already; give another folder") from None
         self._add(header)
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: LogEntry) -> None:
         """Add a checkpoint."""
         if len(self._tree) >= MOST_ENTRIES:
             raise UsageError(f"{self.folder} is full with {MOST_ENTRIES:,} lines; log every so many steps more")

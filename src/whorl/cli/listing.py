@@ -14,7 +14,7 @@ from whorl.errors import UsageError
 from whorl.types import told
 
 if TYPE_CHECKING:
-    from whorl.schemes.cards import Card
+    from whorl.schemes.cards import SchemeCard
     from whorl.types import Grants
 
 __all__ = ["inspections", "marks", "removals", "schemes"]
@@ -163,7 +163,7 @@ def _show_grid(as_json: bool) -> None:
         out.print(f"{each.name}  [dim]{foreign(each.refusal or 'works')}[/]", highlight=False)
 
 
-def _show_card(shown: Card) -> None:
+def _show_card(shown: SchemeCard) -> None:
     """Print the card of a scheme."""
     table = Table([Column("fact"), Column("value", prose=True)], header=False)
     for word, text in _facts(shown).items():
@@ -171,7 +171,7 @@ def _show_card(shown: Card) -> None:
     show(table)
 
 
-def _line(shown: Card) -> str:
+def _line(shown: SchemeCard) -> str:
     """What both sides must grant and what it costs, in a line."""
     parts = [
         f"victim: {told(shown.victim).lower()}{' + shadow models' if shown.shadows else ''}",
@@ -184,7 +184,7 @@ def _line(shown: Card) -> str:
     return "; ".join(parts)
 
 
-def _facts(shown: Card) -> dict[str, str]:
+def _facts(shown: SchemeCard) -> dict[str, str]:
     facts = {
         "scheme": shown.name,
         "idea": shown.idea,
@@ -200,7 +200,7 @@ def _facts(shown: Card) -> dict[str, str]:
     return facts | (_measured(shown) if shown.measured else {"measured": "in no committed benchmark"})
 
 
-def _measured(shown: Card) -> dict[str, str]:
+def _measured(shown: SchemeCard) -> dict[str, str]:
     of = shown.measured
     families = ", ".join(f"{family} {value['value']:.2f}" for family, value in of["families"].items())
     return {

@@ -21,13 +21,13 @@ from scipy.optimize import linear_sum_assignment
 from whorl.explanations.rules import Flags, Rule, Table, overlap
 from whorl.explanations.surrogate import Learner
 
-__all__ = ["Change", "Comparison", "compare_rules"]
+__all__ = ["Comparison", "RuleChange", "compare_rules"]
 
 Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Change:
+class RuleChange:
     """What became of one rule: ``before`` and ``after`` are None where it was added or removed."""
 
     kind: Literal["unchanged", "modified", "added", "removed"]
@@ -47,7 +47,7 @@ class Comparison:
     where there is nothing to divide by.
     """
 
-    changes: tuple[Change, ...]
+    changes: tuple[RuleChange, ...]
     score: float
     fidelity: tuple[float, float]
     covered: float | None
@@ -63,7 +63,7 @@ def compare_rules(
         values: ``[n, features]``; first, second: ``[n]`` labels of both models.
     """
     learner = learner or Learner()
-    changes: list[Change] = []
+    changes: list[RuleChange] = []
     touched = np.zeros(len(values), dtype=bool)
     faithful: list[tuple[float, float]] = []
     for label in np.union1d(first, second):
@@ -93,18 +93,18 @@ def _any(rules: Sequence[Rule], values: Table) -> Flags:
     return held
 
 
-def _matched(label: int, before: list[Rule], after: list[Rule], values: Table, alike: float) -> list[Change]:
+def _matched(label: int, before: list[Rule], after: list[Rule], values: Table, alike: float) -> list[RuleChange]:
     """Pair the rules of both models so that the total overlap is largest."""
     table = np.array([[overlap(one, other, values) for other in after] for one in before])
     pairs = list(zip(*linear_sum_assignment(-table), strict=True)) if before and after else []
-    changes: list[Change] = []
+    changes: list[RuleChange] = []
     for row, column in pairs:
         similarity = float(table[row, column])
         if before[row] == after[column]:
-            changes.append(Change("unchanged", label, before[row], after[column], 1.0))
+            changes.append(RuleChange("unchanged", label, before[row], after[column], 1.0))
         elif similarity >= alike:
-            changes.append(Change("modified", label, before[row], after[column], similarity))
+            changes.append(RuleChange("modified", label, before[row], after[column], similarity))
     seen = [{change.before for change in changes}, {change.after for change in changes}]
-    changes += [Change("removed", label, rule, None, 0.0) for rule in before if rule not in seen[0]]
-    changes += [Change("added", label, None, rule, 0.0) for rule in after if rule not in seen[1]]
+    changes += [RuleChange("removed", label, rule, None, 0.0) for rule in before if rule not in seen[0]]
+    changes += [RuleChange("added", label, None, rule, 0.0) for rule in after if rule not in seen[1]]
     return changes

@@ -21,7 +21,7 @@ from whorl.errors import UsageError
 from whorl.expressions import parse
 from whorl.metrics import FEWEST
 
-__all__ = ["ADAPTIVE", "FLAGS", "Attack", "Board", "Entry", "Run", "boards_of", "leaders"]
+__all__ = ["ADAPTIVE", "FLAGS", "Attack", "Board", "BoardEntry", "Run", "boards_of", "leaders"]
 
 FEW: Final = 20
 """Independent models below which a suite is flagged."""
@@ -57,7 +57,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Entry:
+class BoardEntry:
     """One scheme on one board. ``name`` is its column, ``scheme`` its name in the catalog.
 
     ``families`` and ``rows`` hold the same figures of the copies of one family or one row alone; None where none of
@@ -106,7 +106,7 @@ class Board:
     alpha: float
     families: tuple[str, ...]
     attacks: tuple[Attack, ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[BoardEntry, ...]
     flags: tuple[str, ...]
     runs: tuple[Run, ...]
 
@@ -125,7 +125,7 @@ def boards_of(results: Mapping[str, Result]) -> list[Board]:
     return sorted(boards, key=lambda board: (board.part != "", len(board.flags), board.suite, -board.copies))
 
 
-def leaders(entries: Iterable[Entry]) -> list[Entry]:
+def leaders(entries: Iterable[BoardEntry]) -> list[BoardEntry]:
     """The first entry and those tied with it; none where all accuse clearly more often than alpha."""
     ranked = sorted(entries, key=lambda entry: entry.whole.order)
     return [entry for entry in ranked if entry.whole.tied(ranked[0].whole)]
@@ -192,9 +192,9 @@ def _part(result: Result) -> str:
     return "; ".join(limits)
 
 
-def _entries(group: list[tuple[str, Result]]) -> list[Entry]:
+def _entries(group: list[tuple[str, Result]]) -> list[BoardEntry]:
     """The best first. Of the same scheme in several results the newest is shown."""
-    newest: dict[tuple[str, str], Entry] = {}
+    newest: dict[tuple[str, str], BoardEntry] = {}
     for file, result in sorted(group, key=lambda named: named[1].date):
         older = older_columns(result)
         for column, part in by_scheme(result).items():
@@ -210,11 +210,11 @@ def _entries(group: list[tuple[str, Result]]) -> list[Entry]:
     return sorted(clear, key=lambda entry: (entry.whole.order, entry.name))
 
 
-def _entry(file: str, result: Result, column: str, part: Result, older: str) -> Entry | None:
+def _entry(file: str, result: Result, column: str, part: Result, older: str) -> BoardEntry | None:
     whole = standing(part)
     if whole is None:
         return None
-    return Entry(
+    return BoardEntry(
         name=column,
         scheme=_scheme(whole.expression),
         whole=whole,

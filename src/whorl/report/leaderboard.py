@@ -21,11 +21,11 @@ from whorl.bench.result import Result
 from whorl.bench.standings import Standing
 from whorl.errors import UsageError
 from whorl.metrics import ClusterEstimate
-from whorl.report.boards import ADAPTIVE, FLAGS, Attack, Board, Entry, boards_of, leaders
+from whorl.report.boards import ADAPTIVE, FLAGS, Attack, Board, BoardEntry, boards_of, leaders
 from whorl.report.pages import render
 from whorl.report.words import around, plain, rate, slug
 from whorl.schemes import SCHEMES
-from whorl.schemes.cards import Card, card
+from whorl.schemes.cards import SchemeCard, card
 from whorl.storage import replacing
 from whorl.types import Access
 
@@ -39,7 +39,7 @@ Figure = tuple[float, float | None, float | None, str, str] | None
 class _Line:
     """One scheme in the ranking of a suite; ``figures`` are its power, AUC, TPR and ARUC."""
 
-    entry: Entry
+    entry: BoardEntry
     page: str
     paper: str
     tied: bool
@@ -52,7 +52,7 @@ class _Place:
 
     board: Board
     page: str
-    entry: Entry
+    entry: BoardEntry
     rank: int
     tied: bool
 
@@ -64,7 +64,7 @@ class _SchemeLine:
     name: str
     page: str
     access: str
-    best: list[tuple[Entry, bool] | None]
+    best: list[tuple[BoardEntry, bool] | None]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class _AttackPart:
 
 @dataclass(frozen=True)
 class _AttackEntry:
-    entry: Entry
+    entry: BoardEntry
     page: str
     of: Standing
 
@@ -156,7 +156,7 @@ class _Site:
         )
 
     def _overview(self, name: str, boards: Iterable[Board]) -> _SchemeLine:
-        best: list[tuple[Entry, bool] | None] = []
+        best: list[tuple[BoardEntry, bool] | None] = []
         for board in boards:
             first = next((entry for entry in board.entries if entry.scheme == name), None)
             best.append((first, first in leaders(board.entries)) if first else None)
@@ -238,14 +238,14 @@ class _Site:
         return render("board_attack.html.j2", family=family, adaptive=ADAPTIVE, parts=parts)
 
 
-def _by_family(board: Board, family: str) -> list[Entry]:
+def _by_family(board: Board, family: str) -> list[BoardEntry]:
     """Entries in their order on one family; none where no copy of it kept its accuracy."""
     orders = {entry.name: of.order for entry in board.entries if (of := entry.families.get(family))}
     able = [entry for entry in board.entries if entry.name in orders]
     return sorted(able, key=lambda entry: orders[entry.name])
 
 
-def _data(number: int, entry: Entry, keys: Mapping[str, str]) -> dict[str, Any]:
+def _data(number: int, entry: BoardEntry, keys: Mapping[str, str]) -> dict[str, Any]:
     """What the script of a ranking knows of one line; the key of the whole is empty."""
     of = {keys[family]: part for family, part in entry.families.items() if part and family in keys}
     return {
@@ -275,13 +275,13 @@ def _figure(of: ClusterEstimate, *, alone: bool = False) -> Figure:
     return of.value, of.interval.low, of.interval.high, rate(of.value), around(of)
 
 
-def _level(entry: Entry) -> int:
+def _level(entry: BoardEntry) -> int:
     """The access to the suspect as a number; -1 where it is not known."""
     name = entry.whole.suspect_access.upper()
     return int(Access[name]) if name in Access.__members__ else -1
 
 
-def _card(name: str) -> Card | None:
+def _card(name: str) -> SchemeCard | None:
     try:
         return card(name) if name in SCHEMES else None
     except UsageError:

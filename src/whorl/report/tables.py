@@ -12,11 +12,11 @@ from whorl.metrics import ClusterEstimate
 from whorl.report.study import Study
 from whorl.report.words import around, percent, rate, seconds
 
-__all__ = ["Entry", "Line", "Section", "paper_table"]
+__all__ = ["Line", "Section", "TableEntry", "paper_table"]
 
 
 @dataclass(frozen=True)
-class Entry:
+class TableEntry:
     """One cell: our number, what belongs to it in small, the paper's own number, and a state that a sign shows.
 
     ``state`` is ``missed`` (a copy that was not called derived), ``accused`` (an independent model that was), or empty.
@@ -33,7 +33,7 @@ class Line:
     """One row. ``damaged`` and ``copies`` count models that lost over 5 points of accuracy among all of the row."""
 
     label: str
-    entries: Sequence[Entry]
+    entries: Sequence[TableEntry]
     copies: int = 0
     damaged: int = 0
 
@@ -63,72 +63,72 @@ def paper_table(study: Study) -> list[Section]:
 
 
 def _row(study: Study, label: str) -> Line:
-    def entry(column: Column) -> Entry:
+    def entry(column: Column) -> TableEntry:
         cells = study.of_group(column, label)
         missed = any(cell.decision != "derived" and not cell.damaged for cell in cells)
         of = column.rows[label]
         if column.lined_up:
-            return Entry(f"{of.derived}/{of.count}", state="missed" if missed else "")
+            return TableEntry(f"{of.derived}/{of.count}", state="missed" if missed else "")
         spread = f"{rate(of.low)}–{rate(of.high)}" if rate(of.low) != rate(of.high) else ""
-        return Entry(rate(of.mean), spread, _paper(study, label, column), "missed" if missed else "")
+        return TableEntry(rate(of.mean), spread, _paper(study, label, column), "missed" if missed else "")
 
     return _line(study, label, entry, lambda column: column.rows[label])
 
 
 def _group(study: Study, label: str) -> Line:
-    def entry(column: Column) -> Entry:
+    def entry(column: Column) -> TableEntry:
         of = column.groups[label]
         state = "accused" if _accused(study.of_group(column, label)) else ""
         if column.lined_up:
-            return Entry(f"{of.derived}/{of.count}", state=state)
-        return Entry(f"[{rate(of.low)}, {rate(of.high)}]", "", _paper(study, label, column), state)
+            return TableEntry(f"{of.derived}/{of.count}", state=state)
+        return TableEntry(f"[{rate(of.low)}, {rate(of.high)}]", "", _paper(study, label, column), state)
 
     return _line(study, label, entry, lambda column: column.groups[label])
 
 
-def _line(study: Study, label: str, entry: Callable[[Column], Entry], of: Callable[[Column], Range]) -> Line:
+def _line(study: Study, label: str, entry: Callable[[Column], TableEntry], of: Callable[[Column], Range]) -> Line:
     columns = study.summary.columns
     first = of(columns[0])
     return Line(label, [entry(column) for column in columns], first.count, first.damaged)
 
 
 def _figures(study: Study) -> list[Line]:
-    def line(label: str, entry: Callable[[Column], Entry]) -> Line:
+    def line(label: str, entry: Callable[[Column], TableEntry]) -> Line:
         entries = [entry(column) for column in study.summary.columns]
         papers = [_paper(study, label.lower(), column) for column in study.summary.columns]
-        return Line(label, [Entry(e.value, e.detail, paper) for e, paper in zip(entries, papers, strict=True)])
+        return Line(label, [TableEntry(e.value, e.detail, paper) for e, paper in zip(entries, papers, strict=True)])
 
     lines = [
-        line("Queries in the fingerprint", lambda column: Entry(f"{study.queries(column):,}")),
-        line("Extraction seconds", lambda column: Entry(seconds(column.seconds))),
-        line("ARUC", lambda column: _estimate(column.aruc) if column.aruc else Entry("–")),
+        line("Queries in the fingerprint", lambda column: TableEntry(f"{study.queries(column):,}")),
+        line("Extraction seconds", lambda column: TableEntry(seconds(column.seconds))),
+        line("ARUC", lambda column: _estimate(column.aruc) if column.aruc else TableEntry("–")),
         line("AUC", lambda column: _estimate(column.auc)),
         line("Flagged copies", lambda column: _share(column.flagged)),
         line("Accused independents", lambda column: _share(column.accused)),
-        line("Median queries to a verdict", lambda column: Entry(_optional(column.needed, "{:g}"))),
+        line("Median queries to a verdict", lambda column: TableEntry(_optional(column.needed, "{:g}"))),
     ]
     of_group = [
         line(f"Accused: {group}", lambda column, group=group: _share(column.accused_by_group[group]))
         for group in study.result.groups
     ]
-    undecided = line("Independents undecided", lambda column: Entry(f"{column.undecided}/{column.accused.count}"))
+    undecided = line("Independents undecided", lambda column: TableEntry(f"{column.undecided}/{column.accused.count}"))
     lines[-1:-1] = [*of_group, undecided]
     if any(column.own_auc for column in study.summary.columns):
-        own = line("AUC, own architecture", lambda c: _estimate(c.own_auc) if c.own_auc else Entry("–"))
+        own = line("AUC, own architecture", lambda c: _estimate(c.own_auc) if c.own_auc else TableEntry("–"))
         lines.insert(4, own)
     if study.rows(beyond=True):
-        lines.insert(4, line("AUC, copies beyond †", lambda column: Entry(_optional(column.beyond_auc, "rate"))))
+        lines.insert(4, line("AUC, copies beyond †", lambda column: TableEntry(_optional(column.beyond_auc, "rate"))))
     if any(column.converged is not None for column in study.summary.columns):
-        lines.append(line("Converged queries", lambda column: Entry(_optional(column.converged, "percent"))))
+        lines.append(line("Converged queries", lambda column: TableEntry(_optional(column.converged, "percent"))))
     return lines
 
 
-def _estimate(of: ClusterEstimate) -> Entry:
-    return Entry(rate(of.value), around(of) if of.clusters > 1 else "no interval")
+def _estimate(of: ClusterEstimate) -> TableEntry:
+    return TableEntry(rate(of.value), around(of) if of.clusters > 1 else "no interval")
 
 
-def _share(of: Share) -> Entry:
-    return Entry(f"{of.hits}/{of.count}", f"{percent(of.interval.low)}–{percent(of.interval.high)}")
+def _share(of: Share) -> TableEntry:
+    return TableEntry(f"{of.hits}/{of.count}", f"{percent(of.interval.low)}–{percent(of.interval.high)}")
 
 
 def _optional(value: float | None, form: str) -> str:

@@ -16,14 +16,14 @@ from whorl.errors import UsageError
 from whorl.schemes import SCHEMES
 from whorl.types import Access, Grants, Task, grants, told
 
-__all__ = ["Card", "Needs", "card", "choose"]
+__all__ = ["Needs", "SchemeCard", "card", "choose"]
 
 
 LABELS = grants(Access.LABELS)
 
 
 @dataclass(frozen=True)
-class Card:
+class SchemeCard:
     """One scheme.
 
     ``victim`` and ``suspect`` are the grants needed of each side; ``shadows`` says whether extraction learns from
@@ -61,12 +61,12 @@ class Needs:
     pictures: bool = True
 
 
-def card(name: str) -> Card:
+def card(name: str) -> SchemeCard:
     """The card of a scheme. Raises `UsageError` for an unknown name."""
     scheme: Any = SCHEMES[name]
     suite, alpha, figures = _measured()
     victim, suspect = scheme.demands()
-    return Card(
+    return SchemeCard(
         name=name,
         idea=scheme.idea,
         paper=scheme.paper,
@@ -113,14 +113,14 @@ def choose(needs: Needs) -> tuple[str, str]:
     )
 
 
-def _ranked(each: Card) -> tuple[float, float, float, str]:
+def _ranked(each: SchemeCard) -> tuple[float, float, float, str]:
     """Power, then AUC and TPR, as `Standing.order` has them."""
     of = each.measured
     power, lost = of["power"]["hits"] / of["power"]["count"], of["answered"]
     return power, of["auc"]["value"] * lost, of["tpr"]["value"] * lost, each.name
 
 
-def _allows(needs: Needs, each: Card) -> bool:
+def _allows(needs: Needs, each: SchemeCard) -> bool:
     # An integrity check has no rank among ownership schemes: it tells every changed model from the victim.
     ownership = getattr(SCHEMES[each.name], "purpose", "ownership") == "ownership"
     return (

@@ -32,7 +32,7 @@ from whorl.symmetry.alignment.activation_matching import match_activations
 from whorl.symmetry.alignment.curvature import hessian_trace, loss_of, top_eigenvalue
 from whorl.symmetry.alignment.curves import connect
 from whorl.symmetry.alignment.landscape import agreement, jensen_shannon, linear_cka
-from whorl.symmetry.alignment.matching import Matching, match_weights
+from whorl.symmetry.alignment.matching import UnitMatching, match_weights
 from whorl.symmetry.alignment.paths import Profile, barrier, profile
 from whorl.symmetry.alignment.permutations import PermutationSpec, permute
 from whorl.symmetry.alignment.repair import Repair
@@ -216,7 +216,7 @@ def _matched(
     seen: Dataset | None,
     generator: torch.Generator,
     settings: Aligning,
-) -> Matching:
+) -> UnitMatching:
     if settings.match == "weights" or seen is None:
         return match_weights(
             ones.state_dict(), others.state_dict(), spec, generator=generator, restarts=settings.restarts

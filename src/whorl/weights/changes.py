@@ -15,7 +15,7 @@ from torch import Tensor
 
 from whorl.errors import InvalidFile
 
-__all__ = ["Change", "Grid", "describe", "grid_of", "rank_of"]
+__all__ = ["Grid", "TensorChange", "describe", "grid_of", "rank_of"]
 
 PIECE: Final = 1 << 16  # numbers treated at a time: they stay in the processor's cache, and in one thread
 SUMS: Final = (
@@ -56,7 +56,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Change:
+class TensorChange:
     """What a tensor of A became in B.
 
     ``cast`` is a type through which one becomes the other exactly, and ``narrowed`` the net that is of this type and
@@ -87,7 +87,7 @@ class Change:
     free: tuple[bool, bool] = (True, True)
 
 
-def describe(name: str, blocks: Iterable[tuple[Tensor, Tensor]], *, matrix: bool) -> Change:
+def describe(name: str, blocks: Iterable[tuple[Tensor, Tensor]], *, matrix: bool) -> TensorChange:
     """Compare two tensors of one shape, given in blocks of rows of any type. Each block is seen once and let go.
 
     Grid and rank are looked for in the first `SAMPLED` rows of a ``matrix``, or a kernel with all that a row reads: a
@@ -113,7 +113,7 @@ def describe(name: str, blocks: Iterable[tuple[Tensor, Tensor]], *, matrix: bool
         rounded = _rounded(two, one, grids[0]), _rounded(one, two, grids[1])
         rank = None if equal else rank_of(two - one, float(two.square().sum()))
     cast, narrowed = (None, None) if equal else casts.found()
-    return Change(
+    return TensorChange(
         name=name,
         elements=count,
         equal=equal,
@@ -335,7 +335,7 @@ def _steps(runs: Tensor) -> Tensor:
     return steps
 
 
-def weighted(changes: Sequence[Change], value: str) -> float:
+def weighted(changes: Sequence[TensorChange], value: str) -> float:
     """Mean of a figure over tensors, each by its elements."""
     total = sum(change.elements for change in changes)
     return sum(float(getattr(change, value)) * change.elements for change in changes) / max(1, total)

@@ -22,7 +22,7 @@ from whorl.detection.exact import bonferroni
 from whorl.errors import UsageError
 from whorl.printable import printable
 from whorl.types import Grade
-from whorl.weights.changes import Change
+from whorl.weights.changes import TensorChange
 from whorl.weights.coverage import Coverage, coverage
 from whorl.weights.differences import Differences, differences_by_name, kept, tables, unequal
 from whorl.weights.exchangeable import natural
@@ -92,7 +92,7 @@ class Comparison:
     alpha: float
     findings: tuple[Finding, ...]
     layers: tuple[LayerEvidence, ...]
-    changes: tuple[Change, ...]
+    changes: tuple[TensorChange, ...]
     operations: tuple[Operation, ...]
     relation: Relation
     direction: Direction
@@ -238,7 +238,7 @@ def _compared(
     )
 
 
-def _in_related(change: Change, decision: Decision, by_layer: Sequence[LayerEvidence]) -> bool:
+def _in_related(change: TensorChange, decision: Decision, by_layer: Sequence[LayerEvidence]) -> bool:
     """Whether a tensor tells where two nets parted: any where the nets are related, else those of related places."""
     if decision != "part reused":
         return True

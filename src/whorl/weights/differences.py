@@ -13,7 +13,7 @@ from torch import Tensor
 
 from whorl.checkpoints.checkpoint import Checkpoint
 from whorl.checkpoints.roles import NONE, Key, Weights
-from whorl.weights.changes import Change, describe
+from whorl.weights.changes import TensorChange, describe
 from whorl.weights.folds import Factors, reads_folded
 from whorl.weights.pairing import spread
 from whorl.weights.parting import Table, table_of
@@ -40,7 +40,7 @@ class Differences:
         self, one: Weights, two: Weights, *, whole: bool, progress: Callable[[str, int, int], None] = lambda *_: None
     ) -> None:
         self.one, self.two, self.whole, self.progress = one, two, whole, progress
-        self._found: dict[tuple[int, int], list[Change]] = {}
+        self._found: dict[tuple[int, int], list[TensorChange]] = {}
 
     def through(self, test: Callable[[tuple[int, int]], Tested], layers: Iterable[tuple[int, int]]) -> Iterator[Tested]:
         """What ``test`` makes of each pair of layers, in their order."""
@@ -58,16 +58,16 @@ class Differences:
                 yield tested
             outside.result()
 
-    def of(self, layers: Mapping[int, int]) -> list[Change]:
+    def of(self, layers: Mapping[int, int]) -> list[TensorChange]:
         """Changes outside of layers, and of these pairs of layers in their order; what is not known yet is read."""
         return [change for pair in (OUTSIDE, *layers.items()) for change in self._changes(pair)]
 
-    def _changes(self, pair: tuple[int, int]) -> list[Change]:
+    def _changes(self, pair: tuple[int, int]) -> list[TensorChange]:
         if pair not in self._found:
             self._found[pair] = list(self._described(*pair))
         return self._found[pair]
 
-    def _described(self, layer: int, paired: int) -> Iterator[Change]:
+    def _described(self, layer: int, paired: int) -> Iterator[TensorChange]:
         """Readers of norms that one net has folded are compared with the gains in both.
 
         Gains and offsets that differ are no changes of their own then.
@@ -112,9 +112,9 @@ def _label(key: Key) -> str:
     return f"{key.role}{expert}" if key.layer < 0 else f"layer {key.layer} {key.role}{expert}"
 
 
-def differences_by_name(first: Checkpoint, second: Checkpoint) -> Iterator[Change]:
+def differences_by_name(first: Checkpoint, second: Checkpoint) -> Iterator[TensorChange]:
     """The same of nets without roles: of tensors that have one name and shape in both."""
-    factors, vectors, any_folded = Factors(first, second), list[Change](), False
+    factors, vectors, any_folded = Factors(first, second), list[TensorChange](), False
     for name, entry in first.entries.items():
         if name in second.entries and second.entries[name].shape == entry.shape:
             pair = first.stored(name), second.stored(name)

@@ -16,7 +16,7 @@ from statistics import median
 from typing import Final, Literal
 
 from whorl.checkpoints.roles import Structure, Weights
-from whorl.weights.changes import Change, weighted
+from whorl.weights.changes import TensorChange, weighted
 from whorl.weights.differences import unequal
 from whorl.weights.findings import Finding
 from whorl.weights.layering import Copied, Layering, LayerMap
@@ -65,7 +65,7 @@ ALIKE: Final = 6.0  # standard errors of a cosine by which two tensors are relat
 def operations(
     nets: tuple[Weights, Weights],
     layers: Sequence[tuple[int, int]],
-    changes: Sequence[Change],
+    changes: Sequence[TensorChange],
     found: Sequence[Finding],
     places: LayerMap | None = None,
 ) -> list[Operation]:
@@ -98,7 +98,7 @@ def operations(
     return told + (_tensors(matrices, nets) if matrices else [])
 
 
-def _turned_heads(changes: Sequence[Change]) -> list[str]:
+def _turned_heads(changes: Sequence[TensorChange]) -> list[str]:
     """Pairs of attention's matrices that were permuted, mixed or negated together while hidden layers were not.
 
     Matrices that changed within few directions are left out: an update of low rank may be large.
@@ -109,13 +109,13 @@ def _turned_heads(changes: Sequence[Change]) -> list[str]:
     return [" and ".join(roles) for roles in HEADS if _cosine(full, roles) < OTHER_BASIS]
 
 
-def _cosine(changes: Sequence[Change], roles: Sequence[str]) -> float:
+def _cosine(changes: Sequence[TensorChange], roles: Sequence[str]) -> float:
     """Mean over the tensors of these roles; 1 where there are none."""
     chosen = [each for each in changes if _role(each) in roles]
     return weighted(chosen, "cosine") if chosen else 1.0
 
 
-def _role(change: Change) -> str:
+def _role(change: TensorChange) -> str:
     """The role of a tensor of a layer, without its expert; its name where it has none."""
     return change.name.rpartition(" ")[2].partition(".")[0]
 
@@ -138,7 +138,7 @@ def relation(first: Direction, branch: float | None) -> Relation:
     return "common ancestor" if branch is not None and abs(branch - 0.5) <= AT_MIDDLE else "undetermined"
 
 
-def branch_point(changes: Sequence[Change]) -> float | None:
+def branch_point(changes: Sequence[TensorChange]) -> float | None:
     """Where on the way from A to B their common ancestor lies: 0 at A, 1 at B, in between on neither.
 
     Let A = C + a and B = C + b, with an ancestor C and what each has learned since. Where a, b and C are orthogonal, as
@@ -157,7 +157,7 @@ def branch_point(changes: Sequence[Change]) -> float | None:
     return sum(each.branch * weight for each, weight in zip(chosen, weights, strict=True) if each.branch) / sum(weights)
 
 
-def telling(changes: Sequence[Change]) -> list[Change]:
+def telling(changes: Sequence[TensorChange]) -> list[TensorChange]:
     """Those that tell where two nets parted: hidden layers, or large tensors where roles are not known.
 
     Tensors that are no more alike than those of strangers tell no ancestor.
@@ -210,7 +210,7 @@ def _moved(ours: Structure, theirs: Structure, layers: Sequence[tuple[int, int]]
     return told
 
 
-def _symmetries(found: Sequence[Finding], changes: Sequence[Change]) -> list[Operation]:
+def _symmetries(found: Sequence[Finding], changes: Sequence[TensorChange]) -> list[Operation]:
     """What matching finds intact and a test of places or signs does not.
 
     Places alone do not tell: of maps of two columns they are lost by a little tuning. Of tensors that are compared by
@@ -259,12 +259,12 @@ def same_plan(first: Weights, second: Weights) -> bool:
     return ours == theirs
 
 
-def _tensors(changes: Sequence[Change], nets: tuple[Weights, Weights]) -> list[Operation]:
+def _tensors(changes: Sequence[TensorChange], nets: tuple[Weights, Weights]) -> list[Operation]:
     """What became of tensors; nets are identical only where they have no others that are not."""
     types = _types(*nets)
     total = sum(change.elements for change in changes)
 
-    def share(test: Callable[[Change], object]) -> float:
+    def share(test: Callable[[TensorChange], object]) -> float:
         return sum(change.elements for change in changes if test(change)) / total
 
     if share(lambda change: change.equal) == 1:
@@ -302,18 +302,18 @@ def _tensors(changes: Sequence[Change], nets: tuple[Weights, Weights]) -> list[O
     return told
 
 
-def _scaled(change: Change) -> bool:
+def _scaled(change: TensorChange) -> bool:
     """Whether a tensor is the other times a factor; a cosine in single precision tells no more than `STRAIGHT`."""
     return 1 - change.cosine < STRAIGHT and change.relative > 100 * STRAIGHT**0.5
 
 
-def _quantised(changes: Sequence[Change], nets: tuple[Weights, Weights], side: int) -> list[Operation]:
+def _quantised(changes: Sequence[TensorChange], nets: tuple[Weights, Weights], side: int) -> list[Operation]:
     """What a file states in its words, what its numbers show else; who came first by the numbers alone."""
     seen, stated = _grid(changes, side), _stated(nets, side)
     return [replace(each, first=of.first) for each, of in zip(stated, seen, strict=False)] or stated or seen
 
 
-def _grid(changes: Sequence[Change], side: int) -> list[Operation]:
+def _grid(changes: Sequence[TensorChange], side: int) -> list[Operation]:
     """One net lies on a grid and the other does not. It comes later where it is the other, rounded, and no more."""
     grids = [change.grids[side] for change in changes if change.grids[side] and not change.grids[1 - side]]
     candidates = sum(change.elements for change in changes if change.elements > 1024)
@@ -346,7 +346,7 @@ def _packing(net: Weights) -> str:
     return most[0][0] if most else ""
 
 
-def _zeros(changes: Sequence[Change], side: int) -> list[Operation]:
+def _zeros(changes: Sequence[TensorChange], side: int) -> list[Operation]:
     """One net has zeros where the other has none. It comes later where all else is equal.
 
     Zeros that a tuning filled are as far off as all else moved, and coarse rounding leaves zeros too: numbers were
@@ -365,7 +365,7 @@ def _zeros(changes: Sequence[Change], side: int) -> list[Operation]:
     return [Operation("pruned", f"{shares[side]:.0%} of {'AB'[side]} is zero, {rest}", first)]
 
 
-def _projected(changes: Sequence[Change], side: int) -> list[Operation]:
+def _projected(changes: Sequence[TensorChange], side: int) -> list[Operation]:
     """One net is the other less a part that is orthogonal to all that it kept, as no training makes two nets.
 
     Of n numbers a change that has nothing to do with a net is along it by 1 / sqrt(n) of both lengths; `EXACT` of that

@@ -38,7 +38,7 @@ __all__ = [
     "ALIKE",
     "Fixed",
     "Matches",
-    "Matching",
+    "NearestUnits",
     "Ranks",
     "Signs",
     "constrained",
@@ -117,7 +117,7 @@ class Matches:
 
 
 @dataclass(frozen=True)
-class Matching:
+class NearestUnits:
     """For each unit of A the nearest unit of B, out of ``units``; ``mutual`` where it is nearest both ways.
 
     The mutual part is injective, so that no hub can dominate it.
@@ -133,7 +133,7 @@ class Matching:
 
 def match_units(
     rows: Tensor, others: Tensor, *, signed: bool = True, generator: torch.Generator | None = None
-) -> Matching:
+) -> NearestUnits:
     """Match units by the cosine of their rows, or by its absolute value; ties are drawn.
 
     Two matchings that are held against each other need one ``generator``, or they draw alike. Without one each call
@@ -147,10 +147,10 @@ def match_units(
     found = _nearest(rows[order], others[places], signed)
     nearest, mutual = torch.empty_like(found.nearest), torch.empty_like(found.mutual)
     nearest[order], mutual[order] = places[found.nearest], found.mutual
-    return Matching(nearest, mutual, len(others))
+    return NearestUnits(nearest, mutual, len(others))
 
 
-def _nearest(rows: Tensor, others: Tensor, signed: bool) -> Matching:
+def _nearest(rows: Tensor, others: Tensor, signed: bool) -> NearestUnits:
     """The same, the first of those that are equally near."""
     unit = normalize(others, dim=1).T
     forth: list[Tensor] = []
@@ -164,10 +164,10 @@ def _nearest(rows: Tensor, others: Tensor, signed: bool) -> Matching:
         better = value > best
         best, back = torch.where(better, value, best), torch.where(better, place + first, back)
     nearest = torch.cat(forth)
-    return Matching(nearest, back[nearest] == torch.arange(len(rows)), len(others))
+    return NearestUnits(nearest, back[nearest] == torch.arange(len(rows)), len(others))
 
 
-def sign_flips(ours: Tensor, theirs: Tensor, matching: Matching | None = None) -> Signs:
+def sign_flips(ours: Tensor, theirs: Tensor, matching: NearestUnits | None = None) -> Signs:
     """Do mutually matched units have the same sign?
 
     Units are matched by parts that no flip touches (gate rows), or else by the absolute cosine of the units themselves,
@@ -216,7 +216,7 @@ def rank_law(units: int, *, generator: torch.Generator, draws: int) -> tuple[flo
     return tuple(_correlation(int(total), units) for part in drawn for total in part.tolist())
 
 
-def matches(first: Matching, second: Matching, sizes: Tensor) -> Matches:
+def matches(first: NearestUnits, second: NearestUnits, sizes: Tensor) -> Matches:
     """Is a unit of A matched to the same unit of B by two different parts of it?
 
     What two matchings would share by chance is summed within strata of A's units, by ``sizes``, from how often each

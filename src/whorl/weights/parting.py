@@ -25,7 +25,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from whorl.weights.changes import Change
+from whorl.weights.changes import TensorChange
 from whorl.weights.operation import Direction
 
 __all__ = ["STUDIED", "Parting", "Studied", "Table", "parting", "table_of"]
@@ -111,7 +111,7 @@ def table_of(ours: Tensor, theirs: Tensor) -> Table | None:
     return Table(int(same.sum()), len(moved), factor, evenness)
 
 
-def parting(changes: Sequence[Change], tables: Iterable[Table]) -> Parting | None:
+def parting(changes: Sequence[TensorChange], tables: Iterable[Table]) -> Parting | None:
     """What tensors say whose movement tells where they parted; None without a table, or with tables that disagree."""
     found = [*tables]
     if not found or len({(each.factor > 1) - (each.factor < 1) for each in found}) > 1:
@@ -131,7 +131,7 @@ def parting(changes: Sequence[Change], tables: Iterable[Table]) -> Parting | Non
     return Parting(low, high, table, first)
 
 
-def _point(change: Change, factor: float) -> float:
+def _point(change: TensorChange, factor: float) -> float:
     """The branch point of a tensor between A times a factor, and B: <kA - B, kA> / |kA - B|^2."""
     assert change.branch is not None
     size = change.relative**2  # |B - A|^2, where |A| is 1

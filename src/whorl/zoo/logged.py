@@ -24,7 +24,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from whorl.attest.training import Entry, Header, LogWriter, begin_log
+from whorl.attest.training import Header, LogEntry, LogWriter, begin_log
 from whorl.data.base import Dataset
 from whorl.errors import InvalidFile, UsageError
 from whorl.nets.training import Schedule, own_loss, task_of
@@ -150,7 +150,7 @@ class Recorder:
             write_tensors(folder / "batches" / name, _named(self._batches), {})
         now = time.perf_counter()
         self._writer.append(
-            Entry(
+            LogEntry(
                 step=self._step,
                 **state.digests(),
                 batches=[each.digest for each in self._batches],

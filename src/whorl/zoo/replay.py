@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from whorl.attest.training import Entry, Header, TrainingLog
+from whorl.attest.training import Header, LogEntry, TrainingLog
 from whorl.errors import InvalidFile, UsageError
 from whorl.nets import NETS
 from whorl.nets.base import Net, refuse_huge
@@ -34,7 +34,7 @@ class Segment:
     before: State
     after: State
     batches: tuple[Batch, ...]
-    entry: Entry
+    entry: LogEntry
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _optimiser(net: nn.Module, header: Header) -> torch.optim.Optimizer:
     return OPTIMISERS[header.optimiser](net.parameters(), lr=header.learning_rate, **settings)
 
 
-def _state(log: TrainingLog, entry: Entry) -> State:
+def _state(log: TrainingLog, entry: LogEntry) -> State:
     state = State.read(log.state(entry.step))
     if any(getattr(entry, part) != digest for part, digest in state.digests().items()):
         raise InvalidFile(f"{log.state(entry.step)} is not the checkpoint that the log states")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from whorl.errors import UsageError
 from whorl.nets.modes import evaluating
 from whorl.symmetry.alignment.assignment import assign
-from whorl.symmetry.alignment.matching import Matching
+from whorl.symmetry.alignment.matching import UnitMatching
 from whorl.symmetry.alignment.paths import BATCH
 from whorl.symmetry.alignment.permutations import PermutationSpec, identity
 
@@ -38,7 +38,7 @@ def match_activations(
     centred: bool = True,
     other_spec: PermutationSpec | None = None,
     batch: int = BATCH,
-) -> Matching:
+) -> UnitMatching:
     """Maximise the summed likeness of units that stand in the same place, each permutation by itself.
 
     A unit is compared by what reads it: the inputs of linear layers and ungrouped convolutions, over pictures, places
@@ -74,7 +74,7 @@ def match_activations(
         permutations[name] = index = assign(likeness)
         paired = index >= 0
         objective += float(likeness[paired, index[paired]].sum())
-    return Matching(permutations, objective, (objective,), (objective,))
+    return UnitMatching(permutations, objective, (objective,), (objective,))
 
 
 class _Reading(NamedTuple):

@@ -22,13 +22,13 @@ from whorl.errors import UsageError
 from whorl.symmetry.alignment.assignment import assign
 from whorl.symmetry.alignment.permutations import Layout, Permutations, PermutationSpec, Place, State, identity, take
 
-__all__ = ["Matching", "match_weights"]
+__all__ = ["UnitMatching", "match_weights"]
 
 TIE = 1e-7  # what float32 leaves of a sum of products: a gain below it, in units of both norms, is none
 
 
 @dataclass(frozen=True)
-class Matching:
+class UnitMatching:
     """What was found; ``permutations`` are for `whorl.symmetry.alignment.permutations.permute` and the other net.
 
     ``objective`` is what they maximise, ``history`` its value before and after each sweep, ``objectives`` that of every
@@ -51,7 +51,7 @@ def match_weights(
     start: Permutations | None = None,
     restarts: int = 5,
     sweeps: int = 100,
-) -> Matching:
+) -> UnitMatching:
     """Maximise the inner product of the parameters of ``one`` and of the permuted ``other``.
 
     Coordinate ascent: permutations are visited in random order, and each is set to the best one given the rest, by
@@ -79,7 +79,7 @@ def match_weights(
     )
     runs = [problem.ascend(each, sweeps, generator) for each in starts]
     best, history = max(runs, key=lambda run: run[1][-1])
-    return Matching(best, history[-1], tuple(history), tuple(run[1][-1] for run in runs))
+    return UnitMatching(best, history[-1], tuple(history), tuple(run[1][-1] for run in runs))
 
 
 class _Problem:

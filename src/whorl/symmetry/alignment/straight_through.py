@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from whorl.data.base import Dataset
 from whorl.errors import UsageError
-from whorl.symmetry.alignment.matching import Matching, match_weights
+from whorl.symmetry.alignment.matching import UnitMatching, match_weights
 from whorl.symmetry.alignment.permutations import PermutationSpec, State, permute
 
 __all__ = ["match_straight_through"]
@@ -30,7 +30,7 @@ def match_straight_through(
     epochs: int = 5,
     learning_rate: float = 1e-2,
     batch: int = 500,
-) -> Matching:
+) -> UnitMatching:
     """Minimise the cross-entropy halfway between ``net`` and the permuted ``other`` over permutations.
 
     Free weights begin at those of ``net``. Each step permutes ``other`` to lie close to them (`match_weights`, from
@@ -65,7 +65,7 @@ def match_straight_through(
         history.append(-sum(losses) / len(losses))
         if -history[-1] < best_loss:
             best, best_loss = found, -history[-1]
-    return Matching(best.permutations, -best_loss, tuple(history), (-best_loss,))
+    return UnitMatching(best.permutations, -best_loss, tuple(history), (-best_loss,))
 
 
 def _loss(halfway: nn.Module, one: State, free: State, permuted: State, dataset: Dataset, index: Tensor) -> Tensor:

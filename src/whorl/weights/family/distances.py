@@ -23,7 +23,7 @@ from torch.nn.functional import normalize
 from whorl.checkpoints.checkpoint import Checkpoint
 from whorl.checkpoints.roles import Key, Weights
 from whorl.symmetry.alignment.assignment import assign
-from whorl.weights.changes import Change
+from whorl.weights.changes import TensorChange
 from whorl.weights.comparison import Comparison
 from whorl.weights.exchangeable import natural
 from whorl.weights.layering import LayerMap
@@ -73,14 +73,14 @@ def _chord(cosine: float) -> float:
     return math.sqrt(2 * max(0.0, 1 - cosine))
 
 
-def chord(changes: Sequence[Change]) -> float:
+def chord(changes: Sequence[TensorChange]) -> float:
     """Mean distance over tensors, as a root mean square weighted by their sizes. From 0 to 2."""
     total = sum(change.elements for change in changes)
     squares = sum(change.elements * _square(change) for change in changes)
     return math.sqrt(squares / max(1, total))
 
 
-def _square(change: Change) -> float:
+def _square(change: TensorChange) -> float:
     """Of nearly equal tensors the cosine has lost its digits, and the relative change is the chord."""
     apart = 2 * (1 - change.cosine)
     return apart if apart > 2 * EXACT else min(4.0, change.relative**2)
