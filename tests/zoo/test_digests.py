@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from whorl.zoo.language import parse_language
 from whorl.zoo.recipe import parse_recipe
+from whorl.zoo.steps import LANGUAGE
 
 NETS = {
     "train(mlp(width=16), digits(size=8), epochs=3, seed=1)": "3e8ca2be39cdfe5ea11c",
@@ -22,7 +22,7 @@ NETS = {
     "train(mlp, digits) -> trojan -> unlearn_trigger": "79e8865a2bdf2a7589f1",
     "train(mlp, digits) -> lora(rank=8) -> distil(mlp, temperature=4.0, seed=9)": "277b7f4bec05a7e1b756",
 }
-LANGUAGE = {
+TEXTS = {
     "pretrain(llama)": "34e8b43bd0531eb78c25",
     "pretrain(gpt2(width=16, layers=1), steps=3) -> quantise(bits=8)": "712a89ae45aa98192a66",
     'pretrain(llama, seed=3) -> tune -> merge("base -> tune(corpus(seed=2))", method=ties)': "94af64b046a462df741e",
@@ -44,6 +44,6 @@ def test_nets_keep_their_place(text, digest):
     assert parse_recipe(text).digest == digest
 
 
-@pytest.mark.parametrize(("text", "digest"), LANGUAGE.items())
+@pytest.mark.parametrize(("text", "digest"), TEXTS.items())
 def test_language_models_keep_theirs(text, digest):
-    assert parse_language(text).digest == digest
+    assert parse_recipe(text, kind=LANGUAGE).digest == digest

@@ -111,7 +111,7 @@ def run(  # noqa: PLR0913 each is an option of `whorl bench run`
         rows=list(dict.fromkeys(row.group or row.label for row in suite.derived)),
         groups=list(suite.independents),
         victims=[str(victim) for victim in suite.victims],
-        victim_accuracy=[zoo.card(victim).accuracy for victim in suite.victims],
+        victim_accuracy=[zoo.accuracy(victim) for victim in suite.victims],
         null_size=len(suite.null),
         paper={row: dict(columns) for row, columns in suite.paper.items()},
         paper_accuracy=dict(suite.paper_accuracy),
@@ -193,14 +193,15 @@ def _models(suite: Suite, zoo: Zoo) -> list[Model]:
             role=role,
             family=family,
             recipe=card.recipe,
-            accuracy=card.accuracy,
+            accuracy=zoo.accuracy(recipe),
             agreement=card.agreement,
             damaged=card.damaged,
             queries=card.queries,
             seconds=card.seconds,
             victim_accuracy=card.victim_accuracy,
         )
-        for label, role, family, card in ((*names, zoo.card(recipe)) for *names, recipe in named)
+        for label, role, family, recipe in named
+        for card in [zoo.card(recipe)]
     ]
 
 
@@ -298,7 +299,7 @@ def _judge_all(
             if "refused" in answer:
                 refusals.append(Refusal(**about, **model, reason=answer["refused"]))
             else:
-                cells.append(Cell(**about, **model, accuracy=card.accuracy, **answer))
+                cells.append(Cell(**about, **model, accuracy=zoo.accuracy(suspect.recipe), **answer))
     return cells, refusals
 
 
