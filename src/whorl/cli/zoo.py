@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from whorl.cli.console import bar, checked_device, counter, guarded, line, print_json, say
+from whorl.cli.console import bar, checked_device, guarded, line, print_json, say
 from whorl.cli.options import Cache, Cluster, Device, Fresh, Jobs, Json, Quiet, TrustCode, file_to_write
 from whorl.cli.table import Column, Table, show
 from whorl.errors import UsageError
@@ -39,11 +39,8 @@ def build(
 
     zoo = Zoo(cache, device=checked_device(device))
     wanted = [parse_recipe(text, kind=None, trust_code=trust_code) for text in recipes]
-    if fresh:
-        zoo.forget(wanted)
     with bar(quiet) as show:
-        step = counter(show, "models", len(zoo.missing(wanted)))
-        zoo.build(wanted, workers=cluster or jobs, progress=lambda _: step())
+        zoo.build(wanted, workers=cluster or jobs, fresh=fresh, progress=show)
     cards = [zoo.card(recipe) for recipe in wanted]
     if as_json:
         print_json([card.model_dump() for card in cards])

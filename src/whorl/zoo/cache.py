@@ -15,8 +15,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from whorl.engine.tasks import Task, gpus_of
-from whorl.engine.workers import Workers, run_tasks
+from whorl.engine.stages import Progress, Stages
+from whorl.engine.workers import Workers
 from whorl.errors import InvalidFile, UsageError
 from whorl.expressions import CODE, parse, parse_chain
 from whorl.nets import NETS
@@ -143,14 +143,7 @@ class Zoo:
 
     def missing(self, recipes: Iterable[Recipe]) -> dict[str, Recipe]:
         """Digest to recipe of what has to be built for these, ancestors included."""
-        wanted: dict[str, Recipe] = {}
-        left = list(recipes)[::-1]
-        while left:
-            recipe = left.pop()
-            if recipe.digest not in wanted and recipe not in self:
-                wanted[recipe.digest] = recipe
-                left += recipe.needs
-        return wanted
+        return _with_needs(recipes, lambda recipe: recipe not in self)
 
     def forget(self, recipes: Iterable[Recipe]) -> None:
         """Drop these models and their ancestors, so that the next build makes them afresh."""
@@ -163,30 +156,48 @@ class Zoo:
             self.forget(recipe.needs)
 
     def build(
-        self, recipes: Iterable[Recipe], *, workers: Workers = 0, progress: Callable[[Recipe], None] = lambda _: None
+        self,
+        recipes: Iterable[Recipe],
+        *,
+        workers: Workers = 0,
+        fresh: bool = False,
+        progress: Progress = lambda *_: None,
     ) -> list[Path]:
         """The paths of these models, in order. What is missing is built over cores or a cluster, ancestors first.
 
-        A killed build goes on where it stopped.
+        A killed build goes on where it stopped; a ``fresh`` one forgets these models and their ancestors before.
         """
         listed = list(recipes)
-        wanted = self.missing(listed)
+        if fresh:
+            self.forget(listed)
+        everything, wanted = _with_needs(listed), self.missing(listed)
+        there = Stages(self.cache, workers=workers, device=self.device, progress=progress)
+        alone = Stages(self.cache)
         tasks = {
-            digest: Task(
+            digest: (there if kind_of(recipe).on_gpu else alone).task(
                 _build_one,
-                (str(recipe), str(self.cache), self._device(recipe), NETS.admitted),
-                tuple(each.digest for each in recipe.needs),
+                str(recipe),
+                NETS.admitted,
                 name=str(recipe),
-                gpus=gpus_of(self._device(recipe)),
+                after=tuple(each.digest for each in recipe.needs),
             )
             for digest, recipe in wanted.items()
         }
-        for digest, _ in run_tasks(tasks, workers=workers, folder=self.cache):
-            progress(wanted[str(digest)])
+        for _ in there.run("models", tasks, len(everything)):
+            pass
         return [self.path(recipe) for recipe in listed]
 
-    def _device(self, recipe: Recipe) -> str:
-        return self.device if kind_of(recipe).on_gpu else "cpu"
+
+def _with_needs(recipes: Iterable[Recipe], chosen: Callable[[Recipe], bool] = lambda _: True) -> dict[str, Recipe]:
+    """Digest to recipe of those that are chosen, and of what these need and is chosen too."""
+    found: dict[str, Recipe] = {}
+    left = list(recipes)[::-1]
+    while left:
+        recipe = left.pop()
+        if recipe.digest not in found and chosen(recipe):
+            found[recipe.digest] = recipe
+            left += recipe.needs
+    return found
 
 
 def _command(recipe: Recipe) -> str:
@@ -214,7 +225,7 @@ def _read_card(path: Path) -> Card:
     raise InvalidFile(f"{path} is not a sound card ({place}); delete it to build its model anew") from None
 
 
-def _build_one(text: str, folder: str, device: str, admitted: tuple[str, ...] = ()) -> None:
+def _build_one(text: str, admitted: tuple[str, ...], folder: str, device: str) -> None:
     """Build one recipe whose needs are there (runs in a worker, which may run the code that its parent may)."""
     for name in admitted:
         NETS.admit(name)
