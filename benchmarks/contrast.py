@@ -195,7 +195,7 @@ def main() -> None:
     suite, started = SUITES[SUITE](), time.perf_counter()
     suite = replace(suite, victims=suite.victims[: options.victims])
     study = Study(suite, Zoo(options.cache))
-    study.zoo.build(study.recipes(), workers=1, progress=lambda recipe: print(recipe, flush=True))
+    study.zoo.build(study.recipes(), workers=1, progress=lambda *told: print(*told, flush=True))
     document = {
         "suite": SUITE,
         "scheme": str(study.scheme),

@@ -26,6 +26,7 @@ import torch
 from whorl.bench import runner
 from whorl.bench.result import describe_machine, read_result, write_result
 from whorl.bench.work import costs_path, extract, judge
+from whorl.engine import stages
 from whorl.engine.store import Store, cell_key
 from whorl.engine.tasks import Agenda, Task
 from whorl.engine.workers import run_tasks
@@ -35,7 +36,6 @@ from whorl.storage import write_json
 from whorl.suites.rows import models
 from whorl.suites.suite import Derived, Suite
 from whorl.types import Fingerprint, Queries, Representation
-from whorl.zoo import cache
 from whorl.zoo.cache import Card, Zoo
 from whorl.zoo.recipe import parse_recipe
 
@@ -69,7 +69,8 @@ def hollow(tasks: Mapping[Any, Task], **_: object) -> Iterator[tuple[Hashable, A
             yield key, WORK.get(task.function, make_model)(*task.arguments)
 
 
-def make_model(text: str, folder: str, device: str) -> None:
+def make_model(text: str, admitted: tuple[str, ...], folder: str, device: str) -> None:
+    del admitted
     recipe = parse_recipe(text)
     fields = {"parents": [], "seed": 0, "part": "victim", "data": recipe.data, "accuracy": 0.9, "agreement": 0.9}
     fields |= {"victim_accuracy": 0.9, "damaged": False, "seconds": 1.0, "device": device}
@@ -255,7 +256,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows, tasks = store_rows(Path(folder)), hand_out()
     print(rows, tasks, flush=True)
-    runner.run_tasks = cache.run_tasks = hollow
+    stages.run_tasks = hollow
     runs = []
     for shape in SHAPES[:2] if options.smallest else SHAPES:
         with tempfile.TemporaryDirectory() as folder:

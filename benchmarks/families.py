@@ -24,7 +24,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from whorl.data import SOURCES
-from whorl.zoo.language import build_all
+from whorl.zoo import steps
+from whorl.zoo.cache import Zoo
+from whorl.zoo.recipe import parse_recipe
 
 __all__ = ["DERIVED", "KINDS", "PART", "SOURCES_OF", "make"]
 
@@ -86,7 +88,7 @@ def _language(number: int, cache: Path) -> dict[str, dict[str, Tensor]]:
     recipes = {name: base + steps for name, steps in LANGUAGE.items()}
     recipes["pruned"] = f"{base}{LANGUAGE['tune']} -> {PRUNED[number // len(KINDS) % 2]}"
     recipes["part"] = stranger
-    paths = build_all(recipes.values(), cache, workers=1)
+    paths = Zoo(cache).build([parse_recipe(text, kind=steps.LANGUAGE) for text in recipes.values()], workers=1)
     held = {name: load_file(path / "model.safetensors") for name, path in zip(recipes, paths, strict=True)}
     layer = {key: value for key, value in held["base"].items() if ".layers.0." in key}
     held["part"] |= layer

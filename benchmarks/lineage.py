@@ -4,8 +4,8 @@
 
 Seeds begin at 100: those below 100 were looked at when thresholds and tests were chosen, and are not measured here.
 For each architecture eight bases that differ in their seed alone (same text, same order), every derivative of
-`whorl.zoo.lineages` of the first base, pairs that owe each other nothing, twins (one initialisation, two orders of the
-text), a net that took over the embedding, and nets that were distilled. Models are built once and kept in CACHE.
+`whorl.zoo.lineages` of the first base, pairs that owe each other nothing, siblings (one initialisation, two orders of
+the text), a net that took over the embedding, and nets that were distilled. Models are built once and kept in CACHE.
 """
 
 from __future__ import annotations
@@ -22,9 +22,19 @@ from whorl.bench.result import describe_machine
 from whorl.checkpoints.opening import open_checkpoint
 from whorl.storage import write_json
 from whorl.weights.comparison import Comparison, compare
-from whorl.zoo.cache import default_cache
-from whorl.zoo.language import LanguageRecipe, build, build_all
-from whorl.zoo.lineages import DERIVATIVES, LARGE, PARTIAL, SMALL, UNFINDABLE, bases, derived, independent_pairs, twins
+from whorl.zoo.cache import Zoo, default_cache
+from whorl.zoo.lineages import (
+    DERIVATIVES,
+    LARGE,
+    PARTIAL,
+    SMALL,
+    UNFINDABLE,
+    bases,
+    derived,
+    independent_pairs,
+    siblings,
+)
+from whorl.zoo.recipe import Recipe
 
 FIRST_SEED = 100
 
@@ -58,14 +68,14 @@ def strangers(apart: list[dict[str, Any]]) -> dict[str, Any]:
 class Pairs:
     """Comparisons of recipes, each model built at most once."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, zoo: Zoo) -> None:
+        self.zoo = zoo
         self.seconds = 0.0
         self.count = 0
 
-    def __call__(self, one: LanguageRecipe, two: LanguageRecipe) -> dict[str, Any]:
+    def __call__(self, one: Recipe, two: Recipe) -> dict[str, Any]:
         """Build both, compare them, and keep the seconds of the comparison alone."""
-        paths = [build(each, self.folder) for each in (one, two)]
+        paths = self.zoo.build([one, two], workers=1)
         started = time.perf_counter()
         told = row(compare(*map(open_checkpoint, paths), layers=0))
         self.seconds += time.perf_counter() - started
@@ -73,20 +83,20 @@ class Pairs:
         return told
 
 
-def measured(first: str, folder: Path, seeds: int) -> dict[str, Any]:
+def measured(first: str, zoo: Zoo, seeds: int) -> dict[str, Any]:
     nets = bases(first, FIRST_SEED + seeds)[FIRST_SEED:]
     groups = {"derived": DERIVATIVES, "partial": PARTIAL, "unfindable": UNFINDABLE}
     made = {group: derived(nets[0], steps) for group, steps in groups.items()}
     pairs = independent_pairs(nets)
-    same = [net for seed in range(FIRST_SEED, FIRST_SEED + seeds) for net in twins(first, seed=seed)]
+    same = [net for seed in range(FIRST_SEED, FIRST_SEED + seeds) for net in siblings(first, seed=seed)]
     wanted = [*nets, *same, *(each for group in made.values() for each in group.values())]
-    build_all([*wanted, *(each for pair in pairs for each in pair)], folder)
-    compared = Pairs(folder)
+    zoo.build([*wanted, *(each for pair in pairs for each in pair)])
+    compared = Pairs(zoo)
     document: dict[str, Any] = {
         group: {name: compared(nets[0], recipe) for name, recipe in recipes.items()} for group, recipes in made.items()
     }
     document["twins"] = {
-        str(seed): compared(*twins(first, seed=seed)) for seed in range(FIRST_SEED, FIRST_SEED + seeds)
+        str(seed): compared(*siblings(first, seed=seed)) for seed in range(FIRST_SEED, FIRST_SEED + seeds)
     }
     apart = [compared(*pair) for pair in pairs]
     document["independent"] = strangers(apart) | {"signs_ks_p": _uniform([each["tests"] for each in apart])}
@@ -132,7 +142,7 @@ def main() -> None:
     }
     document |= {"seeds": options.seeds, "first_seed": FIRST_SEED}
     for name in options.only or tier:
-        document[name] = measured(tier[name], options.cache / "language", options.seeds)
+        document[name] = measured(tier[name], Zoo(options.cache), options.seeds)
         print(name, document[name]["summary"], document[name]["independent"]["least_log10_p"], flush=True)
         write_json(options.output, document)
 

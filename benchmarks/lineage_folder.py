@@ -43,8 +43,10 @@ from whorl.weights.family.pairs import NEAREST, chosen, sketched
 from whorl.weights.family.parents import parents
 from whorl.weights.family.sketches import Index, sketch
 from whorl.weights.family.tree import Lineage, lineage
-from whorl.zoo.language import build, parse_language
+from whorl.zoo.cache import Zoo
 from whorl.zoo.lineages import DERIVATIVES, derived
+from whorl.zoo.recipe import parse_recipe
+from whorl.zoo.steps import LANGUAGE
 
 BASES = 2  # of each kind, whose every derivative is looked up
 ALPHA = 0.01
@@ -237,9 +239,9 @@ def removals(folder: Path, cache: Path) -> dict[str, Any]:
 def derivatives(kind: str, number: int, cache: Path, held: Path) -> Any:
     """Names and files of all that is made of the base of a family."""
     if kind == "llama":
-        base = f"pretrain(llama, steps=150, seed={FIRST_SEED + number})"
-        for name, recipe in derived(parse_language(base), DERIVATIVES).items():
-            yield name, build(recipe, cache) / "model.safetensors"
+        base = parse_recipe(f"pretrain(llama, steps=150, seed={FIRST_SEED + number})", kind=LANGUAGE)
+        for name, recipe in derived(base, DERIVATIVES).items():
+            yield name, Zoo(cache).build([recipe], workers=1)[0] / "model.safetensors"
         return
     source = SOURCES.make(DATA)
     data = {part: source.load(part) for part in ("victim", "attacker", "calibration", "test")}

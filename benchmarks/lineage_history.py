@@ -28,9 +28,10 @@ from whorl.weights.comparison import Comparison, compare
 from whorl.weights.kurtosis import attention_kurtosis
 from whorl.weights.layering import LayerMap
 from whorl.weights.pairing import basis
-from whorl.zoo.cache import default_cache
-from whorl.zoo.language import LanguageRecipe, build
+from whorl.zoo.cache import Zoo, default_cache
 from whorl.zoo.lineages import SMALL, bases, derived, independent_pairs
+from whorl.zoo.recipe import Recipe, parse_recipe
+from whorl.zoo.steps import LANGUAGE
 
 FIRST_SEED = 400
 ORDERS = {  # by the step that makes them: origins of B's layers in a net of four
@@ -45,16 +46,20 @@ AFTER = ("tune", "noise(1.0)", "permute_neurons -> rotate_residual -> tune")
 class Nets:
     """Recipes, each built at most once."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, cache: Path) -> None:
+        self.zoo = Zoo(cache)
 
-    def __call__(self, recipe: LanguageRecipe | str) -> Weights:
+    def __call__(self, recipe: Recipe | str) -> Weights:
         """One of them, opened."""
-        return Weights(open_checkpoint(build(recipe, self.folder)))
+        return Weights(open_checkpoint(*self._paths(recipe)))
 
-    def compare(self, one: LanguageRecipe | str, two: LanguageRecipe | str) -> Comparison:
+    def compare(self, one: Recipe | str, two: Recipe | str) -> Comparison:
         """Two of them, all layers."""
-        return compare(build(one, self.folder), build(two, self.folder), layers=0)
+        return compare(*self._paths(one, two), layers=0)
+
+    def _paths(self, *recipes: Recipe | str) -> list[Path]:
+        read = [parse_recipe(each, kind=LANGUAGE) if isinstance(each, str) else each for each in recipes]
+        return self.zoo.build(read, workers=1)
 
 
 def path(nets: Nets, one: str, two: str) -> tuple[int | None, ...]:
@@ -136,7 +141,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/results/lineage-history.json"))
     options = parser.parse_args()
-    nets = Nets(options.cache / "language")
+    nets = Nets(options.cache)
     document: dict[str, Any] = {"machine": describe_machine("cpu").model_dump(), "first_seed": FIRST_SEED}
     for family, first in SMALL.items():
         document[family] = {

@@ -24,8 +24,9 @@ from whorl.storage import write_json
 from whorl.weights.family.cells import Memory
 from whorl.weights.family.planting import Edge
 from whorl.weights.family.tree import lineage
-from whorl.zoo.cache import default_cache
-from whorl.zoo.language import build_all
+from whorl.zoo.cache import Zoo, default_cache
+from whorl.zoo.recipe import parse_recipe
+from whorl.zoo.steps import LANGUAGE
 
 FIRST_SEED = 400
 ARCHITECTURES = ("llama", "gpt2", "neox", "mixtral", "llama", "gpt2", "neox", "mixtral")
@@ -109,7 +110,8 @@ def told(edges: Iterable[Edge]) -> dict[str, Any]:
 
 def measured(architecture: str, seed: int, cache: Path) -> dict[str, Any]:
     ours, made = plain(architecture, seed), merged(architecture, seed)
-    paths = dict(zip([*ours, *made], build_all([*ours.values(), *made.values()], cache, workers=1), strict=True))
+    recipes = [parse_recipe(text, kind=LANGUAGE) for text in (*ours.values(), *made.values())]
+    paths = dict(zip([*ours, *made], Zoo(cache).build(recipes, workers=1), strict=True))
     alone, cells = {name: paths[name].absolute() for name in ours}, Memory()
     wrong = {name: told(edges) for name, edges in parents(alone, cells).items()}
     found: dict[str, Any] = {}
@@ -160,7 +162,7 @@ def main() -> None:
     options = parser.parse_args()
     families = []
     for place, architecture in enumerate(ARCHITECTURES):
-        families.append(measured(architecture, options.first_seed + place, options.cache / "language"))
+        families.append(measured(architecture, options.first_seed + place, options.cache))
         document = {"machine": describe_machine("cpu").model_dump(), "first_seed": options.first_seed}
         used = resource.getrusage(resource.RUSAGE_SELF)
         document |= {"cpu_seconds": round(used.ru_utime + used.ru_stime, 1)}

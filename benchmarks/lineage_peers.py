@@ -44,8 +44,7 @@ from whorl.weights.comparison import compare
 from whorl.weights.layering import LayerMap
 from whorl.weights.likeness import likeness
 from whorl.weights.pairing import basis
-from whorl.zoo.cache import default_cache
-from whorl.zoo.language import build
+from whorl.zoo.cache import Zoo, default_cache
 from whorl.zoo.lineages import SMALL, bases, derived, independent_pairs
 
 NOTHING = -1e9
@@ -197,7 +196,7 @@ def main() -> None:
             rows: list[list[tuple[float, float]]] = [[], []]
             for kind, group in enumerate((pairs.values(), apart)):
                 for pair in group:
-                    opened = [Weights(open_checkpoint(build(each, options.cache / "language"))) for each in pair]
+                    opened = [Weights(open_checkpoint(path)) for path in Zoo(options.cache).build(pair, workers=1)]
                     rows[kind].append(asked(statistic, opened[0], opened[1]))
             found, strangers = ([value for value, _ in group] for group in rows)
             document[family][name] = {

@@ -20,8 +20,9 @@ from whorl.bench.result import describe_machine
 from whorl.storage import write_json
 from whorl.weights.comparison import compare
 from whorl.weights.findings import about
-from whorl.zoo.cache import default_cache
-from whorl.zoo.language import build_all
+from whorl.zoo.cache import Zoo, default_cache
+from whorl.zoo.recipe import parse_recipe
+from whorl.zoo.steps import LANGUAGE
 
 LEVELS = (0.05, 0.01)
 
@@ -45,8 +46,8 @@ def main() -> None:
     options = parser.parse_args()
     document: dict[str, Any] = {"machine": describe_machine("cpu").model_dump(), "seeds": options.seeds}
     for family in ("llama", "gpt2", "mixtral"):
-        recipes = [f"pretrain({family}, steps=100, seed={1000 + seed})" for seed in range(options.seeds)]
-        paths = build_all(recipes, options.cache / "language")
+        texts = [f"pretrain({family}, steps=100, seed={1000 + seed})" for seed in range(options.seeds)]
+        paths = Zoo(options.cache).build([parse_recipe(text, kind=LANGUAGE) for text in texts])
         tests: dict[str, dict[tuple[int, int], float]] = {}
         for one, two in combinations(range(options.seeds), 2):
             found = compare(paths[one], paths[two], layers=0)

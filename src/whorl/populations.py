@@ -5,13 +5,15 @@ Each kind has seeds of its own, so that no model serves twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
 from whorl.data import SOURCES, Dataset
+from whorl.engine.stages import Progress
+from whorl.engine.workers import Workers
 from whorl.errors import UsageError
 from whorl.nets.training import dimensions, task_of
 from whorl.oracles.base import Oracle
@@ -38,9 +40,9 @@ def strangers(
     *,
     folder: Path | None = None,
     first_seed: int = 1000,
-    workers: int = 0,
+    workers: Workers = 0,
     trust_code: bool = False,
-    progress: Callable[[Recipe], None] = lambda _: None,
+    progress: Progress = lambda *_: None,
 ) -> dict[str, Oracle]:
     """Train ``count`` independent models from one recipe with seeds from ``first_seed`` on.
 
@@ -82,9 +84,9 @@ def twins(
     seeds: Sequence[int],
     *,
     folder: Path | None = None,
-    workers: int = 0,
+    workers: Workers = 0,
     trust_code: bool = False,
-    progress: Callable[[Recipe], None] = lambda _: None,
+    progress: Progress = lambda *_: None,
 ) -> dict[str, Oracle]:
     """Train the victim's own recipe once for each secret seed (`whorl.lineups.commands.secret_seeds`).
 
@@ -105,7 +107,7 @@ def copies(
     data: Dataset | str,
     count: int = 20,
     first_seed: int = 0,
-    progress: Callable[[], None] = lambda: None,
+    progress: Progress = lambda *_: None,
     **options: Any,
 ) -> dict[str, list[Oracle]]:
     """``count`` copies of the victim per removal, with seeds from ``first_seed`` on, to measure power.
@@ -116,16 +118,17 @@ def copies(
     oracle = open_oracle(victim, **options)
     pictures = removal_data(oracle, removals, data)
     found: dict[str, list[Oracle]] = {}
-    for expression in removals:
+    for number, expression in enumerate(removals):
         removal = REMOVALS.make(expression)
         found[expression] = []
         for seed in range(first_seed, first_seed + count):
+            progress("copies", number * count + len(found[expression]), len(removals) * count)
             made = removal(oracle, pictures, generator=torch.Generator().manual_seed(seed))
             found[expression].append(opened(made, oracle, name=expression))
-            progress()
             if seed == first_seed + 1 and _one_and_the_same(found[expression]):
                 found[expression].pop()
                 break
+    progress("copies", len(removals) * count, len(removals) * count)
     return found
 
 
@@ -151,9 +154,9 @@ def power_elsewhere(
     *,
     count: int = 20,
     folder: Path | None = None,
-    workers: int = 0,
+    workers: Workers = 0,
     trust_code: bool = False,
-    progress: Callable[[], None] = lambda: None,
+    progress: Progress = lambda *_: None,
 ) -> dict[str, list[float]]:
     """Similarities of copies of ``count`` other victims of one recipe, each to a fingerprint of its own.
 
@@ -180,10 +183,11 @@ def power_elsewhere(
         first_seed=POWER_SEED,
         workers=workers,
         trust_code=trust_code,
-        progress=lambda _: progress(),
+        progress=progress,
     )
     found: dict[str, list[float]] = {removal: [] for removal in removals}
     for number, victim in enumerate(victims.values()):
+        progress("other victims", number, count)
         own = scheme.extract(
             victim,
             source.load(scheme.part),
@@ -195,7 +199,7 @@ def power_elsewhere(
                 victim, source.load("calibration"), generator=torch.Generator().manual_seed(number)
             )
             found[removal].append(scheme.observe(own, opened(made, victim, name=removal)).similarity)
-            progress()
+    progress("other victims", count, count)
     return found
 
 
@@ -207,8 +211,8 @@ def shadows(
     data: Dataset | str,
     count: int = 6,
     folder: Path | None = None,
-    workers: int = 0,
-    progress: Callable[[], None] = lambda: None,
+    workers: Workers = 0,
+    progress: Progress = lambda *_: None,
     **options: Any,
 ) -> Pool:
     """A pool to learn from: ``count`` independent models of each recipe and ``count`` copies per removal.
@@ -225,7 +229,7 @@ def shadows(
             first_seed=SHADOW_SEED,
             workers=workers,
             trust_code=options.get("trust_code", False),
-            progress=lambda _: progress(),
+            progress=progress,
         )
     made = copies(victim, removals, data=data, count=count, first_seed=SHADOW_SEED, progress=progress, **options)
     families: dict[str, list[Oracle]] = {}

@@ -72,7 +72,7 @@ class Table:
 @pytest.fixture(scope="module")
 def table(case, tmp_path_factory):
     folder = tmp_path_factory.mktemp("table")
-    cache, victim = case.zoo.folder.parent, str(parse_recipe(RECIPE).with_seed(SEED))
+    cache, victim = case.zoo.cache, str(parse_recipe(RECIPE).with_seed(SEED))
     digest = digests_of(case.copy)[0]
     for recipe, name in ((victim, "mine"), (f"{victim} -> fine_tune(all, epochs=3)", "suspect")):
         case.net(recipe)

@@ -39,7 +39,7 @@ def parties(case, tmp_path_factory):
             (judge / "owner.pub").write_bytes(public)
     victim = str(parse_recipe(RECIPE).with_seed(SEED))
     case.net(f"{victim} -> fine_tune(all, epochs=3)")
-    cache = ["--cache", case.zoo.folder.parent]
+    cache = ["--cache", case.zoo.cache]
     whorl("zoo", "export", victim, "-o", owner / "mine.safetensors", *cache)
     whorl("zoo", "export", f"{victim} -> fine_tune(all, epochs=3)", "-o", judge / "suspect.safetensors", *cache)
     whorl(

@@ -152,8 +152,8 @@ class _Turned(torch.nn.Module):
 
 
 def test_strata_have_seeds_from_the_draw(case, opened):
-    found = train_strata(opened["copy"], [RECIPE], count=4, folder=case.zoo.folder.parent, workers=1)
-    again = train_strata(opened["copy"], [RECIPE], count=4, folder=case.zoo.folder.parent, workers=1)
+    found = train_strata(opened["copy"], [RECIPE], count=4, folder=case.zoo.cache, workers=1)
+    again = train_strata(opened["copy"], [RECIPE], count=4, folder=case.zoo.cache, workers=1)
     assert list(found[RECIPE]) == list(again[RECIPE])
     assert len(found[RECIPE]) == 4
     with pytest.raises(UsageError, match="with 3 models of each kind nothing"):
@@ -252,7 +252,7 @@ def disclosed(case, tmp_path_factory):
 
 def lineup(of, opened, suspect, dates=None):
     dates = replace(dates or Case(stamp=stamp(-9)), nonce=JUDGE.hex(), since=NOW)
-    options = {"twins": 4, "size": 400, "folder": of.zoo.folder.parent, "workers": 1}
+    options = {"twins": 4, "size": 400, "folder": of.zoo.cache, "workers": 1}
     return judge_lineup(opened, suspect, case=dates, **options)
 
 
@@ -280,7 +280,7 @@ def test_a_lineup_tells_how_many_strangers_name_the_victim(case, disclosed, stra
         twins=4,
         strangers=strata[RECIPE],
         size=400,
-        folder=case.zoo.folder.parent,
+        folder=case.zoo.cache,
         workers=1,
     )
     assert found.lineup["strangers"]["asked"] == 7
@@ -307,7 +307,7 @@ def test_what_fits_no_lineup_is_refused_before_anything_is_trained(case, disclos
 def test_a_lineup_keeps_the_alpha_that_the_claim_fixed(case, disclosed):
     dates = Case(stamp=stamp(-9), nonce=JUDGE.hex(), since=NOW)
     with pytest.raises(UsageError, match=r"at 0\.2, which the claim fixed: train 4 or more"):
-        judge_lineup(disclosed, case.copy, case=dates, twins=3, folder=case.zoo.folder.parent)
+        judge_lineup(disclosed, case.copy, case=dates, twins=3, folder=case.zoo.cache)
 
 
 def test_a_lineup_needs_a_stamp_that_is_older_than_the_suspect(case, disclosed):

@@ -67,7 +67,7 @@ def test_a_log_that_can_not_hold_the_claim_is_found_before_it_is_made(case, keys
     """A claim that is not in the log would be signed and never counted, and its folder could not be used again."""
     victim = str(parse_recipe(RECIPE).with_seed(SEED))
     case.net(victim)
-    whorl("zoo", "export", victim, "-o", tmp_path / "m.safetensors", "--cache", case.zoo.folder.parent, code=0)
+    whorl("zoo", "export", victim, "-o", tmp_path / "m.safetensors", "--cache", case.zoo.cache, code=0)
     make = ["claim", "make", tmp_path / "m.safetensors", "--data", DATA, "--budget", 10, "--opened", 5]
     made = ["-o", tmp_path / "c", "--secrets", tmp_path / "s", "--log", tmp_path / "log"]
     (tmp_path / "log").write_text("no log")

@@ -20,21 +20,28 @@ from whorl.settings import settings_of
 from whorl.suites.suite import SUITES
 from whorl.testing import check_settings
 from whorl.testing.settings import wrong_values
-from whorl.zoo.language import STEPS
 from whorl.zoo.lessons import ARCHITECTURES, CORPORA
-from whorl.zoo.recipe import FIRST
+from whorl.zoo.steps import CHANGES, FIRST, OWNED
 
 CATALOGS = (
     *(SCHEMES, REMOVALS, NETS, ESTIMATORS, SOURCES, SUITES, QUERIES, REPRESENTATIONS, SIMILARITIES),
-    *(INSPECTIONS, SIEVES, FIRST, STEPS, ARCHITECTURES, CORPORA),
+    *(INSPECTIONS, SIEVES, FIRST, OWNED, CHANGES, ARCHITECTURES, CORPORA),
 )
 # Parameters without a default.
-GIVEN = {"architecture": "mlp", "data": "digits(size=8)", "classes": (0, 1), "path": "x", "train": "x", "name": "x"}
+GIVEN = {
+    "kind": "uchida",
+    "architecture": "mlp",
+    "data": "digits(size=8)",
+    "classes": (0, 1),
+    "path": "x",
+    "train": "x",
+    "name": "x",
+}
 LANGUAGE = {"architecture": "llama", "data": "corpus", "other": "base"}
 
 
 def check(catalog, name):
-    given = LANGUAGE if catalog is STEPS else GIVEN
+    given = LANGUAGE if catalog is CHANGES or name == "pretrain" else GIVEN
     needed = {key: given[key] for key, value in catalog.parameters(name).items() if value is ...}
 
     def bind(settings):

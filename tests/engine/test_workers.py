@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from whorl.engine.tasks import Agenda, Task, gpus_of
+from whorl.engine.tasks import Agenda, Task
 from whorl.engine.workers import run_tasks
 from whorl.errors import MissingExtra, UsageError, WhorlError
 
@@ -105,7 +105,3 @@ def test_an_agenda_is_linear():
             order.append(key)
             agenda.done(key)
     assert order == list(range(100_000))
-
-
-def test_a_task_on_a_gpu_takes_one():
-    assert [gpus_of(device) for device in ("cpu", "mps", "cuda", "cuda:1")] == [0, 0, 1, 1]

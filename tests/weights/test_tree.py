@@ -20,6 +20,9 @@ from whorl.weights.family.planting import Root, plant
 from whorl.weights.family.relations import Kinship, restore
 from whorl.weights.family.tree import document, lineage
 from whorl.weights.history import Operation
+from whorl.zoo.cache import Zoo
+from whorl.zoo.recipe import parse_recipe
+from whorl.zoo.steps import LANGUAGE
 
 TUNED = Operation("tuned", "numbers moved")
 BASE = "pretrain(llama, steps=120)"
@@ -49,9 +52,9 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(cache, tmp_path_factory):
-    zoo = pytest.importorskip("whorl.zoo.language")
     place = tmp_path_factory.mktemp("nets")
-    for name, made in zip(MADE, zoo.build_all(MADE.values(), cache, workers=1), strict=True):
+    recipes = [parse_recipe(text, kind=LANGUAGE) for text in MADE.values()]
+    for name, made in zip(MADE, Zoo(cache).build(recipes, workers=1), strict=True):
         shutil.copytree(made, place / name)
     shutil.copytree(place / "tune", place / "tune-again")
     (place / "broken.safetensors").write_bytes((place / "base" / "model.safetensors").read_bytes()[:500])
@@ -102,11 +105,11 @@ def test_a_merge_has_both_parents_with_their_shares(found):
     [("ties", "", 0.25, 0.35), ("dare", "", 0.06, 0.55), ("dare", " -> tune(corpus(seed=5), steps=30)", 0.1, 0.8)],
 )
 def test_thinned_and_tuned_merges_have_their_parents(cache, folder, tmp_path, method, later, off, unexplained):
-    zoo = pytest.importorskip("whorl.zoo.language")
     for name in ("base", "tune", "other", "lora"):
         (tmp_path / name).symlink_to(folder / name)
     merged = f'merge("base -> tune(corpus(seed=2), steps=60)", method={method})'
-    (tmp_path / "merged").symlink_to(zoo.build(f"{BASE} -> tune(steps=60) -> {merged}{later}", cache))
+    recipe = parse_recipe(f"{BASE} -> tune(steps=60) -> {merged}{later}", kind=LANGUAGE)
+    (tmp_path / "merged").symlink_to(Zoo(cache).build([recipe], workers=1)[0])
     steps = [edge for edge in edges(lineage(tmp_path)) if edge.child == "merged"]
     assert {edge.parent: edge.share for edge in steps} == pytest.approx({"tune": 0.5, "other": 0.5}, abs=off)
     assert all(0.1 < edge.unexplained < unexplained and edge.ancestor == "base" for edge in steps)

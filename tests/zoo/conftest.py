@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from whorl.zoo.cache import Zoo
 from whorl.zoo.causal import Model
 from whorl.zoo.corpus import Corpus
-from whorl.zoo.language import build
 from whorl.zoo.lineages import SMALL
+from whorl.zoo.recipe import parse_recipe
+from whorl.zoo.steps import LANGUAGE
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +24,7 @@ def base():
 
 @pytest.fixture(scope="session")
 def languages(tmp_path_factory) -> Path:
-    """Where they lie; the processes of one session share them."""
+    """The cache that holds them; the processes of one session share it."""
     place = tmp_path_factory.getbasetemp()
     return (place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / "languages"
 
@@ -30,7 +32,11 @@ def languages(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def made(languages):
     """``made(recipe)``: the model of a recipe."""
-    return lambda recipe: Model.read(build(recipe, languages))
+
+    def make(recipe):
+        return Model.read(Zoo(languages).build([parse_recipe(recipe, kind=LANGUAGE)], workers=1)[0])
+
+    return make
 
 
 @pytest.fixture(scope="session")

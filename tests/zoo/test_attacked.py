@@ -88,6 +88,6 @@ def test_a_card_without_agreement_is_listed(zoo):
 
     from whorl.cli.app import app
 
-    shown = CliRunner().invoke(app, ["zoo", "list", "--cache", str(zoo.folder.parent)])
+    shown = CliRunner().invoke(app, ["zoo", "list", "--cache", str(zoo.cache)])
     assert shown.exit_code == 0, shown.output
     assert " - " in shown.output

@@ -9,7 +9,7 @@ from whorl.errors import UsageError
 from whorl.expressions import parse
 from whorl.zoo.causal import Model, Roles, logits
 from whorl.zoo.disguises import _rotation, obfuscate
-from whorl.zoo.language import STEPS
+from whorl.zoo.steps import CHANGES
 
 FAMILIES = ("llama", "gpt2", "neox", "mixtral")
 EVERYWHERE = (
@@ -24,7 +24,7 @@ REFUSED = [(family, step) for family in ("gpt2", "neox") for step in GATED] + [(
 
 
 def disguised(model: Model, step: str, seed: int = 0) -> Model:
-    return STEPS.make(str(parse(step)), model=model) if seed == 0 else STEPS[parse(step).name](model, seed=seed)
+    return CHANGES.make(str(parse(step)), model=model) if seed == 0 else CHANGES[parse(step).name](model, seed=seed)
 
 
 def difference(model: Model, other: Model, tokens: torch.Tensor) -> float:
@@ -103,7 +103,7 @@ def test_a_rotation_is_orthogonal_and_keeps_the_ones_where_it_should():
 
 def test_scales_and_signs_are_those_asked_for(made, base):
     model = made(base("llama"))
-    before, after = Roles(model), Roles(STEPS["scale_neurons"](model, spread=1.0, signs=True))
+    before, after = Roles(model), Roles(CHANGES["scale_neurons"](model, spread=1.0, signs=True))
     for up in before.keys("up"):
         ratio = after.get(up) / before.get(up)
         assert torch.allclose(ratio, ratio[:, :1].expand_as(ratio), rtol=1e-4)

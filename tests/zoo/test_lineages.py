@@ -5,8 +5,19 @@ from __future__ import annotations
 import pytest
 
 from whorl.errors import UsageError
-from whorl.zoo.language import STEPS, parse_language
-from whorl.zoo.lineages import DERIVATIVES, LARGE, PARTIAL, SMALL, UNFINDABLE, bases, derived, independent_pairs, twins
+from whorl.expressions import parse_chain
+from whorl.zoo.lineages import (
+    DERIVATIVES,
+    LARGE,
+    PARTIAL,
+    SMALL,
+    UNFINDABLE,
+    bases,
+    derived,
+    independent_pairs,
+    siblings,
+)
+from whorl.zoo.steps import CHANGES
 
 
 @pytest.mark.parametrize("family", SMALL)
@@ -26,24 +37,23 @@ def test_what_is_left_out_is_what_the_architecture_refuses(made, base, family):
     model = made(base(family))
     kept = derived(bases(SMALL[family], 1)[0])
     for name, text in DERIVATIVES.items():
-        steps = parse_language(f"{SMALL[family]} -> {text}").chain.steps[1:]
-        quick = [step for step in steps if step.name not in ("tune", "lora", "merge")]
+        quick = [step for step in parse_chain(text).steps if step.name not in ("tune", "lora", "merge")]
         try:
             changed = model
             for step in quick:
-                changed = STEPS[step.name](changed, **dict(step.kwargs))
+                changed = CHANGES.make(step, model=changed)
         except UsageError:
             assert name not in kept, name
         else:
             assert name in kept, name
 
 
-def test_bases_differ_in_their_seed_and_twins_in_their_order():
+def test_bases_differ_in_their_seed_and_siblings_in_their_order():
     for first in (*SMALL.values(), *LARGE.values()):
         differing = [dict(recipe.chain.steps[0].kwargs) for recipe in bases(first, 3)]
         assert [each.pop("seed") for each in differing] == [0, 1, 2]
         assert differing[0] == differing[1] == differing[2]
-    one, other = (dict(recipe.chain.steps[0].kwargs) for recipe in twins(SMALL["llama"]))
+    one, other = (dict(recipe.chain.steps[0].kwargs) for recipe in siblings(SMALL["llama"]))
     assert one.pop("order") != other.pop("order")
     assert one == other
 

@@ -154,7 +154,7 @@ def test_removals_are_for_nets_of_the_catalog(mine):
 
 def test_a_worker_imports_the_code_that_its_parent_may_run(mine, tmp_path):
     recipe = f"train({mine}:flat, {DATA})"
-    arguments = (recipe, str(tmp_path), "cpu", (f"{mine}:flat",))
+    arguments = (recipe, (f"{mine}:flat",), str(tmp_path), "cpu")
     script = f"from whorl.zoo.cache import _build_one; _build_one{arguments!r}"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
     assert parse_recipe(recipe, trust_code=True) in Zoo(tmp_path)

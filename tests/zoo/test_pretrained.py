@@ -92,7 +92,7 @@ def test_a_downloaded_model_has_no_seed() -> None:
         ('pretrained(resnet20, "hub:a/b/x y.safetensors", digits)', "does not name a checkpoint"),
         ('pretrained(random_forest, "forest.safetensors", digits)', "is no net"),
         ('pretrained(mlp_regressor, "net.safetensors", digits)', "does regression"),
-        ("distilled(resnet20, digits)", "begins with train.* or pretrained"),
+        ("distilled(resnet20, digits)", "begins with train.*, pretrained"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_fetched(text: str, message: str) -> None:

@@ -132,7 +132,9 @@ def test_a_step_falls_into_removal_part_and_seed():
         (f"{VICTIM} -> quantise(seed=-1)", "seed is a whole number"),
         (f"{VICTIM} -> extract", "extract needs architecture"),
         (f"{VICTIM} -> extract(nlp)", "Did you mean mlp"),
-        (f"{VICTIM} -> train(mlp, digits)", "no such name among the removals"),
+        (f"{VICTIM} -> train(mlp, digits)", "begins a recipe and is no further step"),
+        (f"{VICTIM} -> tune", "tune takes a language model, and is given a net"),
+        ("pretrain(llama)", "give a recipe that begins with train or pretrained"),
         ("train(random_forest, digits) -> quantise", "fits an estimator"),
         ("train(mlp, digits) ->", "expected a name"),
     ],
@@ -155,3 +157,15 @@ def test_what_a_removal_is_made_from_has_its_defaults_too():
     recipes = [parse_recipe(text.format(pool)) for pool in ("textures", "textures()", "'textures(size=16)'")]
     assert len({recipe.digest for recipe in recipes}) == 1
     assert parse_recipe("train(mlp, digits) -> knockoff(mlp, seed=5)").digest not in {recipes[0].digest}
+
+
+def test_one_name_is_another_step_for_another_kind_of_model():
+    net, language = "train(mlp, digits)", "pretrain(llama, steps=1)"
+    for name in ("quantise", "prune_weights", "lora"):
+        one, other = (parse_recipe(f"{text} -> {name}", kind=None) for text in (net, language))
+        assert (one.kind, other.kind) == ("net", "language model")
+        assert dict(one.chain.steps[-1].kwargs).keys() != dict(other.chain.steps[-1].kwargs).keys()
+    merged = parse_recipe(f"{language} -> merge(stranger)", kind=None)
+    assert merged.needs == [merged.parent, *merged.others.values()]
+    assert merged.others["ancestor"] == merged.parent != merged.others["other"]
+    assert parse_recipe(f"{net} -> merge").needs == [parse_recipe(net)]

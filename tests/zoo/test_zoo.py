@@ -39,19 +39,17 @@ LATER = parse_recipe("train(mlp(width=16), digits(size=8), epochs=6, share=0.5, 
 def zoo(tmp_path_factory):
     """Built by two workers; only leaves are asked for, so ancestors come along."""
     made = Zoo(tmp_path_factory.mktemp("cache"))
-    made.order = []
-    made.build([COARSE, STUDENT, PRUNED, FOREST], workers=2, progress=made.order.append)
+    made.told = []
+    made.build([COARSE, STUDENT, PRUNED, FOREST], workers=2, progress=lambda *told: made.told.append(told))
     return made
 
 
 def test_ancestors_are_built_first_and_once(zoo):
-    assert {recipe.digest for recipe in zoo.order} == {
-        recipe.digest for recipe in (VICTIM, TUNED, COARSE, STUDENT, PRUNED, FOREST)
-    }
-    assert len(zoo.order) == 6
-    place = {recipe.digest: position for position, recipe in enumerate(zoo.order)}
-    assert place[VICTIM.digest] < place[TUNED.digest] < place[COARSE.digest]
-    assert all(recipe in zoo for recipe in zoo.order)
+    wanted = (VICTIM, TUNED, COARSE, STUDENT, PRUNED, FOREST)
+    assert {card.digest for card in zoo.cards()} == {recipe.digest for recipe in wanted}
+    assert zoo.told == [("models", done, 6) for done in range(7)]
+    made = [zoo.card_path(recipe).stat().st_mtime_ns for recipe in (VICTIM, TUNED, COARSE)]
+    assert made == sorted(made)
     assert LATER not in zoo
 
 
@@ -111,11 +109,11 @@ def test_workers_and_one_process_build_the_same_bytes(zoo, tmp_path):
 
 
 def test_what_is_there_is_not_built_again(zoo):
-    stamps = {path: path.stat().st_mtime_ns for path in zoo.folder.iterdir()}
-    built = []
-    zoo.build([COARSE, FOREST, VICTIM], workers=2, progress=built.append)
-    assert built == []
-    assert {path: path.stat().st_mtime_ns for path in zoo.folder.iterdir()} == stamps
+    stamps = {path: path.stat().st_mtime_ns for path in (zoo.cache / "zoo").iterdir()}
+    told = []
+    zoo.build([COARSE, FOREST, VICTIM], workers=2, progress=lambda *each: told.append(each))
+    assert told == [("models", 4, 4)]
+    assert {path: path.stat().st_mtime_ns for path in (zoo.cache / "zoo").iterdir()} == stamps
 
 
 def test_share_of_the_data_is_drawn_by_the_seed(tmp_path):
@@ -135,7 +133,7 @@ def test_a_model_that_was_not_built(zoo):
 
 def test_a_damaged_card_is_one_clear_line(zoo, tmp_path):
     broken = Zoo(tmp_path)
-    broken.folder.mkdir()
+    (broken.cache / "zoo").mkdir(parents=True)
     for text in ("{}", "[", '{"recipe": 3}'):
         broken.card_path(VICTIM).write_text(text)
         for read in (lambda: broken.card(VICTIM), lambda: list(broken.cards())):
@@ -145,7 +143,7 @@ def test_a_damaged_card_is_one_clear_line(zoo, tmp_path):
 
 
 def test_a_model_with_other_weights_than_its_card_states_is_not_opened(zoo, tmp_path):
-    shutil.copytree(zoo.folder, tmp_path / "zoo")
+    shutil.copytree(zoo.cache / "zoo", tmp_path / "zoo")
     shared = Zoo(tmp_path)
     assert shared.oracle(VICTIM).digest
     shutil.copy(shared.path(TUNED), shared.path(VICTIM))
@@ -156,7 +154,7 @@ def test_a_model_with_other_weights_than_its_card_states_is_not_opened(zoo, tmp_
 def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.setenv("WHORL_CACHE", str(tmp_path))
     assert default_cache() == tmp_path
-    assert Zoo().folder == tmp_path / "zoo"
+    assert Zoo().cache == tmp_path
     monkeypatch.delenv("WHORL_CACHE")
     assert default_cache() == Path.home() / ".cache" / "whorl"
 
@@ -200,12 +198,13 @@ def test_a_killed_build_resumes(tmp_path):
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), seconds=20)
     done = [recipe for recipe in recipes if recipe in zoo]
     assert 0 < len(done) < len(recipes), "the kill came too late to show anything"
-    for path in zoo.folder.glob("*.safetensors"):
+    for path in (zoo.cache / "zoo").glob("*.safetensors"):
         read_model(path)
     stamps = {recipe.digest: zoo.path(recipe).stat().st_mtime_ns for recipe in done}
-    built = []
-    zoo.build(recipes[:-1], workers=1, progress=built.append)
-    assert {recipe.digest for recipe in built} == {recipe.digest for recipe in recipes[:-1] if recipe not in done}
+    told = []
+    zoo.build(recipes[:-1], workers=1, progress=lambda *each: told.append(each))
+    assert told[0][1] == sum(recipe in done for recipe in recipes[:-1])
+    assert told[-1][1] == told[-1][2]
     assert {recipe.digest: zoo.path(recipe).stat().st_mtime_ns for recipe in done} == stamps
     assert all(
         zoo.oracle(recipe).labels(tiny_data("test").inputs(slice(0, 2))).shape == (2,) for recipe in recipes[:-1]

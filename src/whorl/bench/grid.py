@@ -11,16 +11,17 @@ largest; samplers draw in random order, so these are queries of the smaller budg
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final
 
 from whorl.data import SOURCES
-from whorl.engine.store import Store, cell_key
+from whorl.engine.stages import Progress, Stages
+from whorl.engine.store import cell_key
 from whorl.engine.tasks import Task
-from whorl.engine.workers import Workers, run_tasks
+from whorl.engine.workers import Workers
 from whorl.errors import AccessRefused, UsageError
 from whorl.fingerprints.files import write_fingerprint
 from whorl.oracles.base import Oracle
@@ -40,7 +41,6 @@ from whorl.zoo.recipe import parse_recipe
 __all__ = ["Grid", "GridCells", "SetKey", "code_of_grid", "count_of", "plan", "run_grid", "settings_of"]
 
 MASKS: Final = 10  # inputs of each masked picture, so that a budget of 10 is one of them
-Progress = Callable[[str, int, int], None]
 SetKey = tuple[int, str, int]
 """(victim, queries by name, seed): what one set of queries is made for."""
 
@@ -118,52 +118,41 @@ def run_grid(
     progress: Progress = lambda *_: None,
 ) -> GridCells:
     """Compute every cell, or what is left of them; ``fresh`` forgets what is kept, models included."""
-    suite, zoo, store = grid.suite, Zoo(folder, device=device), Store(folder / "results.sqlite")
+    stages = Stages(folder, workers=workers, device=device, fresh=fresh, progress=progress)
+    suite, zoo, largest = grid.suite, Zoo(stages.folder, device=device), max(grid.budgets)
     suspects = tuple(suite.suspects())
     models = [*suite.victims, *(suspect.recipe for suspect in suspects)]
-    paths = {key: folder / "queries" / f"{_set_key(grid, key)}.safetensors" for key in grid.sets()}
-    if fresh:
-        zoo.forget(models)
-        for path in paths.values():
-            path.unlink(missing_ok=True)
-    _build(zoo, models, workers, progress)
-    wanted = {key: path for key, path in paths.items() if not path.is_file()}
-    largest = max(grid.budgets)
-    tasks = {key: Task(sample, (suite, *key, largest, str(path), str(folder), device)) for key, path in wanted.items()}
-    refused: dict[SetKey, str] = {}
-    for key, reason in _counted("queries", len(paths), run_tasks(tasks, workers=workers), len(tasks), progress):
-        if reason is not None:
-            refused[key] = reason
+    zoo.build(models, workers=workers, fresh=fresh, progress=progress)
+    paths = {key: stages.folder / "queries" / f"{_set_key(grid, key)}.safetensors" for key in grid.sets()}
+    tasks = {
+        str(path): stages.task(sample, suite, *key, largest, str(path), name=f"{key[1]} on {suite.victims[key[0]]}")
+        for key, path in paths.items()
+    }
+    reasons = stages.files("queries", tasks)
+    refused = {key: reason for key, path in paths.items() if (reason := reasons.get(str(path))) is not None}
     paths = {key: path for key, path in paths.items() if key not in refused}
     code = code_of_grid(grid)
     digests = {key: digest_file(str(path)) for key, path in paths.items()}
-    asked = {
-        number: {key: str(path) for key, path in paths.items() if key[0] in suspect.kinds}
+    asked = [{key: str(path) for key, path in paths.items() if key[0] in suspect.kinds} for suspect in suspects]
+    groups = {
+        number: {
+            str(suspect.recipe): cell_key(
+                revision=digest_of(code | code_of_model(suspect.recipe)),
+                grid=[digests[key] for key in asked[number]],
+                suspect=suspect.recipe.digest,
+                combinations=grid.combinations,
+                budgets=grid.budgets,
+                **content_key([suspect.recipe]),
+            )
+        }
         for number, suspect in enumerate(suspects)
     }
-    keys = {
-        number: cell_key(
-            revision=digest_of(code | code_of_model(suspect.recipe)),
-            grid=[digests[key] for key in asked[number]],
-            suspect=suspect.recipe.digest,
-            combinations=grid.combinations,
-            budgets=grid.budgets,
-            **content_key([suspect.recipe]),
-        )
-        for number, suspect in enumerate(suspects)
-    }
-    if fresh:
-        store.forget(keys.values())
-    tasks = {
-        number: Task(answer, (str(suspect.recipe), asked[number], grid.combinations, grid.budgets, str(folder), device))
-        for number, suspect in enumerate(suspects)
-        if keys[number] not in store
-    }
-    for number, document in _counted(
-        "suspects", len(suspects), run_tasks(tasks, workers=workers), len(tasks), progress
-    ):
-        store.put(keys[int(str(number))], document)
-    documents = [store.get(keys[number]) for number in range(len(suspects))]
+
+    def ask(number: int, recipe: tuple[str, ...]) -> Task:
+        return stages.task(answer, *recipe, asked[number], grid.combinations, grid.budgets, name=recipe[0])
+
+    stages.cells("suspects", groups, ask)
+    documents = [stages.store.get(key) for keys in groups.values() for key in keys.values()]
     return _collect(grid, zoo, suspects, paths, documents, refused)
 
 
@@ -206,7 +195,7 @@ def answer(
             if name.split("+")[0] == queries:
                 values = compared(name, fingerprint, observed, budgets)
                 found[f"{victim} {name} {seed}"] = values
-    return {"cells": found, "seconds": seconds, "inputs": inputs}
+    return {recipe: {"cells": found, "seconds": seconds, "inputs": inputs}}
 
 
 def compared(
@@ -289,26 +278,6 @@ def _set_key(grid: Grid, key: SetKey) -> str:
         seed=seed,
         **content_key([of], grid.suite.data_of(victim)),
     )
-
-
-def _build(zoo: Zoo, recipes: Sequence[Any], workers: Workers, progress: Progress) -> None:
-    missing, total = len(zoo.missing(recipes)), len({recipe.digest for recipe in recipes})
-    done = total - missing
-    progress("models", done, total)
-
-    def built(_: object) -> None:
-        nonlocal done
-        done += 1
-        progress("models", done, total)
-
-    zoo.build(recipes, workers=workers, progress=built)
-
-
-def _counted(stage: str, total: int, finished: Iterable[Any], left: int, progress: Progress) -> Iterable[Any]:
-    progress(stage, total - left, total)
-    for done, each in enumerate(finished, total - left + 1):
-        yield each
-        progress(stage, done, total)
 
 
 def _collect(

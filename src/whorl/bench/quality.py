@@ -8,7 +8,7 @@ hard; where they do not, accuracy alone convicts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,9 +18,10 @@ from numpy.typing import ArrayLike
 
 from whorl.bench.estimates import by_victim, mean_over_victims
 from whorl.data import SOURCES
-from whorl.engine.store import Store, cell_key
+from whorl.engine.stages import Progress, Stages
+from whorl.engine.store import cell_key
 from whorl.engine.tasks import Task
-from whorl.engine.workers import Workers, run_tasks
+from whorl.engine.workers import Workers
 from whorl.metrics import ClusterEstimate, auc
 from whorl.oracles.base import Oracle
 from whorl.revisions import digest_of, revisions_of
@@ -92,45 +93,37 @@ def measure_quality(
     workers: Workers = 0,
     device: str = "cpu",
     fresh: bool = False,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
+    progress: Progress = lambda *_: None,
 ) -> Quality:
     """Ask every model of a suite about the test pictures; what is missing in the zoo is built first.
 
     ``fresh`` forgets what is kept, models included.
     """
-    zoo, store = Zoo(folder, device=device), Store(folder / "results.sqlite")
-    suspects = list(suite.suspects())
+    stages = Stages(folder, workers=workers, device=device, fresh=fresh, progress=progress)
+    zoo, suspects = Zoo(stages.folder, device=device), list(suite.suspects())
     models = [*suite.victims, *(suspect.recipe for suspect in suspects)]
-    if fresh:
-        zoo.forget(models)
-    zoo.build(models, workers=workers)
-    victims = {index: str(victim) for index, victim in enumerate(suite.victims)}
-    keys = {
-        number: cell_key(
-            revision=digest_of(_code([suspect.recipe, *(suite.victims[index] for index in suspect.kinds)])),
-            quality=suspect.recipe.digest,
-            victims=[suite.victims[index].digest for index in suspect.kinds],
-            **content_key([suspect.recipe, *(suite.victims[index] for index in suspect.kinds)]),
-        )
-        for number, suspect in enumerate(suspects)
+    zoo.build(models, workers=workers, fresh=fresh, progress=progress)
+    meetings = [[suspect.recipe, *(suite.victims[index] for index in suspect.kinds)] for suspect in suspects]
+    groups = {
+        number: {
+            str(suspect): cell_key(
+                revision=digest_of(_code([suspect, *victims])),
+                quality=suspect.digest,
+                victims=[victim.digest for victim in victims],
+                **content_key([suspect, *victims]),
+            )
+        }
+        for number, (suspect, *victims) in enumerate(meetings)
     }
-    if fresh:
-        store.forget(keys.values())
-    tasks = {
-        number: Task(_distances, (str(suspect.recipe), [victims[i] for i in suspect.kinds], str(folder), device))
-        for number, suspect in enumerate(suspects)
-        if keys[number] not in store
-    }
-    done = len(suspects) - len(tasks)
-    progress("models", done, len(suspects))
-    for number, rows in run_tasks(tasks, workers=workers):
-        store.put(keys[int(str(number))], rows)
-        done += 1
-        progress("models", done, len(suspects))
+
+    def ask(number: int, recipe: tuple[str, ...]) -> Task:
+        return stages.task(_distances, *recipe, [str(victim) for victim in meetings[number][1:]], name=recipe[0])
+
+    stages.cells("suspects", groups, ask)
     pairs: list[Pair] = []
-    for number, suspect in enumerate(suspects):
-        damaged = zoo.card(suspect.recipe).damaged
-        for (victim, kind), row in zip(suspect.kinds.items(), store.get(keys[number]), strict=True):
+    for suspect, keys in zip(suspects, groups.values(), strict=True):
+        damaged, rows = zoo.card(suspect.recipe).damaged, stages.store.get(*keys.values())
+        for (victim, kind), row in zip(suspect.kinds.items(), rows, strict=True):
             pairs.append(Pair(victim, suspect.label, suspect.group, kind, damaged, *row))
     around = {name: _overlap_of(pairs, name) for name in MEASURES}
     overlaps = {name: of.value if of else None for name, of in around.items()}
@@ -147,11 +140,12 @@ def overlap(positives: ArrayLike, negatives: ArrayLike) -> float:
     return 2 * min(area, 1 - area)
 
 
-def _distances(recipe: str, victims: list[str], folder: str, device: str) -> list[list[float | None]]:
+def _distances(recipe: str, victims: list[str], folder: str, device: str) -> dict[str, list[list[float | None]]]:
     """The four measures of one suspect against each of these victims (runs in a worker)."""
     zoo = Zoo(Path(folder), device=device)
     suspect = zoo.oracle(parse_recipe(recipe))
-    return [_against(zoo.oracle(parse_recipe(victim)), suspect, parse_recipe(victim).data) for victim in victims]
+    read = [parse_recipe(victim) for victim in victims]
+    return {recipe: [_against(zoo.oracle(victim), suspect, victim.data) for victim in read]}
 
 
 def _against(victim: Oracle, suspect: Oracle, data: str) -> list[float | None]:

@@ -8,13 +8,11 @@ made is made anew.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from whorl.bench import lineups
 from whorl.bench.jobs import Job, Judge, code_of_all, jobs_of, learns
@@ -22,9 +20,10 @@ from whorl.bench.lineups import COLUMNS, QUESTIONS
 from whorl.bench.mark_figures import MarkFigures
 from whorl.bench.result import Cell, Extraction, Model, Refusal, Result, describe_machine
 from whorl.bench.work import costs_path
-from whorl.engine.store import Store, cell_key
-from whorl.engine.tasks import Task, gpus_of
-from whorl.engine.workers import Workers, run_tasks
+from whorl.engine.stages import Progress, Stages
+from whorl.engine.store import cell_key
+from whorl.engine.tasks import Task
+from whorl.engine.workers import Workers
 from whorl.errors import UsageError
 from whorl.revisions import digest_of, revisions_of
 from whorl.schemes import SCHEMES
@@ -35,12 +34,8 @@ from whorl.suites.suite import Suite, Suspect
 from whorl.types import Fingerprint
 from whorl.zoo.cache import Zoo
 from whorl.zoo.code import code_of_model, content_key
-from whorl.zoo.recipe import Recipe
 
-__all__ = ["Progress", "run"]
-
-Progress = Callable[[str, int, int], None]
-"""(stage, done, total)"""
+__all__ = ["run"]
 
 
 def run(  # noqa: PLR0913 each is an option of `whorl bench run`
@@ -77,27 +72,14 @@ def run(  # noqa: PLR0913 each is an option of `whorl bench run`
         suite.refuse_overlap()
     else:
         suite = replace(suite, shadows=Shadows())  # nobody learns from them, so they need not be built
-    folder = folder.absolute()  # a node of a cluster stands elsewhere
-    zoo, store = Zoo(folder, device=device), Store(folder / "results.sqlite")
+    stages = Stages(folder, workers=workers, device=device, fresh=fresh, progress=progress)
+    zoo = Zoo(stages.folder, device=device)
     twins = [each for number in range(len(suite.victims)) for each in suite.twins(number)] if lineup or by else []
     recipes = [*suite.recipes(), *twins]
-    if fresh:
-        zoo.forget(recipes)
-    total = len({each.digest for recipe in recipes for each in (recipe, *recipe.ancestors)})
-    left = len(zoo.missing(recipes))
-    progress("models", total - left, total)
-
-    def built(_: Recipe) -> None:
-        nonlocal left
-        left -= 1
-        progress("models", total - left, total)
-
-    zoo.build(recipes, workers=workers, progress=built)
-    jobs = jobs_of(suite, columns, folder)
-    if fresh:
-        _forget(jobs)
-    extractions = _extract_all(suite, jobs, folder, device, workers, progress)
-    cells, refusals = _judge_all(suite, jobs, folder, device, workers, progress, store, fresh)
+    zoo.build(recipes, workers=workers, fresh=fresh, progress=progress)
+    jobs = jobs_of(suite, columns, stages.folder)
+    extractions = _extract_all(suite, jobs, stages)
+    cells, refusals = _judge_all(suite, jobs, stages)
     return Result(
         format=2,
         suite=suite.name,
@@ -111,7 +93,7 @@ def run(  # noqa: PLR0913 each is an option of `whorl bench run`
         rows=list(dict.fromkeys(row.group or row.label for row in suite.derived)),
         groups=list(suite.independents),
         victims=[str(victim) for victim in suite.victims],
-        victim_accuracy=[zoo.card(victim).accuracy for victim in suite.victims],
+        victim_accuracy=[zoo.accuracy(victim) for victim in suite.victims],
         null_size=len(suite.null),
         paper={row: dict(columns) for row, columns in suite.paper.items()},
         paper_accuracy=dict(suite.paper_accuracy),
@@ -193,37 +175,24 @@ def _models(suite: Suite, zoo: Zoo) -> list[Model]:
             role=role,
             family=family,
             recipe=card.recipe,
-            accuracy=card.accuracy,
+            accuracy=zoo.accuracy(recipe),
             agreement=card.agreement,
             damaged=card.damaged,
             queries=card.queries,
             seconds=card.seconds,
             victim_accuracy=card.victim_accuracy,
         )
-        for label, role, family, card in ((*names, zoo.card(recipe)) for *names, recipe in named)
+        for label, role, family, recipe in named
+        for card in [zoo.card(recipe)]
     ]
 
 
-def _forget(jobs: list[Job]) -> None:
+def _extract_all(suite: Suite, jobs: list[Job], stages: Stages) -> list[Extraction]:
+    tasks: dict[str, Task] = {}
     for job in jobs:
-        Path(job.path).unlink(missing_ok=True)
-
-
-def _extract_all(
-    suite: Suite, jobs: list[Job], folder: Path, device: str, workers: Workers, progress: Progress
-) -> list[Extraction]:
-    tasks: dict[Any, Task] = {}
-    for job in jobs:
-        if job.path not in tasks and not Path(job.path).is_file():
-            budget = suite.budget_of(job.column)
-            arguments = (suite, job.victim, job.expression, budget, job.path, str(folder), device)
-            name = f"{job.expression} on {suite.victims[job.victim]}"
-            tasks[job.path] = Task(job.make, arguments, name=name, gpus=gpus_of(device))
-    done = len(jobs) - len(tasks)
-    progress("fingerprints", done, len(jobs))
-    for _ in run_tasks(tasks, workers=workers, folder=folder):
-        done += 1
-        progress("fingerprints", done, len(jobs))
+        arguments = (suite, job.victim, job.expression, suite.budget_of(job.column), job.path)
+        tasks[job.path] = stages.task(job.make, *arguments, name=f"{job.expression} on {suite.victims[job.victim]}")
+    stages.files("fingerprints", tasks)
     return [_extraction(job, read_fingerprint(job.path)) for job in jobs]
 
 
@@ -256,36 +225,25 @@ def _costs(path: str) -> dict[str, Any]:
     return read_json(costs) if costs.is_file() else {}
 
 
-def _judge_all(
-    suite: Suite,
-    jobs: list[Job],
-    folder: Path,
-    device: str,
-    workers: Workers,
-    progress: Progress,
-    store: Store,
-    fresh: bool,
-) -> tuple[list[Cell], list[Refusal]]:
-    suspects = list(suite.suspects())
+def _judge_all(suite: Suite, jobs: list[Job], stages: Stages) -> tuple[list[Cell], list[Refusal]]:
+    suspects, judges = list(suite.suspects()), {job.path: job.judge for job in jobs}
     met = _met(suspects, jobs)
     keys = _keys(suspects, met, suite.alpha)
-    if fresh:
-        store.forget(key for asked in keys for key in asked.values())
-    tasks = _judgements(
-        suspects, keys, store, {job.path: job.judge for job in jobs}, (suite.alpha, str(folder), device)
-    )
-    left = Counter(position for position, _ in tasks)
-    progress("suspects", len(suspects) - len(left), len(suspects))
-    for key, answers in run_tasks(tasks, workers=workers, folder=folder):
-        position, _ = cast(tuple[int, str], key)
-        store.put_many({keys[position][path]: answer for path, answer in answers.items()})
-        left -= Counter([position])
-        progress("suspects", len(suspects) - len(left), len(suspects))
+    groups: dict[tuple[int, Judge], dict[str, str]] = {}
+    for position, asked in enumerate(keys):
+        for path, key in asked.items():  # lineups are tasks of their own, of other code
+            groups.setdefault((position, judges[path]), {})[path] = key
+
+    def ask(group: tuple[int, Judge], paths: tuple[str, ...]) -> Task:
+        recipe = str(suspects[group[0]].recipe)
+        return stages.task(group[1], recipe, paths, suite.alpha, name=recipe)
+
+    stages.cells("suspects", groups, ask)
     cells: list[Cell] = []
     refusals: list[Refusal] = []
-    zoo = Zoo(folder, device=device)
+    zoo = Zoo(stages.folder, device=stages.device)
     for suspect, faced, asked in zip(suspects, met, keys, strict=True):
-        card, answers = zoo.card(suspect.recipe), store.get_many(asked.values())
+        card, answers = zoo.card(suspect.recipe), stages.store.get_many(asked.values())
         for job in faced:
             about = {"victim": job.victim, "scheme": job.column, "suspect": suspect.label}
             answer = answers[asked[job.path]]
@@ -298,7 +256,7 @@ def _judge_all(
             if "refused" in answer:
                 refusals.append(Refusal(**about, **model, reason=answer["refused"]))
             else:
-                cells.append(Cell(**about, **model, accuracy=card.accuracy, **answer))
+                cells.append(Cell(**about, **model, accuracy=zoo.accuracy(suspect.recipe), **answer))
     return cells, refusals
 
 
@@ -332,25 +290,3 @@ def _keys(suspects: list[Suspect], met: list[list[Job]], alpha: float) -> list[d
         }
         for suspect, jobs in zip(suspects, met, strict=True)
     ]
-
-
-def _judgements(
-    suspects: list[Suspect],
-    keys: list[dict[str, str]],
-    store: Store,
-    judges: dict[str, Judge],
-    rest: tuple[float, str, str],
-) -> dict[tuple[int, str], Task]:
-    """One task for each suspect that has cells left, so that a worker opens a model once for all of them.
-
-    Lineups are tasks of their own, of other code.
-    """
-    missing = store.missing(key for asked in keys for key in asked.values())
-    tasks: dict[tuple[int, str], Task] = {}
-    for position, (suspect, asked) in enumerate(zip(suspects, keys, strict=True)):
-        left = [path for path, key in asked.items() if key in missing]
-        for ask in dict.fromkeys(judges[path] for path in left):
-            paths = tuple(path for path in left if judges[path] is ask)
-            recipe = str(suspect.recipe)
-            tasks[position, ask.__name__] = Task(ask, (recipe, paths, *rest), name=recipe, gpus=gpus_of(rest[-1]))
-    return tasks

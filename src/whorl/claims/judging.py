@@ -25,6 +25,8 @@ from whorl.claims.making import KINDS, kind_of
 from whorl.claims.opening import OpenedClaim
 from whorl.data import SOURCES, Dataset
 from whorl.detection.judgment import MOST_MODELS, SHORT, Kind, Ranked, models_needed, ranked
+from whorl.engine.stages import Progress
+from whorl.engine.workers import Workers
 from whorl.errors import UsageError
 from whorl.oracles.base import Oracle
 from whorl.oracles.recorded import Recorded
@@ -73,9 +75,9 @@ def train_strata(  # noqa: PLR0913 each is an option of `whorl claim check`
     alpha: float = 1.0,
     count: int | None = None,
     folder: Path | None = None,
-    workers: int = 0,
+    workers: Workers = 0,
     trust_code: bool = False,
-    progress: Callable[[], None] = lambda: None,
+    progress: Progress = lambda *_: None,
 ) -> dict[str, dict[str, Oracle]]:
     """Independent models of each recipe, by recipe and name, with seeds that nobody knew before the draw.
 
@@ -104,7 +106,7 @@ def train_strata(  # noqa: PLR0913 each is an option of `whorl claim check`
                 first_seed=numbers_below(opened.draw.seed, "strata", whole, count=1, choices=SEEDS)[0],
                 workers=workers,
                 trust_code=trust_code,
-                progress=lambda _: progress(),
+                progress=progress,
             )
         )
         for recipe, whole in zip(recipes, plain, strict=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,8 @@ from whorl.claims.documents import Disclosed, Judgment
 from whorl.claims.fetched import check_fetched
 from whorl.claims.opening import OpenedClaim
 from whorl.detection.judgment import MOST_MODELS, models_needed
+from whorl.engine.stages import Progress
+from whorl.engine.workers import Workers
 from whorl.errors import UsageError
 from whorl.lineups.session import hold
 from whorl.oracles.base import Oracle
@@ -53,8 +55,8 @@ def judge_lineup(  # noqa: PLR0913 each is an option of `whorl claim check`
     size: int = 1000,
     folder: Path | None = None,
     record: Path | None = None,
-    workers: int = 0,
-    progress: Callable[[], None] = lambda: None,
+    workers: Workers = 0,
+    progress: Progress = lambda *_: None,
     **options: Any,
 ) -> Judgment:
     """Train the victim and its twins, and ask whom the suspect resembles most.
@@ -82,7 +84,7 @@ def judge_lineup(  # noqa: PLR0913 each is an option of `whorl claim check`
         folder=folder,
         workers=workers,
         trust_code=options.get("trust_code", False),
-        progress=lambda _: progress(),
+        progress=progress,
     )
     pictures = opened.claim.body.data
     known = ownership.extract(victim, data=pictures, scheme="random", budget=1)

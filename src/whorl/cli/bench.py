@@ -130,6 +130,7 @@ def grid(
     seeds: Annotated[int, typer.Option(min=1, help="How often queries are drawn.")] = 3,
     limit: Annotated[int, typer.Option(help="At most so many victims, rows and models per group; 0 for all.")] = 0,
     jobs: Jobs = 0,
+    cluster: Cluster = "",
     device: Device = "cpu",
     cache: Cache = None,
     fresh: Fresh = False,
@@ -156,7 +157,7 @@ def grid(
     started = time.perf_counter()
     with bar(quiet) as show:
         folder = cache or default_cache()
-        found = run_grid(points, folder=folder, workers=jobs, device=device, fresh=fresh, progress=show)
+        found = run_grid(points, folder=folder, workers=cluster or jobs, device=device, fresh=fresh, progress=show)
     wall = time.perf_counter() - started
     command = _command("grid", suite, schemes=schemes, removals=removals, budgets=budgets, seeds=seeds, limit=limit)
     result = figures(points, found, command=command, wall_seconds=wall, device=device)
@@ -176,6 +177,7 @@ def quality(
     ] = None,
     limit: Annotated[int, typer.Option(help="At most so many victims, rows and models per group; 0 for all.")] = 0,
     jobs: Jobs = 0,
+    cluster: Cluster = "",
     device: Device = "cpu",
     cache: Cache = None,
     fresh: Fresh = False,
@@ -197,7 +199,9 @@ def quality(
     chosen = chosen.limited(limit) if limit else chosen
     with bar(quiet) as show:
         folder = cache or default_cache()
-        found = measure_quality(chosen, folder=folder, workers=jobs, device=device, fresh=fresh, progress=show)
+        found = measure_quality(
+            chosen, folder=folder, workers=cluster or jobs, device=device, fresh=fresh, progress=show
+        )
     document = dataclasses.asdict(found)
     if output is not None:
         write_json(output, document)

@@ -14,6 +14,7 @@ from whorl.cli.options import (
     Architecture,
     Cache,
     Classes,
+    Cluster,
     Jobs,
     Json,
     Quiet,
@@ -99,6 +100,7 @@ def calibrate(
     trust_host: TrustHost = None,
     cache: Cache = None,
     jobs: Jobs = 0,
+    cluster: Cluster = "",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -144,22 +146,19 @@ def calibrate(
     with bar(quiet) as show:
         trained: dict[str, Oracle] = {}
         for recipe in train or []:
-            done = counter(show, "training", count)
             trained |= populations.strangers(
                 recipe,
                 count,
                 folder=cache,
                 first_seed=first_seed,
-                workers=jobs,
+                workers=cluster or jobs,
                 trust_code=trust_code,
-                progress=lambda _, done=done: done(),
+                progress=show,
             )
         if mine and removal and pictures:
-            made = counter(show, "copies", copies * len(removal))
-            own = populations.copies(mine, removal, data=pictures, count=copies, progress=made)
-            power |= _elsewhere(
-                known, own, train or [], copies, {"folder": cache, "workers": jobs, "trust_code": trust_code}, show
-            )
+            own = populations.copies(mine, removal, data=pictures, count=copies, progress=show)
+            training = {"folder": cache, "workers": cluster or jobs, "trust_code": trust_code}
+            power |= _elsewhere(known, own, train or [], copies, training, show)
         total = len(models) + len(trained) + sum(map(len, power.values()))
         calibrated = ownership.calibrate(
             known,
@@ -227,8 +226,7 @@ def _elsewhere(
     from whorl import populations
 
     fewest = copies - min(len(power[name]) for name in alone)
-    step = counter(show, "other victims", fewest * (1 + len(alone)))
-    found = populations.power_elsewhere(known, train[0], alone, count=fewest, progress=step, **settings)
+    found = populations.power_elsewhere(known, train[0], alone, count=fewest, progress=show, **settings)
     return power | {name: [*power[name], *found[name]] for name in alone}
 
 

@@ -11,12 +11,12 @@ import typer
 
 from whorl.cli.claim_case import Shown, Theirs, case_of
 from whorl.cli.console import bar, foreign, guarded, model_options, out, print_json, say
-from whorl.cli.console import counter as moved
 from whorl.cli.integrity import show_integrity
 from whorl.cli.options import (
     Architecture,
     Cache,
     Classes,
+    Cluster,
     Jobs,
     Json,
     Quiet,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from whorl.claims.case import Case
     from whorl.claims.documents import Claim, IntegrityAnswer, Judgment, Signed
     from whorl.claims.opening import OpenedClaim
+    from whorl.engine.workers import Workers
 
 __all__ = ["check"]
 
@@ -140,6 +141,7 @@ def check(
     trust_host: TrustHost = None,
     cache: Cache = None,
     jobs: Jobs = 0,
+    cluster: Cluster = "",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -188,7 +190,8 @@ def check(
         shown = Shown(claim, stamp, tsa_root, log, witness_key, suspects, nonce, suspect_since, alpha)
         theirs = Theirs(suspect_stamp, counter or (), counter_stamp or (), counter_key, counter_opening)
         case = case_of(known, keys, opened, suspect, shown, theirs, options)
-        how = _How(null_recipe or (), count, twins, family or (), data or "", victim, record, replay, cache, jobs)
+        workers = cluster or jobs
+        how = _How(null_recipe or (), count, twins, family or (), data or "", victim, record, replay, cache, workers)
         found = _judged(opened, suspect, case, how, options, quiet)
     if private is not None and output is not None:
         write_signed(found, known.victim, private, output)
@@ -213,7 +216,7 @@ class _How:
     record: Path | None
     replay: bool
     cache: Path | None
-    jobs: int
+    workers: Workers
 
 
 def _answer(
@@ -248,9 +251,9 @@ def _judged(opened: OpenedClaim, suspect: str, case: Case, how: _How, options: d
             alpha=case.alpha,
             count=how.count,
             folder=how.cache,
-            workers=how.jobs,
+            workers=how.workers,
             trust_code=trust_code,
-            progress=moved(show, "independent models", 0),
+            progress=show,
         )
         if how.twins is None:
             return judge(
@@ -273,8 +276,8 @@ def _judged(opened: OpenedClaim, suspect: str, case: Case, how: _How, options: d
             strangers={name: model for of in strata.values() for name, model in of.items()},
             folder=how.cache,
             record=how.record,
-            workers=how.jobs,
-            progress=moved(show, "twins", how.twins),
+            workers=how.workers,
+            progress=show,
             **options,
         )
 

@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from whorl.cli import completion
-from whorl.cli.console import bar, counter, grants_of, guarded, line, model_options, print_json, say
+from whorl.cli.console import bar, grants_of, guarded, line, model_options, print_json, say
 from whorl.cli.options import (
     Architecture,
     Cache,
     Classes,
+    Cluster,
     Jobs,
     Json,
     Quiet,
@@ -78,6 +79,7 @@ def extract(
     trust_host: TrustHost = None,
     cache: Cache = None,
     jobs: Jobs = 0,
+    cluster: Cluster = "",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -113,7 +115,6 @@ def extract(
             raise UsageError("--shadow copies your model on pictures: give --data too")
         removals = shadow_removal or list(SHADOW_REMOVALS)
         with bar(quiet) as show:
-            step = counter(show, "shadow models", shadows * (len(shadow) + len(removals)))
             pool = populations.shadows(
                 oracle,
                 shadow,
@@ -121,8 +122,8 @@ def extract(
                 data=data,
                 count=shadows,
                 folder=cache,
-                workers=jobs,
-                progress=step,
+                workers=cluster or jobs,
+                progress=show,
                 trust_code=trust_code,
             )
     with bar(quiet) as show:

@@ -15,6 +15,7 @@ from whorl.cli.options import (
     Architecture,
     Cache,
     Classes,
+    Cluster,
     Jobs,
     Json,
     Quiet,
@@ -85,6 +86,7 @@ def inspect(
     trust_code: TrustCode = False,
     cache: Cache = None,
     jobs: Jobs = 0,
+    cluster: Cluster = "",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -113,15 +115,14 @@ def inspect(
     with bar(quiet) as told:
         if clean_null:
             populations.untrained(clean_null, trust_code=trust_code)
-            trained = counter(told, "training", count)
             given = populations.strangers(
                 clean_null,
                 count,
                 folder=cache,
                 first_seed=first_seed,
-                workers=jobs,
+                workers=cluster or jobs,
                 trust_code=trust_code,
-                progress=lambda _: trained(),
+                progress=told,
             )
         found = inspected(
             suspect,

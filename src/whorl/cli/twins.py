@@ -10,7 +10,7 @@ import typer
 
 from whorl.cli import completion
 from whorl.cli.console import bar, counter, guarded, line, model_options, print_json, say
-from whorl.cli.options import Architecture, Cache, Classes, Jobs, Json, Quiet, Set, Shape, TrustCode, TrustHost
+from whorl.cli.options import Architecture, Cache, Classes, Cluster, Jobs, Json, Quiet, Set, Shape, TrustCode, TrustHost
 from whorl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def twins(
     trust_host: TrustHost = None,
     cache: Cache = None,
     jobs: Jobs = 0,
+    cluster: Cluster = "",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -157,17 +158,15 @@ def twins(
             paths = run_twins(command, count, place, suffix=suffix, inputs=made_from or (), check=check, progress=told)
             made = {str(path): path for path in paths}
         elif recipe is not None:
-            seeds, done = secret_seeds(place, count), counter(show, "twins", count)
+            seeds = secret_seeds(place, count)
             made = populations.twins(
-                recipe, seeds, folder=cache, workers=jobs, trust_code=trust_code, progress=lambda _: done()
+                recipe, seeds, folder=cache, workers=cluster or jobs, trust_code=trust_code, progress=show
             )
         else:
             made = {each: each for each in twin or []}
         power: dict[str, Any] = {}
         if removal:
-            power = populations.copies(
-                mine, removal, data=data or known.data, count=copies, progress=counter(show, "copies", copies)
-            )
+            power = populations.copies(mine, removal, data=data or known.data, count=copies, progress=show)
         asked = (several + 1) * (2 if by else 1) + len(stranger or []) + sum(map(len, power.values()))
         lined_up, secret = ownership.line_up(
             known,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -34,54 +34,33 @@ def build(
     quiet: Quiet = False,
 ) -> None:
     """Build models over the cores. A build that is killed goes on where it stopped."""
-    from whorl.zoo import language
     from whorl.zoo.cache import Zoo
     from whorl.zoo.recipe import parse_recipe
 
-    texts = [text for text in recipes if language.is_language(text)]
     zoo = Zoo(cache, device=checked_device(device))
-    wanted = [parse_recipe(text, trust_code=trust_code) for text in recipes if text not in texts]
-    spoken = [language.parse_language(text) for text in texts]
-    place = language.kept_in(zoo.folder.parent)
-    if fresh:
-        zoo.forget(wanted)
-        language.forget(spoken, place)
-    missing = zoo.missing(wanted)
-    with bar(quiet) as told:
-        done = 0
-
-        def built(_: object) -> None:
-            nonlocal done
-            done += 1
-            told("models", done, len(missing))
-
-        zoo.build(wanted, workers=cluster or jobs, progress=built)
-        folders = language.build_all(
-            spoken, place, workers=cluster or jobs, progress=lambda count, of: told("language models", count, of)
-        )
-    cards = [zoo.card(recipe).model_dump() for recipe in wanted]
+    wanted = [parse_recipe(text, kind=None, trust_code=trust_code) for text in recipes]
+    with bar(quiet) as show:
+        zoo.build(wanted, workers=cluster or jobs, fresh=fresh, progress=show)
+    cards = [zoo.card(recipe) for recipe in wanted]
     if as_json:
-        print_json([*cards, *(language.card(folder) for folder in folders)])
+        print_json([card.model_dump() for card in cards])
         return
-    for recipe, folder in zip(spoken, folders, strict=True):
-        line(f"{recipe.digest}  {folder}")
     for card in cards:
-        line(f"{card['digest']}  accuracy {card['accuracy']:.3f}  agreement {_share(card['agreement'])}{_attack(card)}")
+        success = "" if card.attack_success is None else f"  attack success {card.attack_success:.3f}"
+        line(f"{card.digest}  accuracy {_share(card.accuracy)}  agreement {_share(card.agreement)}{success}")
 
 
 @app.command("list")
 @guarded
 def listing(cache: Cache = None, as_json: Json = False) -> None:
     """List what is in the zoo, and which models older code made: those are not used any more."""
-    from whorl.zoo import language
     from whorl.zoo.cache import UNKNOWN, Zoo
 
-    zoo = Zoo(cache)
-    cards, spoken = list(zoo.cards()), language.cards(language.kept_in(zoo.folder.parent))
+    cards = list(Zoo(cache).cards())
     if as_json:
-        print_json([*(card.model_dump() | {"older": card.older} for card in cards), *spoken])
+        print_json([card.model_dump() | {"older": card.older} for card in cards])
         return
-    if not cards and not spoken:
+    if not cards:
         say("no models yet. Type: whorl zoo build RECIPE")
         return
     trojans = ["attack success"] if any(card.attack_success is not None for card in cards) else []
@@ -90,10 +69,7 @@ def listing(cache: Cache = None, as_json: Json = False) -> None:
         age = f" {UNKNOWN if card.older == UNKNOWN else 'older code'}" if card.older else ""
         marks = f"{' damaged' if card.damaged else ''}{age}"
         success = [_share(card.attack_success)] if trojans else []
-        table.add(card.digest, f"{card.accuracy:.3f}{marks}", *success, _share(card.agreement), card.recipe)
-    for told in spoken:
-        age = "older code" if told["older"] else "-"
-        table.add(told["digest"], age, *(["-"] if trojans else []), "-", told["recipe"])
+        table.add(card.digest, f"{_share(card.accuracy)}{marks}", *success, _share(card.agreement), card.recipe)
     show(table)
 
 
@@ -101,15 +77,10 @@ def listing(cache: Cache = None, as_json: Json = False) -> None:
 @guarded
 def card(recipe: RecipeText, trust_code: TrustCode = False, cache: Cache = None) -> None:
     """Print the card of one model as JSON."""
-    from whorl.zoo import language
     from whorl.zoo.cache import Zoo
     from whorl.zoo.recipe import parse_recipe
 
-    if language.is_language(recipe):
-        place = language.kept_in(Zoo(cache).folder.parent)
-        print_json(language.card(language.built(language.parse_language(recipe), place)))
-        return
-    print_json(Zoo(cache).card(parse_recipe(recipe, trust_code=trust_code)).model_dump())
+    print_json(Zoo(cache).card(parse_recipe(recipe, kind=None, trust_code=trust_code)).model_dump())
 
 
 @app.command("export")
@@ -121,30 +92,22 @@ def export(
     cache: Cache = None,
 ) -> None:
     """Copy a built model out of the zoo; the file says which architecture it is. A language model is a folder."""
-    from whorl.zoo import language
     from whorl.zoo.cache import Zoo
     from whorl.zoo.recipe import parse_recipe
 
-    zoo = Zoo(cache)
-    if language.is_language(recipe):
-        made = language.built(language.parse_language(recipe), language.kept_in(zoo.folder.parent))
+    zoo, wanted = Zoo(cache), parse_recipe(recipe, kind=None, trust_code=trust_code)
+    zoo.card(wanted)
+    made = zoo.path(wanted)
+    if made.is_dir():
         if output.exists():
             raise UsageError(f"{output} is there already, and a language model is a folder of its own: give another -o")
-        shutil.copytree(made, output)
-        line(str(output))
-        return
-    wanted = parse_recipe(recipe, trust_code=trust_code)
-    zoo.card(wanted)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(zoo.path(wanted), output)
+        shutil.copytree(made, output, ignore=shutil.ignore_patterns(".*"))  # what a killed build left
+    else:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(made, output)
     line(str(output))
 
 
-def _attack(card: dict[str, Any]) -> str:
-    """How well the trigger works that the recipe planted, if one did."""
-    return "" if card["attack_success"] is None else f"  attack success {card['attack_success']:.3f}"
-
-
 def _share(value: float | None) -> str:
-    """A share, or a dash where there is none: the victim has other classes, or nothing planted a trigger."""
+    """A share, or a dash where there is none: of a language model, of other classes, or where no trigger is."""
     return "-" if value is None else f"{value:.3f}"

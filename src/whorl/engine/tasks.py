@@ -10,7 +10,7 @@ from typing import Any
 
 from whorl.errors import WhorlError
 
-__all__ = ["Agenda", "Task", "gpus_of"]
+__all__ = ["Agenda", "Task"]
 
 TRIES = 2  # workers that a task may kill: the first may have had too little memory beside others
 
@@ -28,11 +28,6 @@ class Task:
     name: str = ""
     cpus: float = 1
     gpus: float = 0
-
-
-def gpus_of(device: str) -> float:
-    """What a task on that device takes of a node's GPUs."""
-    return float(device.startswith("cuda"))
 
 
 class Agenda:

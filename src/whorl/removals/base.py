@@ -28,6 +28,9 @@ class Removal(Checked, ABC):
     outcome is measured on. One annotated as an `Architecture` is the net that comes out.
     """
 
+    takes: ClassVar[str] = "net"
+    gives: ClassVar[str] = "net"
+    """The kind of model, as in `whorl.zoo.steps`."""
     family: ClassVar[str]
     """How tables group it: fine-tune, prune, quantise, extract, ..."""
     needs: ClassVar[Access] = Access.WEIGHTS

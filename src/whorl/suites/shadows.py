@@ -10,7 +10,8 @@ from whorl.oracles.base import Oracle
 from whorl.oracles.pool import Pool
 from whorl.removals import REMOVALS
 from whorl.zoo.cache import Zoo
-from whorl.zoo.recipe import OWNED, Recipe
+from whorl.zoo.recipe import Recipe
+from whorl.zoo.steps import OWNED
 
 __all__ = ["Shadows", "family_of"]
 

@@ -25,6 +25,7 @@ from whorl.checkpoints.roles import Key, Part, Weights
 from whorl.errors import MissingExtra, UsageError
 from whorl.nets.timm import import_mended
 from whorl.storage import read_json, read_tensors, write_json, write_tensors
+from whorl.zoo.steps import LANGUAGE
 
 __all__ = ["Change", "Model", "Roles", "closed", "import_transformers", "logits", "loss", "opened", "quiet"]
 
@@ -41,6 +42,8 @@ SETTINGS: Final = {  # GPT-2 has words of its own
 @dataclass(frozen=True)
 class Model:
     """A model as its folder holds it. An ``adapter`` holds only what is added to another model."""
+
+    kind: ClassVar[str] = LANGUAGE
 
     config: Mapping[str, Any]
     tensors: Mapping[str, Tensor]

@@ -15,10 +15,11 @@ from whorl.errors import UsageError
 from whorl.expressions import Call, Value, parse_chain
 from whorl.nets import ESTIMATORS, NETS
 from whorl.removals import REMOVALS
-from whorl.zoo.chained import Chained
-from whorl.zoo.recipe import OWNED, Recipe
+from whorl.zoo.kinds import kind_of
+from whorl.zoo.recipe import Recipe
+from whorl.zoo.steps import NET, OWNED
 
-__all__ = ["code_of", "code_of_chain", "code_of_model", "content_key", "content_of_model"]
+__all__ = ["code_of", "code_of_model", "content_key", "content_of_model"]
 
 PARTS: Final = (NETS, ESTIMATORS, SOURCES)
 """What settings name: nets and data sets."""
@@ -37,14 +38,14 @@ def code_of(catalog: Catalog[Any], expression: str) -> frozenset[str]:
 
 @cache
 def code_of_model(recipe: Recipe) -> frozenset[str]:
-    """Targets of all that make a model of the vision zoo."""
-    marks = () if all(step.name not in OWNED for step in recipe.chain.steps) else (_marks(),)
-    return code_of_chain(recipe, (REMOVALS, OWNED, *marks, *PARTS)) | {"whorl.zoo.cache"}
-
-
-def _marks() -> Catalog[Any]:
-    """The marks, whose room is not imported here: the code of a model that nobody marked does not rest on schemes."""
-    return import_module("whorl.schemes").MARKS
+    """Targets of all that make the model of a recipe."""
+    catalogs = [catalog for _, catalog in recipe.steps]
+    if recipe.kind == NET:
+        catalogs += [REMOVALS, *PARTS]
+    if OWNED in catalogs:  # imported here alone: the code of a model that nobody marked does not rest on schemes
+        catalogs.append(import_module("whorl.schemes").MARKS)
+    named = (target for step in recipe.chain.steps for target in _named(step, catalogs))
+    return frozenset({*named, type(kind_of(recipe)).__module__})
 
 
 @cache
@@ -80,11 +81,6 @@ def _content(calls: Iterable[Call]) -> str:
         found[str(call)] = source.content()
     read = sorted((text, content) for text, content in found.items() if content)
     return hashlib.sha256(json.dumps(read).encode()).hexdigest()[:12] if read else ""
-
-
-def code_of_chain(recipe: Chained, catalogs: Sequence[Catalog[Any]]) -> frozenset[str]:
-    """Targets of what the steps of a recipe name in these catalogues, at any depth."""
-    return frozenset(target for step in recipe.chain.steps for target in _named(step, catalogs))
 
 
 def _named(value: Value, catalogs: Sequence[Catalog[Any]]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from whorl.checkpoints.roles import NORM_OF, Key
 from whorl.errors import UsageError
 from whorl.settings import Count, Named, NonNegative, Seed, Share, Whole
 from whorl.zoo.causal import Model, Roles
+from whorl.zoo.steps import only, says
 
 __all__ = [
     "cast",
@@ -72,6 +73,7 @@ def prune_weights(model: Model, *, share: Part = 0.5) -> Model:
     return _each(model, MATRICES, pruned)
 
 
+@only("llama", "mixtral", why="elsewhere heads divide the width, so the residual axes stay", of="residual")
 def prune_width(model: Model, *, share: Part = 0.25, of: Literal["neurons", "residual"] = "neurons") -> Model:
     """Remove the ``share`` of ``neurons``, or of axes of the ``residual`` stream, whose weights are smallest."""
     net = Roles(model)
@@ -170,14 +172,14 @@ def merge(
     return ours.model
 
 
+@only("llama", why="a dense gated model becomes a mixture of experts")
+@says(becomes=lambda _: "mixtral")
 def upcycle(model: Model, *, experts: Annotated[int, Ge(2)] = 4, share: NonNegative = 0.0, seed: Seed = 0) -> Model:
     """Make a mixture of experts of a dense llama: copies of each hidden layer, behind a router drawn at random.
 
     Each copy gets noise of ``share`` of its spread; without it the function stays. Source: A. Komatsuzaki et al.,
     Sparse Upcycling, ICLR 2023.
     """
-    if model.family != "llama":
-        raise UsageError(f"upcycle: a llama becomes a mixture of experts, not a {model.family}")
     net, generator = Roles(model), torch.Generator().manual_seed(seed)
     tensors = {name: value for name, value in net.tensors.items() if ".mlp." not in name}
     for layer in range(net.plan.layers):
@@ -207,8 +209,6 @@ def _rounded(matrix: Tensor, levels: int, group: int) -> Tensor:
 
 
 def _narrowed(net: Roles, share: float | Fraction) -> Model:
-    if net.plan.norm == "layer":
-        raise UsageError(f"prune_width: the heads of {net.family} divide its width, so its residual axes stay")
     kept = _largest(torch.stack([net.get(key).square().sum(1) for key in net.keys("output", "down")]).sum(0), share)
     for key in net.keys("embedding", *NORM_OF):
         net.inputs(lambda rows: rows[kept], key)

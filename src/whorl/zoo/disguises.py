@@ -20,6 +20,7 @@ from whorl.checkpoints.roles import NORM_OF, Key
 from whorl.errors import UsageError
 from whorl.settings import NonNegative, Seed, Share
 from whorl.zoo.causal import Change, Model, Roles
+from whorl.zoo.steps import only
 
 __all__ = [
     "flip_signs",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 NORMS: Final = ("attention_norm", "mlp_norm", "final_norm")
+BENT: Final = "without gates an activation bends every branch of a neuron; use permute_neurons"
 CLIQUE: Final = 3  # neurons of a clique; two that cancel each other are the easiest to see
 
 
@@ -62,11 +64,10 @@ def permute_heads(model: Model, *, seed: Seed = 0) -> Model:
     return net.model
 
 
+@only("mixtral", why="others have no experts; use permute_neurons")
 def permute_experts(model: Model, *, seed: Seed = 0) -> Model:
     """Permute the experts of every layer. Refused where there are none."""
     net, generator = Roles(model), _generator(seed)
-    if not list(net.keys("router")):
-        raise UsageError(f"permute_experts: {net.family} has no experts; use permute_neurons")
     for router in net.keys("router"):
         order = torch.randperm(len(net.get(router)), generator=generator)
         net.outputs(_taken(order), router)
@@ -77,14 +78,13 @@ def permute_experts(model: Model, *, seed: Seed = 0) -> Model:
     return net.model
 
 
+@only("llama", "mixtral", why=BENT)
 def scale_neurons(model: Model, *, spread: NonNegative = 1.0, signs: bool = False, seed: Seed = 0) -> Model:
     """Multiply each neuron's ungated branch by 10 to the power of a number within ±``spread``, and divide after it.
 
     With ``signs`` half of the factors are negative. Refused without gates, where an activation bends every branch.
     """
     net, generator = Roles(model), _generator(seed)
-    if not net.plan.gated:
-        raise UsageError(f"{net.family} has no gates, so an activation bends every branch of a neuron; permute_neurons")
     for down in net.keys("down"):
         factors = _scales(net.get(down).shape[1], spread, generator)
         if signs:
@@ -94,6 +94,8 @@ def scale_neurons(model: Model, *, spread: NonNegative = 1.0, signs: bool = Fals
     return net.model
 
 
+@only("llama", "mixtral", why=BENT, of="neurons")
+@only("llama", "mixtral", why="layer norms subtract means over the residual axes; use rotate_residual", of="residual")
 def flip_signs(model: Model, *, of: Literal["neurons", "values", "residual"] = "neurons", seed: Seed = 0) -> Model:
     """Flip signs at random: ``of`` gated ``neurons``, the ``values`` of heads, or axes of the ``residual``.
 
@@ -109,8 +111,6 @@ def flip_signs(model: Model, *, of: Literal["neurons", "values", "residual"] = "
             net.outputs(_times(signs), output._replace(role="value"))
             shared = signs.view(groups, 1, wide, 1).expand(-1, heads // groups, -1, -1).reshape(-1, 1)
             net.inputs(_times(shared), output)
-    elif net.plan.norm == "layer":
-        raise UsageError(f"flip_signs: {net.family} subtracts means over the residual axes; use rotate_residual")
     else:
         signs = _signs(net.plan.width, generator)
         _turn(net, _times(signs))

@@ -25,6 +25,7 @@ from whorl.expressions import Call
 from whorl.settings import Count, Named, Positive, Seed, Whole
 from whorl.zoo.causal import Model, Roles, closed, logits, opened, quiet
 from whorl.zoo.corpus import Corpus
+from whorl.zoo.steps import says
 
 __all__ = ["ARCHITECTURES", "CORPORA", "distil", "lora", "pretrain", "reuse_embedding", "tune"]
 
@@ -36,15 +37,15 @@ ARCHITECTURES: Catalog[Any] = Catalog(
     {name: f"whorl.zoo.lessons:{name}" for name in ("llama", "gpt2", "neox", "mixtral")},
     fixed=("corpus",),
 )
-CorpusName = Annotated[str | Call, Named(("whorl.zoo.lessons:CORPORA",))]
-LanguageArchitecture = Annotated[str | Call, Named(("whorl.zoo.lessons:ARCHITECTURES",))]
+CorpusName = Annotated[str | Call, Named(("whorl.zoo.lessons:CORPORA",), "task")]
+LanguageArchitecture = Annotated[str | Call, Named(("whorl.zoo.lessons:ARCHITECTURES",), "architecture")]
 Size = Annotated[int, Ge(1), Le(4096)]
 
 CORPORA: Catalog[Corpus] = Catalog("corpora", {"corpus": "whorl.zoo.corpus:Corpus"})
 
 
 @dataclass(frozen=True)
-class Schedule:
+class CosineSchedule:
     """AdamW under a cosine; ``order`` seeds the order of the lines."""
 
     steps: int
@@ -117,6 +118,7 @@ def gpt2(
     return {"model_type": "gpt2"} | plain | {own.get(name, name): value for name, value in found.items()}
 
 
+@says(becomes=lambda settings: _configured(settings["architecture"], settings["data"])["model_type"])
 def pretrain(
     *,
     architecture: LanguageArchitecture,
@@ -128,9 +130,8 @@ def pretrain(
     order: Seed = 0,
 ) -> Model:
     """A net from weights drawn by ``seed``, trained on the text of ``data`` in the order of ``order``."""
-    corpus = CORPORA.make(data)
-    module = _fresh(ARCHITECTURES.make(architecture, corpus=corpus), seed)
-    _fit(module, corpus.text, Schedule(steps, learning_rate, order, batch))
+    module = _fresh(_configured(architecture, data), seed)
+    _fit(module, CORPORA.make(data).text, CosineSchedule(steps, learning_rate, order, batch))
     return closed(module)
 
 
@@ -145,7 +146,7 @@ def tune(
 ) -> Model:
     """Train all weights further."""
     module = opened(model)
-    _fit(module, CORPORA.make(data).text, Schedule(steps, learning_rate, order, batch))
+    _fit(module, CORPORA.make(data).text, CosineSchedule(steps, learning_rate, order, batch))
     return closed(module)
 
 
@@ -170,7 +171,7 @@ def lora(
     for part in chosen.values():
         weight = part.get_parameter("weight")
         parametrize.register_parametrization(part, "weight", _LowRank(weight.shape, rank, generator))
-    _fit(module, CORPORA.make(data).text, Schedule(steps, learning_rate, order))
+    _fit(module, CORPORA.make(data).text, CosineSchedule(steps, learning_rate, order))
     if not merged:
         return _adapter(chosen, rank)
     for part in chosen.values():
@@ -178,6 +179,7 @@ def lora(
     return closed(module)
 
 
+@says(draws_anew=True)
 def distil(
     model: Model,
     *,
@@ -198,10 +200,11 @@ def distil(
         wanted = softmax(logits(teacher, lines[:, :-1]), -1).clone()
         return kl_div(log_softmax(scores, -1).flatten(0, 1), wanted.flatten(0, 1), reduction="batchmean")
 
-    _fit(student, CORPORA.make(data).text, Schedule(steps, learning_rate, order, batch), agree)
+    _fit(student, CORPORA.make(data).text, CosineSchedule(steps, learning_rate, order, batch), agree)
     return closed(student)
 
 
+@says(draws_anew=True)
 def reuse_embedding(
     model: Model,
     *,
@@ -218,7 +221,7 @@ def reuse_embedding(
     with torch.no_grad():
         embedding.weight.copy_(Roles(model).get(Key("embedding")))
     embedding.weight.requires_grad_(False)
-    _fit(module, CORPORA.make(data).text, Schedule(steps, learning_rate, order, batch))
+    _fit(module, CORPORA.make(data).text, CosineSchedule(steps, learning_rate, order, batch))
     return closed(module)
 
 
@@ -273,6 +276,10 @@ def _common(corpus: Corpus, width: int, layers: int, heads: int, hidden: int, ti
     }
 
 
+def _configured(architecture: str | Call, data: str | Call) -> dict[str, Any]:
+    return ARCHITECTURES.make(architecture, corpus=CORPORA.make(data))
+
+
 def _fresh(config: dict[str, Any], seed: int) -> nn.Module:
     """A module of that configuration whose weights the seed draws."""
     with quiet() as transformers:
@@ -293,7 +300,7 @@ def _next_token(scores: Tensor, lines: Tensor) -> Tensor:
 
 
 def _fit(
-    module: nn.Module, text: Tensor, schedule: Schedule, loss: Callable[[Tensor, Tensor], Tensor] = _next_token
+    module: nn.Module, text: Tensor, schedule: CosineSchedule, loss: Callable[[Tensor, Tensor], Tensor] = _next_token
 ) -> None:
     module.float().train()
     learned = [parameter for parameter in module.parameters() if parameter.requires_grad]

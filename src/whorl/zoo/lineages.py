@@ -1,7 +1,7 @@
 """Which language models a benchmark of lineage compares: bases, what is made of them, and pairs that owe nothing.
 
 The hard negatives are nets of one configuration that saw the same text in the same order and differ in their seed
-alone. `twins` of a base share its fresh weights and saw the text in another order: common ancestors, not descent.
+alone. `siblings` share fresh weights and saw the text in different orders: common ancestors, not descent.
 """
 
 from __future__ import annotations
@@ -10,10 +10,21 @@ from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import Final
 
-from whorl.expressions import Call, parse, parse_chain
-from whorl.zoo.language import LanguageRecipe, parse_language
+from whorl.expressions import Call
+from whorl.zoo.recipe import Recipe, parse_recipe
+from whorl.zoo.steps import LANGUAGE, NotAdmitted
 
-__all__ = ["DERIVATIVES", "LARGE", "PARTIAL", "SMALL", "UNFINDABLE", "bases", "derived", "independent_pairs", "twins"]
+__all__ = [
+    "DERIVATIVES",
+    "LARGE",
+    "PARTIAL",
+    "SMALL",
+    "UNFINDABLE",
+    "bases",
+    "derived",
+    "independent_pairs",
+    "siblings",
+]
 
 SMALL: Final[Mapping[str, str]] = {
     name: f"pretrain({name}, steps=250)" for name in ("llama", "gpt2", "neox", "mixtral")
@@ -83,7 +94,7 @@ DERIVATIVES: Final[Mapping[str, str]] = {
     "disguised, merged": f"{_STACK} -> merge(stranger, 1/4)",
     "flipped too, tuned": f"flip_signs -> {_STACK} -> tune",
 }
-"""What is made of a base, as further steps. Not every architecture admits each: `derived` picks."""
+"""What is made of a base, as further steps. Not every architecture admits each, as the steps say: `derived` picks."""
 
 PARTIAL: Final[Mapping[str, str]] = {"embedding reused": "reuse_embedding"}
 """Nets of which one part alone is the base's."""
@@ -92,24 +103,25 @@ UNFINDABLE: Final[Mapping[str, str]] = {"distilled": "distil", "distilled on its
 """Nets that learned from a base and share no weights with it: no test of weights should find them."""
 
 
-def bases(first: str, count: int = 8) -> list[LanguageRecipe]:
+def bases(first: str, count: int = 8) -> list[Recipe]:
     """Nets that differ in their seed alone, of the same text in the same order."""
     return [_with(first, seed=seed) for seed in range(count)]
 
 
-def twins(first: str, count: int = 2, *, seed: int = 0) -> list[LanguageRecipe]:
+def siblings(first: str, count: int = 2, *, seed: int = 0) -> list[Recipe]:
     """Nets of one seed that saw the text in different orders; the first is the base of that seed."""
     return [_with(first, seed=seed, order=order) for order in range(count)]
 
 
-def derived(base: LanguageRecipe, steps: Mapping[str, str] = DERIVATIVES) -> dict[str, LanguageRecipe]:
+def derived(base: Recipe, steps: Mapping[str, str] = DERIVATIVES) -> dict[str, Recipe]:
     """What these further steps make of a base, by name: those that its architecture admits."""
-    return {name: base.then(text) for name, text in steps.items() if _admits(base, text)}
+    found = {name: _made(base, text) for name, text in steps.items()}
+    return {name: recipe for name, recipe in found.items() if recipe is not None}
 
 
 def independent_pairs(
-    recipes: Iterable[LanguageRecipe], made: Iterable[str] = ("tuned", "int4", "half the weights", "rotated")
-) -> list[tuple[LanguageRecipe, LanguageRecipe]]:
+    recipes: Iterable[Recipe], made: Iterable[str] = ("tuned", "int4", "half the weights", "rotated")
+) -> list[tuple[Recipe, Recipe]]:
     """All pairs of these bases, and each base beside what is made of the next one, by names of `DERIVATIVES`.
 
     Both of a pair of tuned nets saw the same second text too.
@@ -118,25 +130,20 @@ def independent_pairs(
     pairs = list(combinations(listed, 2))
     for name in made:
         for base, other in zip(listed, listed[1:] + listed[:1], strict=True):
-            if base is not other and _admits(other, DERIVATIVES[name]):
+            if base is not other and (theirs := _made(other, DERIVATIVES[name])) is not None:
                 ours = base.then(DERIVATIVES[name]) if name.startswith("tuned") else base
-                pairs.append((ours, other.then(DERIVATIVES[name])))
+                pairs.append((ours, theirs))
     return pairs
 
 
-def _with(first: str, **settings: int) -> LanguageRecipe:
-    step = parse_language(first).chain.steps[0]
-    return parse_language(str(Call(step.name, (), tuple((dict(step.kwargs) | settings).items()))))
+def _with(first: str, **settings: int) -> Recipe:
+    step = parse_recipe(first, kind=LANGUAGE).chain.steps[0]
+    bound = Call(step.name, (), tuple((dict(step.kwargs) | settings).items()))
+    return parse_recipe(str(bound), kind=LANGUAGE)
 
 
-def _admits(base: LanguageRecipe, steps: str) -> bool:
-    architecture = parse(str(dict(base.chain.steps[0].kwargs)["architecture"])).name
-    return all(_admits_step(architecture, step) for step in parse_chain(steps).steps)
-
-
-def _admits_step(architecture: str, step: Call) -> bool:
-    only = {"upcycle": {"llama"}, "permute_experts": {"mixtral"}, "scale_neurons": {"llama", "mixtral"}}
-    chosen = dict(step.kwargs).get("of")
-    if (step.name, chosen) in (("flip_signs", None), ("flip_signs", "residual"), ("prune_width", "residual")):
-        return architecture in ("llama", "mixtral")
-    return architecture in only.get(step.name, {architecture})
+def _made(base: Recipe, steps: str) -> Recipe | None:
+    try:
+        return base.then(steps)
+    except NotAdmitted:
+        return None

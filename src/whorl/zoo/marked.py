@@ -22,10 +22,11 @@ from whorl.oracles.base import Oracle
 from whorl.schemes import MARKS
 from whorl.settings import Count, Named
 from whorl.types import Fingerprint
+from whorl.zoo.recipe import Recipe, split_step
+from whorl.zoo.steps import NET, OWNED
 
 if TYPE_CHECKING:
     from whorl.zoo.cache import Zoo
-    from whorl.zoo.recipe import Recipe
 
 __all__ = ["Marking", "checks_of"]
 
@@ -34,6 +35,8 @@ __all__ = ["Marking", "checks_of"]
 class Marking:
     """The step that embeds a mark of ``count`` labels or bits; ``kind`` is an expression of `MARKS`."""
 
+    takes: ClassVar[str] = NET
+    gives: ClassVar[str] = NET
     part: ClassVar[str] = "victim"
 
     kind: Annotated[str | Call, Named(("whorl.schemes:MARKS",))]
@@ -63,8 +66,6 @@ def checks_of(zoo: Zoo, recipe: Recipe) -> Fingerprint:
     Raises:
         UsageError: the last step of the recipe marks nothing.
     """
-    from whorl.zoo.recipe import OWNED, split_step  # it imports this module to know the step
-
     if recipe.parent is None or recipe.chain.steps[-1].name not in OWNED:
         raise UsageError(f"{recipe} ends with no mark(...), so there is none to check")
     step, part, seed = split_step(recipe.chain.steps[-1])

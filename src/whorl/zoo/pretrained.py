@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from whorl.nets.training import dimensions
 from whorl.oracles.files import MAX_BYTES, load_weights
 from whorl.settings import Named
 from whorl.storage import read_tensors
+from whorl.zoo.steps import NET
 
 __all__ = ["Pretrained", "check_checkpoint", "load_pretrained"]
 
@@ -41,6 +42,8 @@ class Pretrained:
     a net of timm takes the weights that timm names for it. ``data`` is the task: what it is tested on and attacked
     with. The digest covers these words, not the content: give the hub's REVISION where it must not change.
     """
+
+    gives: ClassVar[str] = NET
 
     architecture: Annotated[str, Named(("whorl.nets:NETS", "whorl.nets:ESTIMATORS"), "architecture")]
     checkpoint: str = ""

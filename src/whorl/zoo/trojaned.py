@@ -16,7 +16,8 @@ from whorl.oracles.base import Oracle
 from whorl.oracles.triggered import attack_success
 from whorl.removals import REMOVALS
 from whorl.removals.implant import Implant
-from whorl.zoo.recipe import OWNED, Recipe, split_step
+from whorl.zoo.recipe import Recipe, split_step
+from whorl.zoo.steps import OWNED
 
 if TYPE_CHECKING:
     from whorl.zoo.cache import Zoo
