@@ -172,7 +172,7 @@ class Draw(Drawn):
     def read(document: Any) -> Draw:
         """The draw of a JSON document. Raises `InvalidFile` where it is none."""
         match document:
-            case {"claim": str(claim), "events": list(events), **rest} if not rest and len(events) in (4, 6):
+            case {"claim": str(claim), "events": list(events), **rest} if not rest and len(events) in (4, 6):  # pyright: ignore
                 for event in cast(list[Any], events):
                     match event:
                         case [str(), "commits" | "reveals" | "withholds", str()]:

@@ -11,7 +11,7 @@ Source: RFC 9162, section 2.1; C2SP tlog-checkpoint (`whorl.attest.checkpoint`).
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -255,7 +255,7 @@ class Log:
             yield from self._database.execute(statement, (position or -(1 << 63),))
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self) -> Generator[None]:
         try:
             yield
         except (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError) as error:

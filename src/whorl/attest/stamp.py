@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from whorl.errors import InvalidFile, MissingExtra, UsageError
 from whorl.storage import check_size, one_line
@@ -158,7 +158,8 @@ def _checked(response: TimeStampResponse, policy: str | None) -> Stamp:
     if not use.critical or list(use.value) != [ExtendedKeyUsageOID.TIME_STAMPING]:
         raise ValueError("its certificate is not one for time-stamping alone")
     _check_signer(response.time_stamp_token(), mine[0])
-    if (accuracy := told.accuracy) is not None:  # which the authority may leave out, whatever its type says
+    accuracy: Any = told.accuracy  # which the authority may leave out, whatever its type says
+    if accuracy is not None:
         seconds, millis, micros = (part or 0 for part in (accuracy.seconds, accuracy.millis, accuracy.micros))
         accuracy = timedelta(seconds=seconds, milliseconds=millis, microseconds=micros)
     return Stamp(

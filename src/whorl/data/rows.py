@@ -89,7 +89,7 @@ def _read(file: Path, label: str) -> _Table:
 def _parsed(file: Path, lines: Iterator[str], label: str) -> _Table:
     first = next(lines, "")
     separator = max(SEPARATORS, key=first.count)
-    columns = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
+    columns = [name.strip() for line in csv.reader([first], delimiter=separator) for name in line]
     if (
         not 2 <= len(columns) <= MAX_COLUMNS
         or len(set(columns)) < len(columns)

@@ -40,7 +40,7 @@ class Stages:
         workers: Workers = 0,
         device: str = "cpu",
         fresh: bool = False,
-        progress: Progress = lambda *_: None,
+        progress: Progress = lambda _stage, _done, _of: None,
     ) -> None:
         self.folder = folder.absolute()  # a node of a cluster stands elsewhere
         self.workers, self.device, self.fresh, self.progress = workers, device, fresh, progress
