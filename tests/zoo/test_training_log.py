@@ -267,3 +267,11 @@ def test_a_step_that_was_fed_more_than_is_claimed_is_told(tmp_path):
     assert check_log(read_log(tmp_path / "40"), Tolerance(0.01)).consistent
     with pytest.raises(InvalidFile, match="was fed 40 inputs, and the log claims at most 20"):
         check_log(read_log(tmp_path / "20"), Tolerance(0.01))
+
+
+@pytest.mark.parametrize(("name", "told"), [("net.safetensors", "other files"), ("root.json", "a log")])
+def test_a_log_takes_no_folder_that_holds_something(tmp_path, name, told):
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(UsageError, match=f"holds {told} already"):
+        log_training(parse_recipe("train(mlp(width=8), digits(size=8), epochs=1)"), tmp_path)
+    assert [each.name for each in tmp_path.iterdir()] == [name]
