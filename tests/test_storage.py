@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import pytest
 import torch
+from pydantic import BaseModel, Field, ValidationError
 
 from whorl import storage
 from whorl.checkpoints.opening import open_checkpoint
@@ -283,3 +284,14 @@ def test_refusals_of_the_system_in_words(
     told = not_whole(path, "file", OSError(code, os.strerror(code)))
     assert isinstance(told, UsageError) == (code in storage.REFUSALS)
     assert isinstance(not_whole(path, "file", ValueError("cut off")), InvalidFile)
+
+
+def test_what_a_checked_document_lacks_is_told_without_the_address_of_a_manual() -> None:
+    class Document(BaseModel):
+        size: int = Field(ge=1)
+
+    with pytest.raises(ValidationError) as error:
+        Document(size=0)
+    told = storage.one_line(error.value)
+    assert told == "1 validation error for Document size Input should be greater than or equal to 1"
+    assert "https" in str(error.value)

@@ -58,6 +58,7 @@ REFUSALS: Final = {  # of the system, which say nothing about what is in a file
     errno.ENOMEM: "finds no memory to be read into; end other programs",
     errno.ENOENT: "is gone; it was there when its reading began",
 }
+PYDANTIC: Final = re.compile(r" +\[type=\w+, input_value=.*, input_type=\w+\]|\n? +For further information visit \S+")
 MAX_START: Final = 1024  # by which it is told whether a file holds text
 
 
@@ -273,7 +274,7 @@ def digest_file(path: str | Path) -> str:
 
 def one_line(error: BaseException, limit: int = 300) -> str:
     """The error's message on one line without control characters: files may put anything into it."""
-    text = str(error) or type(error).__name__
+    text = PYDANTIC.sub("", str(error)) or type(error).__name__
     return "".join(mark if mark.isprintable() else " " for mark in " ".join(text.split()))[:limit]
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
-from whorl.nets.files import read_model
+import torch
+
+from whorl.nets.files import read_model, write_model
 
 
 def test_two_models_are_held_against_each_other(whorl, case):
@@ -32,3 +34,16 @@ def test_models_of_other_shapes_are_refused(whorl, case):
     told = whorl("disagree", case.victim, case.stolen, "--data", "digits(size=16)")
     assert (told.exit_code, len(told.stderr.splitlines())) == (2, 1)
     assert whorl("disagree", case.victim, case.stolen, "--data", "digits(size=8)", "--most", 2).exit_code == 2
+
+
+def test_a_model_and_itself_have_no_table_and_a_p_value_is_never_0(whorl, case, tmp_path):
+    told = whorl("disagree", case.victim, case.victim, "--data", "digits(size=8)", "--inputs", 30, "-q")
+    assert told.exit_code == 0
+    assert "first says" not in told.stdout
+    net, header = read_model(case.victim)
+    with torch.no_grad():
+        for each in net.parameters():
+            each.zero_()
+    write_model(net, tmp_path / "zero.safetensors", architecture=header.architecture, input_shape=header.input_shape)
+    told = whorl("disagree", case.victim, tmp_path / "zero.safetensors", "--data", "digits(size=8)", "--inputs", 30)
+    assert "(p below 1e-300)" in told.stdout

@@ -103,3 +103,10 @@ def test_a_tensor_that_is_not_read_is_named_and_a_lineage_goes_on(whorl, tmp_pat
     assert done.exit_code == 0, done.stderr
     for name in other:
         assert name in next(line for line in done.stderr.splitlines() if f"{name}.pt:" in line).partition("holds")[2]
+
+
+def test_colons_of_a_name_stay_colons(capsys):
+    for write in (console.say, console.line, console.complain):
+        write("root:x:0:smile:.pt")
+        written = capsys.readouterr()
+        assert "root:x:0:smile:.pt" in written.out + written.err

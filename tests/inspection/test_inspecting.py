@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
+from torch import nn
 
 import whorl
 from whorl.data import SOURCES
-from whorl.errors import UsageError
+from whorl.errors import OracleError, UsageError
+from whorl.inspection import INSPECTIONS, SIEVES
 from whorl.nets.training import build
 from whorl.testing import tiny_net
 
@@ -73,3 +77,51 @@ def fresh(nets):
 def test_nets_that_make_no_null_are_refused(clean, says):
     with pytest.raises(UsageError, match=says):
         whorl.inspect(with_strong_row(50), PICTURES, statistic="weights_only", clean=clean)
+
+
+def looked_at(name, net, pictures):
+    if name in SIEVES:
+        return whorl.sift(net, pictures, statistic=name, clean=PICTURES if SIEVES.make(name).clean else None)
+    return whorl.inspect(net, pictures, statistic=name)
+
+
+EVERY = [*INSPECTIONS.in_order(), *SIEVES.in_order()]
+WRONG = {
+    "labels beyond the classes": (lambda: replace(PICTURES, labels=PICTURES.labels + 5), r"labels go from 0 to 9"),
+    "labels below 0": (lambda: replace(PICTURES, labels=PICTURES.labels - 5), r"labels go from 0 to 9"),
+    "pictures of NaN": (
+        lambda: replace(PICTURES, images=PICTURES.inputs() * torch.nan),
+        r"no input of \w+: they span nan",
+    ),
+    "pictures in 0..255": (lambda: replace(PICTURES, images=PICTURES.inputs() * 255), "0..1 is needed"),
+    "no picture": (lambda: PICTURES.subset(slice(0)), "hold no input"),
+}
+
+
+@pytest.mark.parametrize(("name", "wrong"), product(EVERY, WRONG))
+def test_pictures_that_can_be_none_are_refused_in_one_line(name, wrong):
+    make, says = WRONG[wrong]
+    with pytest.raises(UsageError, match=says) as error:
+        looked_at(name, untrained(0), make())
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_net_that_answers_nan_is_told_and_not_the_statistic(name):
+    net = untrained(0)
+    with torch.no_grad():
+        net.head.weight[0] = torch.nan
+    with pytest.raises((OracleError, UsageError), match=r"MLP.*(NaN|nan)"):
+        looked_at(name, net, PICTURES)
+
+
+def test_the_weights_of_a_net_of_ones_own_are_read_as_those_of_whorl_s():
+    net = untrained(0)
+    own = nn.Sequential(nn.Flatten(), *[nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10)]).eval()
+    own[1].load_state_dict(net.layers[0].state_dict())
+    own[3].load_state_dict(net.head.state_dict())
+    scores = [
+        whorl.inspect(each, PICTURES, statistic="weights_only", input_shape=(1, 8, 8), classes=10).inspection.scores
+        for each in (net, own)
+    ]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-4)

@@ -241,3 +241,37 @@ def test_what_cannot_be_logged_or_checked_is_refused_in_one_line(logs, tmp_path)
         tolerance_of([], generator=torch.Generator())
     with pytest.raises(UsageError, match=r"relative is a number from 0 to 0\.1"):
         Tolerance(0.2)
+
+
+def test_a_training_that_diverges_ends_in_one_line(tmp_path):
+    recipe = parse_recipe("train(mlp(width=8), digits(size=8), epochs=2, batch=40, learning_rate=1000000)")
+    with pytest.raises(UsageError, match=r"the loss of step \d+ is (nan|inf).*lower learning rate"):
+        log_training(recipe, tmp_path / "log", every=5)
+
+
+def test_a_step_that_was_fed_more_than_is_claimed_is_told(tmp_path):
+    for claimed in (20, 40):
+        net = build("mlp(width=16)", DATA.input_shape, 10, torch.Generator().manual_seed(0)).train()
+        optimiser = torch.optim.SGD(net.parameters(), lr=0.05)
+        folder = tmp_path / str(claimed)
+        recorder = Recorder(folder, net, optimiser, every=2, batch=claimed, architecture="mlp(width=16)")
+        for step in range(4):
+            inputs, labels = DATA.inputs(slice(step * 40, step * 40 + 40)), DATA.labels[step * 40 : step * 40 + 40]
+            optimiser.zero_grad()
+            loss = cross_entropy(net(inputs), labels)
+            recorder.fed(inputs, labels, loss)
+            loss.backward()
+            optimiser.step()
+            recorder.stepped()
+        recorder.ended()
+    assert check_log(read_log(tmp_path / "40"), Tolerance(0.01)).consistent
+    with pytest.raises(InvalidFile, match="was fed 40 inputs, and the log claims at most 20"):
+        check_log(read_log(tmp_path / "20"), Tolerance(0.01))
+
+
+@pytest.mark.parametrize(("name", "told"), [("net.safetensors", "other files"), ("root.json", "a log")])
+def test_a_log_takes_no_folder_that_holds_something(tmp_path, name, told):
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(UsageError, match=f"holds {told} already"):
+        log_training(parse_recipe("train(mlp(width=8), digits(size=8), epochs=1)"), tmp_path)
+    assert [each.name for each in tmp_path.iterdir()] == [name]

@@ -161,11 +161,11 @@ class LogWriter:
     def __init__(self, folder: Path, header: Header) -> None:
         self.folder = folder
         self._tree = Tree()
-        try:
-            (folder / "states").mkdir(parents=True)
-            (folder / "batches").mkdir()
-        except FileExistsError:
-            raise UsageError(f"{folder} holds a log already; give another folder") from None
+        if folder.is_dir() and next(folder.iterdir(), None) is not None:
+            told = "a log" if (folder / ROOT).exists() else "other files"
+            raise UsageError(f"{folder} holds {told} already; give another folder")
+        (folder / "states").mkdir(parents=True)
+        (folder / "batches").mkdir()
         self._add(header)
 
     def append(self, entry: LogEntry) -> None:

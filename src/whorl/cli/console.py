@@ -77,8 +77,8 @@ class _Cleaning(RenderHook):
         return [_Cleaned(each) for each in renderables]
 
 
-out = Console(soft_wrap=True)
-chatter = Console(stderr=True, soft_wrap=True)
+out = Console(soft_wrap=True, emoji=False)  # a colon in a name begins no picture
+chatter = Console(stderr=True, soft_wrap=True, emoji=False)
 for each in (out, chatter):  # the last place that all text passes
     each.push_render_hook(_Cleaning())
 

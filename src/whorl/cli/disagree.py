@@ -115,8 +115,9 @@ def _show(document: dict[str, Any]) -> None:
         highlight=False,
     )
     after = document["refuted_after"]
-    told = "is not refuted" if after is None else f"is refuted after {after} inputs"
-    out.print(f"a rate of at most {document['most']:g} {told} (p {document['p_value']:.2g})", highlight=False)
+    told = "is not refuted" if after is None else f"is refuted after {after} {'input' if after == 1 else 'inputs'}"
+    p = f"p {document['p_value']:.2g}" if document["p_value"] else "p below 1e-300"  # it is never 0, but rounds to it
+    out.print(f"a rate of at most {document['most']:g} {told} ({p})", highlight=False)
     median = (
         "" if document["median_distance"] is None else f", at a median distance of {document['median_distance']:.3g}"
     )
@@ -131,4 +132,5 @@ def _show(document: dict[str, Any]) -> None:
     for pair in document["pairs"][:SHOWN]:
         near = "-" if pair["nearest"] is None else f"{pair['nearest']:.3g}"
         table.add(pair["first"], pair["second"], str(pair["inputs"]), near)
-    show(table)
+    if document["pairs"]:
+        show(table)

@@ -101,6 +101,24 @@ class Dataset:
             f"{model} takes {space}; the data hold {self.space}: give data like those that it learned from{resized}"
         )
 
+    def check_task(self, model: str, space: InputSpace, classes: int) -> None:
+        """Raise `UsageError` unless these are inputs of the model called ``model``, each with one of its classes."""
+        self.check_takes(model, space)
+        if len(self.classes) != classes or self.labels.ndim != 1:
+            raise UsageError(
+                f"{model} has {classes} classes, these data {len(self.classes)}: give pictures of its own task"
+            )
+        wrong = self.labels[(self.labels < 0) | (self.labels >= classes)]
+        if len(wrong):
+            raise UsageError(
+                f"{len(wrong):,} labels of these data are no classes, {int(wrong[0])} among them: labels go from 0 to "
+                f"{classes - 1}"
+            )
+        if not len(self):
+            raise UsageError(f"these data hold no input of {model}; give some")
+        if told := self.space.fault(self.inputs()):
+            raise UsageError(f"these data hold what is no input of {model}: {told}")
+
     def inputs(self, index: Tensor | slice | None = None) -> Tensor:
         """The chosen inputs (all by default) as models take them; pictures as float32 in [0, 1]."""
         return self.space.as_inputs(self.images if index is None else self.images[index])

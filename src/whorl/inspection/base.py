@@ -19,7 +19,7 @@ from torch import Tensor
 from whorl.data.base import Dataset
 from whorl.data.triggers import Overlay
 from whorl.detection.trojans import Direction, culprit_of, log_ratio
-from whorl.errors import AccessRefused, UsageError
+from whorl.errors import AccessRefused, OracleError, UsageError
 from whorl.oracles.base import Oracle, require
 from whorl.oracles.torch import TorchOracle
 from whorl.settings import Checked
@@ -100,6 +100,7 @@ class Statistic(Checked, ABC):
         Raises:
             AccessRefused: the net grants too little, or is no PyTorch net.
             UsageError: no classifier of at least three classes, other pictures than it takes, or too few.
+            OracleError: what the net answers, or a score of it, is not finite.
         """
         net = self.check(net, data)
         generator = torch.Generator().manual_seed(seed)
@@ -107,6 +108,10 @@ class Statistic(Checked, ABC):
         order = torch.randperm(len(data), generator=generator)
         seen, held_out = data.subset(order[: len(data) // 2]), data.subset(order[len(data) // 2 :])
         found = self.scores(net, seen, generator=generator)
+        if not bool(found.values.isfinite().all()):
+            raise OracleError(
+                f"{net.name} has weights or answers that are NaN or infinite, of which {self.name} tells nothing"
+            )
         values = tuple(found.values.double().tolist())
         culprit = culprit_of(values, self.worse)
         trigger = None
@@ -137,14 +142,10 @@ class Statistic(Checked, ABC):
                 f"a trojan makes one class stick out, and that takes a classifier of at least {FEWEST} classes; "
                 f"{net.name} does {net.task} with {net.classes} outputs"
             )
-        data.check_takes(net.name, net.space)
-        if len(data.classes) != net.classes or data.labels.ndim != 1:
+        data.check_task(net.name, net.space, net.classes)
+        if len(data) < (least := max(2, 2 * self.pictures)):
             raise UsageError(
-                f"{net.name} has {net.classes} classes, these data {len(data.classes)}: give pictures of its own task"
-            )
-        if len(data) < max(2, 2 * self.pictures):
-            raise UsageError(
-                f"{self.name} needs {2 * self.pictures} clean pictures, of which half are held out; these are "
+                f"{self.name} needs {least} clean pictures, of which half are held out; these are "
                 f"{len(data)}: give more, as of the parts queries+test"
             )
         return net

@@ -152,12 +152,6 @@ class Sieve(Checked, ABC):
                 f"{0 if clean is None else len(clean)}: give them by --clean, or clean= in Python"
             )
         for pictures in (data, clean):
-            if pictures is None:
-                continue
-            pictures.check_takes(net.name, net.space)
-            if len(pictures.classes) != net.classes or pictures.labels.ndim != 1:
-                raise UsageError(
-                    f"{net.name} has {net.classes} classes, these data {len(pictures.classes)}: give pictures of its "
-                    "own task"
-                )
+            if pictures is not None:
+                pictures.check_task(net.name, net.space, net.classes)
         return net

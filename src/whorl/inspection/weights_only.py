@@ -12,18 +12,21 @@ ranked among clean nets alone, for whoever has no trojaned ones. `whorl.inspecti
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 import torch
 
 from whorl.data.base import Dataset
 from whorl.inspection.base import Scores, Statistic
 from whorl.inspection.features import head_of
+from whorl.nets.base import Net
 from whorl.oracles.torch import TorchOracle
 from whorl.symmetry.canonical import canonical
 from whorl.types import Access
 
 __all__ = ["WeightsOnly"]
+
+EXAMPLES: Final = 32  # pictures on which the canonical form of a net of one's own has to answer as it does
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +50,8 @@ class WeightsOnly(Statistic):
 
     def scores(self, net: TorchOracle, data: Dataset, *, generator: torch.Generator) -> Scores:
         """The feature of each row."""
-        del data, generator
-        form = canonical(net.net).net
+        del generator
+        form = canonical(net.net, None if isinstance(net.net, Net) else data.inputs(slice(EXAMPLES))).net
         head = head_of(form, net.classes, name=net.name, asker=self.name)
         rows = head.weight.detach().cpu()
         if self.feature == "norm":

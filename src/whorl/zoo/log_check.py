@@ -242,6 +242,11 @@ def _begun(log: TrainingLog, net: nn.Module) -> tuple[float | None, list[str]]:
 
 def _replayed(log: TrainingLog, net: nn.Module, number: int, tolerance: Tolerance) -> Replayed:
     segment: Segment = segment_of(log, number)
+    if (most := max(len(each.labels) for each in segment.batches)) > log.header.batch:
+        raise InvalidFile(
+            f"{log.folder}: a step up to {segment.entry.step} was fed {most:,} inputs, and the log claims at most "
+            f"{log.header.batch:,}"
+        )
     found = deviation(replay(net, segment, log.header), segment.after, segment.before)
     return Replayed(number, segment.entry.step, found, tolerance.verdict(found))
 

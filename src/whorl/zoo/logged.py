@@ -14,6 +14,7 @@ Format: `whorl.attest.training`. Checkpoints hold all that a replay needs, so th
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -125,10 +126,19 @@ class Recorder:
         self._checkpoint()
 
     def fed(self, inputs: Tensor, labels: Tensor, loss: Tensor | float, positions: Tensor | None = None) -> None:
-        """Note what a step is fed, before the optimiser moves. What is noted is copied."""
+        """Note what a step is fed, before the optimiser moves. What is noted is copied.
+
+        Raises `UsageError` for a loss that is not finite: what comes after can't be replayed.
+        """
+        value = float(loss.detach() if isinstance(loss, Tensor) else loss)
+        if not math.isfinite(value):
+            raise UsageError(
+                f"the loss of step {self._step + 1} is {value}: this training diverges, and what follows can't be "
+                "logged; give a lower learning rate"
+            )
         kept = (inputs, labels) if positions is None else (inputs, labels, positions)
         self._batches.append(Batch(*(each.detach().cpu().clone() for each in kept)))
-        self._losses.append(float(loss.detach() if isinstance(loss, Tensor) else loss))
+        self._losses.append(value)
         self._rates.append(float(self.optimiser.param_groups[0]["lr"]))
 
     def stepped(self) -> None:
