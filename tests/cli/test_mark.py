@@ -87,6 +87,7 @@ def test_a_draw_with_others_gives_grade_b_to_who_drew(whorl, mine, tmp_path):
     ("typed", "told"),
     [
         ((), "say which mark"),
+        (("--kind", "backdoor", "--from", "a.mark", "-o", "m.safetensors"), "a.mark says which mark it is"),
         (("--kind", "backdoor"), "--data"),
         (("--kind", "backdoor", *DIGITS), "--output"),
         (("--kind", "backdoor", *DIGITS, "-o", "m.onnx"), "safetensors"),
@@ -151,3 +152,14 @@ def test_marks_are_listed(whorl):
     assert rows["uchida"]["drawn"] == "bits"
     assert rows["backdoor"]["suspect"] == "labels"
     assert "uchida" in whorl("marks").stdout
+
+
+def test_too_few_bits_are_told_before_they_are_drawn(whorl, mine, tmp_path):
+    asked = ("--kind", "uchida", *DIGITS, "-q")
+    for count, few in ((20, True), (21, False)):  # 2 tests times 2^-n
+        result = whorl("mark", mine, *asked, "-n", count, "--prepare", tmp_path / f"{count}.mark")
+        assert (result.exit_code, "too few" in result.stderr) == (0, few)
+        assert ("--count 21" in result.stderr) is few
+    result = whorl("mark", mine, *asked, "-n", 12, "-o", tmp_path / "m.safetensors")
+    assert "12 of 12 bits match" in result.stderr
+    assert "Mark again with --count 22 or more" in result.stderr, "the second draw doubles p"

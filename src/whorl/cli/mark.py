@@ -115,6 +115,7 @@ def mark(
         if prepare is not None:
             write_fingerprint(known, prepare)
             _report_prepared(prepare, commitment_of(known), as_json, quiet)
+            _warn_of_few(known)
             return
         draw: Draw | None = finished(drawing)[1] if drawing is not None else None
         show("embedding", 0, 0)
@@ -129,15 +130,36 @@ def mark(
         _warn(verdict)
 
 
+def _warn_of_few(known: Fingerprint) -> None:
+    """Say before the draw, which counts, that there is too little to draw."""
+    from whorl.detection.drawn import least_count
+    from whorl.marks.making import USUAL
+    from whorl.schemes import MARKS
+
+    mark: Any = MARKS.make(known.scheme)
+    if mark.null == "design":
+        least = least_count(mark.choices(known.queries, known.classes), USUAL)
+        if (count := len(known.queries)) < least:
+            say(
+                f"warning: {count} {mark.kind} are too few: where all of them match, p is still above {USUAL:g}. "
+                f"Prepare {least} or more (--count {least}) before you draw"
+            )
+
+
 def _warn(verdict: Verdict) -> None:
     """Say where the marked model itself is not found, which no quiet owner may overlook."""
     if verdict.decision == "derived":
         return
+    from whorl.detection.drawn import least_count
+
     design = verdict.null["design"]
+    more = "more epochs (--kind 'MARK(epochs=...)'), or more labels or bits (--count)"
+    if verdict.p_value_floor > verdict.alpha:  # however well it learned these
+        more = f"--count {least_count(design['choices'], verdict.alpha, design['draws'] + 1)} or more"
     say(
         f"warning: the marked model itself would not be found: {design['matches']} of {design['of']} {design['kind']} "
-        f"match, p {verdict.p_value:.2g} is above {verdict.alpha:g}. Mark again with more epochs "
-        "(--kind 'MARK(epochs=...)'), or more labels or bits (--count), and count this draw too (--draws)"
+        f"match, p {verdict.p_value:.2g} is above {verdict.alpha:g}. Mark again with {more}, and count this draw too "
+        "(--draws)"
     )
 
 
@@ -149,8 +171,10 @@ def _refuse(
     prepared: Path | None,
     drawing: Path | None,
 ) -> None:
-    if (kind is None) == (prepared is None):
+    if kind is None and prepared is None:
         raise UsageError("say which mark (--kind backdoor), or take one that was prepared (--from mine.mark)")
+    if kind is not None and prepared is not None:
+        raise UsageError(f"{prepared} says which mark it is: leave out --kind")
     if prepared is None and data is None:
         raise UsageError("a mark is learned beside the task: give the pictures that your model learned from (--data)")
     if prepare is not None and (prepared is not None or output is not None):

@@ -7,6 +7,7 @@ times the draws.
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Mapping
@@ -20,12 +21,22 @@ from whorl.errors import UsageError
 from whorl.metrics import as_scores
 from whorl.types import Decision, Verdict
 
-__all__ = ["DrawnTrial"]
+__all__ = ["DrawnTrial", "least_count", "log_floor"]
 
 UNSEEN = (
     "the mark is not seen, and that says little: a copy from which it was removed answers as a stranger does. A mark "
     "shows that a model is derived, never that it is not"
 )
+
+
+def log_floor(count: int, choices: int, tries: int = 1) -> float:
+    """Natural logarithm of the p-value where all of ``count`` drawn labels or bits match."""
+    return math.log(2 * tries) - count * math.log(choices)
+
+
+def least_count(choices: int, alpha: float, tries: int = 1) -> int:
+    """How many labels or bits a mark has at least, so that p can be as low as ``alpha``."""
+    return next(count for count in itertools.count(1) if log_floor(count, choices, tries) <= math.log(alpha))
 
 
 class DrawnTrial:
@@ -79,7 +90,7 @@ class DrawnTrial:
         if not self.asked:
             raise UsageError("no query was answered yet, so there is no similarity: ask the suspect first")
         design = self.design
-        log_p, floor = self.log_p, math.log(2 * design.tries) - self.size * math.log(design.choices)
+        log_p, floor = self.log_p, log_floor(self.size, design.choices, design.tries)
         decision: Decision = "derived" if log_p <= math.log(self.alpha) else "inconclusive"
         told = [
             f"{self._matches} of {self.asked} drawn {design.kind} match, and by chance one in {design.choices} does: "
