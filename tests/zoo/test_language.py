@@ -131,6 +131,12 @@ def test_both_parents_are_built_and_named_and_each_is_what_its_card_states(tmp_p
         zoo.build([other.then("quantise")], workers=1)
 
 
+def test_language_models_are_made_on_the_processor_whatever_the_nets_are_made_on(tmp_path):
+    zoo, recipe = Zoo(tmp_path, device="cuda"), read(SHORT.format(""))
+    zoo.build([recipe], workers=1)
+    assert zoo.card(recipe).device == "cpu"
+
+
 def test_a_card_of_the_first_releases_is_read(tmp_path):
     zoo, recipe = Zoo(tmp_path), read(f"{SHORT.format('')} -> noise")
     zoo.build([recipe], workers=1)

@@ -120,7 +120,7 @@ def run_grid(
     """Compute every cell, or what is left of them; ``fresh`` forgets what is kept, models included."""
     stages = Stages(folder, workers=workers, device=device, fresh=fresh, progress=progress)
     suite, zoo, largest = grid.suite, Zoo(stages.folder, device=device), max(grid.budgets)
-    suspects = tuple(suite.suspects())
+    suspects, store = tuple(suite.suspects()), stages.store  # a damaged one is refused before anything is trained
     models = [*suite.victims, *(suspect.recipe for suspect in suspects)]
     zoo.build(models, workers=workers, fresh=fresh, progress=progress)
     paths = {key: stages.folder / "queries" / f"{_set_key(grid, key)}.safetensors" for key in grid.sets()}
@@ -152,7 +152,7 @@ def run_grid(
         return stages.task(answer, *recipe, asked[number], grid.combinations, grid.budgets, name=recipe[0])
 
     stages.cells("suspects", groups, ask)
-    documents = [stages.store.get(key) for keys in groups.values() for key in keys.values()]
+    documents = [store.get(key) for keys in groups.values() for key in keys.values()]
     return _collect(grid, zoo, suspects, paths, documents, refused)
 
 

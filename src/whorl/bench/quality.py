@@ -101,6 +101,7 @@ def measure_quality(
     """
     stages = Stages(folder, workers=workers, device=device, fresh=fresh, progress=progress)
     zoo, suspects = Zoo(stages.folder, device=device), list(suite.suspects())
+    store = stages.store  # a damaged one is refused before anything is trained
     models = [*suite.victims, *(suspect.recipe for suspect in suspects)]
     zoo.build(models, workers=workers, fresh=fresh, progress=progress)
     meetings = [[suspect.recipe, *(suite.victims[index] for index in suspect.kinds)] for suspect in suspects]
@@ -122,7 +123,7 @@ def measure_quality(
     stages.cells("suspects", groups, ask)
     pairs: list[Pair] = []
     for suspect, keys in zip(suspects, groups.values(), strict=True):
-        damaged, rows = zoo.card(suspect.recipe).damaged, stages.store.get(*keys.values())
+        damaged, rows = zoo.card(suspect.recipe).damaged, store.get(*keys.values())
         for (victim, kind), row in zip(suspect.kinds.items(), rows, strict=True):
             pairs.append(Pair(victim, suspect.label, suspect.group, kind, damaged, *row))
     around = {name: _overlap_of(pairs, name) for name in MEASURES}

@@ -21,7 +21,7 @@ from whorl.bench.mark_figures import MarkFigures
 from whorl.bench.result import Cell, Extraction, Model, Refusal, Result, describe_machine
 from whorl.bench.work import costs_path
 from whorl.engine.stages import Progress, Stages
-from whorl.engine.store import cell_key
+from whorl.engine.store import Store, cell_key
 from whorl.engine.tasks import Task
 from whorl.engine.workers import Workers
 from whorl.errors import UsageError
@@ -73,13 +73,13 @@ def run(  # noqa: PLR0913 each is an option of `whorl bench run`
     else:
         suite = replace(suite, shadows=Shadows())  # nobody learns from them, so they need not be built
     stages = Stages(folder, workers=workers, device=device, fresh=fresh, progress=progress)
-    zoo = Zoo(stages.folder, device=device)
+    zoo, store = Zoo(stages.folder, device=device), stages.store  # a damaged one is refused before anything is trained
     twins = [each for number in range(len(suite.victims)) for each in suite.twins(number)] if lineup or by else []
     recipes = [*suite.recipes(), *twins]
     zoo.build(recipes, workers=workers, fresh=fresh, progress=progress)
     jobs = jobs_of(suite, columns, stages.folder)
     extractions = _extract_all(suite, jobs, stages)
-    cells, refusals = _judge_all(suite, jobs, stages)
+    cells, refusals = _judge_all(suite, jobs, stages, store)
     return Result(
         format=2,
         suite=suite.name,
@@ -225,7 +225,7 @@ def _costs(path: str) -> dict[str, Any]:
     return read_json(costs) if costs.is_file() else {}
 
 
-def _judge_all(suite: Suite, jobs: list[Job], stages: Stages) -> tuple[list[Cell], list[Refusal]]:
+def _judge_all(suite: Suite, jobs: list[Job], stages: Stages, store: Store) -> tuple[list[Cell], list[Refusal]]:
     suspects, judges = list(suite.suspects()), {job.path: job.judge for job in jobs}
     met = _met(suspects, jobs)
     keys = _keys(suspects, met, suite.alpha)
@@ -243,7 +243,7 @@ def _judge_all(suite: Suite, jobs: list[Job], stages: Stages) -> tuple[list[Cell
     refusals: list[Refusal] = []
     zoo = Zoo(stages.folder, device=stages.device)
     for suspect, faced, asked in zip(suspects, met, keys, strict=True):
-        card, answers = zoo.card(suspect.recipe), stages.store.get_many(asked.values())
+        card, answers = zoo.card(suspect.recipe), store.get_many(asked.values())
         for job in faced:
             about = {"victim": job.victim, "scheme": job.column, "suspect": suspect.label}
             answer = answers[asked[job.path]]

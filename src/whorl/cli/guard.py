@@ -88,8 +88,7 @@ def _opened(service: str, folder: Path, options: dict[str, Any], told: Any) -> O
     if not service.startswith("train("):
         return open_oracle(service, **options)
     recipe, zoo = parse_recipe(service, trust_code=options["trust_code"]), Zoo(folder)
-    told("training", 0, 0)
-    zoo.build([recipe], workers=1)
+    zoo.build([recipe], workers=1, progress=told)
     return zoo.oracle(recipe)
 
 
