@@ -56,7 +56,7 @@ def test_a_diagonal_stands_out_where_there_is_one(shape, shift):
 def test_few_tensors_without_one_are_left_out():
     nets = [drawn((32, 32, 9), seed) for seed in range(100)]
     assert sum(lean_alike(net, drawn((32, 32, 9), 1000 + seed)) for seed, net in enumerate(nets)) <= 2
-    assert sum(lean_alike(net, net) for net in nets) <= 10, "a copy has the same diagonals by chance"
+    assert sum(lean_alike(net, net) for net in nets) <= 1, "a copy has the same diagonals, by chance"
 
 
 def test_what_a_column_or_a_place_of_the_kernel_has_in_all_rows_is_no_diagonal():

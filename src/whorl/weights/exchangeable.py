@@ -121,12 +121,16 @@ def leaning(value: Tensor) -> Tensor:
 
 
 def lean_alike(ours: Tensor, theirs: Tensor) -> bool:
-    """Whether rows stand as the columns do in both of two tensors ``[n, m, k]`` of one shape, by one diagonal."""
+    """Whether rows stand as the columns do in both of two tensors ``[n, m, k]`` of one shape, by one diagonal.
+
+    Of a copy the second tensor says what the first does, so that it counts the less, the more alike the two are.
+    """
     if ours.shape[1] < LEAST:
         return False
     one, two = leaning(ours), leaning(theirs)
     least = torch.minimum(one.abs(), two.abs()) * (one * two > 0)
-    main = (one[0] + two[0]).abs() / 2**0.5  # of few rows no single tensor tells
+    alike = torch.cosine_similarity(ours.flatten().float(), theirs.flatten().float(), 0, SMALL).clamp(0, 1)
+    main = (one[0] + two[0]).abs() / (2 + 2 * float(alike)) ** 0.5  # of few rows no single tensor tells
     return bool(((main > STEADY) & (least[0] > 1)).any() or (least > ASLANT).any())
 
 
