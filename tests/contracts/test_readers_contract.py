@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load, save_file
 
-from whorl.checkpoints.checkpoint import Checkpoint, Entry
+from whorl.checkpoints.checkpoint import Checkpoint, TensorEntry
 from whorl.testing import check_reader
 
 
@@ -68,7 +68,7 @@ class Careless(Checkpoint):
 
     def __init__(self, path):
         self.tensors = load(path.read_bytes())
-        entries = {name: Entry(tuple(value.shape), "F32", 0) for name, value in self.tensors.items()}
+        entries = {name: TensorEntry(tuple(value.shape), "F32", 0) for name, value in self.tensors.items()}
         super().__init__(path, entries, {})
 
     def _stored(self, name, rows):

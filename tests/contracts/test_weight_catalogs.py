@@ -22,7 +22,7 @@ from whorl.weights.operation import KINDS, Operation
 PLUGGED = """
 import json
 import torch
-from whorl.checkpoints.checkpoint import Checkpoint, Entry
+from whorl.checkpoints.checkpoint import Checkpoint, TensorEntry
 from whorl.checkpoints.naming import Naming
 from whorl.weights.findings import Test
 from whorl.weights.independence import Signs
@@ -35,7 +35,7 @@ class Listed(Checkpoint):
     def __init__(self, path):
         held = json.loads((path / "net.listed" if path.is_dir() else path).read_text())
         self._held = {name: torch.tensor(row) for name, row in held.items()}
-        super().__init__(path, {name: Entry((len(row),), "F32", 4 * len(row)) for name, row in held.items()}, {})
+        super().__init__(path, {name: TensorEntry((len(row),), "F32", 4 * len(row)) for name, row in held.items()}, {})
 
     def _stored(self, name, rows):
         return self._held[name] if rows is None else self._held[name][list(rows)]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from whorl.zoo.cache import Zoo
-from whorl.zoo.causal import Model
+from whorl.zoo.causal import LanguageModel
 from whorl.zoo.corpus import Corpus
 from whorl.zoo.lineages import SMALL
 from whorl.zoo.recipe import parse_recipe
@@ -34,7 +34,7 @@ def made(languages):
     """``made(recipe)``: the model of a recipe."""
 
     def make(recipe):
-        return Model.read(Zoo(languages).build([parse_recipe(recipe, kind=LANGUAGE)], workers=1)[0])
+        return LanguageModel.read(Zoo(languages).build([parse_recipe(recipe, kind=LANGUAGE)], workers=1)[0])
 
     return make
 

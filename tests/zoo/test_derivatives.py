@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from whorl.errors import UsageError
-from whorl.zoo.causal import Model, Roles, logits, loss
+from whorl.zoo.causal import LanguageModel, Roles, logits, loss
 from whorl.zoo.derivatives import (
     cast,
     drop_layer,
@@ -28,12 +28,12 @@ LAYERS = ("query", "key", "value", "output", "gate", "up", "down")
 TUNE = "tune(steps=30)"
 
 
-def alike(model: Model, other: Model, tokens: torch.Tensor) -> bool:
+def alike(model: LanguageModel, other: LanguageModel, tokens: torch.Tensor) -> bool:
     scores = logits(model, tokens)
     return float((logits(other, tokens)[..., : scores.shape[-1]] - scores).abs().max() / scores.abs().max()) < 1e-4
 
 
-def same(model: Model, other: Model) -> bool:
+def same(model: LanguageModel, other: LanguageModel) -> bool:
     return model.tensors.keys() == other.tensors.keys() and all(
         torch.equal(value, other.tensors[name]) for name, value in model.tensors.items()
     )
@@ -156,8 +156,8 @@ def test_merges_at_their_ends_are_the_models_themselves(made, base):
 
 
 def test_ties_keeps_large_changes_and_the_sign_of_the_majority():
-    def model(values: list[float]) -> Model:
-        return Model({"model_type": "gpt2"}, {"transformer.h.0.mlp.c_fc.weight": torch.tensor([values])})
+    def model(values: list[float]) -> LanguageModel:
+        return LanguageModel({"model_type": "gpt2"}, {"transformer.h.0.mlp.c_fc.weight": torch.tensor([values])})
 
     start, one, other = model([1.0, 1, 1, 1]), model([5.0, 1.1, 3, 0]), model([3.0, 1.2, -2, 3])
     (merged,) = merge(one, other=other, method="ties", ancestor=start, density=0.75).tensors.values()
@@ -166,8 +166,8 @@ def test_ties_keeps_large_changes_and_the_sign_of_the_majority():
 
 
 def test_dare_keeps_the_mean_change():
-    start = Model({"model_type": "gpt2"}, {"transformer.h.0.mlp.c_fc.weight": torch.zeros(200, 200)})
-    ones = Model({"model_type": "gpt2"}, {"transformer.h.0.mlp.c_fc.weight": torch.ones(200, 200)})
+    start = LanguageModel({"model_type": "gpt2"}, {"transformer.h.0.mlp.c_fc.weight": torch.zeros(200, 200)})
+    ones = LanguageModel({"model_type": "gpt2"}, {"transformer.h.0.mlp.c_fc.weight": torch.ones(200, 200)})
     (merged,) = merge(ones, other=ones, method="dare", ancestor=start, density=0.2).tensors.values()
     assert abs(float(merged.mean()) - 1) < 0.05
     assert set(merged.unique().tolist()) == {0.0, 2.5, 5.0}

@@ -7,7 +7,7 @@ import torch
 
 from whorl.errors import UsageError
 from whorl.expressions import parse
-from whorl.zoo.causal import Model, Roles, logits
+from whorl.zoo.causal import LanguageModel, Roles, logits
 from whorl.zoo.disguises import _rotation, obfuscate
 from whorl.zoo.steps import CHANGES
 
@@ -23,11 +23,11 @@ ADMITTED += [(family, step) for family in ("llama", "mixtral") for step in GATED
 REFUSED = [(family, step) for family in ("gpt2", "neox") for step in GATED] + [("llama", "permute_experts")]
 
 
-def disguised(model: Model, step: str, seed: int = 0) -> Model:
+def disguised(model: LanguageModel, step: str, seed: int = 0) -> LanguageModel:
     return CHANGES.make(str(parse(step)), model=model) if seed == 0 else CHANGES[parse(step).name](model, seed=seed)
 
 
-def difference(model: Model, other: Model, tokens: torch.Tensor) -> float:
+def difference(model: LanguageModel, other: LanguageModel, tokens: torch.Tensor) -> float:
     """The largest difference of scores, as a share of the largest score."""
     scores = logits(model, tokens)
     return float((logits(other, tokens) - scores).abs().max() / scores.abs().max())

@@ -12,7 +12,7 @@ import torch
 from whorl.errors import InvalidFile, MissingExtra, UsageError
 from whorl.storage import digest_tensors
 from whorl.zoo.cache import Zoo
-from whorl.zoo.causal import Model, import_transformers, logits, loss, opened
+from whorl.zoo.causal import LanguageModel, import_transformers, logits, loss, opened
 from whorl.zoo.corpus import Corpus
 from whorl.zoo.recipe import parse_recipe
 from whorl.zoo.steps import LANGUAGE
@@ -157,7 +157,7 @@ def test_the_library_reads_a_folder_as_its_own(languages, base, unseen):
     folder = build(base("llama"), languages)
     module = transformers.AutoModelForCausalLM.from_pretrained(folder)
     with torch.no_grad():
-        assert torch.allclose(module(unseen).logits, logits(Model.read(folder), unseen), atol=1e-4)
+        assert torch.allclose(module(unseen).logits, logits(LanguageModel.read(folder), unseen), atol=1e-4)
 
 
 def test_tuning_learns_the_other_text(made, base):

@@ -26,9 +26,9 @@ from whorl.storage import contained, not_whole, read_json
 __all__ = [
     "MAX_ELEMENTS",
     "Checkpoint",
-    "Entry",
     "Place",
     "Rows",
+    "TensorEntry",
     "UnusableTensor",
     "check_entries",
     "check_promised",
@@ -47,7 +47,7 @@ Rows = slice | Sequence[int]
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """What a file says of a tensor. ``dtype`` is the file's own word, as in ``BF16``, ``Q4_K`` or ``UINT8 scaled``."""
 
     shape: tuple[int, ...]
@@ -109,7 +109,7 @@ class Checkpoint(ABC):
     def __init__(
         self,
         path: Path,
-        entries: Mapping[str, Entry],
+        entries: Mapping[str, TensorEntry],
         config: Mapping[str, Any],
         left_out: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
@@ -199,7 +199,7 @@ def _finite(value: Tensor) -> bool:
     return all(bool(end.isfinite()) for end in (value if value.itemsize > 1 else value.float()).aminmax())
 
 
-def check_entries(path: Path, entries: Mapping[str, Entry]) -> None:
+def check_entries(path: Path, entries: Mapping[str, TensorEntry]) -> None:
     """Refuse a file that holds nothing or more than anybody has. Raises `InvalidFile`."""
     if not entries:
         raise InvalidFile(f"{path} holds no tensors")
@@ -236,7 +236,7 @@ def shards(folder: Path, index: str) -> dict[str, Path]:
     return {name: files[str(place)] for name, place in places.items()}
 
 
-def check_promised(path: Path, promised: Mapping[str, Path], entries: Mapping[str, Entry]) -> None:
+def check_promised(path: Path, promised: Mapping[str, Path], entries: Mapping[str, TensorEntry]) -> None:
     """Refuse an index that names a tensor which no shard holds. Raises `InvalidFile`."""
     if missing := sorted(promised.keys() - entries.keys()):
         raise InvalidFile(f"{path}: its index names {missing[0][:100]!r}, which none of its files holds")

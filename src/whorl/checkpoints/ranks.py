@@ -16,7 +16,7 @@ from typing import ClassVar, Final
 import torch
 from torch import Tensor
 
-from whorl.checkpoints.checkpoint import Checkpoint, Entry, read_config
+from whorl.checkpoints.checkpoint import Checkpoint, TensorEntry, read_config
 from whorl.errors import UsageError
 
 __all__ = ["Ranks", "are_ranks"]
@@ -66,7 +66,7 @@ class Ranks(Checkpoint):
         entries = {name: self._joined(name, entry) for name, entry in first.entries.items()}
         super().__init__(path, entries, read_config(path), first.left_out)
 
-    def _same(self, name: str, entry: Entry) -> bool:
+    def _same(self, name: str, entry: TensorEntry) -> bool:
         """Whether all files hold the same numbers, by a few rows."""
         rows = None if not entry.shape else range(0, entry.shape[0], max(1, entry.shape[0] // 4))
         first, *others = (part.stored(name, rows) for part in self._parts)
@@ -88,12 +88,12 @@ class Ranks(Checkpoint):
             )
         return ROWS if fits[ROWS] else COLUMNS
 
-    def _joined(self, name: str, entry: Entry) -> Entry:
+    def _joined(self, name: str, entry: TensorEntry) -> TensorEntry:
         axis, count = self._cut[name], len(self._parts)
         if axis is None:
             return entry
         shape = tuple(size * count if place == axis else size for place, size in enumerate(entry.shape))
-        return Entry(shape, entry.dtype, entry.nbytes * count)
+        return TensorEntry(shape, entry.dtype, entry.nbytes * count)
 
     def _stored(self, name: str, rows: Sequence[int] | None) -> Tensor:
         axis, before = self._cut[name], sum(part.bytes_read for part in self._parts)

@@ -1,6 +1,6 @@
 """Causal language models as plain data, seen by role, and as modules of the library that everybody loads them with.
 
-A `Model` is what its folder holds: a configuration and named tensors. `Roles` edits one by the roles of
+A `LanguageModel` is what its folder holds: a configuration and named tensors. `Roles` edits one by the roles of
 `whorl.checkpoints.roles`, so that a change of queries or neurons is written once for every family; `opened` makes the
 module of `transformers` of it, which alone says what the model computes.
 """
@@ -20,14 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from whorl.checkpoints.checkpoint import Checkpoint, Entry
+from whorl.checkpoints.checkpoint import Checkpoint, TensorEntry
 from whorl.checkpoints.roles import Key, Part, Weights
 from whorl.errors import MissingExtra, UsageError
 from whorl.nets.timm import import_mended
 from whorl.storage import read_json, read_tensors, write_json, write_tensors
 from whorl.zoo.steps import LANGUAGE
 
-__all__ = ["Change", "Model", "Roles", "closed", "import_transformers", "logits", "loss", "opened", "quiet"]
+__all__ = ["Change", "LanguageModel", "Roles", "closed", "import_transformers", "logits", "loss", "opened", "quiet"]
 
 Change = Callable[[Tensor], Tensor]
 """What is done to the first axis of a matrix [n, k], k being anything."""
@@ -40,7 +40,7 @@ SETTINGS: Final = {  # GPT-2 has words of its own
 
 
 @dataclass(frozen=True)
-class Model:
+class LanguageModel:
     """A model as its folder holds it. An ``adapter`` holds only what is added to another model."""
 
     kind: ClassVar[str] = LANGUAGE
@@ -50,7 +50,7 @@ class Model:
     adapter: bool = False
 
     @classmethod
-    def read(cls, folder: Path) -> Model:
+    def read(cls, folder: Path) -> LanguageModel:
         """Read a folder that `write` or transformers wrote in one piece. Raises what `read_tensors` raises."""
         adapter = (folder / FILES[True][0]).is_file()
         config, tensors = FILES[adapter]
@@ -74,9 +74,10 @@ class _Held(Checkpoint):
 
     format: ClassVar[str] = "memory"
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: LanguageModel) -> None:
         entries = {
-            name: Entry(tuple(value.shape), str(value.dtype), value.nbytes) for name, value in model.tensors.items()
+            name: TensorEntry(tuple(value.shape), str(value.dtype), value.nbytes)
+            for name, value in model.tensors.items()
         }
         super().__init__(Path(model.family), entries, model.config)
         self._tensors = model.tensors
@@ -93,20 +94,20 @@ class Roles:
 
     ADMITTED: ClassVar = ("llama", "gpt2", "gpt_neox", "mixtral")
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: LanguageModel) -> None:
         if model.adapter:
             raise UsageError("an adapter is no whole model; merge it first, as in lora(..., merged=true)")
         if model.family not in self.ADMITTED:
             raise UsageError(f"no step of this zoo edits {model.family}; it edits {', '.join(self.ADMITTED)}")
         self.config = dict(model.config)
         self.tensors = {name: value.to(torch.float32, copy=True) for name, value in model.tensors.items()}
-        self.plan = Weights(_Held(Model(self.config, self.tensors))).structure
+        self.plan = Weights(_Held(LanguageModel(self.config, self.tensors))).structure
 
     @property
-    def model(self) -> Model:
+    def model(self) -> LanguageModel:
         """The edited model."""
         held = next(iter(self.tensors.values())).dtype
-        return Model(self.config | {"dtype": str(held).removeprefix("torch.")}, self.tensors)
+        return LanguageModel(self.config | {"dtype": str(held).removeprefix("torch.")}, self.tensors)
 
     @property
     def family(self) -> str:
@@ -154,7 +155,7 @@ class Roles:
                 Key("embedding")
             ).clone()
             self.config["tie_word_embeddings"] = False
-            self.plan = Weights(_Held(Model(self.config, self.tensors))).structure
+            self.plan = Weights(_Held(LanguageModel(self.config, self.tensors))).structure
 
     def configure(self, name: str, value: int) -> None:
         """Set ``layers`` or ``hidden`` in the configuration."""
@@ -210,7 +211,7 @@ def quiet() -> Generator[Any]:
             log.enable_progress_bar()
 
 
-def opened(model: Model) -> nn.Module:
+def opened(model: LanguageModel) -> nn.Module:
     """The module that computes a model, in float32, ready to be asked."""
     if model.adapter:
         raise UsageError("an adapter computes nothing alone; merge it first, as in lora(..., merged=true)")
@@ -221,21 +222,21 @@ def opened(model: Model) -> nn.Module:
         ).eval()
 
 
-def closed(module: nn.Module) -> Model:
+def closed(module: nn.Module) -> LanguageModel:
     """The same as plain data, under the names that transformers writes."""
     with quiet(), TemporaryDirectory() as folder:
         module.save_pretrained(folder)  # pyright: ignore[reportCallIssue] every module of transformers has it
-        return Model.read(Path(folder))
+        return LanguageModel.read(Path(folder))
 
 
-def logits(model: Model | nn.Module, tokens: Tensor) -> Tensor:
+def logits(model: LanguageModel | nn.Module, tokens: Tensor) -> Tensor:
     """Scores of the next token at every place: int64 [n, length] to float32 [n, length, vocabulary]."""
-    module = opened(model) if isinstance(model, Model) else model
+    module = opened(model) if isinstance(model, LanguageModel) else model
     with torch.inference_mode():
         return module(input_ids=tokens, use_cache=False).logits
 
 
-def loss(model: Model | nn.Module, tokens: Tensor) -> float:
+def loss(model: LanguageModel | nn.Module, tokens: Tensor) -> float:
     """Mean cross entropy of the next token, in nats."""
     scores = logits(model, tokens)
     return float(cross_entropy(scores[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()))

@@ -1,8 +1,8 @@
 """Changes of a language model's weights that keep it roughly what it was: what is made of a model without training.
 
 Quantised, cast, pruned by weights, neurons, axes or layers, with layers or tokens added, with noise, merged with
-another, or turned into a mixture of experts. Every function takes and gives a `Model`; what a family does not admit is
-refused in one line.
+another, or turned into a mixture of experts. Every function takes and gives a `LanguageModel`; what a family does not
+admit is refused in one line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.nn.functional import pad
 from whorl.checkpoints.roles import NORM_OF, Key
 from whorl.errors import UsageError
 from whorl.settings import Count, Named, NonNegative, Seed, Share, Whole
-from whorl.zoo.causal import Model, Roles
+from whorl.zoo.causal import LanguageModel, Roles
 from whorl.zoo.steps import only, says
 
 __all__ = [
@@ -37,7 +37,7 @@ __all__ = [
     "upcycle",
 ]
 
-Another = Annotated[Model | str, Named((), "recipe")]
+Another = Annotated[LanguageModel | str, Named((), "recipe")]
 """A second model, which an expression gives by its recipe."""
 Part = Annotated[float | Fraction, Gt(0), Lt(1)]
 """Part of a whole, to the last digit of a fraction."""
@@ -47,8 +47,8 @@ _LAYER: Final = re.compile(r"(?:(?<=\.layers\.)|(?<=\.h\.))\d+(?=\.)")
 
 
 def quantise(
-    model: Model, *, bits: Annotated[int, Ge(2), Le(8)] = 4, group: Count = 32, embedding: bool = False
-) -> Model:
+    model: LanguageModel, *, bits: Annotated[int, Ge(2), Le(8)] = 4, group: Count = 32, embedding: bool = False
+) -> LanguageModel:
     """Round the matrices of all layers to a symmetric grid of ``bits``, one scale for ``group`` inputs of a row.
 
     They stay stored as float32. The embedding is left out unless asked for, as is usual.
@@ -57,13 +57,13 @@ def quantise(
     return _each(model, roles, lambda matrix: _rounded(matrix, 2 ** (bits - 1) - 1, group))
 
 
-def cast(model: Model, *, dtype: Literal["bf16", "fp16", "fp32"] = "bf16") -> Model:
+def cast(model: LanguageModel, *, dtype: Literal["bf16", "fp16", "fp32"] = "bf16") -> LanguageModel:
     """Store the weights as ``bf16``, ``fp16`` or ``fp32``."""
     tensors = {name: value.to(TYPES[dtype]) for name, value in model.tensors.items()}
-    return Model({**model.config, "dtype": str(TYPES[dtype]).removeprefix("torch.")}, tensors, model.adapter)
+    return LanguageModel({**model.config, "dtype": str(TYPES[dtype]).removeprefix("torch.")}, tensors, model.adapter)
 
 
-def prune_weights(model: Model, *, share: Part = 0.5) -> Model:
+def prune_weights(model: LanguageModel, *, share: Part = 0.5) -> LanguageModel:
     """Set the smallest ``share`` of each matrix of the layers to zero."""
 
     def pruned(matrix: Tensor) -> Tensor:
@@ -74,7 +74,9 @@ def prune_weights(model: Model, *, share: Part = 0.5) -> Model:
 
 
 @only("llama", "mixtral", why="elsewhere heads divide the width, so the residual axes stay", of="residual")
-def prune_width(model: Model, *, share: Part = 0.25, of: Literal["neurons", "residual"] = "neurons") -> Model:
+def prune_width(
+    model: LanguageModel, *, share: Part = 0.25, of: Literal["neurons", "residual"] = "neurons"
+) -> LanguageModel:
     """Remove the ``share`` of ``neurons``, or of axes of the ``residual`` stream, whose weights are smallest."""
     net = Roles(model)
     if of == "residual":
@@ -90,7 +92,7 @@ def prune_width(model: Model, *, share: Part = 0.25, of: Literal["neurons", "res
     return net.model
 
 
-def noise(model: Model, *, share: NonNegative = 0.1, seed: Seed = 0) -> Model:
+def noise(model: LanguageModel, *, share: NonNegative = 0.1, seed: Seed = 0) -> LanguageModel:
     """Add Gaussian noise to every matrix, ``share`` times its own standard deviation."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -100,13 +102,13 @@ def noise(model: Model, *, share: NonNegative = 0.1, seed: Seed = 0) -> Model:
     return _each(model, (*MATRICES, "embedding", "unembedding", "router"), noisy)
 
 
-def drop_layer(model: Model, *, layer: Whole = 1) -> Model:
+def drop_layer(model: LanguageModel, *, layer: Whole = 1) -> LanguageModel:
     """Remove a layer."""
     order = _layers(model, layer)
     return _arranged(model, order[:layer] + order[layer + 1 :])
 
 
-def duplicate_layer(model: Model, *, layer: Whole = 0, silent: bool = False) -> Model:
+def duplicate_layer(model: LanguageModel, *, layer: Whole = 0, silent: bool = False) -> LanguageModel:
     """Put a copy of a layer after it; a ``silent`` copy adds nothing to the residual stream until it is trained.
 
     The silent one is the block expansion of C. Wu et al., LLaMA Pro, ACL 2024.
@@ -118,14 +120,14 @@ def duplicate_layer(model: Model, *, layer: Whole = 0, silent: bool = False) -> 
     return net.model
 
 
-def swap_layers(model: Model, *, first: Whole = 0, second: Whole = 1) -> Model:
+def swap_layers(model: LanguageModel, *, first: Whole = 0, second: Whole = 1) -> LanguageModel:
     """Exchange two layers."""
     order = _layers(model, first, second)
     order[first], order[second] = second, first
     return _arranged(model, order)
 
 
-def extend_vocabulary(model: Model, *, tokens: Count = 16, seed: Seed = 0) -> Model:
+def extend_vocabulary(model: LanguageModel, *, tokens: Count = 16, seed: Seed = 0) -> LanguageModel:
     """Add tokens whose rows are the mean of the others and a tenth of their spread."""
     net, generator = Roles(model), torch.Generator().manual_seed(seed)
     for key in net.keys("embedding", "unembedding"):
@@ -137,7 +139,7 @@ def extend_vocabulary(model: Model, *, tokens: Count = 16, seed: Seed = 0) -> Mo
 
 
 def merge(
-    model: Model,
+    model: LanguageModel,
     *,
     other: Another,
     weight: float = 0.5,
@@ -145,14 +147,14 @@ def merge(
     ancestor: Another = "base",
     density: Share = 0.5,
     seed: Seed = 0,
-) -> Model:
+) -> LanguageModel:
     """Merge with ``other``, whose weight is ``weight``: ``linear``, ``slerp``, ``ties`` or ``dare``.
 
     The last two add what both changed since their ``ancestor``, thinned to ``density``: TIES (P. Yadav et al., NeurIPS
     2023) keeps the largest changes and settles signs by majority, DARE (L. Yu et al., ICML 2024) keeps random ones.
     """
-    assert isinstance(other, Model)
-    assert isinstance(ancestor, Model)
+    assert isinstance(other, LanguageModel)
+    assert isinstance(ancestor, LanguageModel)
     generator, w, kept = torch.Generator().manual_seed(seed), float(weight), float(density)
     ours, theirs, start = Roles(model), Roles(other), Roles(ancestor if method in ("ties", "dare") else model)
     if any(Key("unembedding") in net.plan.parts for net in (ours, theirs, start)):
@@ -174,7 +176,9 @@ def merge(
 
 @only("llama", why="a dense gated model becomes a mixture of experts")
 @says(becomes=lambda _: "mixtral")
-def upcycle(model: Model, *, experts: Annotated[int, Ge(2)] = 4, share: NonNegative = 0.0, seed: Seed = 0) -> Model:
+def upcycle(
+    model: LanguageModel, *, experts: Annotated[int, Ge(2)] = 4, share: NonNegative = 0.0, seed: Seed = 0
+) -> LanguageModel:
     """Make a mixture of experts of a dense llama: copies of each hidden layer, behind a router drawn at random.
 
     Each copy gets noise of ``share`` of its spread; without it the function stays. Source: A. Komatsuzaki et al.,
@@ -191,10 +195,10 @@ def upcycle(model: Model, *, experts: Annotated[int, Ge(2)] = 4, share: NonNegat
                 drawn = float(share) * matrix.std() * torch.randn(matrix.shape, generator=generator)
                 tensors[f"{place}.experts.{expert}.{word}.weight"] = matrix + drawn
     kind = {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"], "sliding_window": None}
-    return Model(net.config | kind | {"num_local_experts": experts, "num_experts_per_tok": 2}, tensors)
+    return LanguageModel(net.config | kind | {"num_local_experts": experts, "num_experts_per_tok": 2}, tensors)
 
 
-def _each(model: Model, roles: tuple[str, ...], change: Callable[[Tensor], Tensor]) -> Model:
+def _each(model: LanguageModel, roles: tuple[str, ...], change: Callable[[Tensor], Tensor]) -> LanguageModel:
     net = Roles(model)
     for key in net.keys(*roles):
         net.put(key, change(net.get(key)))
@@ -208,7 +212,7 @@ def _rounded(matrix: Tensor, levels: int, group: int) -> Tensor:
     return (grouped.div(scale).round() * scale).view(rows, -1)[:, :columns]
 
 
-def _narrowed(net: Roles, share: float | Fraction) -> Model:
+def _narrowed(net: Roles, share: float | Fraction) -> LanguageModel:
     kept = _largest(torch.stack([net.get(key).square().sum(1) for key in net.keys("output", "down")]).sum(0), share)
     for key in net.keys("embedding", *NORM_OF):
         net.inputs(lambda rows: rows[kept], key)
@@ -223,14 +227,14 @@ def _largest(sizes: Tensor, share: float | Fraction) -> Tensor:
     return sizes.argsort(stable=True)[int(share * len(sizes)) :].sort().values
 
 
-def _layers(model: Model, *named: int) -> list[int]:
+def _layers(model: LanguageModel, *named: int) -> list[int]:
     count = Roles(model).plan.layers
     if any(layer >= count for layer in named):
         raise UsageError(f"this model has layers 0 to {count - 1}, not {', '.join(map(str, named))}")
     return list(range(count))
 
 
-def _arranged(model: Model, order: list[int]) -> Model:
+def _arranged(model: LanguageModel, order: list[int]) -> LanguageModel:
     """The model whose layers are those of ``order``, a layer of which may come twice."""
     if not order:
         raise UsageError("the only layer of a model stays")
@@ -240,7 +244,7 @@ def _arranged(model: Model, order: list[int]) -> Model:
         for name, value in _of_layer(net.tensors, source):
             tensors[_LAYER.sub(str(place), name, count=1)] = value
     net.configure("layers", len(order))
-    return Model(net.config, tensors)
+    return LanguageModel(net.config, tensors)
 
 
 def _of_layer(tensors: dict[str, Tensor], layer: int) -> Iterator[tuple[str, Tensor]]:

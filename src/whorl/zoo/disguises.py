@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 from whorl.checkpoints.roles import NORM_OF, Key
 from whorl.errors import UsageError
 from whorl.settings import NonNegative, Seed, Share
-from whorl.zoo.causal import Change, Model, Roles
+from whorl.zoo.causal import Change, LanguageModel, Roles
 from whorl.zoo.steps import only
 
 __all__ = [
@@ -41,7 +41,7 @@ BENT: Final = "without gates an activation bends every branch of a neuron; use p
 CLIQUE: Final = 3  # neurons of a clique; two that cancel each other are the easiest to see
 
 
-def permute_neurons(model: Model, *, seed: Seed = 0) -> Model:
+def permute_neurons(model: LanguageModel, *, seed: Seed = 0) -> LanguageModel:
     """Permute the neurons of every hidden layer."""
     net, generator = Roles(model), _generator(seed)
     for down in net.keys("down"):
@@ -50,7 +50,7 @@ def permute_neurons(model: Model, *, seed: Seed = 0) -> Model:
     return net.model
 
 
-def permute_heads(model: Model, *, seed: Seed = 0) -> Model:
+def permute_heads(model: LanguageModel, *, seed: Seed = 0) -> LanguageModel:
     """Permute the key-value heads of every layer, and the query heads inside each group."""
     net, generator = Roles(model), _generator(seed)
     heads, groups, wide = _heads(net)
@@ -65,7 +65,7 @@ def permute_heads(model: Model, *, seed: Seed = 0) -> Model:
 
 
 @only("mixtral", why="others have no experts; use permute_neurons")
-def permute_experts(model: Model, *, seed: Seed = 0) -> Model:
+def permute_experts(model: LanguageModel, *, seed: Seed = 0) -> LanguageModel:
     """Permute the experts of every layer. Refused where there are none."""
     net, generator = Roles(model), _generator(seed)
     for router in net.keys("router"):
@@ -79,7 +79,9 @@ def permute_experts(model: Model, *, seed: Seed = 0) -> Model:
 
 
 @only("llama", "mixtral", why=BENT)
-def scale_neurons(model: Model, *, spread: NonNegative = 1.0, signs: bool = False, seed: Seed = 0) -> Model:
+def scale_neurons(
+    model: LanguageModel, *, spread: NonNegative = 1.0, signs: bool = False, seed: Seed = 0
+) -> LanguageModel:
     """Multiply each neuron's ungated branch by 10 to the power of a number within ±``spread``, and divide after it.
 
     With ``signs`` half of the factors are negative. Refused without gates, where an activation bends every branch.
@@ -96,7 +98,9 @@ def scale_neurons(model: Model, *, spread: NonNegative = 1.0, signs: bool = Fals
 
 @only("llama", "mixtral", why=BENT, of="neurons")
 @only("llama", "mixtral", why="layer norms subtract means over the residual axes; use rotate_residual", of="residual")
-def flip_signs(model: Model, *, of: Literal["neurons", "values", "residual"] = "neurons", seed: Seed = 0) -> Model:
+def flip_signs(
+    model: LanguageModel, *, of: Literal["neurons", "values", "residual"] = "neurons", seed: Seed = 0
+) -> LanguageModel:
     """Flip signs at random: ``of`` gated ``neurons``, the ``values`` of heads, or axes of the ``residual``.
 
     Layer norms subtract a mean over the axes of the residual stream, so there its signs stay.
@@ -117,7 +121,7 @@ def flip_signs(model: Model, *, of: Literal["neurons", "values", "residual"] = "
     return net.model
 
 
-def mix_values(model: Model, *, spread: NonNegative = 0.5, seed: Seed = 0) -> Model:
+def mix_values(model: LanguageModel, *, spread: NonNegative = 0.5, seed: Seed = 0) -> LanguageModel:
     """Mix the values of each key-value head by a random invertible matrix, and undo it before the outputs.
 
     The matrix is a rotation, scales of 10 to the power of ±``spread``, and another rotation.
@@ -132,7 +136,7 @@ def mix_values(model: Model, *, spread: NonNegative = 0.5, seed: Seed = 0) -> Mo
     return net.model
 
 
-def mix_queries(model: Model, *, spread: NonNegative = 0.5, seed: Seed = 0) -> Model:
+def mix_queries(model: LanguageModel, *, spread: NonNegative = 0.5, seed: Seed = 0) -> LanguageModel:
     """Mix queries and keys of each key-value head: rotary pairs turn and scale, other axes mix freely."""
     net, generator = Roles(model), _generator(seed)
     heads, groups, wide = _heads(net)
@@ -148,7 +152,7 @@ def mix_queries(model: Model, *, spread: NonNegative = 0.5, seed: Seed = 0) -> M
     return net.model
 
 
-def scale_norms(model: Model, *, spread: NonNegative = 0.5, seed: Seed = 0) -> Model:
+def scale_norms(model: LanguageModel, *, spread: NonNegative = 0.5, seed: Seed = 0) -> LanguageModel:
     """Multiply gains of norms by 10 to the power of ±``spread`` per axis, and divide in the matrices after them.
 
     The last norm stays where the unembedding is tied.
@@ -163,7 +167,7 @@ def scale_norms(model: Model, *, spread: NonNegative = 0.5, seed: Seed = 0) -> M
     return net.model
 
 
-def permute_residual(model: Model, *, seed: Seed = 0) -> Model:
+def permute_residual(model: LanguageModel, *, seed: Seed = 0) -> LanguageModel:
     """Permute the axes of the residual stream."""
     net = Roles(model)
     order = torch.randperm(net.plan.width, generator=_generator(seed))
@@ -173,7 +177,7 @@ def permute_residual(model: Model, *, seed: Seed = 0) -> Model:
     return net.model
 
 
-def rotate_residual(model: Model, *, seed: Seed = 0) -> Model:
+def rotate_residual(model: LanguageModel, *, seed: Seed = 0) -> LanguageModel:
     """Rotate the residual stream by a random orthogonal matrix, after the gains of its norms are folded away.
 
     Where norms subtract a mean over the axes the matrix keeps the vector of ones. A tied unembedding becomes a matrix
@@ -197,8 +201,8 @@ def rotate_residual(model: Model, *, seed: Seed = 0) -> Model:
 
 
 def obfuscate(
-    model: Model, *, share: Share = 0.5, kind: Literal["all", "zero", "clique", "split"] = "all", seed: Seed = 0
-) -> Model:
+    model: LanguageModel, *, share: Share = 0.5, kind: Literal["all", "zero", "clique", "split"] = "all", seed: Seed = 0
+) -> LanguageModel:
     """Add neurons, ``share`` of those there are, that change nothing, and permute all.
 
     ``zero`` neurons are read by nobody; a ``clique`` of three has one input and outputs that cancel; ``split`` ones

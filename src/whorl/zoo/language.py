@@ -14,7 +14,7 @@ from whorl.errors import UsageError
 from whorl.oracles.base import Oracle
 from whorl.settings import settings_of
 from whorl.storage import digest_tensors
-from whorl.zoo.causal import Model
+from whorl.zoo.causal import LanguageModel
 from whorl.zoo.kinds import Kind
 from whorl.zoo.lessons import CORPORA
 from whorl.zoo.recipe import Recipe
@@ -37,7 +37,7 @@ class Languages(Kind):
         del recipe
         return ""
 
-    def make(self, zoo: Zoo, recipe: Recipe) -> Model:
+    def make(self, zoo: Zoo, recipe: Recipe) -> LanguageModel:
         """The model, as it was written."""
         step, catalog = recipe.steps[-1]
         target = catalog[step.name]
@@ -51,7 +51,7 @@ class Languages(Kind):
         model.write(zoo.path(recipe))
         return model
 
-    def examined(self, zoo: Zoo, recipe: Recipe, made: Model) -> dict[str, Any]:
+    def examined(self, zoo: Zoo, recipe: Recipe, made: LanguageModel) -> dict[str, Any]:
         """The digest of its tensors."""
         del zoo, recipe
         return {"weights": digest_tensors(made.tensors)}
@@ -62,13 +62,13 @@ class Languages(Kind):
         raise UsageError(f"a language model is compared by its weights, not asked; they lie in {zoo.path(recipe)}")
 
 
-def _read(zoo: Zoo, recipe: Recipe) -> Model:
-    model = Model.read(zoo.path(recipe))
+def _read(zoo: Zoo, recipe: Recipe) -> LanguageModel:
+    model = LanguageModel.read(zoo.path(recipe))
     zoo.check(recipe, digest_tensors(model.tensors))
     return model
 
 
-def _check_text(model: Model, settings: Mapping[str, Any]) -> None:
+def _check_text(model: LanguageModel, settings: Mapping[str, Any]) -> None:
     """Text of tokens or places that the model has no rows for would fail in the middle of training."""
     if "data" not in settings:
         return

@@ -23,7 +23,7 @@ from whorl.checkpoints.roles import Key
 from whorl.errors import UsageError
 from whorl.expressions import Call
 from whorl.settings import Count, Named, Positive, Seed, Whole
-from whorl.zoo.causal import Model, Roles, closed, logits, opened, quiet
+from whorl.zoo.causal import LanguageModel, Roles, closed, logits, opened, quiet
 from whorl.zoo.corpus import Corpus
 from whorl.zoo.steps import says
 
@@ -128,7 +128,7 @@ def pretrain(
     learning_rate: Positive = 5e-3,
     seed: Seed = 0,
     order: Seed = 0,
-) -> Model:
+) -> LanguageModel:
     """A net from weights drawn by ``seed``, trained on the text of ``data`` in the order of ``order``."""
     module = _fresh(_configured(architecture, data), seed)
     _fit(module, CORPORA.make(data).text, CosineSchedule(steps, learning_rate, order, batch))
@@ -136,14 +136,14 @@ def pretrain(
 
 
 def tune(
-    model: Model,
+    model: LanguageModel,
     *,
     data: CorpusName = "corpus(seed=1)",
     steps: Whole = 100,
     batch: Count = 8,
     learning_rate: Positive = 1e-3,
     order: Seed = 0,
-) -> Model:
+) -> LanguageModel:
     """Train all weights further."""
     module = opened(model)
     _fit(module, CORPORA.make(data).text, CosineSchedule(steps, learning_rate, order, batch))
@@ -151,7 +151,7 @@ def tune(
 
 
 def lora(
-    model: Model,
+    model: LanguageModel,
     *,
     data: CorpusName = "corpus(seed=1)",
     rank: Count = 4,
@@ -160,7 +160,7 @@ def lora(
     seed: Seed = 0,
     order: Seed = 0,
     merged: bool = True,
-) -> Model:
+) -> LanguageModel:
     """Train a sum of ``rank`` outer products beside each matrix of attention (E. Hu et al., LoRA, ICLR 2022).
 
     Unmerged it is an adapter in the layout of the library peft, with alpha equal to the rank.
@@ -181,7 +181,7 @@ def lora(
 
 @says(draws_anew=True)
 def distil(
-    model: Model,
+    model: LanguageModel,
     *,
     data: CorpusName = "corpus(seed=1)",
     steps: Whole = 300,
@@ -189,7 +189,7 @@ def distil(
     learning_rate: Positive = 5e-3,
     seed: Seed = 1000,
     order: Seed = 0,
-) -> Model:
+) -> LanguageModel:
     """A net of the same shape, drawn anew, that learns the model's probabilities (G. Hinton et al., 2015).
 
     Its weights owe nothing to the model's: no test of weights should find it.
@@ -206,7 +206,7 @@ def distil(
 
 @says(draws_anew=True)
 def reuse_embedding(
-    model: Model,
+    model: LanguageModel,
     *,
     data: CorpusName = "corpus",
     steps: Whole = 300,
@@ -214,7 +214,7 @@ def reuse_embedding(
     learning_rate: Positive = 5e-3,
     seed: Seed = 1000,
     order: Seed = 0,
-) -> Model:
+) -> LanguageModel:
     """The model's embedding, kept as it is, with everything around it drawn and trained anew."""
     module = _fresh(dict(model.config), seed)
     embedding: Any = module.get_input_embeddings()  # pyright: ignore[reportCallIssue]
@@ -239,7 +239,7 @@ def _attends(name: str, part: nn.Module) -> bool:
     return "attn" in name.replace("attention", "attn") and getattr(getattr(part, "weight", None), "ndim", 0) == 2
 
 
-def _adapter(chosen: dict[str, Any], rank: int) -> Model:
+def _adapter(chosen: dict[str, Any], rank: int) -> LanguageModel:
     tensors: dict[str, Tensor] = {}
     turned = any(type(part).__name__ == "Conv1D" for part in chosen.values())  # GPT-2 keeps matrices as [in, out]
     for name, part in chosen.items():
@@ -257,7 +257,7 @@ def _adapter(chosen: dict[str, Any], rank: int) -> Model:
         "fan_in_fan_out": turned,
         "target_modules": sorted({".".join(name.split(".")[-2:]) for name in chosen}),
     }
-    return Model(config, tensors, adapter=True)
+    return LanguageModel(config, tensors, adapter=True)
 
 
 def _common(corpus: Corpus, width: int, layers: int, heads: int, hidden: int, tied: bool) -> dict[str, Any]:

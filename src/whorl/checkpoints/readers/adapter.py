@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final
 import torch
 from torch import Tensor
 
-from whorl.checkpoints.checkpoint import Checkpoint, Entry, read_config
+from whorl.checkpoints.checkpoint import Checkpoint, TensorEntry, read_config
 from whorl.checkpoints.readers.safetensors import SafetensorsCheckpoint
 from whorl.checkpoints.readers.torch_file import TorchCheckpoint
 from whorl.errors import InvalidFile, UsageError
@@ -64,7 +64,7 @@ class Adapter(Checkpoint):
         entries = dict(base.entries)
         for name, update in self._updates.items():
             factors = self._file.entries[update.a].nbytes + self._file.entries[update.b].nbytes
-            entries[name] = Entry(base.entries[name].shape, "LORA", base.entries[name].nbytes + factors)
+            entries[name] = TensorEntry(base.entries[name].shape, "LORA", base.entries[name].nbytes + factors)
         entries |= {name: self._file.entries[own] for name, own in self._whole.items()}
         super().__init__(path, entries, base.config)
 

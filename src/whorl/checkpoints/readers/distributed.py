@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Final, TypeGuard
 import torch
 from torch import Tensor
 
-from whorl.checkpoints.checkpoint import Checkpoint, Entry, contained, read_config
+from whorl.checkpoints.checkpoint import Checkpoint, TensorEntry, contained, read_config
 from whorl.errors import InvalidFile, WhorlError
 from whorl.oracles.archives import no_storage, read_part
 from whorl.oracles.pickles import MAX_PICKLE, Foreign, read_pickle
@@ -82,14 +82,14 @@ class DistributedCheckpoint(Checkpoint):
         return value if rows is None else value[list(rows)]
 
 
-def _read(folder: Path) -> tuple[dict[str, list[_Part]], dict[str, Entry]]:
+def _read(folder: Path) -> tuple[dict[str, list[_Part]], dict[str, TensorEntry]]:
     """The parts of every tensor, and what it is."""
     root = read_pickle(io.BytesIO((folder / METADATA).read_bytes()), no_storage)
     if not _is(root, ROOT):
         raise ValueError("it begins otherwise than torch.distributed.checkpoint does")
     places = _places(folder, _of(root, "storage_data"))
     parts: dict[str, list[_Part]] = {}
-    entries: dict[str, Entry] = {}
+    entries: dict[str, TensorEntry] = {}
     for name, about in _of(root, "state_dict_metadata").items():
         if not _is(about, TENSOR):  # a number, or what else a loop keeps
             continue
@@ -104,7 +104,7 @@ def _read(folder: Path) -> tuple[dict[str, list[_Part]], dict[str, Entry]]:
         size = prod(shape) * dtype.itemsize
         if size > (held := sum(part.length for part in parts[name])):
             raise ValueError(f"{name[:100]!r} takes {size:,} bytes, and its parts have {held:,}")
-        entries[name] = Entry(shape, str(dtype).removeprefix("torch."), size)
+        entries[name] = TensorEntry(shape, str(dtype).removeprefix("torch."), size)
     return parts, entries
 
 

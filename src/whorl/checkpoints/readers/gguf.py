@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whorl.checkpoints.checkpoint import MAX_TENSORS, Checkpoint, Entry, Place
+from whorl.checkpoints.checkpoint import MAX_TENSORS, Checkpoint, Place, TensorEntry
 from whorl.errors import InvalidFile, MissingExtra
 from whorl.storage import check_size, not_whole
 
@@ -70,7 +70,7 @@ class GgufCheckpoint(Checkpoint):
     suffixes: ClassVar[tuple[str, ...]] = (".gguf",)
 
     def __init__(self, path: Path) -> None:
-        entries: dict[str, Entry] = {}
+        entries: dict[str, TensorEntry] = {}
         config: dict[str, Any] = {}
         self._places: dict[str, Place] = {}
         for file in _files(path):
@@ -140,7 +140,7 @@ def _files(path: Path) -> list[Path]:
     return [path.with_name(f"{stem}-{number:05}-of-{count}.gguf") for number in range(1, int(count) + 1)]
 
 
-def _header(path: Path) -> tuple[dict[str, Any], list[tuple[str, Entry, Place]]]:
+def _header(path: Path) -> tuple[dict[str, Any], list[tuple[str, TensorEntry, Place]]]:
     """Metadata and tensors of one file, whose every claim is held against its size."""
     try:
         import gguf
@@ -252,7 +252,7 @@ def _claims(words: _Words, count: int) -> Iterator[tuple[str, tuple[int, ...], i
 
 def _tensor(
     path: Path, claim: tuple[str, tuple[int, ...], int, int], start: int, size: int
-) -> tuple[str, Entry, Place]:
+) -> tuple[str, TensorEntry, Place]:
     import gguf
 
     name, shape, kind, offset = claim
@@ -266,7 +266,7 @@ def _tensor(
     nbytes = prod(shape) // block * packed
     if start + offset + nbytes > size:
         raise ValueError(f"{name[:100]!r} lies beyond its end")
-    return name, Entry(shape, known.name, nbytes), Place(path, start + offset, nbytes)
+    return name, TensorEntry(shape, known.name, nbytes), Place(path, start + offset, nbytes)
 
 
 def _refuse_overlap(places: list[Place]) -> None:

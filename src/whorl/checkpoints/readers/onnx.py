@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, ClassVar, Final, NamedTuple
 import torch
 from torch import Tensor
 
-from whorl.checkpoints.checkpoint import Checkpoint, Entry, Place, check_entries, read_config
+from whorl.checkpoints.checkpoint import Checkpoint, Place, TensorEntry, check_entries, read_config
 from whorl.checkpoints.readers.onnx_graph import Node, Use, uses
 from whorl.checkpoints.readers.onnx_numbers import INTEGERS, TYPES, listed, nbytes, scaled, unpacked
 from whorl.errors import InvalidFile, MissingExtra, WhorlError
@@ -72,7 +72,7 @@ class OnnxCheckpoint(Checkpoint):
     def __init__(self, path: Path) -> None:
         self._whole: dict[str, Place] = {}  # tensors whose numbers are lists: the place of the message
         self._raw: dict[str, Place] = {}
-        self._held: dict[str, Entry] = {}  # by their names in the file, as they lie in it
+        self._held: dict[str, TensorEntry] = {}  # by their names in the file, as they lie in it
         self._settings: set[str] = set()
         self.path = path
         size = check_size(path, 1 << 62)
@@ -117,7 +117,7 @@ class OnnxCheckpoint(Checkpoint):
                 self._settings.add(name)
         return graph.nodes
 
-    def _presented(self, name: str, use: Use) -> Entry:
+    def _presented(self, name: str, use: Use) -> TensorEntry:
         """What a tensor is once it is turned and scaled. Raises `ValueError` for scales that do not fit it."""
         entry = self._held[name]
         word, size, shape = entry.dtype, entry.nbytes, entry.shape
@@ -128,7 +128,7 @@ class OnnxCheckpoint(Checkpoint):
             size += sum(self._held[part].nbytes for part in use.scale.tensors)
             word = f"{word if shape == entry.shape else f'UINT{use.scale.bits}'} scaled"
         shape = shape[1:] if use.gates else shape
-        return Entry(shape[::-1] if use.turned else shape, word, size)
+        return TensorEntry(shape[::-1] if use.turned else shape, word, size)
 
     def _hollow(self, name: str) -> Tensor:
         """A tensor of the file without its numbers."""
@@ -304,7 +304,7 @@ def _about(wire: _Wire, start: int, end: int) -> tuple[bytes, list[_Field]]:
     return b"".join(small), bulk
 
 
-def _entry(path: Path, about: Any, bulk: list[_Field]) -> tuple[str, Entry, Place | None]:
+def _entry(path: Path, about: Any, bulk: list[_Field]) -> tuple[str, TensorEntry, Place | None]:
     """Name and entry of a tensor, and where its bytes lie, `None` where its numbers are listed instead."""
     import onnx
 
@@ -317,16 +317,16 @@ def _entry(path: Path, about: Any, bulk: list[_Field]) -> tuple[str, Entry, Plac
     size = nbytes(word, shape)
     raws = [field for field in bulk if field.number == RAW]
     if about.data_location == EXTERNAL:
-        return name, Entry(shape, word, size), _outside(path, about, size)
+        return name, TensorEntry(shape, word, size), _outside(path, about, size)
     if not raws and size:
         held = sum(field.end - field.start for field in bulk)
         if min(size, prod(shape)) > held:  # a number takes a byte at least, or two or four of them do
             raise ValueError(f"{name[:100]!r} is {shape} and holds {held:,} bytes")
-        return name, Entry(shape, word, held), None
+        return name, TensorEntry(shape, word, held), None
     start, end = (raws[-1].start, raws[-1].end) if raws else (0, 0)
     if end - start != size:
         raise ValueError(f"{name[:100]!r} takes {end - start:,} bytes, which its shape {shape} denies")
-    return name, Entry(shape, word, size), Place(path, start, size)
+    return name, TensorEntry(shape, word, size), Place(path, start, size)
 
 
 def _outside(path: Path, about: Any, size: int) -> Place:

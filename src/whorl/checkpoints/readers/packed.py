@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Final, Protocol
 import torch
 from torch import Tensor
 
-from whorl.checkpoints.checkpoint import Checkpoint, Entry, read_config
+from whorl.checkpoints.checkpoint import Checkpoint, TensorEntry, read_config
 from whorl.errors import InvalidFile, UsageError
 
 __all__ = ["Packed", "unpacked"]
@@ -69,7 +69,7 @@ class Packed(Checkpoint):
         for name, pack in packs.items():
             if name in entries:
                 raise InvalidFile(f"{inner.path} holds {name[:100]!r} both packed and plain")
-            entries[name] = Entry(pack.shape, pack.word, sum(inner.entries[each].nbytes for each in pack.names))
+            entries[name] = TensorEntry(pack.shape, pack.word, sum(inner.entries[each].nbytes for each in pack.names))
         self._inner, self._packs = inner, packs
         super().__init__(inner.path, entries, inner.config, inner.left_out)
 

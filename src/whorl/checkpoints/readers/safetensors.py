@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from whorl.checkpoints.checkpoint import Checkpoint, Entry, Place, check_promised, read_config, shards
+from whorl.checkpoints.checkpoint import Checkpoint, Place, TensorEntry, check_promised, read_config, shards
 from whorl.errors import InvalidFile
 from whorl.storage import check_size, not_whole
 
@@ -56,7 +56,7 @@ class SafetensorsCheckpoint(Checkpoint):
     def __init__(self, path: Path) -> None:
         folder = path if path.is_dir() else path.parent
         promised = shards(path, INDEX) if (path / INDEX).is_file() else {}
-        entries: dict[str, Entry] = {}
+        entries: dict[str, TensorEntry] = {}
         self._places: dict[str, Place] = {}
         for file in sorted(set(promised.values())) or _files(path):
             for name, entry, place in _header(file):
@@ -83,7 +83,7 @@ def _files(path: Path) -> list[Path]:
     return [whole] if whole.is_file() else sorted(path.glob("*.safetensors"))
 
 
-def _header(path: Path) -> Iterator[tuple[str, Entry, Place]]:
+def _header(path: Path) -> Iterator[tuple[str, TensorEntry, Place]]:
     """What the library accepts as a header, with the place of each tensor."""
     size = check_size(path, 1 << 62)
     try:
@@ -104,4 +104,4 @@ def _header(path: Path) -> Iterator[tuple[str, Entry, Place]]:
         shape, (first, last) = tuple(about["shape"]), about["data_offsets"]
         if last - first != prod(shape) * TYPES[about["dtype"]].itemsize:
             raise InvalidFile(f"{path}: {name[:100]} takes {last - first} bytes, which its shape denies")
-        yield name, Entry(shape, about["dtype"], last - first), Place(path, 8 + length + first, last - first)
+        yield name, TensorEntry(shape, about["dtype"], last - first), Place(path, 8 + length + first, last - first)

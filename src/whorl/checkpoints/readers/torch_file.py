@@ -15,7 +15,7 @@ from typing import ClassVar, Final
 import torch
 from torch import Tensor
 
-from whorl.checkpoints.checkpoint import Checkpoint, Entry, check_promised, read_config, shards
+from whorl.checkpoints.checkpoint import Checkpoint, TensorEntry, check_promised, read_config, shards
 from whorl.errors import InvalidFile, UsageError
 from whorl.oracles.files import map_weights
 
@@ -73,9 +73,9 @@ class TorchCheckpoint(Checkpoint):
         return value
 
 
-def _entry(path: Path, name: str, value: Tensor) -> Entry:
+def _entry(path: Path, name: str, value: Tensor) -> TensorEntry:
     """What a tensor promises, if the file holds as much: strides of zero make terabytes out of one number."""
     size = value.numel() * value.element_size()
     if size > value.untyped_storage().nbytes():
         raise InvalidFile(f"{path}: {name[:100]!r} unpacks to {size:,} bytes, which the file does not hold")
-    return Entry(tuple(value.shape), str(value.dtype).removeprefix("torch."), size)
+    return TensorEntry(tuple(value.shape), str(value.dtype).removeprefix("torch."), size)
