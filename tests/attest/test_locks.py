@@ -190,6 +190,8 @@ def test_keys_are_of_x25519_and_private_ones_are_private(tmp_path):
             locks.read_recipient(write("wrong", data))
     clear = write("one.pem", private(ONE, NoEncryption()))
     assert locks.read_unlocking_key(clear).private_bytes_raw() == ONE.private_bytes_raw()
+    with pytest.raises(InvalidFile, match="the public half of a key; give the private one"):
+        locks.read_unlocking_key(tmp_path / "one.pub")
     with pytest.raises(InvalidFile, match="not of X25519"):
         locks.read_unlocking_key(write("signing.pem", private(signing, NoEncryption())))
     with pytest.raises(UsageError, match="chmod 600"):

@@ -6,9 +6,13 @@ import zipfile
 
 import pytest
 import torch
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from safetensors.torch import save_file
 from torch import nn
 
-from whorl.errors import InvalidFile
+from whorl.attest.locks import lock
+from whorl.checkpoints.opening import open_checkpoint
+from whorl.errors import InvalidFile, WhorlError
 from whorl.oracles.files import read_weights
 from whorl.oracles.opening import open_oracle
 
@@ -54,8 +58,8 @@ def test_a_foreign_format_is_named_with_the_way_to_export_it(name, tmp_path):
     ("content", "said"),
     [
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a pointer of Git LFS.*git lfs pull"),
-        ("<!DOCTYPE html><html>" + "ö" * 600, "a web page, no model; it begins with '<!DOCTYPE html>"),
-        ("the weights are on the\nother disk", "text, no model; it begins with 'the weights are on the other disk'"),
+        ("<!DOCTYPE html><html>" + "ö" * 600, "a web page, and no model"),
+        ("the weights are on the\nother disk", "text, and no model"),
     ],
 )
 def test_text_is_called_text_whatever_its_name(name, content, said, tmp_path):
@@ -63,3 +67,13 @@ def test_text_is_called_text_whatever_its_name(name, content, said, tmp_path):
     with pytest.raises(InvalidFile, match=rf"{name} is {said}") as caught:
         open_oracle(tmp_path / name)
     assert str(caught.value).isprintable()
+
+
+def test_a_locked_file_is_told_by_whoever_opens_files(tmp_path):
+    key = X25519PrivateKey.generate()
+    save_file({"a.weight": torch.zeros(8, 8)}, tmp_path / "net.safetensors")
+    for name in ("net.locked", "locked.safetensors"):
+        lock(tmp_path / "net.safetensors", tmp_path / name, [key.public_key()])
+        for opened in (open_oracle, open_checkpoint):
+            with pytest.raises(WhorlError, match=f"{name} is locked; .*whorl unlock"):
+                opened(tmp_path / name)

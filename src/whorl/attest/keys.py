@@ -79,6 +79,8 @@ def read_pem(path: str | Path, password: bytes | None, *, make: str) -> object:
         clear = False
         key = _decrypted(path, data, password)
     except (ValueError, UnsupportedAlgorithm):
+        if b"-----BEGIN PUBLIC KEY-----" in data:
+            raise InvalidFile(f"{path} holds the public half of a key; give the private one") from None
         raise InvalidFile(f"{path} holds no private key in PEM; make one: {make}") from None
     if clear and os.name == "posix" and Path(path).stat().st_mode & OTHERS:
         raise UsageError(f"{path} holds a private key in the clear that others may read. Type: chmod 600 {path}")

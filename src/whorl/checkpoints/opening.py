@@ -15,6 +15,7 @@ from whorl.checkpoints.readers.packed import unpacked
 from whorl.checkpoints.readers.torch_file import PARTED
 from whorl.checkpoints.views import unwrapped
 from whorl.errors import InvalidFile, UsageError
+from whorl.oracles.foreign import told_lock
 from whorl.storage import text_in
 
 __all__ = ["READERS", "declared_base", "foreign", "is_adapter", "open_checkpoint", "suffix_of", "suffixes", "wholes"]
@@ -119,6 +120,8 @@ def open_checkpoint(path: str | Path, *, base: str | Path | Checkpoint | None = 
 
 def _file(path: Path) -> Checkpoint:
     known = suffixes()
+    if path.is_file() and (told := told_lock(path)):
+        raise UsageError(f"{path} is {told}")
     if (suffix := suffix_of(path.name)) is None:
         told = foreign(path.name) or f"is not known to hold weights; the suffixes are {', '.join(known)}"
         raise UsageError(f"{path} {told}")

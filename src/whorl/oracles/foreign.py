@@ -7,12 +7,13 @@ import zipfile
 from pathlib import Path
 from typing import Final
 
-__all__ = ["told_format"]
+__all__ = ["told_format", "told_lock"]
 
 MAX_ENTRIES: Final = 100_000  # of an archive whose list of entries is read
 LEAST_TEXT: Final = 8  # bytes; a torn file may hold less of any format
 MOST_TEXT: Final = 512  # bytes of a file that are looked at for text
 LFS: Final = b"version https://git-lfs.github.com/spec/"
+LOCK: Final = b"whorl-lock/"  # as `whorl.attest.locks` begins a file
 HDF5: Final = b"\x89HDF\r\n\x1a\n"
 TO_ONNX: Final = "torch.onnx.export(model, (example,), 'model.onnx')"
 KERAS: Final = "export it to ONNX: python -m tf2onnx.convert --keras MODEL --output model.onnx"
@@ -30,12 +31,21 @@ def told_format(path: Path) -> str:
             return f"HDF5, as Keras writes it (.h5); {KERAS}"
         if head[4:8] == b"TFL3":
             return "TensorFlow Lite (.tflite); export the model that it was made from to ONNX, or serve it over HTTP"
+        if told := told_lock(path):
+            return told
         if head.startswith(LFS):
             return "a pointer of Git LFS, which holds no weights; fetch them: git lfs pull"
         return _archive(path) if head.startswith(b"PK\x03\x04") else _text(head)
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
         # zipfile gives the last of these for archives of a later version; who opens the file says what is wrong.
         return ""
+
+
+def told_lock(path: Path) -> str:
+    """The same of a file that `whorl.attest.locks` wrote, and empty of any other."""
+    with path.open("rb") as file:
+        locked = file.read(len(LOCK)) == LOCK
+    return "locked; whoever holds a key to it types: whorl unlock FILE --key KEY -o MODEL" if locked else ""
 
 
 def _archive(path: Path) -> str:
@@ -58,7 +68,10 @@ def _archive(path: Path) -> str:
 
 
 def _text(head: bytes) -> str:
-    """What a file is whose first bytes are text; no format of weights begins with more than a few letters."""
+    """What a file is whose first bytes are text; no format of weights begins with more than a few letters.
+
+    The text is not quoted: who sent a link would be told what lies behind it.
+    """
     if len(head) < LEAST_TEXT:
         return ""
     try:
@@ -69,4 +82,4 @@ def _text(head: bytes) -> str:
     if not told or not told.isprintable():
         return ""
     page = told[:15].lower().startswith(("<!doctype html", "<html"))
-    return f"{'a web page' if page else 'text'}, no model; it begins with {told[:40]!r}"
+    return f"{'a web page' if page else 'text'}, and no model"
