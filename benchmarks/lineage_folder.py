@@ -113,7 +113,10 @@ def judged(found: Lineage) -> dict[str, Any]:
             "directed, to a descendant that is no child": sum(
                 told and (one, two) not in true and descends(one, two) for one, two, told in drawn
             ),
-            "directed, wrong": [each[:2] for each in drawn if each[2] and not descends(*each[:2])],
+            "directed, from an equal copy of an ancestor": sum(
+                told and not descends(one, two) and descends(copied(one), two) for one, two, told in drawn
+            ),
+            "directed, wrong": [each[:2] for each in drawn if each[2] and not descends(copied(each[0]), each[1])],
             "undirected, of parent and child": sum(
                 not told and bool({(one, two), (two, one)} & true) for one, two, told in drawn
             ),
@@ -160,6 +163,11 @@ def judged(found: Lineage) -> dict[str, Any]:
             },
         },
     }
+
+
+def copied(name: str) -> str:
+    """The net that this one is, number for number: the tune of which it is an export, or itself."""
+    return name.replace("-onnx", "-tune")
 
 
 def stem(name: str) -> str:
