@@ -15,7 +15,7 @@ from torch import Tensor
 
 __all__ = ["Adam", "Descent", "descend"]
 
-BLOCK: Final = 1 << 27
+BLOCK: Final = 1 << 25
 """Bytes of the inputs that are moved together."""
 
 
@@ -80,9 +80,9 @@ def descend(
     """
     each = max(1, start[:1].nbytes)
     rows = torch.arange(len(start), device=start.device)
-    found: list[Descent] = []
+    whole: Descent | None = None
+    done = 0
     for part in rows.split(max(1, block // each)):
-        done = sum(int((end.losses == 0).sum()) for end in found)
         end = _descended(
             start[part],
             lambda points, at, part=part: loss(points, part[at]),
@@ -91,11 +91,14 @@ def descend(
             patience=patience,
             enough=max(0, enough - done),
         )
-        found.append(end)
-    if len(found) == 1:
-        return found[0]
-    points, losses, passes = zip(*((end.points, end.losses, end.passes) for end in found), strict=True)
-    return Descent(torch.cat(points), torch.cat(losses), torch.cat(passes))
+        if len(part) == len(start):
+            return end
+        if whole is None:  # written into, for the points of large inputs are as large as all else together
+            whole = Descent(torch.empty_like(start), end.losses.new_empty(len(start)), end.passes.new_empty(len(start)))
+        whole.points[part], whole.losses[part], whole.passes[part] = end.points, end.losses, end.passes
+        done += int((end.losses == 0).sum())
+    assert whole is not None
+    return whole
 
 
 def _descended(
