@@ -80,7 +80,8 @@ class Boundary(Sampler):
             enough=budget if count > budget else 0,
         )
         kept = end.losses.argsort(stable=True)[:budget].cpu()
-        losses = end.losses.cpu()[kept]
+        losses, passes, points = end.losses.cpu()[kept], int(end.passes.sum()), end.points.cpu()[kept]
+        del end  # large pictures are held once less
         companions = {
             "seeds": seeds[kept],
             "source": source[kept],
@@ -89,11 +90,11 @@ class Boundary(Sampler):
         }
         notes = {
             "converged": float((losses == 0).float().mean()),
-            "passes": int(end.passes.sum()),
+            "passes": passes,
             "margin_in_logits": margin,
             "median_logit_gap": gap,
         }
-        return Queries(end.points.cpu()[kept], companions, notes)
+        return Queries(points, companions, notes)
 
     def _seeds(self, victim: Oracle, data: Dataset, count: int, generator: torch.Generator) -> Tensor:
         if self.start == "noise":
