@@ -19,7 +19,13 @@ def test_an_example_runs(path, tmp_path):
     told = subprocess.run(
         [sys.executable, str(path)],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(SOURCE), "WHORL_CACHE": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)},
+        env=os.environ
+        | {
+            "PYTHONPATH": str(SOURCE),
+            "WHORL_CACHE": str(tmp_path / "cache"),
+            "TMPDIR": str(tmp_path),
+            "OMP_NUM_THREADS": "1",
+        },
         capture_output=True,
         text=True,
         check=False,
