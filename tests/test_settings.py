@@ -78,7 +78,7 @@ def test_a_plug_in_names_nets_and_data_by_type(copycat):
         ("copycat(mlp(depth=0), digits)", r"mlp\(depth=0\): depth is a whole number from 1 to 1000"),
         ("copycat(mlp, digits, reading=digit)", "no such name among the data"),
         ("copycat(mlp, 3)", "homework is an expression of the data, not 3"),
-        ("copycat(resnet8, digits, seed=3)", "the victim's own initial weights"),
+        ("copycat(resnet8, digits, seed=3)", "the model's own initial weights"),
         ("copycat(vae, digits)", "it cannot learn from"),
     ],
 )

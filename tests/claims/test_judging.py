@@ -100,6 +100,7 @@ def test_p_is_the_largest_over_kinds_and_families(case, opened, strata):
         **strata[RECIPE],
         "alike": alike,
         "too": case.net(f"{parse_recipe(RECIPE).with_seed(SEED)} -> quantise(int8)"),
+        "and this": case.net(f"{parse_recipe(RECIPE).with_seed(SEED)} -> quantise(bf16)"),  # one may miss what is drawn
     }
     found = judge(opened["copy"], case.copy, {**strata, RECIPE: kind})
     assert found.p_value > 1 / 8

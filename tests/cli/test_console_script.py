@@ -216,7 +216,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
     assert (process.returncode, stdout) == (130, "")
     *progress, line = stderr.splitlines()
     # A slow machine is told of progress now and then.
-    assert all(re.fullmatch(r"building: \d+ of \d+.*", each) for each in progress)
+    assert all(re.fullmatch(r"models: \d+ of \d+.*", each) for each in progress)
     assert line == f"stopped; what is finished is kept. Go on with: {shlex.join(['whorl', *arguments])}"
     go_on = shlex.split(line.partition("Go on with: ")[2])
     assert go_on[1:] == arguments

@@ -122,7 +122,7 @@ def test_the_adapter_is_differentiable_and_absent_where_nothing_is_to_do() -> No
 @pytest.mark.parametrize(
     ("convention", "message"),
     [
-        (InputConvention(mean=(0.5, 0.5)), "input.mean has 2 numbers; the model has 3 channels"),
+        (InputConvention(mean=(0.5, 0.5)), "input.mean has 2 numbers; the model takes"),
         (InputConvention(std=(1.0, 0.0, 1.0)), "above 0"),
         (InputConvention(range=(1, 1)), "low < high"),
         (InputConvention(layout="CHWN"), "NCHW or NHWC"),  # pyright: ignore[reportArgumentType]
