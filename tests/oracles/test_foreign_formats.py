@@ -14,6 +14,7 @@ from whorl.attest.locks import lock
 from whorl.checkpoints.opening import open_checkpoint
 from whorl.errors import InvalidFile, WhorlError
 from whorl.oracles.files import read_weights
+from whorl.oracles.foreign import told_lock
 from whorl.oracles.opening import open_oracle
 
 
@@ -77,3 +78,16 @@ def test_a_locked_file_is_told_by_whoever_opens_files(tmp_path):
         for opened in (open_oracle, open_checkpoint):
             with pytest.raises(WhorlError, match=f"{name} is locked; .*whorl unlock"):
                 opened(tmp_path / name)
+
+
+def test_a_file_that_may_not_be_read_is_told_as_such(tmp_path, monkeypatch):
+    save_file({"a.weight": torch.zeros(8, 8)}, tmp_path / "net.safetensors")
+    opened = type(tmp_path).open
+
+    def refused(path, *arguments, **options):
+        if path.name == "net.safetensors":
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(type(tmp_path), "open", refused)
+    assert told_lock(tmp_path / "net.safetensors") == ""

@@ -43,8 +43,11 @@ def told_format(path: Path) -> str:
 
 def told_lock(path: Path) -> str:
     """The same of a file that `whorl.attest.locks` wrote, and empty of any other."""
-    with path.open("rb") as file:
-        locked = file.read(len(LOCK)) == LOCK
+    try:
+        with path.open("rb") as file:
+            locked = file.read(len(LOCK)) == LOCK
+    except OSError:  # who opens the file next says what is wrong
+        return ""
     return "locked; whoever holds a key to it types: whorl unlock FILE --key KEY -o MODEL" if locked else ""
 
 
