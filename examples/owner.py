@@ -52,7 +52,7 @@ def tune(net: nn.Module, chosen: slice, epochs: int, rate: float) -> nn.Module:
     return net.eval()
 
 
-draws = random.Random(0)  # so that you see what is printed below; in earnest: draws = secrets.SystemRandom()
+draws = random.Random(0)  # one draw, so that you see what is printed below; in earnest: draws = secrets.SystemRandom()
 own_seed = draws.getrandbits(96)
 model = train(own_seed)
 

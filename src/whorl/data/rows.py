@@ -22,7 +22,7 @@ from whorl.storage import check_size, digest_file, one_line
 
 __all__ = ["Rows"]
 
-MAX_BYTES: Final = 1 << 30
+MAX_BYTES: Final = 1 << 28  # text; its numbers take some ten times as much while they are read
 MAX_COLUMNS: Final = 10_000
 MAX_CLASSES: Final = 1_000
 SEPARATORS: Final = (",", ";", "\t")
@@ -119,7 +119,8 @@ def _parsed(file: Path, lines: Iterator[str], label: str) -> _Table:
     seen: dict[tuple[float, ...], int] = {}
     for number, row in enumerate(values):
         seen.setdefault(tuple(row), number)
-    labels = torch.tensor([classes.index(word) for word in words])
+    place_of = {word: number for number, word in enumerate(classes)}
+    labels = torch.tensor([place_of[word] for word in words])
     return _Table(table, labels, torch.tensor(sorted(seen.values())), tuple(columns), classes)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from whorl.errors import InvalidFile, UsageError
 from whorl.oracles.graph_limits import messages
-from whorl.storage import contained, one_line
+from whorl.storage import contained, not_whole, one_line
 
 __all__ = ["take_in"]
 
@@ -26,6 +26,7 @@ def take_in(model: Any, path: Path, most: int) -> list[bytes]:
         InvalidFile: it is named with a path, ends too early, or all of them hold too much.
     """
     taken: list[bytes] = []
+    left = most
     for tensor in messages(model):
         if tensor.DESCRIPTOR.name != "TensorProto" or not (tensor.data_location or tensor.external_data):
             continue
@@ -36,7 +37,8 @@ def take_in(model: Any, path: Path, most: int) -> list[bytes]:
             name = one_line(ValueError(said.get("location")), 100)
             told = f"{path} keeps weights in {name}, which is not beside it; put both in one folder"
             raise UsageError(told) from None
-        data = _read(file, said, most - sum(map(len, taken)), path)
+        data = _read(file, said, left, path)
+        left -= len(data)
         tensor.raw_data = data
         tensor.ClearField("external_data")
         tensor.ClearField("data_location")
@@ -56,6 +58,9 @@ def _read(file: Path, said: dict[str, str], most: int, path: Path) -> bytes:
         raise InvalidFile(f"{path} keeps weights in {file.name} beyond its end: is it of this graph, and whole?")
     if length > most:
         raise InvalidFile(f"{path} and the files beside it hold more than an ONNX model that is run may hold")
-    with file.open("rb") as stream:
-        stream.seek(start)
-        return stream.read(length)
+    try:
+        with file.open("rb") as stream:
+            stream.seek(start)
+            return stream.read(length)
+    except OSError as error:
+        raise not_whole(file, "file of weights", error) from None
