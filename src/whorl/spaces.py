@@ -110,7 +110,7 @@ class Pictures(InputSpace):
 
     def as_inputs(self, stored: Tensor) -> Tensor:
         """Bytes in 0..255 become float32 in [0, 1]."""
-        return stored.to(torch.float32) / 255 if stored.dtype == torch.uint8 else stored
+        return stored.to(torch.float32).div_(255) if stored.dtype == torch.uint8 else stored
 
 
 SPACES: Catalog[InputSpace] = Catalog("spaces", {"pictures": "whorl.spaces:Pictures"})

@@ -143,10 +143,10 @@ def test_blocks_end_where_all_would_together():
         return ((points - goals[rows]).square().flatten(1).sum(1) - 0.01).clamp_min(0)
 
     settings = {"learning_rate": 0.02, "iterations": 60}
-    whole, blocks = (descend(start, loss, **settings, block=block) for block in (1 << 20, 5 * 9 * 4))
+    whole, blocks = (descend(start, loss, **settings, most=most) for most in (None, 5))
     torch.testing.assert_close(whole.points, blocks.points)
     torch.testing.assert_close(whole.losses, blocks.losses)
     assert torch.equal(whole.passes, blocks.passes)
-    some = descend(start, loss, **settings, block=4 * 9 * 4, enough=3)
+    some = descend(start, loss, **settings, most=4, enough=3)
     assert int((some.losses == 0).sum()) >= 3
     assert (some.passes[8:] == 0).all()

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 __all__ = ["TARGET", "Bounded", "kept"]
 
-TARGET: Final = 1 << 30
+TARGET: Final = 1 << 29
 """Bytes that activations of one part may take."""
 
 

@@ -17,7 +17,7 @@ from whorl.data.base import Dataset
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, Target, choose_target, draw, gradient_of
-from whorl.queries.descent import descend
+from whorl.queries.descent import at_once, descend
 from whorl.settings import Count, Multiple, NonNegative, Positive, Whole
 from whorl.types import Access, Queries
 
@@ -62,7 +62,8 @@ class Boundary(Sampler):
         """Boundary points with their seeds, source and target classes, and whether they converged."""
         model = gradient_of(victim)
         count = max(budget, round(self.candidates * budget))
-        seeds = self._seeds(victim, data, count, generator)
+        start = self._start(victim, data, count, generator)
+        seeds = start.inputs()
         logits = victim.logits(seeds)
         source = logits.argmax(1)
         target = choose_target(self.target, logits, generator)
@@ -78,12 +79,14 @@ class Boundary(Sampler):
             iterations=self.iterations,
             patience=self.patience,
             enough=budget if count > budget else 0,
+            most=at_once(model, seeds),
         )
+        del seeds  # large pictures are held twice at most
         kept = end.losses.argsort(stable=True)[:budget].cpu()
         losses, passes, points = end.losses.cpu()[kept], int(end.passes.sum()), end.points.cpu()[kept]
-        del end  # large pictures are held once less
+        del end
         companions = {
-            "seeds": seeds[kept],
+            "seeds": start.inputs(kept),
             "source": source[kept],
             "target": target[kept],
             "loss": losses,
@@ -96,10 +99,11 @@ class Boundary(Sampler):
         }
         return Queries(points, companions, notes)
 
-    def _seeds(self, victim: Oracle, data: Dataset, count: int, generator: torch.Generator) -> Tensor:
-        if self.start == "noise":
-            return torch.rand(count, *victim.input_shape, generator=generator)
-        return data.inputs(draw(data, count, generator))
+    def _start(self, victim: Oracle, data: Dataset, count: int, generator: torch.Generator) -> Dataset:
+        if self.start == "natural":
+            return data.subset(draw(data, count, generator))
+        noise = torch.rand(count, *victim.input_shape, generator=generator)
+        return Dataset(noise, torch.zeros(count, dtype=torch.int64), data.classes, domain=victim.space)
 
 
 def boundary_loss(logits: Tensor, source: Tensor, target: Tensor, margin: float) -> Tensor:

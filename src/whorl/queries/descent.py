@@ -13,10 +13,21 @@ from typing import Final
 import torch
 from torch import Tensor
 
-__all__ = ["Adam", "Descent", "descend"]
+from whorl.oracles.bounded import Bounded
+
+__all__ = ["Adam", "Descent", "at_once", "descend"]
 
 BLOCK: Final = 1 << 25
-"""Bytes of the inputs that are moved together."""
+"""Bytes of the inputs that are moved together, each of which is held in eight copies."""
+
+
+def at_once(model: Callable[[Tensor], Tensor], inputs: Tensor) -> int:
+    """How many of these inputs ``[n, ...]`` are moved together: as many as a `Bounded` model keeps in one part.
+
+    More would be computed twice at every step, once for the value and once for the way back.
+    """
+    most = max(1, BLOCK // max(1, inputs[:1].nbytes))
+    return min(most, model.rows(inputs)) if isinstance(model, Bounded) else most
 
 
 class Adam:
@@ -62,12 +73,11 @@ def descend(
     iterations: int,
     patience: int = 0,
     enough: int = 0,
-    block: int = BLOCK,
+    most: int | None = None,
 ) -> Descent:
     """Minimise a non-negative loss per row within the box [0, 1]; a row stops when its loss is 0.
 
-    Large inputs go in blocks, one after the other, since each is held in eight copies; rows end where they would
-    together.
+    More than ``most`` rows go in blocks, one after the other; rows end where they would together.
 
     Parameters:
         start: ``[n, c, h, w]`` in [0, 1].
@@ -76,13 +86,12 @@ def descend(
         iterations: most steps.
         patience: a row also stops after this many steps without a better loss; 0 never.
         enough: all stop once this many rows have loss 0; 0 for all. Of several blocks the first are asked first.
-        block: bytes of inputs in a block.
+        most: rows of a block (`at_once`); None for all.
     """
-    each = max(1, start[:1].nbytes)
     rows = torch.arange(len(start), device=start.device)
     whole: Descent | None = None
     done = 0
-    for part in rows.split(max(1, block // each)):
+    for part in rows.split(most or len(rows)):
         end = _descended(
             start[part],
             lambda points, at, part=part: loss(points, part[at]),

@@ -18,7 +18,7 @@ from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.oracles.torch import TorchOracle
 from whorl.queries.base import draw
-from whorl.queries.descent import descend
+from whorl.queries.descent import at_once, descend
 from whorl.settings import Count, Positive, Whole
 from whorl.types import Queries
 
@@ -81,6 +81,7 @@ class NeuronTests:
             learning_rate=self.learning_rate,
             iterations=self.iterations,
             patience=self.patience,
+            most=at_once(hidden, seeds),
         )
         points = found.points.cpu()
         companions = {"neuron": neuron, "activations": oracle.activations(points, name), "passes": found.passes.cpu()}
