@@ -131,7 +131,8 @@ def test_embeddings_whole_tensors_and_convolutions(tmp_path):
     assert torch.allclose(adapter.read("embed.weight"), wanted, atol=1e-5)
     assert torch.equal(adapter.read("head.weight"), draw(10, 6, seed=3))
     assert torch.equal(adapter.read("head.weight", rows=[9]), draw(10, 6, seed=3)[9:])
-    assert set(adapter.replaced) == {"head.weight", "x.bias"}
+    assert torch.equal(adapter.read("x.bias"), draw(4, seed=6))
+    assert set(adapter.updated) == {"embed.weight", "conv.weight"}
     x = draw(1, 3, 8, 8, seed=7)
     conv = torch.nn.functional.conv2d
     factors = conv(conv(x, draw(2, 3, 2, 2, seed=4)), draw(5, 2, 1, 1, seed=5))

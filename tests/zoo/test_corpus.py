@@ -16,7 +16,9 @@ def test_text_follows_the_chain_of_its_topics():
     pairs = torch.zeros(8, 8, dtype=torch.float64)
     pairs.index_put_((before, after), torch.ones((), dtype=torch.float64), accumulate=True)
     seen = pairs.sum(1, keepdim=True)
-    expected = corpus.transitions[0]
+    shares = torch.tensor([6, 3, 2], dtype=torch.float64) / 11  # Zipf's law over three branches
+    follows = torch.zeros(8, 8, dtype=torch.float64).scatter_add(1, corpus.successors[0], shares.expand(8, 3))
+    expected = (1 - corpus.chance) * follows + corpus.chance * corpus.frequencies
     error = ((pairs / seen - expected) / (expected * (1 - expected) / seen).sqrt()).abs()
     assert float(error.max()) < 5  # standard errors, of 64 cells
     assert torch.allclose(expected.sum(1), torch.ones(8, dtype=torch.float64))

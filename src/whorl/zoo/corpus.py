@@ -57,14 +57,6 @@ class Corpus(Checked):
         order = torch.rand(drawn.shape, generator=generator).argsort(1)
         return drawn.gather(1, order).view(self.topics, self.vocabulary, self.branches)
 
-    @property
-    def transitions(self) -> Tensor:
-        """Probability of the next token by topic and token: float64 [topics, vocabulary, vocabulary]."""
-        shape = (self.topics, self.vocabulary, self.vocabulary)
-        shares = _zipf(self.branches).expand(*shape[:2], -1)
-        follows = torch.zeros(shape, dtype=torch.float64).scatter_add(2, self.successors, shares)
-        return (1 - self.chance) * follows + self.chance * self.frequencies
-
     @cached_property
     def text(self) -> Tensor:
         """All lines: int64 [lines, length]."""

@@ -73,11 +73,6 @@ class Adapter(Checkpoint):
         """Names of the tensors to which an update of low rank is added."""
         return tuple(self._updates)
 
-    @property
-    def replaced(self) -> tuple[str, ...]:
-        """Names of the tensors that the adapter holds whole."""
-        return tuple(self._whole)
-
     def rank(self, name: str) -> int:
         """The rank of a tensor's update, 0 where it has none."""
         return self._updates[name].rank if name in self._updates else 0
