@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from whorl.errors import InvalidFile, UsageError
+from whorl.layouts import finite
 from whorl.storage import contained, not_whole, read_json
 
 __all__ = [
@@ -149,7 +150,7 @@ class Checkpoint(ABC):
         """
         stored = self.stored(name, rows)
         value = stored.to(torch.float32)
-        if stored.dtype == torch.float64 and not _finite(value):
+        if stored.dtype == torch.float64 and not finite(value):
             raise UnusableTensor(self, name)
         return value
 
@@ -175,7 +176,7 @@ class Checkpoint(ABC):
         wanted = self.entries[name].shape if rows is None else (len(rows), *self.entries[name].shape[1:])
         if tuple(value.shape) != wanted:
             raise InvalidFile(f"{self.path}: {name} is {list(value.shape)} and was said to be {list(wanted)}")
-        if not _finite(value):
+        if not finite(value):
             raise UnusableTensor(self, name)
         return value
 
@@ -190,13 +191,6 @@ class UnusableTensor(InvalidFile):
     def __init__(self, checkpoint: Checkpoint, tensor: str) -> None:
         super().__init__(f"{checkpoint.path}: {tensor} holds NaN or an infinity")
         self.checkpoint, self.tensor = checkpoint, tensor
-
-
-def _finite(value: Tensor) -> bool:
-    """Least and largest carry every NaN and infinity, in a twentieth of the time that isfinite takes."""
-    if not value.numel() or not value.is_floating_point():
-        return True
-    return all(bool(end.isfinite()) for end in (value if value.itemsize > 1 else value.float()).aminmax())
 
 
 def check_entries(path: Path, entries: Mapping[str, TensorEntry]) -> None:

@@ -10,6 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from whorl.layouts import finite
 from whorl.spaces import InputSpace
 from whorl.types import Queries
 
@@ -34,7 +35,7 @@ def take(tensors: dict[str, Tensor], name: str) -> Tensor:
     if name not in tensors:
         raise ValueError(f"it lacks the tensor {name!r}")
     value = tensors.pop(name)
-    if value.is_floating_point() and not bool(value.isfinite().all()):
+    if not finite(value):
         raise ValueError(f"{name!r} holds NaN or an infinity")
     return value
 
