@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -59,6 +61,16 @@ def test_what_is_kept_does_not_grow_with_the_inputs(net):
     own = torch.rand(80, 3, 16, 16).nbytes
     assert max(parts) < 2 * own + target
     assert parts[1] < whole[1] / 10
+
+
+def test_nothing_of_what_was_counted_is_kept():
+    """Neither the inputs nor what layers made of them, of which a ReLU keeps its own output for the way back."""
+    seen = []
+    relu = nn.ReLU()
+    relu.register_forward_hook(lambda _module, _given, output: seen.append(weakref.ref(output)))
+    inputs = torch.rand(2, 3, 16, 16)
+    assert kept(nn.Sequential(nn.Conv2d(3, 4, 3), relu, nn.Flatten()), inputs) > 0
+    assert [each() for each in seen] == [None]
 
 
 class Hungry(nn.Module):

@@ -73,7 +73,7 @@ def kept(function: Callable[[Tensor], Tensor], inputs: Tensor) -> int:
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # what a step made would hold that step itself, and so all before it, for ever
 
     with torch.enable_grad(), saved_tensors_hooks(note, lambda tensor: tensor):
         made = function(inputs.detach().requires_grad_())  # held until all is counted, so that no address comes twice
