@@ -31,12 +31,13 @@ $(DOCS)/.installed: pyproject.toml constraints.txt
 demo: $(V)/.installed
 	$(BIN)/whorl demo
 
+# With worksteal the tests of one file stay together, so that what they share is made once, and no core ends early.
 test: $(V)/.installed $(SERVER)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n auto -m "not published"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not published"
 
 docs: $(DOCS)/.installed
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
@@ -44,4 +45,4 @@ docs: $(DOCS)/.installed
 
 # What papers claim, on small nets. Floats of another processor train other nets, and some of these claims are near.
 published: $(V)/.installed
-	$(BIN)/python -m pytest -n auto -m published tests/published
+	$(BIN)/python -m pytest -n auto --dist worksteal -m published tests/published

@@ -30,6 +30,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import typer
 import yaml
+from forked_whorl import Forked
 
 import whorl
 from whorl.cli.app import app
@@ -183,8 +184,17 @@ def shared_cache(tmp_path_factory):
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "docs-cache"
 
 
+@pytest.fixture(scope="session")
+def typed(tmp_path_factory):
+    """A folder with a ``whorl`` that begins at once: the documents type it more than a hundred times."""
+    begun = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    command = Forked(tmp_path_factory.mktemp("typed") / "bin", begun)
+    yield command.folder
+    command.stop()
+
+
 @pytest.fixture
-def reader(tmp_path, shared_cache, monkeypatch):
+def reader(tmp_path, shared_cache, typed, monkeypatch):
     before = dict(os.environ)
     person = Reader(tmp_path)
     (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")  # the reader stands in a clone
@@ -192,7 +202,7 @@ def reader(tmp_path, shared_cache, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(sys.modules, "document", person.module)  # where dataclasses look their annotations up
     os.environ |= {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join([str(typed), str(Path(sys.executable).parent), os.environ["PATH"]]),
         "WHORL_CACHE": str(shared_cache),
         "COLUMNS": "120",
         "NO_COLOR": "1",
@@ -376,7 +386,17 @@ def test_the_reader_runs_the_code_under_test(reader, tmp_path):
     reader.read(fenced("console", f"$ {here}", whorl.__file__), "here.md")
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "kept.py").write_text("print('kept')\n")
-    Reader(tmp_path, [tmp_path / "tree"]).read(fenced("console", "$ python -c 'import kept'", "kept"), "kept.md")
+    command = tmp_path / "tree" / "whorl" / "cli"
+    command.mkdir(parents=True)
+    (command.parent / "__init__.py").touch()
+    (command / "app.py").write_text(
+        "import os, sys\n\ndef main():\n    print(os.getcwd(), os.environ['OWN'], sys.argv[1:])\n    sys.exit(5)\n"
+    )
+    said = f"{tmp_path}/tree seen ['a b', 'c']"
+    typed = ["$ cd tree; OWN=seen whorl 'a b' c | cat; exit ${PIPESTATUS[0]}  # exits with 5", said]
+    Reader(tmp_path, [tmp_path / "tree"]).read(
+        fenced("console", "$ python -c 'import kept'", "kept") + fenced("console", *typed), "kept.md"
+    )
 
 
 def test_wildcards_stand_for_no_more_than_they_say():

@@ -159,8 +159,8 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
     assert default_cache() == Path.home() / ".cache" / "whorl"
 
 
-def children(parent: int) -> list[int]:
-    """Processes whose parent this is."""
+def descendants(parent: int) -> list[int]:
+    """Processes that this one began, and those that they began."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -168,7 +168,8 @@ def children(parent: int) -> list[int]:
         except OSError:
             continue
         if int(fields[1]) == parent:
-            found.append(int(stat.parent.name))
+            child = int(stat.parent.name)
+            found += [child, *descendants(child)]
     return found
 
 
@@ -190,7 +191,7 @@ def test_a_killed_build_resumes(tmp_path):
     zoo = Zoo(tmp_path)
     try:
         wait_for(lambda: any(recipe in zoo for recipe in recipes))
-        workers = children(process.pid)
+        workers = descendants(process.pid)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()

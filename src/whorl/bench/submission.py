@@ -21,7 +21,7 @@ from whorl.bench.result import Cell, Model, Refusal, Result, read_result
 from whorl.errors import InvalidFile, UsageError
 from whorl.schemes import SCHEMES
 from whorl.storage import one_line
-from whorl.suites.suite import SUITES, Suite
+from whorl.suites.suite import SUITES, Suite, Suspect
 from whorl.zoo.cache import DAMAGE
 from whorl.zoo.recipe import parse_recipe
 
@@ -169,9 +169,10 @@ def _whole(result: Result, suite: Suite | None) -> Iterator[str]:
             return
         met[each.scheme, each.victim][each.kind, each.group, each.suspect] += 1
     union = _union(result, met) if suite is None and result.layout != "marks" else {}
+    asked = [] if suite is None else list(suite.suspects())  # once for all columns, as every recipe is bound anew
     for (column, victim), suspects in met.items():
         if suite is not None:
-            expected = _expected(suite, column, victim)
+            expected = _expected(asked, column, victim)
         else:
             expected = union[victim] if union else _alike(column, met)
         lacking, beyond = expected - suspects, suspects - expected
@@ -181,11 +182,11 @@ def _whole(result: Result, suite: Suite | None) -> Iterator[str]:
             yield f"{column}: victim {victim + 1} has too many of {_short(_named(beyond))}"
 
 
-def _expected(suite: Suite, column: str, victim: int) -> _Suspects:
+def _expected(asked: Iterable[Suspect], column: str, victim: int) -> _Suspects:
     """Whom this column meets of a victim: all its suspects, or those that hold this column's mark."""
     return Counter(
         (suspect.kinds[victim], suspect.group, suspect.label)
-        for suspect in suite.suspects()
+        for suspect in asked
         if victim in suspect.kinds and suspect.column in ("", column)
     )
 
@@ -265,13 +266,14 @@ def _verdicts(result: Result) -> Iterator[str]:
 def _damage(result: Result) -> Iterator[str]:
     """A copy is damaged if it has over 5 points less accuracy than its victim, both on the task of the copy."""
     models = _by_suspect(result)
+    references = {place: _reference(model, result, place[0]) for place, model in models.items()}
     wrong, other = 0, 0
     for cell in (cell for cell in result.cells if cell.kind in COPIES):
-        model = models.get((cell.victim, cell.group, cell.suspect))
+        place = (cell.victim, cell.group, cell.suspect)
+        model = models.get(place)
         if model is not None:
             other += (model.damaged, model.accuracy) != (cell.damaged, cell.accuracy)
-        if model is not None:
-            reference = _reference(model, result, cell.victim)
+            reference = references[place]
         else:
             reference = None if result.models else result.victim_accuracy[cell.victim]
         if reference is not None:

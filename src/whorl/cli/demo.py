@@ -39,16 +39,22 @@ def demo(
 
     Everything is made here from scikit-learn's digits: nothing is downloaded. Run again, it starts from what it kept.
     """
+    import torch
+
     from whorl.bench.result import read_result
     from whorl.report.pages import bench_page, verdict_page
     from whorl.suites.suite import SUITES
-    from whorl.zoo.cache import default_cache
+    from whorl.zoo.cache import Zoo, default_cache
 
+    torch.set_num_threads(1)  # of nets so small: more cost ten times as much on a busy machine
+    suite, folder = SUITES[SUITE](), cache or default_cache()
+    early = [*suite.victims, suite.victims[0].then(THIEF)]  # later one core would be left alone with the thief
+    with bar(quiet) as show:
+        Zoo(folder).build([*early, *suite.recipes()], workers=jobs, progress=show)
     run(SUITE, output=output, cache=cache, jobs=jobs, wide=wide, quiet=quiet)
     page = output.with_suffix(".html")
-    folder = cache or default_cache()
     page.write_text(bench_page(read_result(output), fingerprints=folder / "fingerprints"), encoding="utf-8")
-    verdict = _lined_up(SUITES[SUITE](), THIEF, folder, jobs, quiet)
+    verdict = _lined_up(suite, THIEF, folder, jobs, quiet)
     beside = output.with_name(f"{output.stem}-lineup.html")
     beside.write_text(verdict_page(verdict), encoding="utf-8")
     if not quiet:

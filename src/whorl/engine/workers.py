@@ -11,6 +11,7 @@ run all over again keeps its tasks in its own process.
 from __future__ import annotations
 
 import ast
+import gc
 import multiprocessing
 import os
 import signal
@@ -25,6 +26,7 @@ from typing import Any
 
 import torch
 
+from whorl.engine.beginning import context
 from whorl.engine.cluster import run_on_cluster
 from whorl.engine.tasks import Agenda, Task
 from whorl.errors import UsageError
@@ -89,7 +91,8 @@ def _run_here(tasks: Mapping[Any, Task]) -> Iterator[tuple[Hashable, Any]]:
 
 def _run_in_processes(tasks: Mapping[Any, Task], workers: int) -> Iterator[tuple[Hashable, Any]]:
     if getattr(multiprocessing.current_process(), "_inheriting", False):  # a worker that is importing its script
-        sys.exit(UNGUARDED)
+        sys.stdout.flush()
+        os._exit(UNGUARDED)  # the code of a plain exit is lost on the way through a server of forks
     agenda = Agenda(tasks)
     idle = [_Worker() for _ in range(workers)]
     running: dict[Connection, tuple[Hashable, _Worker]] = {}
@@ -125,9 +128,10 @@ class _Worker:
     """A process that does one task after another, each as it comes through ``pipe``."""
 
     def __init__(self) -> None:
-        context = multiprocessing.get_context("spawn")  # a forked torch can hang in its thread pool
-        self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs,))
+        begun = context()
+        self.pipe, theirs = begun.Pipe()
+        # The environment is that of now, not that of when the server of forks began.
+        self._process = begun.Process(target=_work, args=(theirs, dict(os.environ)))
         self._process.start()
         theirs.close()  # so that the pipe ends when the process does
 
@@ -159,8 +163,11 @@ def _given(task: Task, worker: _Worker) -> _Worker:
     return worker
 
 
-def _work(pipe: Connection) -> None:
+def _work(pipe: Connection, environment: dict[str, str]) -> None:
     """What a worker process does."""
+    gc.freeze()  # a search for cycles would write to, and so copy, all memory that workers share
+    os.environ.clear()
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who ends this
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
