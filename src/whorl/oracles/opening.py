@@ -20,7 +20,8 @@ from whorl.oracles.endpoint import HttpSettings
 from whorl.oracles.files import CODE, WEIGHT_SUFFIXES, call_code, load_architecture, load_weights, read_weights
 from whorl.oracles.foreign import told_format
 from whorl.oracles.onnx import OnnxOracle
-from whorl.oracles.sklearn import SklearnOracle, read_skops
+from whorl.oracles.sklearn import SklearnOracle
+from whorl.oracles.skops import read_skops
 from whorl.oracles.torch import TorchOracle
 from whorl.oracles.wrappers import LabelsOnly, Wrapper
 from whorl.storage import digest_file, digest_tensors, read_metadata
