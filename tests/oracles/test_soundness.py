@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import skops.io
 from sklearn.datasets import load_wine
+from sklearn.decomposition import KernelPCA
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import (
     BaggingClassifier,
@@ -238,6 +239,7 @@ def test_polynomials_that_do_not_fit(tmp_path: Path, attribute: str, value: int)
         (lambda: make_pipeline(PolynomialFeatures(2), GaussianNB()), "MAX_COLUMNS"),
         (lambda: make_pipeline(OneHotEncoder(), LogisticRegression(max_iter=5)), "MAX_COLUMNS"),
         (lambda: RadiusNeighborsClassifier(1e3), "MAX_ROWS"),
+        (lambda: make_pipeline(KernelPCA(2), GaussianNB()), "MAX_ROWS"),
         (GaussianProcessClassifier, "MAX_ROWS"),
         (LabelPropagation, "MAX_ROWS"),
         (lambda: VotingClassifier([("a", GaussianNB()), ("b", GaussianNB())]), "MAX_CALLS"),
