@@ -3,9 +3,10 @@ PY ?= python3
 V := .venv
 SERVER := .venv-mlserver
 DOCS := .venv-docs
+WHEEL := out/wheel
 BIN := $(V)/bin
 
-.PHONY: demo test docs published
+.PHONY: demo test docs published wheel
 .DELETE_ON_ERROR:
 
 $(V)/.installed: pyproject.toml constraints.txt
@@ -46,3 +47,11 @@ docs: $(DOCS)/.installed
 # What papers claim, on small nets. Floats of another processor train other nets, and some of these claims are near.
 published: $(V)/.installed
 	$(BIN)/python -m pytest -n auto --dist worksteal -m published tests/published
+
+# What a user gets, without this checkout. Before a release, with each Python that pyproject.toml names: make wheel PY=python3.13
+wheel:
+	rm -rf $(WHEEL)
+	$(PY) -m venv $(WHEEL)/venv
+	$(WHEEL)/venv/bin/python -m pip wheel -q --no-deps -w $(WHEEL) .
+	$(WHEEL)/venv/bin/python -m pip install -q -c constraints.txt "$$(echo $(WHEEL)/*.whl)[all]"
+	cd $(WHEEL) && venv/bin/whorl demo

@@ -19,7 +19,7 @@ from whorl.checkpoints.opening import open_checkpoint
 from whorl.errors import InvalidFile, UsageError, WhorlError
 from whorl.oracles.files import read_weights
 from whorl.oracles.onnx import OnnxOracle
-from whorl.oracles.sklearn import read_skops
+from whorl.oracles.skops import read_skops
 from whorl.storage import (
     check_size,
     digest_file,

@@ -3,14 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_wine
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 from skops.io import dump
 
 import whorl
 from whorl.data import SOURCES
 from whorl.data.base import PARTS
 from whorl.errors import InvalidFile, UsageError
+from whorl.oracles.convention import InputConvention
 from whorl.testing import check_source
 
 WINE = load_wine()
@@ -56,6 +61,34 @@ def test_a_model_of_raw_columns_is_asked_in_their_units(wine, tmp_path):
     raw = data.images.flatten(1).double().numpy() * (high - low) + low
     np.testing.assert_allclose(oracle.probabilities(data.inputs()), model.predict_proba(raw), atol=1e-4)
     assert (SOURCES.make("wine").units()[0] == torch.from_numpy(low)).all()  # the same table, as whorl has it
+
+
+def test_whole_numbers_are_asked_as_whole_numbers(tmp_path):
+    rng = np.random.default_rng(0)
+    towns, rents = np.arange(300) % 47 + 3, rng.uniform(200, 900, 300)
+    labels = (towns % 2 + (rents > 500)) % 2
+    table = write(tmp_path / "t.csv", [["town", "rent", "y"], *zip(towns, rents.round(2), labels, strict=True)])
+    encode = make_column_transformer((OneHotEncoder(), [0]), remainder=StandardScaler())  # unknown towns are an error
+    model = make_pipeline(encode, DecisionTreeClassifier(random_state=0))
+    dump(model.fit(np.stack([towns, rents.round(2)], 1), labels), tmp_path / "model.skops")
+    oracle = whorl.open_oracle(tmp_path / "model.skops", input_shape=(1, 1, 2), classes=2, units=table)
+    for part in PARTS:
+        data = SOURCES.make(table).load(part)
+        assert torch.equal(oracle.labels(data.inputs()), data.labels)
+
+
+def test_only_what_rounding_took_from_a_whole_number_is_given_back():
+    convention = InputConvention(mean=(0, -5, 0), std=(1 / 46, 1 / 3, 1e-7))
+    asked = convention.adapter((1, 1, 3))
+    given = torch.tensor([[13 / 46, 1 / 3, 0.12345671], [13.001 / 46, 0.5, 0.9]])[:, None, None].requires_grad_()
+    found = asked(given).flatten(1)
+    assert found[0, :2].tolist() == [13, 16]
+    plain = given.flatten(1) * torch.tensor([46.0, 3, 1e7]) + torch.tensor([0.0, 15, 0])
+    assert found[1, 0] == plain[1, 0] != 13
+    assert (found - plain).abs().max() <= 1 / 16
+    found.sum().backward()
+    assert given.grad is not None
+    assert given.grad.flatten(1)[0].tolist() == [46, 3, 1e7]
 
 
 def test_a_fingerprint_says_of_an_estimator_what_its_file_does_not(wine, tmp_path):

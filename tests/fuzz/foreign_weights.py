@@ -180,13 +180,29 @@ def adapter(folder: Path) -> Case:
 
 def skops(folder: Path) -> Case:
     import skops.io
+    from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, VotingClassifier
+    from sklearn.linear_model import SGDClassifier
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures
+    from sklearn.svm import SVC
     from sklearn.tree import DecisionTreeClassifier
 
-    tree = DecisionTreeClassifier(max_depth=2, random_state=0).fit(np.arange(12.0).reshape(6, 2), [0, 0, 1, 1, 2, 2])
-    example = skops.io.dumps(tree)
+    rows, labels = np.arange(12.0).reshape(6, 2) % 7, [0, 0, 1, 1, 2, 2]
+    tree = DecisionTreeClassifier(max_depth=2, random_state=0)
+    models = [
+        tree,
+        GradientBoostingClassifier(n_estimators=2, random_state=0),
+        HistGradientBoostingClassifier(max_iter=2, min_samples_leaf=1, random_state=0),
+        KNeighborsClassifier(1),
+        SVC(),
+        make_pipeline(OneHotEncoder(handle_unknown="ignore"), SGDClassifier(loss="log_loss", random_state=0)),
+        VotingClassifier([("a", make_pipeline(PolynomialFeatures(), tree)), ("b", tree)]),
+    ]
+    examples = [skops.io.dumps(model.fit(rows, labels)) for model in models]
 
     def read(path: Path) -> None:
         oracle = open_oracle(path, input_shape=(1, 1, 2), classes=3)
         oracle.answers(torch.zeros(1, 1, 1, 2))
 
-    return Case([example], changed_entry, in_file(folder, "tree.skops", read), 0.3)
+    return Case(examples, changed_entry, in_file(folder, "model.skops", read), 0.3)

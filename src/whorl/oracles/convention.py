@@ -26,9 +26,10 @@ class InputConvention:
     """From float32 NCHW pictures in [0, 1] to what a model was trained on. Normalisation belongs to the model.
 
     Pictures are first stretched to ``range``; then ``mean`` is subtracted and ``std`` divides, per channel in the order
-    of the pictures (red first), or per feature where a picture is a row, in units of ``range``; then the channels are
-    put in the order of ``channels``, and the axes in that of ``layout``. A ``range`` of None is [0, 1] unless the model
-    itself says otherwise.
+    of the pictures (red first), or per feature where a picture is a row, in units of ``range``; a feature of a row that
+    is a whole number but for float32's rounding becomes one, as models may look it up. Then the channels are put in the
+    order of ``channels``, and the axes in that of ``layout``. A ``range`` of None is [0, 1] unless the model says what
+    it is.
     """
 
     range: tuple[float, float] | None = None
@@ -78,11 +79,17 @@ class _Adapter(nn.Module):
         # One affine map of the picture, worked out in float64: two roundings fewer, and half of the memory traffic.
         self.register_buffer("scale", ((high - low) / std).float().view(shape))
         self.register_buffer("shift", ((low - mean) / std).float().view(shape))
+        self.near: Tensor | None = None  # how far rounding takes a number, where a row is brought back to whole ones
+        if row and convention.std:
+            self.near = (2.0**-22 * (self.scale.abs() + self.shift.abs())).clamp_max(1 / 16)
         self.last = convention.layout == "NHWC"
         self.swapped = convention.channels == "BGR"
 
     def forward(self, inputs: Tensor) -> Tensor:
         adapted = inputs * self.scale + self.shift
+        if self.near is not None:
+            beside = (adapted.round() - adapted).detach()
+            adapted = adapted + beside.where(beside.abs() <= self.near, 0)
         adapted = adapted.flip(1) if self.swapped else adapted
         return adapted.permute(0, 2, 3, 1) if self.last else adapted
 

@@ -28,6 +28,7 @@ from whorl.oracles.graph_answers import Made, made_by
 from whorl.oracles.graph_choice import Answer, choose
 from whorl.oracles.graph_inputs import input_top
 from whorl.oracles.graph_limits import refuse_danger
+from whorl.oracles.graph_rows import FLOATS, WHOLE, Given, class_names, given_to, without_maps
 from whorl.oracles.graph_weights import take_in
 from whorl.storage import check_size, one_line
 from whorl.types import Access, Task
@@ -37,24 +38,11 @@ __all__ = ["OnnxOracle"]
 MAX_BYTES: Final = (2 << 30) - 1  # protobuf's own limit
 MAX_NUMBERS: Final = 1 << 26  # of one batch, whose size a file may fix: 400 pictures of 3 x 224 x 224
 SLACK: Final = 1e-4  # how far outside [0, 1] a probability may be rounded
-FLOATS: Final[dict[str, type[np.generic]]] = {
-    "tensor(float)": np.float32,
-    "tensor(double)": np.float64,
-    "tensor(float16)": np.float16,
-}
-WHOLE: Final[dict[str, type[np.generic]]] = {
-    "tensor(uint8)": np.uint8,
-    "tensor(int8)": np.int8,
-    "tensor(uint16)": np.uint16,
-    "tensor(int16)": np.int16,
-    "tensor(int32)": np.int32,
-    "tensor(int64)": np.int64,
-}
-DTYPES: Final = FLOATS | WHOLE
 
 
 class OnnxOracle(Oracle):
-    """An ONNX classifier, or a model that gives numbers, with one picture input and a batch that is free or fixed.
+    """An ONNX classifier, or a model that gives numbers, with one picture input, or one for each column of a row, and
+    a batch that is free or fixed.
 
     Pictures have 4 axes, or 3 where they have one channel, or are rows of numbers. Answers are rows of one number a
     class, one number for two classes, or labels. Axes of size 1 beside them are dropped.
@@ -116,7 +104,9 @@ class OnnxOracle(Oracle):
             digest=opened.digest,
             task=task,
         )
-        self._adapt = _ranged(convention, self._input.type, opened.top, self._path).adapter(shape)
+        if len(opened.class_names) == self.classes:
+            self.class_names = opened.class_names
+        self._adapt = _ranged(convention, self._input, opened.top, self._path).adapter(shape)
         self.first_label = first_label
         fixed = self._input.shape[0]
         self._fixed = fixed if isinstance(fixed, int) and fixed > 0 else None
@@ -140,12 +130,8 @@ class OnnxOracle(Oracle):
         with torch.inference_mode():
             adapted = self._adapt(full.float())
         given = self._shaped(adapted).contiguous().numpy()
-        dtype = DTYPES[self._input.type]
-        if self._input.type in WHOLE:
-            limits = np.iinfo(dtype)  # pyright: ignore[reportArgumentType, reportCallIssue]
-            given = given.round().clip(limits.min, limits.max)
         try:
-            answers = np.asarray(self._session.run([self._answer.name], {self._input.name: given.astype(dtype)})[0])
+            answers = np.asarray(self._session.run([self._answer.name], self._input.feed(given))[0])
         except Exception as error:  # onnxruntime raises classes of its own that share no base
             raise OracleError(f"{self.name} can't be run: {one_line(error)}") from None
         shape = list(answers.shape)
@@ -208,9 +194,10 @@ def _rows(answers: np.ndarray, answer: Answer, oracle: OnnxOracle) -> Tensor:
 class _Opened:
     session: Any
     digest: str  # SHA-256 of the file, and of the weights beside it, from which the session was made
-    input: Any
+    input: Given
     made: list[Made]
     top: float | None
+    class_names: tuple[str, ...]
 
 
 def _opened(path: Path) -> _Opened:
@@ -230,7 +217,8 @@ def _opened(path: Path) -> _Opened:
     for part in beside:
         digest.update(part)
     refuse_danger(model, path)
-    if _without_maps(model) or beside:
+    names = class_names(model.graph)
+    if without_maps(model) or beside:
         data = model.SerializeToString()
     options = _options(onnxruntime)
     try:
@@ -243,9 +231,11 @@ def _opened(path: Path) -> _Opened:
             _ = item.name, item.shape  # a name that is no UTF-8 shows only where it is made Python's
     except Exception as error:  # as above
         raise InvalidFile(f"{path} is refused by onnxruntime: {one_line(error)}") from None
-    given = _only_input(session, path)
-    made = made_by(graph, [given.name], [item.name for item in session.get_outputs()])
-    return _Opened(session, digest.hexdigest(), given, made, input_top(graph, given.name))
+    given = given_to(session, path)
+    inputs = [name for name, _ in given.columns]
+    made = made_by(graph, inputs, [item.name for item in session.get_outputs()])
+    top = input_top(graph, inputs[0]) if len(inputs) == 1 else None
+    return _Opened(session, digest.hexdigest(), given, made, top, names)
 
 
 def _options(onnxruntime: Any) -> Any:
@@ -280,23 +270,11 @@ def memory_limit() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
-def _without_maps(model: Any) -> bool:
-    """Give a list of maps, which scikit-learn's converters end in, as the rows that it was made from."""
-    changed = False
-    outputs = {output.name: output for output in model.graph.output}
-    for node in model.graph.node:
-        if node.op_type == "ZipMap" and node.domain == "ai.onnx.ml" and len(node.output) == 1:
-            node.op_type, node.domain, changed = "Identity", "", True
-            node.ClearField("attribute")
-            if output := outputs.get(node.output[0]):
-                output.type.Clear()
-                output.type.tensor_type.elem_type = 1  # TensorProto.FLOAT, the only type that ZipMap takes
-    return changed
-
-
-def _ranged(convention: InputConvention, kind: str, top: float | None, path: Path) -> InputConvention:
+def _ranged(convention: InputConvention, given: Given, top: float | None, path: Path) -> InputConvention:
     """The convention with the range that the graph's input needs."""
-    low, high = convention.bounds
+    kind, (low, high) = given.type, convention.bounds
+    if len(given.shape) == 2 and len(convention.std) > 1:
+        return convention  # the columns of a row in their own units
     if convention.range is not None or ((convention.mean or convention.std) and kind in FLOATS and top in (None, 1)):
         if kind in WHOLE and high - low <= 2:
             raise UsageError(f"{path} takes {kind}, which cannot hold {low:g}..{high:g}; set range, as in [0, 255]")
@@ -311,14 +289,6 @@ def _ranged(convention: InputConvention, kind: str, top: float | None, path: Pat
     if convention.mean or convention.std:
         raise UsageError(f"{path} takes pictures in 0..255, and mean and std are in units of range; set range")
     return replace(convention, range=found)
-
-
-def _only_input(session: Any, path: Path) -> Any:
-    inputs = session.get_inputs()
-    if len(inputs) != 1 or len(inputs[0].shape) not in (2, 3, 4) or inputs[0].type not in DTYPES:
-        found = ", ".join(f"{one_line(ValueError(item.name), 60)} {item.type} {item.shape}" for item in inputs)
-        raise UsageError(f"{path} takes {found or 'nothing'}; one input of pictures with 2, 3 or 4 axes is needed")
-    return inputs[0]
 
 
 def _static_shape(given: Any, layout: str, path: Path) -> tuple[int, int, int]:

@@ -20,7 +20,9 @@ from whorl.oracles.endpoint import HttpSettings
 from whorl.oracles.files import CODE, WEIGHT_SUFFIXES, call_code, load_architecture, load_weights, read_weights
 from whorl.oracles.foreign import told_format
 from whorl.oracles.onnx import OnnxOracle
-from whorl.oracles.sklearn import SklearnOracle, read_skops
+from whorl.oracles.reordered import in_order_of
+from whorl.oracles.sklearn import SklearnOracle
+from whorl.oracles.skops import read_skops
 from whorl.oracles.torch import TorchOracle
 from whorl.oracles.wrappers import LabelsOnly, Wrapper
 from whorl.storage import digest_file, digest_tensors, read_metadata
@@ -185,8 +187,11 @@ def _from_text(
 
 
 def _named(oracle: Oracle, description: ModelDescription) -> Oracle:
-    """The oracle with the names of its classes."""
-    oracle.class_names = description.class_names
+    """The oracle with the names of its classes, in their order where a graph has the same in another."""
+    own, names = oracle.class_names, description.class_names
+    if own and set(own) == set(names):
+        return in_order_of(oracle, names)
+    oracle.class_names = names or own
     return oracle
 
 

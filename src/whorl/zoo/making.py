@@ -87,7 +87,8 @@ class Nets(Kind):
 
 def _opened(zoo: Zoo, recipe: Recipe, name: str) -> Oracle:
     if recipe.is_estimator:
-        from whorl.oracles.sklearn import SklearnOracle, read_skops
+        from whorl.oracles.sklearn import SklearnOracle
+        from whorl.oracles.skops import read_skops
 
         data = recipe.source.load("test")
         estimator = read_skops(zoo.path(recipe))
