@@ -12,7 +12,17 @@ import pytest
 from scipy.stats import kstest
 from test_design import CLAIM, OTHER, drawing
 
-from whorl.detection.codes import DESIGNS, BlockCode, Origin, TardosCode, TardosPlan, block_code
+from whorl.detection.codes import (
+    DESIGNS,
+    MOST_BITS,
+    MOST_POSITIONS,
+    MOST_USERS,
+    BlockCode,
+    Origin,
+    TardosCode,
+    TardosPlan,
+    block_code,
+)
 from whorl.detection.collusion import STRATEGIES, collude
 from whorl.detection.tracing import named_by_and, score_tails, scores_of, trace
 from whorl.errors import UsageError
@@ -285,3 +295,22 @@ def test_what_cannot_be_is_refused():
         TardosCode(code.plan, code.levels, code.rows[:, :-1])
     with pytest.raises(UsageError, match="mixed by"):
         collude(code.rows, "guessing", generator())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"users": 1}, {"users": MOST_USERS + 1}, {"colluders": 0}, {"colluders": 11}, {"error": 0.0}, {"error": 1.0}),
+        *({"positions": -1}, {"positions": MOST_POSITIONS + 1}, {"colluders": 10, "error": 1e-300}),
+        {"users": MOST_BITS // MOST_POSITIONS + 1, "positions": MOST_POSITIONS},
+    ],
+)
+def test_codes_are_bounded(given):
+    with pytest.raises(UsageError):
+        TardosPlan(**{"users": 10, "colluders": 2} | given)
+
+
+def test_the_largest_codes_are_made():
+    assert TardosPlan(2, 2, positions=1).length == 1
+    assert TardosPlan(MOST_USERS, 1, positions=8).length == 8
+    assert TardosPlan(MOST_BITS // MOST_POSITIONS, 2, positions=MOST_POSITIONS).length == MOST_POSITIONS
