@@ -340,14 +340,15 @@ def main() -> None:
     if options.survivors:
         files |= {file: files[file] - Counter(survived=files[file]["survived"]) for file in again & files.keys()}
     survivors = [each for each in before["survivors"] if each["file"] in files and each["file"] not in again]
-    left = known.copy()
+    left, made = known.copy(), list[dict[str, Any]]()
     for mutant, outcome in sorted(told, key=lambda each: each[1] != "survived"):
         if options.survivors:  # of changes that look the same some may have been noticed before
             left[identity(mutant.row)] -= 1
             if left[identity(mutant.row)] < 0:
                 continue
         files.setdefault(mutant.file, Counter())[outcome] += 1
-    survivors += with_reasons([mutant.row for mutant, outcome in told if outcome == "survived"], before["survivors"])
+        made += [mutant.row] if outcome == "survived" else []
+    survivors += with_reasons(made, before["survivors"])
     write(output, options, files, survivors)
 
 
