@@ -12,7 +12,18 @@ import pytest
 from scipy.stats import kstest
 from test_design import CLAIM, OTHER, drawing
 
-from whorl.detection.codes import DESIGNS, BlockCode, Origin, TardosCode, TardosPlan, block_code
+from whorl.detection.codes import (
+    DESIGNS,
+    GRAIN,
+    MOST_BITS,
+    MOST_POSITIONS,
+    MOST_USERS,
+    BlockCode,
+    Origin,
+    TardosCode,
+    TardosPlan,
+    block_code,
+)
 from whorl.detection.collusion import STRATEGIES, collude
 from whorl.detection.tracing import named_by_and, score_tails, scores_of, trace
 from whorl.errors import UsageError
@@ -285,3 +296,42 @@ def test_what_cannot_be_is_refused():
         TardosCode(code.plan, code.levels, code.rows[:, :-1])
     with pytest.raises(UsageError, match="mixed by"):
         collude(code.rows, "guessing", generator())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"users": 1}, {"users": MOST_USERS + 1}, {"colluders": 0}, {"colluders": 11}, {"error": 0.0}, {"error": 1.0}),
+        *({"positions": -1}, {"positions": MOST_POSITIONS + 1}, {"colluders": 10, "error": 1e-300}),
+        {"users": MOST_BITS // MOST_POSITIONS + 1, "positions": MOST_POSITIONS},
+    ],
+)
+def test_codes_are_bounded(given):
+    with pytest.raises(UsageError):
+        TardosPlan(**{"users": 10, "colluders": 2} | given)
+
+
+def test_the_largest_codes_are_made():
+    assert TardosPlan(2, 2, positions=1).length == 1
+    assert TardosPlan(MOST_USERS, 1, positions=8).length == 8
+    assert TardosPlan(MOST_BITS // MOST_POSITIONS, 2, positions=MOST_POSITIONS).length == MOST_POSITIONS
+
+
+@pytest.mark.parametrize("place", [0, 3])
+@pytest.mark.parametrize("level", [0, GRAIN])
+def test_biases_of_a_code_lie_between_0_and_1(place, level):
+    plan, rows = TardosPlan(3, 2, positions=4), np.zeros((3, 4), np.uint8)
+    outermost = np.array([1, 2, 3, GRAIN - 1])
+    assert TardosCode(plan, outermost, rows).biases.max() == 1 - 1 / GRAIN
+    outermost[place] = level
+    with pytest.raises(UsageError, match=f"lie in 1..{GRAIN - 1:,}"):
+        TardosCode(plan, outermost, rows)
+
+
+def test_rows_of_a_code_are_bits_of_its_shape():
+    plan, levels = TardosPlan(3, 2, positions=4), np.full(4, GRAIN // 2)
+    for rows in (np.full((3, 4), 2, np.uint8), np.zeros((2, 4), np.uint8), np.zeros((3, 5), np.uint8)):
+        with pytest.raises(UsageError, match=r"has bits \[3, 4\]"):
+            TardosCode(plan, levels, rows)
+    with pytest.raises(UsageError, match=r"has bits \[3, 4\]"):
+        TardosCode(plan, np.full(5, GRAIN // 2), np.zeros((3, 4), np.uint8))

@@ -68,6 +68,14 @@ def test_without_a_derived_one(decisions, expected):
     assert combine([verdict(0.5, each) for each in decisions], alpha=0.05).decision == expected
 
 
+def test_several_fingerprints_are_adjusted_step_by_step_and_their_bounds_add_up():
+    three = [verdict(p, "inconclusive", bound=0.4) for p in (0.02, 0.03, 0.5)]
+    joined = combine(three, alpha=0.05)
+    assert joined.adjusted == pytest.approx((0.06, 0.06, 0.5))
+    assert joined.p_value == pytest.approx(0.06)
+    assert joined.error_bound == 1.0
+
+
 def test_verdicts_at_another_rate_are_refused():
     with pytest.raises(UsageError, match=r"tested at 0\.025 each; p 0\.01 was tested at 0\.05"):
         combine([verdict(0.01, "derived", alpha=0.05), verdict(0.5, "unrelated", alpha=0.025)], alpha=0.05)
@@ -111,6 +119,10 @@ def test_a_suspect_that_was_not_judged_counts_and_leaves_it_open():
     joined = combine(two, alpha=0.05, over="suspects", refused={"broken": "no model"})
     assert joined.decision == "inconclusive"
     assert "multiplied by 3" in joined.caveats[0]
+    assert (joined.over, joined.refused) == ("suspects", {"broken": "no model"})
+    assert joined.error_bound == pytest.approx(0.03)
+    none = combine([], alpha=0.05, over="suspects", refused={"broken": "no model"})
+    assert (none.decision, none.p_value, none.adjusted) == ("inconclusive", 1.0, ())
     with pytest.raises(UsageError, match=r"2 suspects that share an alpha of 0\.05 are tested at 0\.025"):
         combine(two, alpha=0.05, over="suspects")
 

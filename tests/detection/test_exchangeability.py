@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -151,3 +153,40 @@ def test_many_classes_do_not_make_the_comparison_of_models_grow_without_bound(mo
     changed = families.copy()
     changed[:, 8:] = generator.dirichlet(np.ones(CLASSES), size=(6, 52))
     assert len(clusters(np.concatenate([families, changed]))) == 6, "the first eight probes alone are compared"
+
+
+def standing(values, own, **changes):
+    """A likeness of these standings alone."""
+    found = likeness(np.array([0, 1]), np.array([[0, 1]] * 2), np.array([0, 1]), np.array([0, 1]))
+    return replace(found, standings=np.asarray(values, dtype=float), standing=own, **changes)
+
+
+def test_what_a_standing_explains_is_read_off_the_line_of_the_null():
+    line = standing(np.arange(19.0), 30.0)
+    null = 0.5 * np.arange(19.0)
+    assert line.explains(15.0, null, 0.05)  # on the line
+    assert not line.explains(15.1, null, 0.05)  # above all residuals: 1/20 is not above alpha
+    assert line.explains(15.1, null, 0.049)
+    falling = standing(np.arange(19.0), -30.0)
+    assert falling.explains(9.0, null[::-1], 0.05)  # the line is level: ranked among the similarities themselves
+    assert not falling.explains(9.1, null[::-1], 0.05)
+    assert standing(np.ones(19), 2.0).explains(9.0, null, 0.05)  # no slope where all stand alike
+
+
+@pytest.mark.parametrize("name", ["above", "victim_above", "below"])
+def test_the_first_of_few_models_is_warned_of(name):
+    """A rank among nine cannot go below a tenth."""
+    figure = {"above": "more", "victim_above": "victim_more", "below": "less"}[name]
+    assert getattr(standing(np.arange(9.0), 0.0, **{figure: 0.1}), name)
+    assert not getattr(standing(np.arange(9.0), 0.0, **{figure: 0.2}), name)
+    assert not getattr(standing(np.arange(1000.0), 0.0, **{figure: CAVEAT * 1.01}), name)
+
+
+def test_models_that_differ_by_a_quarter_of_a_usual_pair_are_one():
+    """One class of two, so that the total variation is the difference of its probability."""
+    chances = np.array([0.0, 0.1, 0.5, 1.0, 0.55, 0.6])
+    answers = np.stack([chances, 1 - chances], 1)[:, None, :].repeat(4, 1)
+    apart = np.abs(chances[:, None] - chances)[np.triu_indices(6, 1)]
+    assert 0.1 < 0.25 * np.median(apart) < 0.4
+    assert clusters(answers) == [[2, 4, 5], [0, 1], [3]]  # the largest first; 2 and 5 are linked by 4
+    assert clusters(answers[:2]) == [[0], [1]]

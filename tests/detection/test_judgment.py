@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from whorl.detection.judgment import Kind, models_needed, ranked
+from whorl.detection.judgment import MOST_MODELS, Kind, models_needed, ranked
 from whorl.errors import UsageError
 
 
@@ -72,3 +72,29 @@ def test_what_cannot_be_ranked_is_refused():
         ranked({"g": 0.5}, 0.8, {"k": kind(f=[0.1])})
     with pytest.raises(UsageError, match="another number"):
         ranked({"f": 0.5}, 0.8, {"k": Kind((0.8, 0.8), {"f": (0.1,)})})
+
+
+def test_the_most_tries_that_models_can_be_trained_for():
+    assert models_needed(0.05) == 19
+    assert models_needed(0.05, 2) == 39
+    most = round((MOST_MODELS + 1) * 0.05)
+    assert MOST_MODELS - 20 < models_needed(0.05, most) <= MOST_MODELS
+    with pytest.raises(UsageError, match=f"after {most + 1:,} tries"):
+        models_needed(0.05, most + 1)
+
+
+@pytest.mark.parametrize("nothing", [{"suspect": {}}, {"kinds": {}}, {"tries": 0}])
+def test_a_judgment_of_nothing_is_refused(nothing):
+    kinds = {"nets": kind(a=[0.5])}
+    given = {"suspect": {"a": 0.5}, "kinds": kinds, "tries": 1} | nothing
+    with pytest.raises(UsageError, match="at least"):
+        ranked(given["suspect"], 0.9, given["kinds"], tries=given["tries"])
+
+
+def test_equals_count_against_the_claim_and_no_p_value_is_above_one():
+    kinds = {"nets": kind(0.9, a=[0.5, 0.5, 0.1])}
+    assert ranked({"a": 0.5}, 0.9, kinds).p_value == 3 / 4
+    assert ranked({"a": 0.5}, 0.9, kinds, tries=9).p_value == 1.0
+    assert ranked({"a": 0.5}, 0.95, kinds).void == ()
+    short = ranked({"a": 0.5}, 0.96, kinds)
+    assert (short.p_value, short.void) == (1.0, ("nets",))

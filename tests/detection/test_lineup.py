@@ -158,3 +158,36 @@ def test_strangers_who_all_name_one_candidate_are_a_clump():
     assert clumped(5, 6, 20)
     assert not clumped(1, 6, 20)
     assert not clumped(0, 0, 20)
+
+
+def test_residuals_are_cosines_of_what_sets_apart():
+    chance = np.random.default_rng(3)
+    known, answers = chance.normal(size=(4, 5, 3)), chance.normal(size=(5, 3))
+    own, other = known - known.mean(0), answers - known.mean(0)
+    cosines = [float((each * other).sum() / np.sqrt((each**2).sum() * (other**2).sum())) for each in own]
+    assert residual_scores(known, answers) == pytest.approx(cosines)
+    assert residual_scores(known, np.stack([answers] * 4)) == pytest.approx(cosines)  # as each candidate reads them
+
+
+def test_the_variance_is_that_of_answers_drawn_from_the_mean():
+    chances = np.random.default_rng(4).dirichlet(np.ones(3), size=(4, 6))
+    expected, variance = expected_scores(chances)
+    mean = chances.mean(0)
+    scores = np.stack([mixture_scores(np.take(chances, label, 2)) for label in range(3)], 2)
+    assert expected == pytest.approx((mean * scores).sum(2))
+    assert variance == pytest.approx((mean * (scores - expected[..., None]) ** 2).sum(2))
+    totals = np.arange(4.0)
+    assert standardised(totals, expected, variance) == pytest.approx(
+        (totals - expected.sum(1)) / np.sqrt(variance.sum(1))
+    )
+
+
+def test_a_lead_is_that_over_the_second():
+    race = Race(3, 1.0)
+    race.update(np.array([[2.0, 0.5], [2.0, 0.0], [0.0, 0.0]]))
+    assert (race.asked, race.lead, race.won) == (2, 0.5, False)
+    race.update(np.array([[0.5, 9.0], [0.0, 0.0], [0.0, 0.0]]))
+    assert (race.asked, race.lead, race.won) == (3, 1.0, True)  # by the margin exactly; the last question is too late
+    with pytest.raises(UsageError, match="two candidates"):
+        Race(1, None)
+    assert not Race(2, 1e-9).won

@@ -96,3 +96,51 @@ def test_totals_that_are_no_numbers_count_against_the_claim():
     broken = Showing("residual", np.full(20, np.nan), 10, 20, 30, False)
     verdict = lineup_verdict(broken, 3, Terms(), recipe="", fingerprint="", suspect="")
     assert (verdict.decision, verdict.p_value) == ("inconclusive", 1.0)
+
+
+def test_the_rates_of_a_lineup_follow_from_its_size():
+    told = held(Terms(alpha=0.12))
+    assert (told.p_value, told.p_value_floor, told.alpha) == (1 / 20, 1 / 20, 0.12)
+    assert told.error_bound == 2 / 20  # as many of 20 places as alpha holds
+    assert held(Terms(alpha=0.05)).error_bound == 1 / 20
+    assert (told.null["pool"], told.null["size"], told.null["siblings"]) == ("twins of the victim (19)", 19, 0)
+    assert told.queries == {"spent": 16, "needed": 10, "budget": 20, "size": 30, "stopped_early": True}
+    whole = Showing("mixture", np.arange(20.0), 20, 20, 30, False, (), 20)
+    told = lineup_verdict(whole, 19, Terms(), recipe="", fingerprint="f", suspect="s")
+    assert not told.queries["stopped_early"]
+
+
+def test_twins_that_are_too_few_for_alpha_convict_nobody():
+    few = held(Terms(alpha=0.01))
+    assert (few.decision, few.p_value) == ("inconclusive", 1 / 20)
+    assert any("holds 19 twins" in each and "at least 99 are needed" in each for each in few.caveats)
+    shared = lineup_verdict(SHOWING, 18, Terms(alpha=0.1), recipe="", fingerprint="f", suspect="s", tests=2)
+    assert (shared.decision, shared.p_value, shared.alpha) == ("inconclusive", 2 / 20, 0.05)
+    assert any("alone it would be derived at alpha 0.1" in each for each in shared.caveats)
+
+
+def test_strangers_who_name_the_victim_convict_nobody():
+    named = {f"stranger {number}": 19 if number < 4 else number - 4 for number in range(10)}
+    told = held(Terms(strangers=named))
+    assert told.decision == "inconclusive"
+    assert any("4 of 10 known strangers name the victim too" in each for each in told.caveats)
+    assert told.lineup["strangers"] == {"asked": 10, "named_the_victim": 4}
+    elsewhere = held(Terms(strangers={name: min(place, 18) for name, place in named.items()}))
+    assert elsewhere.decision == "derived"
+    assert elsewhere.lineup["strangers"] == {"asked": 10, "named_the_victim": 0}
+
+
+def test_a_copy_that_would_have_been_seen_is_needed_to_call_a_suspect_unrelated():
+    assert held(Terms(), 3).decision == "inconclusive"
+    assert held(Terms(copies={"tune": (20, 20)}), 3).decision == "unrelated"
+    assert held(Terms(copies={"tune": (10, 20)}), 3).decision == "inconclusive"
+    assert held(Terms(copies={"tune": (10, 20), "prune": (20, 20)}), 3).decision == "unrelated"
+
+
+def test_who_leads_and_by_how_much_is_in_the_document():
+    told = held(Terms(), 18)
+    assert told.similarity == -1.0
+    assert (told.lineup["candidates"], told.lineup["rank"], told.lineup["leader"]) == (20, 2, 19)
+    assert held(Terms(), 19).similarity == 1.0
+    tied = Showing("mixture", np.array([1.0, 1.0, 0.0]), 1, 1, 1, False)
+    assert tied.leader is None

@@ -143,3 +143,12 @@ def test_levels_rounded_to_float32_are_ties_not_excesses():
 def test_wrong_input_is_named(call, says):
     with pytest.raises(UsageError, match=says):
         call()
+
+
+def test_no_more_is_revealed_than_the_list_holds():
+    test = SequentialMean(5, 0.05, levels=np.array([0.2, 0.5]))
+    test.update([1.0] * 3)
+    with pytest.raises(UsageError, match="6 values were revealed of a list of 5"):
+        test.update([1.0] * 3)
+    test.update([1.0] * 2)
+    assert test.asked == 5

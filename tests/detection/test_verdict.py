@@ -6,11 +6,11 @@ import torch
 from scipy.stats import binom
 
 from whorl.detection import Trial, measure_power, plan
-from whorl.detection.groups import in_group
+from whorl.detection.groups import Groups, in_group
 from whorl.detection.power import MOST_MISSED, copies_needed
 from whorl.errors import UsageError
 from whorl.metrics import clopper_pearson
-from whorl.types import Calibration, Null, NullModel
+from whorl.types import Calibration, Measured, Null, NullModel
 
 NAMES = {"scheme": "ipguard(margin=5)", "fingerprint": "victim.fp", "suspect": "suspect.onnx"}
 
@@ -293,3 +293,41 @@ def test_siblings_are_told():
 def test_misuse_is_named(call, says):
     with pytest.raises(UsageError, match=says):
         call()
+
+
+def test_a_group_alone_takes_its_own_models_and_what_interfaces_measured_of_them():
+    models = tuple(NullModel(str(number), group="ab"[number % 2]) for number in range(6))
+    known = Null("nets", models, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6), 2, probes=torch.arange(12).reshape(6, 2))
+    seen = Measured((0.6, 0.5, 0.4, 0.3, 0.2, 0.1), {})
+    one = in_group(Calibration(known, interfaces={"top-1": seen}), "b")
+    assert (one.null.siblings, one.interfaces["top-1"].similarities) == (2, (0.5, 0.3, 0.1))
+    assert [model.name for model in one.null.models] == ["1", "3", "5"]
+    assert one.null.similarities == (0.2, 0.4, 0.6)
+    assert one.null.probes.tolist() == [[2, 3], [6, 7], [10, 11]]
+
+
+def test_the_document_of_a_null_holds_its_spread_and_every_model():
+    values = (0.4, 0.1, 0.3, 0.2, 0.0)
+    models = tuple(NullModel(f"net {number}", group="ab"[number > 2]) for number in range(5))
+    known = Null("nets", models, values, 3, origin="judge")
+    told = run(Trial(Calibration(known), size=100, alpha=0.05), answers(10)).null
+    assert (told["pool"], told["origin"], told["size"], told["siblings"]) == ("nets", "judge", 5, 3)
+    assert told["quantiles"] == {"min": 0.0, "median": 0.2, "q90": 0.4, "q99": 0.4, "max": 0.4}
+    assert [(each["name"], each["size"]) for each in told["groups"]] == [("a", 3), ("b", 2)]
+    assert [(each["name"], each["similarity"]) for each in told["models"]] == [
+        (f"net {number}", value) for number, value in enumerate(values)
+    ]
+
+
+def test_what_holds_of_all_groups_is_the_worst_of_each():
+    sizes = {"a": 19, "b": 39}
+    models = tuple(NullModel(f"{name}{number}", group=name) for name, size in sizes.items() for number in range(size))
+    values = (*np.linspace(0.1, 0.2, 19), *np.linspace(0.5, 0.6, 39))
+    groups = Groups(Null("nets", models, values), alpha=0.05, sampling_error=None)
+    a, b = groups.plans["a"], groups.plans["b"]
+    assert a.sampling_error == b.sampling_error
+    assert groups.plan.threshold == b.threshold > a.threshold
+    assert groups.plan.p_value_floor == a.p_value_floor > b.p_value_floor
+    assert groups.plan.error_bound == max(a.error_bound, b.error_bound)
+    assert groups.plan.sufficient == (a.sufficient and b.sufficient)
+    assert groups.smallest == ("a", a)

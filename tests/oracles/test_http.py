@@ -180,8 +180,8 @@ def test_a_key_that_is_echoed_in_other_spellings_is_masked(monkeypatch):
 def test_requests_keep_the_distance_that_the_rate_asks_for():
     with HostileServer() as server:
         start = time.monotonic()
-        oracle(server, rate=50.0).logits(INPUTS)
-        assert time.monotonic() - start >= 9 / 50
+        oracle(server, rate=5.0).logits(INPUTS[:24])
+        assert 5 / 5 <= time.monotonic() - start < 10  # six requests; at once they take far less, on a busy machine too
 
 
 def test_a_server_that_is_not_there_costs_nothing():

@@ -68,18 +68,34 @@ def test_one_layer_taken_over_is_a_part(saved, tmp_path):
     assert [(place.layer, place.related) for place in found.layers] == [(-1, False), (0, False), (1, True)]
 
 
-def test_layers_that_moved_are_found_where_they_are(saved, tmp_path):
-    def elsewhere(name):
-        return (
-            name.replace("layers.0.", "layers.x.").replace("layers.1.", "layers.0.").replace("layers.x.", "layers.1.")
-        )
+def elsewhere(name):
+    return name.replace("layers.0.", "layers.x.").replace("layers.1.", "layers.0.").replace("layers.x.", "layers.1.")
 
+
+def test_layers_that_moved_are_found_where_they_are(saved, tmp_path):
     held = load_file(saved("llama") / "model.safetensors")
     swapped = changed(saved("llama"), tmp_path / "swapped", lambda name, value: held[elsewhere(name)])
     found = compared(saved("llama"), swapped)
     assert found.decision == "related"
     assert [(place.layer, place.paired) for place in found.layers] == [(-1, -1), (0, 1), (1, 0)]
     assert "layers reordered" in [each.name for each in found.operations]
+
+
+@pytest.mark.parametrize(("share", "seen"), [(1.001, True), (0.999, False)])
+def test_a_layer_that_moved_is_held_to_alpha_over_the_number_of_places(saved, tmp_path, share, seen):
+    """As one in its place is. There are three, and the weaker of two that moved is just at its level, or just not."""
+    held, noisy = load_file(saved("llama") / "model.safetensors"), noise(4.0)
+    swapped = changed(
+        saved("llama"),
+        tmp_path / "swapped",
+        lambda name, value: noisy(name, held[elsewhere(name)]) if "layers" in name else value,
+    )
+    embedding, *layers = compared(saved("llama"), swapped).layers
+    weaker = max(layers, key=lambda each: each.log_p)
+    assert weaker.related
+    assert embedding.log_p < weaker.log_p - 9  # so that the whole is related at the levels below
+    found = compared(saved("llama"), swapped, alpha=3 * share * math.exp(weaker.log_p))
+    assert found.layers[1 + weaker.layer].related == seen
 
 
 def test_an_embedding_alone_is_a_part(saved, tmp_path):

@@ -48,12 +48,21 @@ def test_a_tune_of_a_base_that_has_zeros_is_not_pruned_either_way(tmp_path):
     assert set(told(tmp_path, tune, base)) == {"tuned"}
 
 
-@pytest.mark.parametrize("share", [0.4, 0.95])
+@pytest.mark.parametrize("share", [0.03, 0.4, 0.95])
 def test_what_was_pruned_is_told_and_who_came_first_where_the_rest_is_unchanged(tmp_path, share):
     base = drawn(lambda value: value)
     less = changed(base, lambda value, _: pruned(value, share))
     assert told(tmp_path, base, less)["pruned"] == ("A first", f"{share:.0%} of B is zero, the rest is unchanged")
     assert told(tmp_path, less, base)["pruned"][0] == "B first"
+
+
+def test_a_few_zeros_are_not_pruning(tmp_path):
+    """Nor are zeros of which both nets have as many, wherever."""
+    base = drawn(lambda value: value)
+    assert "pruned" not in told(tmp_path, base, changed(base, lambda value, _: pruned(value, 0.01)))
+    first = {name: pruned(value) if ".up." in name else value for name, value in base.items()}
+    other = {name: pruned(value) if ".down." in name else value for name, value in base.items()}
+    assert "pruned" not in told(tmp_path, first, other)
 
 
 def test_what_was_tuned_before_or_after_it_was_pruned_is_told_without_a_first(tmp_path):
