@@ -23,8 +23,11 @@ __all__ = ["context"]
 
 
 def context() -> ForkServerContext | SpawnContext:
-    """What begins workers here: a server of forks, or new interpreters where the system has no such server."""
-    if "forkserver" in multiprocessing.get_all_start_methods():
+    """What begins workers here: a server of forks on Linux, new interpreters elsewhere.
+
+    The libraries of macOS that torch links do not bear a fork, whatever was computed.
+    """
+    if sys.platform.startswith("linux"):
         try:
             _ensure_server()
         except OSError:  # the name of the folder of temporary files is too long for a socket
