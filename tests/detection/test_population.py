@@ -88,3 +88,11 @@ def test_rates_that_are_none(arguments):
         plan([0.1], **arguments)
     with pytest.raises(UsageError, match="NaN"):
         plan([float("nan")], alpha=0.05)
+
+
+@pytest.mark.parametrize(("size", "alpha", "sampling"), [(49, 0.15, 0.01), (99, 0.3, 0.03), (19, 0.05, 0.0)])
+def test_a_p_value_is_at_most_alpha_within_the_rank_and_above_it_beyond(size, alpha, sampling):
+    """Sums of doubles say 0.15000000000000002 in the first case."""
+    made = plan(np.arange(size) / 1000, alpha=alpha, sampling_error=sampling)
+    assert made.p_value(made.rank - 1) <= alpha < made.p_value(made.rank)
+    assert made.p_value(made.rank - 1) == pytest.approx(alpha)
