@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from model_server import ModelServer
 from torch import nn
 
 import whorl
-from whorl import ownership, populations
+from whorl import SCHEMES, ownership, populations
+from whorl.detection.groups import families
 from whorl.errors import AccessRefused, UsageError
 from whorl.fingerprints.files import write_fingerprint
 from whorl.nets.training import Schedule, fit
@@ -19,6 +21,7 @@ from whorl.oracles.base import Oracle
 from whorl.oracles.interface import USUAL, OneHot, treated, treatment_of
 from whorl.oracles.torch import TorchOracle
 from whorl.oracles.wrappers import LabelsOnly, Rounded, TopK, Wrapper
+from whorl.schemes.calibration import doubts
 from whorl.schemes.opening import read_fingerprint
 from whorl.testing import tiny_data, tiny_net, tiny_victim
 from whorl.types import Access, NullModel
@@ -94,7 +97,8 @@ def test_a_model_of_the_null_is_not_under_test(labelled):
         whorl.verify(labelled, nn.Sequential(net(103)), alpha=ALPHA)
 
 
-def test_families_of_tunes_are_told(bare):
+def test_a_family_of_tunes_counts_as_one_model(bare):
+    """By the most alike of its members, so that no p-value is below what as many families allow."""
     from whorl.removals import REMOVALS
 
     tune = REMOVALS.make("fine_tune(last, epochs=1, learning_rate=0.001)")
@@ -104,8 +108,27 @@ def test_families_of_tunes_are_told(bare):
             generator = torch.Generator().manual_seed(again)
             null[f"{seed} {again}"] = tune(oracle(net(seed)), tiny_data("attacker"), generator=generator)
     known = ownership.calibrate(bare, null, pool="7 models, tuned three times each")
-    verdict = whorl.verify(known, net(200), alpha=ALPHA)
-    assert any("they count as 7 (the largest 3 are one)" in caveat for caveat in verdict.caveats)
+    assert any("count as 7" in doubt for doubt in doubts(SCHEMES.make(known.scheme), known))
+    values = np.reshape(known.calibration.null.similarities, (7, 3)).max(1)
+    stolen = tune(tiny_victim(architecture=MLP), tiny_data("attacker"), generator=torch.Generator().manual_seed(9))
+    for suspect in (net(200), stolen):
+        verdict = whorl.verify(known, suspect, alpha=0.1)
+        assert verdict.decision == "inconclusive"
+        assert verdict.null["size"] == 7
+        assert len(verdict.null["models"]) == 21
+        assert verdict.p_value_floor >= 1 / 8
+        assert verdict.p_value >= (1 + (values >= verdict.similarity).sum()) / 8
+        assert any("they count as 7 (the largest 3 are one)" in caveat for caveat in verdict.caveats)
+
+
+def test_models_that_were_trained_apart_count_each(labelled):
+    null = labelled.calibration.null
+    assert families(null) == [[place] for place in range(len(null))]
+    again = dataclasses.replace(null, probes=torch.cat([null.probes[:-1], null.probes[:1]]))
+    assert sorted(map(len, families(again))) == [*[1] * (len(null) - 2), 2]
+    *models, last = null.models  # in another group it is a stranger of another kind
+    apart = dataclasses.replace(again, models=(*models, dataclasses.replace(last, group="others")))
+    assert max(map(len, families(apart))) == 1
 
 
 def test_a_verdict_names_every_model_of_the_null_and_who_chose_it(labelled):

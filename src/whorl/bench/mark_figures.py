@@ -10,6 +10,7 @@ __all__ = ["DRAWS", "LEVEL", "Forgery", "MarkFigures"]
 
 DRAWS: Final = 50
 LEVEL: Final = 0.01
+ALPHA: Final = 1e-6
 
 
 class Forgery(BaseModel):
@@ -20,6 +21,11 @@ class Forgery(BaseModel):
     p_value: float
     grade: str
     exact: bool
+
+    @property
+    def accuses(self) -> bool:
+        """Whether a judge who asks for grade B and p <= 1e-6 is convinced."""
+        return self.grade == "B" and self.exact and self.p_value <= ALPHA
 
 
 class MarkFigures(BaseModel):

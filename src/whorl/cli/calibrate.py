@@ -112,6 +112,7 @@ def calibrate(
     Example: whorl calibrate mine.fp --train 'train(resnet8(width=8), digits)' --count 99
     """
     from whorl import ownership, populations
+    from whorl.detection.groups import families
     from whorl.fingerprints.files import write_fingerprint
     from whorl.schemes import SCHEMES
     from whorl.schemes.asking import check_kind
@@ -180,7 +181,7 @@ def calibrate(
     document = {
         "fingerprint": str(target),
         "null": {"pool": null.pool, "size": len(null), "siblings": null.siblings, "max": max(null.similarities)},
-        "smallest_alpha": 1 / (len(null) + 1),
+        "smallest_alpha": 1 / (len(families(null)) + 1),
         "skipped": skipped,
         "doubts": list(doubted),
         "derived": {name: list(values) for name, values in calibrated.calibration.derived.items()},

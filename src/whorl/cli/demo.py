@@ -42,12 +42,14 @@ def demo(
     import torch
 
     from whorl.bench.result import read_result
+    from whorl.engine.stages import Stages
     from whorl.report.pages import bench_page, verdict_page
     from whorl.suites.suite import SUITES
     from whorl.zoo.cache import Zoo, default_cache
 
     torch.set_num_threads(1)  # of nets so small: more cost ten times as much on a busy machine
     suite, folder = SUITES[SUITE](), cache or default_cache()
+    _ = Stages(folder).store  # a damaged one is refused before anything is trained
     early = [*suite.victims, suite.victims[0].then(THIEF)]  # later one core would be left alone with the thief
     with bar(quiet) as show:
         Zoo(folder).build([*early, *suite.recipes()], workers=jobs, progress=show)

@@ -3,6 +3,9 @@
 Exchangeability holds within a kind (architecture, ancestor, data). Where the suspect's kind is known it is ranked among
 the models of that kind; where it is not, among each kind alone, and the largest p-value counts. That is valid for a
 suspect of any one of the kinds, while a rank among all of them together is valid for none.
+
+Nor are models exchangeable that were made from one another: a family of tunes counts as one model, by the most alike of
+its members, so that a suspect has to exceed them all.
 """
 
 from __future__ import annotations
@@ -12,12 +15,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from whorl.detection.exchangeability import clusters
 from whorl.detection.population import Plan, plan
 from whorl.errors import UsageError
 from whorl.metrics import Scores, as_scores
 from whorl.types import Calibration, Null
 
-__all__ = ["Groups", "in_group"]
+__all__ = ["Groups", "families", "in_group"]
 
 
 def in_group(calibration: Calibration, group: str) -> Calibration:
@@ -47,18 +51,35 @@ def in_group(calibration: Calibration, group: str) -> Calibration:
     )
 
 
+def families(null: Null) -> list[list[int]]:
+    """Places of the models of each group that answer probes so much alike that they count as one (`clusters`).
+
+    Where the probes were not asked, or show labels alone, each counts by itself: accurate models that know nothing of
+    each other may give equal labels.
+    """
+    if null.probes is None or null.probes.ndim != 3:
+        return [[place] for place in range(len(null))]
+    answers, places = null.probes.numpy(), np.arange(len(null))
+    names = np.array([model.group for model in null.models])
+    own = [places[names == name] for name in np.unique(names)]
+    return [group[found].tolist() for group in own for found in clusters(answers[group])]
+
+
 class Groups:
     """The plans of a null's groups under one sampling error.
 
     Parameters:
-        null: its models name their groups; those that name none are a group together.
+        null: its models name their groups; those that name none are a group together. Each of its `families` counts
+            as one model.
         alpha: the error rate asked for.
         sampling_error: as in `plan`.
     """
 
     def __init__(self, null: Null, *, alpha: float, sampling_error: float | None) -> None:
-        values = as_scores(null.similarities, "null similarities", least=0)
-        names = [model.group for model in null.models]
+        given = as_scores(null.similarities, "null similarities", least=0)
+        counted = families(null)
+        values = np.array([given[members].max() for members in counted])
+        names = [null.models[members[0]].group for members in counted]
         found = {name: values[[each == name for each in names]] for name in sorted(set(names))} or {"": values}
         self.similarities: Mapping[str, Scores] = found
         plans = [plan(each, alpha=alpha, sampling_error=sampling_error) for each in self.similarities.values()]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from whorl.data.base import Dataset
 from whorl.detection.exchangeability import likeness
+from whorl.detection.groups import families
 from whorl.errors import UsageError
 from whorl.oracles.base import Oracle, interface_of
 from whorl.oracles.interface import USUAL, Remembered, check_treatment, treated
@@ -132,6 +133,11 @@ def doubts(scheme: Scheme, fingerprint: Fingerprint) -> tuple[str, ...]:
         return ()
     null = fingerprint.calibration.null
     told = [*_unlike_the_victim(fingerprint, null)]
+    if (counted := len(families(null))) < len(null):
+        told.append(
+            f"the {len(null)} models of the null answer so much alike in places that they count as {counted}: give "
+            "models that were trained apart, not tunes or copies of a few"
+        )
     if names := _like_copies(null, compare(scheme, fingerprint.reference, fingerprint.reference).similarity):
         told.append(
             f"{' and '.join(names)}: far more like your model than all others of the null. If a copy of it is among "
@@ -163,7 +169,7 @@ def _like_copies(null: Null, own: float) -> list[str]:
     """Models that lie apart from all others of the null, and nearer to the victim itself than to those."""
     order = np.argsort(null.similarities)[::-1]
     values = np.asarray(null.similarities)[order]
-    for count in range(1, len(values) // FEW + 1):
+    for count in range(1, max(len(values) // FEW, len(values) > 1) + 1):
         last, others = values[count - 1], values[count:]
         if last - others[0] > max(others[0] - others[-1], own - last):
             return [null.models[place].name for place in order[:count]]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from whorl.detection.drawn import DrawnTrial
 from whorl.detection.exchangeability import Likeness, clusters, likeness
-from whorl.detection.groups import in_group
+from whorl.detection.groups import families, in_group
 from whorl.detection.verdict import Trial
 from whorl.errors import UsageError
 from whorl.fingerprints.second import calibration_identity, identity
@@ -28,7 +28,7 @@ from whorl.oracles.wrappers import digests_of
 from whorl.schemes.asking import admit, asking_order, compare, ordered, readable, represent
 from whorl.schemes.calibration import same_answers, sees_probabilities
 from whorl.schemes.controls import examine
-from whorl.types import Calibration, Evidence, Fingerprint, Grade, Rule, Verdict, grants
+from whorl.types import Calibration, Evidence, Fingerprint, Grade, Null, Rule, Verdict, grants
 
 if TYPE_CHECKING:
     from whorl.schemes.base import Scheme
@@ -226,12 +226,24 @@ class Session:
                 f"{f' and {more} more' if more else ''}): if these were chosen by that, the error rate is that of the "
                 "best of several; choose settings on other models (whorl calibrate --first-seed)"
             )
-        if null.probes is not None and (groups := clusters(null.probes.numpy())) and len(groups) < len(null):
-            told.append(
-                f"the {len(null)} models of the null answer so much alike in places that they count as {len(groups)} "
-                f"(the largest {len(groups[0])} are one): the error rate is that of a null of {len(groups)}"
-            )
+        told += _alike(null)
         return tuple(told)
+
+
+def _alike(null: Null) -> list[str]:
+    """Models of a null that answer as others of it do, where there are such."""
+    size, counted = len(null), families(null)
+    if len(counted) < size:
+        return [
+            f"the {size} models of the null answer so much alike in places that they count as {len(counted)} "
+            f"(the largest {max(map(len, counted))} are one): the error rate is that of a null of {len(counted)}"
+        ]
+    if null.probes is not None and len(apart := clusters(null.probes.numpy())) < size:
+        return [
+            f"of the {size} models of the null {size - len(apart)} answer every probe as another does: if they were "
+            f"made from one another the error rate is that of a null of {len(apart)}"
+        ]
+    return []
 
 
 def record_of(fingerprint: Fingerprint, suspect: Oracle, rule: Rule) -> dict[str, Any]:
