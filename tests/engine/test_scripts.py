@@ -56,6 +56,18 @@ def test_standard_input_does_it_in_one_process(tmp_path):
     assert "<stdin> is no file" in told[0]
 
 
+def test_a_process_of_a_pool_does_it_alone(tmp_path):
+    (tmp_path / "pool.py").write_text(
+        "import multiprocessing\n\n\ndef work(_):\n    from whorl.engine.tasks import Task\n"
+        "    from whorl.engine.workers import run_tasks\n"
+        "    return sorted(run_tasks({number: Task(pow, (number, 2)) for number in range(3)}, workers=2))\n\n\n"
+        "if __name__ == '__main__':\n    print(multiprocessing.get_context('spawn').Pool(1).map(work, [0])[0])\n"
+    )
+    code, said, told, _ = run(tmp_path, "pool.py")
+    assert (code, said, len(told)) == (0, "[(0, 0), (1, 1), (2, 4)]\n", 1)
+    assert "one of a pool, whose processes begin no others" in told[0]
+
+
 def test_a_command_has_workers(tmp_path):
     assert run(tmp_path, "-c", PLAIN)[:3] == (0, DONE, [])
 

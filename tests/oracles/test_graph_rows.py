@@ -10,6 +10,7 @@ import torch
 from onnx import TensorProto, helper
 from onnx_graphs import saved
 
+from whorl.data import SOURCES
 from whorl.errors import UsageError
 from whorl.oracles.opening import open_oracle
 from whorl.types import Access
@@ -83,6 +84,22 @@ def test_columns_that_are_inputs_of_their_own_are_asked_in_their_order(tmp_path:
     assert torch.equal(oracle.probabilities(INPUTS), EXPECTED)
     with pytest.raises(UsageError, match=r"takes \(None, 3\), and input shape \[1, 1, 4\]"):
         open_oracle(saved(converted({"a": FLOAT, "b": FLOAT, "c": FLOAT}, NUMBERS), tmp_path), input_shape=(1, 1, 4))
+
+
+def test_columns_are_asked_by_name_where_units_name_them(tmp_path: Path) -> None:
+    """The graph decides by its last input; in the table that is the first column."""
+    lines = [f"{row % 2},{row},{row % 5},{'kn'[row % 3 == 0]}" for row in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["age,town,rent,class", *lines]))
+    path = saved(converted({"town": FLOAT, "rent": FLOAT, "age": FLOAT}, NUMBERS), tmp_path)
+    table = SOURCES.make(f"rows('{tmp_path / 't.csv'}')").load("victim")
+    inputs = table.inputs()
+    expected = torch.where(inputs[:, 0, 0, :1] > 0, EXPECTED[0], EXPECTED[1])
+    oracle = open_oracle(path, input_shape=(1, 1, 3), units=table.expression)
+    assert torch.equal(oracle.probabilities(inputs), expected)
+    other = saved(converted({"x0": FLOAT, "x1": FLOAT, "x2": FLOAT}, NUMBERS), tmp_path)  # no names of the table
+    assert not torch.equal(
+        open_oracle(other, input_shape=(1, 1, 3), units=table.expression).probabilities(inputs), expected
+    )
 
 
 @pytest.mark.parametrize("maps", [True, False])

@@ -9,7 +9,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
@@ -118,3 +120,12 @@ def test_an_estimator_that_fails() -> None:
     with pytest.raises(OracleError, match="can't be asked") as error:
         oracle(estimator).probabilities(INPUTS)
     assert str(error.value).isprintable()
+
+
+def test_an_estimator_of_several_labels_a_row_is_no_classifier():
+    rows = np.random.default_rng(0).random((60, 3))
+    several = np.stack([rows[:, 0] > 0.5, rows[:, 1] > 0.2, rows[:, 2] > 0.5], 1).astype(int)
+    estimator = OneVsRestClassifier(LogisticRegression()).fit(rows, several)
+    asked = SklearnOracle(estimator, input_shape=(1, 1, 3), classes=3)
+    with pytest.raises(OracleError, match="several labels a row"):
+        asked.labels(torch.rand(5, 1, 1, 3))

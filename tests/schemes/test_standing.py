@@ -22,6 +22,7 @@ from whorl.oracles.interface import USUAL, OneHot, treated, treatment_of
 from whorl.oracles.torch import TorchOracle
 from whorl.oracles.wrappers import LabelsOnly, Rounded, TopK, Wrapper
 from whorl.schemes.calibration import doubts
+from whorl.schemes.controls import own_fault
 from whorl.schemes.opening import read_fingerprint
 from whorl.testing import tiny_data, tiny_net, tiny_victim
 from whorl.types import Access, NullModel
@@ -119,6 +120,14 @@ def test_a_family_of_tunes_counts_as_one_model(bare):
         assert verdict.p_value_floor >= 1 / 8
         assert verdict.p_value >= (1 + (values >= verdict.similarity).sum()) / 8
         assert any("they count as 7 (the largest 3 are one)" in caveat for caveat in verdict.caveats)
+
+
+def test_a_victim_at_chance_is_told_of(bare):
+    assert own_fault(bare) is None
+    untrained = TorchOracle(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), input_shape=(1, 8, 8), classes=10)
+    told = own_fault(whorl.extract(untrained, data=DATA, scheme="random", budget=5))
+    assert told is not None
+    assert "no better than chance" in told
 
 
 def test_models_that_were_trained_apart_count_each(labelled):

@@ -96,6 +96,7 @@ def extract(
     from whorl.fingerprints.second import identity
     from whorl.oracles.opening import open_oracle
     from whorl.schemes.cards import Needs, choose
+    from whorl.schemes.controls import own_fault
 
     check_new_fingerprint(output)
     options = model_options(architecture, classes, shape, settings)
@@ -142,6 +143,8 @@ def extract(
         "bytes": output.stat().st_size,
         "notes": dict(fingerprint.queries.notes),
     }
+    if fault := own_fault(fingerprint):
+        say(fault)
     if as_json:
         print_json(document)
         return

@@ -68,7 +68,9 @@ def _script() -> str | None:
 
 
 def _why_alone() -> str:
-    """Why a worker cannot import the script without running it again; empty where it can, as far as can be seen."""
+    """Why no worker can begin here, or would run the script again; empty where it can, as far as can be seen."""
+    if multiprocessing.current_process().daemon:
+        return "this process is one of a pool, whose processes begin no others"
     script = _script()
     if script is None or not script.endswith((".py", ">")):
         return ""  # nothing to import, or a launcher

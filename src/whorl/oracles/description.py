@@ -85,6 +85,11 @@ class InputDescription(_Table):
             mean, std = _affine(self.units)
         return InputConvention(self.range, self.layout, mean, std, self.channels)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of the data that ``units`` name, in their order; empty without them."""
+        return () if self.units is None else SOURCES.make(self.units).load("test").features
+
 
 def _affine(units: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """The mean and std that bring rows of [0, 1] back to the units of the data that ``units`` names."""

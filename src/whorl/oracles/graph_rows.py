@@ -45,6 +45,13 @@ class Given:
         kinds = {kind for _, kind in self.columns}
         return kinds.pop() if len(kinds) == 1 else "tensor(float)"
 
+    def in_order_of(self, columns: tuple[str, ...]) -> Given:
+        """The same inputs in the order of these columns, where they are named so."""
+        kinds = dict(self.columns)
+        if len(kinds) < 2 or len(columns) != len(kinds) or set(columns) != set(kinds):
+            return self
+        return Given(tuple((name, kinds[name]) for name in columns), self.shape)
+
     def feed(self, values: np.ndarray) -> dict[str, np.ndarray]:
         """Inputs by name for ``values``, ``[n, columns]`` where they are several."""
         if len(self.columns) == 1:

@@ -56,6 +56,8 @@ class OnnxOracle(Oracle):
         first_label: number of the first class where the answer is labels.
         access: lowers what is granted; by default what ``output`` allows.
         convention: how the model wants its pictures. A range of None is taken from the graph's type and first nodes.
+        columns: names of the numbers of a row, in their order. A graph with an input for each of these takes them by name,
+            whatever its own order; one with inputs of other names takes them in its order.
         task: what the answers are; ``classes`` counts the numbers of a model that has no classes.
         batch: inputs per pass where the graph leaves the batch free.
 
@@ -77,11 +79,12 @@ class OnnxOracle(Oracle):
         access: Access | None = None,
         convention: InputConvention = InputConvention(),  # noqa: B008 a frozen value
         batch: int = 256,
+        columns: tuple[str, ...] = (),
         task: Task = "classification",
     ) -> None:
         self._path = Path(path)
         opened = _opened(self._path)
-        self._session, self._input = opened.session, opened.input
+        self._session, self._input = opened.session, opened.input.in_order_of(columns)
         self._layout = layout = convention.layout
         self._answer = choose(
             self._session.get_outputs(),

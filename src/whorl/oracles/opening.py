@@ -314,6 +314,7 @@ def _onnx(path: Path, description: ModelDescription, cap: Access) -> OnnxOracle:
         first_label=description.first_label,
         access=cap,
         convention=description.input.convention,
+        columns=description.input.columns,
         task=description.task or "classification",
     )
 

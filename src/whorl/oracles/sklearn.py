@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from whorl.storage import one_line
 from whorl.types import Access
 
 __all__ = ["SklearnOracle"]
+
+SLACK: Final = 1e-3  # how far from 1 the probabilities of a row may be rounded
 
 
 class SklearnOracle(Oracle):
@@ -82,6 +84,10 @@ class SklearnOracle(Oracle):
         given = torch.from_numpy(np.asarray(probabilities, dtype=np.float32))
         if given.ndim != 2 or given.shape[1] != len(self._known):
             raise ValueError(f"predict_proba gave {list(given.shape)} for {len(self._known)} known classes")
+        if len(given) and not bool(((given.sum(1) - 1).abs() <= SLACK).all()):
+            raise ValueError(
+                "rows of predict_proba that do not sum to 1: it gives several labels a row, not one of them"
+            )
         return given.new_zeros(len(given), self.classes).index_copy(1, self._known, given)
 
 

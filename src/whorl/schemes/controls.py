@@ -20,7 +20,7 @@ from whorl.oracles.interface import Softmaxed, are_probabilities, treatment_of
 from whorl.schemes.calibration import labels_of
 from whorl.types import Access, Fingerprint, Grants, grants, told
 
-__all__ = ["Examined", "examine"]
+__all__ = ["Examined", "examine", "own_fault"]
 
 CHANCE = 0.01  # error of calling a model that guesses better than chance
 ENOUGH = 5  # controls for each class, below which an order of the classes would fit by chance
@@ -101,8 +101,23 @@ def _check(
         raise UsageError(
             f"{suspect.name} answers {right} of {count} control pictures rightly, no better than chance (your model: "
             f"{own}). Either it does another task, or it is described wrongly, and then nothing can be said of it: "
-            "check --set range=[0,255], mean and std, layout, channels, output, and the order of class_names"
+            "check --set range=[0,255], units (of a table's columns), mean and std, layout, channels, output, and the order "
+            "of class_names"
         )
+
+
+def own_fault(fingerprint: Fingerprint) -> str | None:
+    """What is wrong with the victim's own answers to the control pictures, where they are no better than chance."""
+    if (probes := fingerprint.probes) is None or not (control := probes.labels >= 0).any():
+        return None
+    right, count = int((labels_of(probes.victim) == probes.labels)[control].sum()), int(control.sum())
+    if _better_than_chance(right, count, fingerprint.classes, 0.0):
+        return None
+    return (
+        f"your model answers {right} of {count} pictures of these data rightly, no better than chance: unless it does "
+        "another task it is described wrongly, and the fingerprint is worth nothing. Check range, units (of a table's "
+        "columns), mean and std, layout, channels, output, and the order of columns and class_names"
+    )
 
 
 def _better_than_chance(right: int, count: int, classes: int, tried: float) -> bool:
