@@ -56,8 +56,8 @@ class OnnxOracle(Oracle):
         first_label: number of the first class where the answer is labels.
         access: lowers what is granted; by default what ``output`` allows.
         convention: how the model wants its pictures. A range of None is taken from the graph's type and first nodes.
-        columns: names of the numbers of a row, in their order. A graph with an input for each of these takes them by name,
-            whatever its own order; one with inputs of other names takes them in its order.
+        columns: names of the numbers of a row, in their order. A graph with an input for each of these takes them by
+            name, whatever its own order; one with inputs of other names takes them in its order.
         task: what the answers are; ``classes`` counts the numbers of a model that has no classes.
         batch: inputs per pass where the graph leaves the batch free.
 

@@ -101,8 +101,8 @@ def _check(
         raise UsageError(
             f"{suspect.name} answers {right} of {count} control pictures rightly, no better than chance (your model: "
             f"{own}). Either it does another task, or it is described wrongly, and then nothing can be said of it: "
-            "check --set range=[0,255], units (of a table's columns), mean and std, layout, channels, output, and the order "
-            "of class_names"
+            "check --set range=[0,255], units (of a table's columns), mean and std, layout, channels, output, and the "
+            "order of class_names"
         )
 
 
