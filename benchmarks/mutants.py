@@ -106,7 +106,7 @@ class Asked:
 def with_tests(tests: Iterable[str], then: Callable[[list[pytest.Item], Asked], None]) -> None:
     """Import whorl and its tests, which nobody has done yet in this process, and go on."""
     phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]  # a smaller example would tell nothing more
-    hypothesis.settings.register_profile("mutants", derandomize=True, database=None, phases=phases)
+    hypothesis.settings.register_profile("mutants", derandomize=True, database=None, deadline=None, phases=phases)
     hypothesis.settings.load_profile("mutants")
     options = [
         "-o",
@@ -287,18 +287,20 @@ def asked(mutants: list[Mutant], copy: Path) -> Iterator[tuple[Mutant, str]]:
 
 
 def summed(files: dict[str, Counter[str]]) -> dict[str, Any]:
-    """Of each room: how many, what became of them, and the share that was noticed."""
+    """Of each room that was looked at: how many, what became of them, and the share that was noticed."""
     from whorl.metrics import wilson
 
     rooms = {}
     for room in (*WHOLE, *DRAWN):
         total = sum((counts for file, counts in files.items() if file.split("/")[2] == room), Counter[str]())
         mutants, noticed = total.total(), total["killed"] + total["timed out"]
+        if not mutants:
+            continue
         interval = wilson(noticed, mutants)
         rooms[room] = {
             "mutants": mutants,
             **{outcome: total[outcome] for outcome in ("killed", "timed out", "survived")},
-            "score": round(noticed / mutants, 4) if mutants else None,
+            "score": round(noticed / mutants, 4),
             "interval": [round(interval.low, 4), round(interval.high, 4)],
         }
     return rooms
