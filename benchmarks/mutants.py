@@ -291,11 +291,9 @@ def summed(files: dict[str, Counter[str]]) -> dict[str, Any]:
     from whorl.metrics import wilson
 
     rooms = {}
-    for room in (*WHOLE, *DRAWN):
+    for room in dict.fromkeys(file.split("/")[2] for file in files):
         total = sum((counts for file, counts in files.items() if file.split("/")[2] == room), Counter[str]())
         mutants, noticed = total.total(), total["killed"] + total["timed out"]
-        if not mutants:
-            continue
         interval = wilson(noticed, mutants)
         rooms[room] = {
             "mutants": mutants,
