@@ -200,3 +200,11 @@ def test_a_described_endpoint_is_asked_once_its_host_is_named(whorl, case, tmp_p
         assert told in " ".join(refused.stderr.split())
         verdict = document(whorl("verify", case.calibrated, tmp_path, "--json", *told.split()))
         assert verdict["queries"]["spent"] + verdict["queries"]["probes"] == sum(server.asked.values())
+
+
+@pytest.mark.parametrize("more", [(), ("--also", "")])
+def test_an_empty_name_is_no_folder(whorl, case, more):
+    """As an unset variable of the shell gives it; as a path it is the folder that one stands in."""
+    told = whorl("verify", case.calibrated, case.stolen if more else "", *more)
+    assert told.exit_code == 2
+    assert "the suspect has an empty name" in " ".join(told.stderr.split())
