@@ -21,6 +21,7 @@ from whorl.engine.workers import run_tasks
 if __name__ == "__main__":
     print(sorted(run_tasks({number: Task(pow, (number, 2)) for number in range(3)}, workers=2)))
 """
+# Elsewhere workers are new interpreters, which `whorl.engine.beginning` says why; the other tests here hold there too.
 forked = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers are forked on Linux alone")
 
 

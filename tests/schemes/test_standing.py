@@ -122,6 +122,14 @@ def test_a_family_of_tunes_counts_as_one_model(bare):
         assert any("they count as 7 (the largest 3 are one)" in caveat for caveat in verdict.caveats)
 
 
+def test_a_copy_of_the_victim_among_few_strangers_is_told_of(bare):
+    copy = populations.copies(tiny_victim(architecture=MLP), [TUNED], data=DATA, count=1)[TUNED][0]
+    for null, told in (({"a": net(100), "b": copy}, True), ({"a": net(100), "b": net(101)}, False)):
+        known = ownership.calibrate(bare, null, pool="two")
+        found = [doubt for doubt in doubts(SCHEMES.make(known.scheme), known) if "far more like your model" in doubt]
+        assert [doubt.startswith("b:") for doubt in found] == [True] * told
+
+
 def test_a_victim_at_chance_is_told_of(bare):
     assert own_fault(bare) is None
     blank = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))

@@ -154,6 +154,7 @@ def read_skops(path: str | Path) -> Any:
     try:
         file = io.BytesIO(path.read_bytes())  # once, so that what is checked is what is loaded
         schema = _checked_schema(file)
+    # What zipfile raises of damage, NotImplementedError where an archive states a compression that nobody has.
     except (zipfile.BadZipFile, KeyError, ValueError, RecursionError, OSError, EOFError, NotImplementedError) as error:
         raise not_whole(path, "skops file", error) from None
     schema = _read_part(schema)

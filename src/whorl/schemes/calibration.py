@@ -38,7 +38,7 @@ __all__ = [
 
 MOST_CLASSES: Final = 1000  # of more, labels are kept
 SAME: Final = 1e-4  # probabilities that differ less come from one model, saved or run in another way
-FEW: Final = 4  # of so many models of a null one is looked at as a copy of the victim
+FEW: Final = 4  # of so many models of a null one is looked at as a copy of the victim, and one of any fewer
 DOES: Final = {
     "accuracy": ("is right on {} of the control pictures", "on"),
     "confidence": ("gives the right class of the control pictures {} on average", "give it"),
