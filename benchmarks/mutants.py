@@ -10,8 +10,9 @@ the tests take ten times as long as without it. What is left survived. The resul
 which is written into it by hand (``why``) and stays over later runs.
 
 Run: pip install --group mutants; OMP_NUM_THREADS=1 python benchmarks/mutants.py [-n 300] [--seed 0]
-With ``--only FILE...`` the changes of these files are made again; with ``--survivors`` those that survived, after tests
-were added. Others keep what they gave.
+With ``--only PATH...`` the changes of these files and folders are made again, which is how one room after another is
+looked at, for a result is written at the end of a run; with ``--survivors`` those that survived, after tests were
+added. Others keep what they gave.
 """
 
 from __future__ import annotations
@@ -108,17 +109,8 @@ def with_tests(tests: Iterable[str], then: Callable[[list[pytest.Item], Asked], 
     phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]  # a smaller example would tell nothing more
     hypothesis.settings.register_profile("mutants", derandomize=True, database=None, deadline=None, phases=phases)
     hypothesis.settings.load_profile("mutants")
-    options = [
-        "-o",
-        "timeout=0",
-        "-p",
-        "no:xdist",
-        "--assert=plain",
-        "--tb=no",
-        "-s",
-        "--basetemp",
-        str(Path.cwd().parent / "tests"),
-    ]
+    options = ["-o", "timeout=0", "-p", "no:xdist", "--assert=plain", "--tb=no", "-s"]
+    options += ["--basetemp", str(Path.cwd().parent / "tests")]
     pytest.main([*options, *(f"--ignore={each}" for each in LEFT_OUT), *tests], plugins=[Asked(then)])
 
 
@@ -322,21 +314,22 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "benchmarks/results/mutants.json")
     parser.add_argument("-n", "--drawn", type=int, default=300, help=f"changes drawn of {' and '.join(DRAWN)}")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="*", default=[], help="files whose changes are made again")
+    parser.add_argument("--only", nargs="*", default=[], help="files and folders whose changes are made again")
     parser.add_argument("--survivors", action="store_true", help="make those again that survived")
     options = parser.parse_args()
     output = options.output.absolute()
     before = json.loads(output.read_text()) if output.exists() else {"survivors": [], "files": {}}
     known = Counter(identity(each) for each in before["survivors"])
+    only = tuple(options.only)
     mutants = [
         each
         for each in drawn(options.drawn, options.seed)
-        if (not options.only or each.file in options.only) and (not options.survivors or identity(each.row) in known)
+        if (not only or each.file.startswith(only)) and (not options.survivors or identity(each.row) in known)
     ]
     told = outcomes(mutants)
     again = {mutant.file for mutant, _ in told}
-    kept = options.only or options.survivors
-    files = {file: Counter(counts) for file, counts in before["files"].items() if kept and file not in options.only}
+    stay = [file for file in before["files"] if options.survivors or (only and not file.startswith(only))]
+    files = {file: Counter(before["files"][file]) for file in stay}
     if options.survivors:
         files |= {file: files[file] - Counter(survived=files[file]["survived"]) for file in again & files.keys()}
     survivors = [each for each in before["survivors"] if each["file"] in files and each["file"] not in again]
