@@ -2,7 +2,8 @@
 
 60 pools. In each a victim (a small perceptron on its own random half of the victim's pictures), its fingerprints by
 three schemes, strangers of the victim's own recipe and pictures, and known copies. Each cell is one null of 99 models
-that differs from that recipe in one thing. A stranger is wrongly accused when it is called derived; an accusation is
+that differs from that recipe in one thing; in the last two they are 99 tunes of one net of that recipe, whose weights
+are seen or not. A stranger is wrongly accused when it is called derived; an accusation is
 unwarned where the verdict has no word on suspect or victim standing above the null. `before` is the same decision
 without the look at the standing, for strangers and for true copies (power). Errors are clustered by pool.
 
@@ -16,7 +17,9 @@ import dataclasses
 import json
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +36,7 @@ from whorl.removals.base import opened
 from whorl.schemes import SCHEMES
 from whorl.schemes.calibration import probes_of
 from whorl.storage import write_json
-from whorl.types import Fingerprint, Verdict
+from whorl.types import Access, Fingerprint, Verdict
 
 NULL, STRANGERS, ALPHA = 99, 16, 0.01
 # Seeds of these pools. Figures and levels of the check were chosen on pools from 1,000 and from 5,000 on.
@@ -49,19 +52,22 @@ CELLS: dict[str, tuple[str, Training]] = {
     "width 128": ("victim", Training(width=128)),
     "rate/10": ("victim", Training(rate=0.02)),
 }
+TUNES = Training(steps=50, rate=0.05)
+FAMILIES = {"tunes of one net": Access.WEIGHTS, "tunes of one net, weights unseen": Access.LOGITS}
 SEPARATOR = " | "
 COPIES = {"fine_tune(all)": 4, "retrain(all)": 4, "prune_weights(1/2)": 1, "quantise(int8)": 1}
 
 
-def oracles(nets: list[torch.nn.Module], data: Dataset, name: str) -> list[Oracle]:
+def oracles(nets: Iterable[torch.nn.Module], data: Dataset, name: str, access: Access = Access.WEIGHTS) -> list[Oracle]:
     """The nets as oracles."""
-    shape, classes = data.input_shape, len(data.classes)
-    return [TorchOracle(net, input_shape=shape, classes=classes, name=f"{name} {i}") for i, net in enumerate(nets)]
+    how: Any = {"input_shape": data.input_shape, "classes": len(data.classes), "access": access}
+    return [TorchOracle(net, **how, name=f"{name} {i}") for i, net in enumerate(nets)]
 
 
 def warned(verdict: Verdict) -> bool:
-    """Whether a caveat says that suspect or victim stands above the null."""
-    return any("models of the null do" in each or "models are unlike it" in each for each in verdict.caveats)
+    """Whether a caveat says that suspect or victim stands above the null, or that it holds a family."""
+    told = ("models of the null do", "models are unlike it", "made from one another")
+    return any(word in caveat for caveat in verdict.caveats for word in told)
 
 
 def judged(fingerprint: Fingerprint, suspect: Oracle) -> dict[str, bool]:
@@ -80,8 +86,8 @@ def pool(seed: int, parts: dict[str, Dataset]) -> dict[str, list[dict[str, bool]
     """What happens in one pool, by cell, scheme and kind of suspect, as ``cell | scheme | kind``."""
     generator = torch.Generator().manual_seed(seed)
     data = parts["victim"]
-    victim = oracles(list(train_stack(1, data, generator)), data, "victim")[0]
-    suspects = {"stranger": oracles(list(train_stack(STRANGERS, data, generator)), data, "stranger")}
+    victim = oracles(train_stack(1, data, generator), data, "victim")[0]
+    suspects = {"stranger": oracles(train_stack(STRANGERS, data, generator), data, "stranger")}
     for expression, count in COPIES.items():
         removal = REMOVALS.make(expression)
         made = [
@@ -97,8 +103,13 @@ def pool(seed: int, parts: dict[str, Dataset]) -> dict[str, list[dict[str, bool]
         made = scheme.extract(victim, seeds, budget=budget, seed=seed)
         bare.append(dataclasses.replace(made, probes=probes_of(victim, controls)))
     found: dict[str, list[dict[str, bool]]] = {}
-    for cell, (part, how) in CELLS.items():
-        nets = oracles(list(train_stack(NULL, parts[part], generator, how)), data, cell)
+    nulls = {
+        cell: oracles(train_stack(NULL, parts[part], generator, how), data, cell) for cell, (part, how) in CELLS.items()
+    }
+    (base,) = train_stack(1, data, generator)
+    tunes = train_stack(NULL, data, generator, TUNES, base)
+    nulls |= {cell: oracles(tunes, data, cell, access) for cell, access in FAMILIES.items()}
+    for cell, nets in nulls.items():
         for column, fingerprint in zip(COLUMNS, bare, strict=True):
             scheme = SCHEMES.make(fingerprint.scheme)
             known = scheme.calibrate(fingerprint, {net.name: net for net in nets}, pool=cell)

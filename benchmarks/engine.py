@@ -78,13 +78,14 @@ def make_model(text: str, admitted: tuple[str, ...], folder: str, device: str) -
 
 
 def make_fingerprint(suite: Suite, victim: int, expression: str, _: int, path: str, *__: str) -> None:
-    queries, answers = Queries(torch.zeros(1, 1, 8, 8)), Representation(torch.zeros(1, dtype=torch.int64))
+    inputs, place = torch.zeros(1, 1, 8, 8), torch.zeros(1, dtype=torch.int64)
+    queries = Queries(inputs, {"seeds": inputs, "source": place, "target": place + 1, "loss": torch.zeros(1)})
     write_json(costs_path(path), {})
     made = Fingerprint(
         scheme=expression,
         victim=suite.victims[victim].digest,
         queries=queries,
-        reference=answers,
+        reference=Representation(place),
         space=Pictures((1, 8, 8)),
     )
     write_fingerprint(made, path)

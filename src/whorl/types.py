@@ -143,7 +143,8 @@ class NullModel:
 
     ``made`` is its recipe, or where it comes from; ``digest`` that of its weights (empty where they can't be seen),
     ``accuracy`` a share of the control pictures or None, ``interface`` how it answered (access and treatment),
-    ``group`` the kind of stranger that it stands for (architecture, ancestor, data).
+    ``group`` the kind of stranger that it stands for (architecture, ancestor, data), ``family`` those models of the
+    null that were made from one another, as their weights show (empty where they show none).
     """
 
     name: str
@@ -152,6 +153,7 @@ class NullModel:
     accuracy: float | None = None
     interface: str = ""
     group: str = ""
+    family: str = ""
 
 
 @dataclass(frozen=True)

@@ -182,6 +182,8 @@ def test_a_tuned_victim_is_no_twin_however_it_answers(nets, bare, material):
     line_up(bare, shut[0], shut[1:], material, size=40)  # weights that may not be seen tell nothing
     shared = [opened(tune(nets[0], tiny_data("attacker"), generator=g), nets[0], name="b") for g in _seeds(4)]
     line_up(bare, shared[0], shared[1:], material, size=40)  # runs that branch from one model are as far as each other
+    with pytest.raises(UsageError, match="share an ancestor or their first weights, and net 705 does not"):
+        line_up(bare, nets[5], shared, material, size=40)  # beside a family whoever is not of it stands out
 
 
 def _seeds(count):

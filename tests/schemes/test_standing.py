@@ -21,6 +21,7 @@ from whorl.oracles.base import Oracle
 from whorl.oracles.interface import USUAL, OneHot, treated, treatment_of
 from whorl.oracles.torch import TorchOracle
 from whorl.oracles.wrappers import LabelsOnly, Rounded, TopK, Wrapper
+from whorl.removals import REMOVALS
 from whorl.schemes.calibration import doubts
 from whorl.schemes.controls import own_fault
 from whorl.schemes.opening import read_fingerprint
@@ -100,8 +101,6 @@ def test_a_model_of_the_null_is_not_under_test(labelled):
 
 def test_a_family_of_tunes_counts_as_one_model(bare):
     """By the most alike of its members, so that no p-value is below what as many families allow."""
-    from whorl.removals import REMOVALS
-
     tune = REMOVALS.make("fine_tune(last, epochs=1, learning_rate=0.001)")
     null = {}
     for seed in range(100, 107):
@@ -119,7 +118,28 @@ def test_a_family_of_tunes_counts_as_one_model(bare):
         assert len(verdict.null["models"]) == 21
         assert verdict.p_value_floor >= 1 / 8
         assert verdict.p_value >= (1 + (values >= verdict.similarity).sum()) / 8
-        assert any("they count as 7 (the largest 3 are one)" in caveat for caveat in verdict.caveats)
+        assert any("count as 7 (the largest 3 are one)" in caveat for caveat in verdict.caveats)
+
+
+def test_a_null_that_is_one_family_counts_as_one_model(bare, tmp_path):
+    """Each is as far from the victim as their ancestor is, so a stranger exceeds all of them or none."""
+    base = oracle(net(300))
+    tunes = REMOVALS.make("fine_tune(all, epochs=3)"), tiny_data("calibration")
+    null = {f"{seed}": tunes[0](base, tunes[1], generator=torch.Generator().manual_seed(seed)) for seed in range(21)}
+    known = ownership.calibrate(bare, null, pool="21 tunes of one net")
+    write_fingerprint(known, tmp_path / "a.fp")
+    known = read_fingerprint(tmp_path / "a.fp")
+    assert {model.family for model in known.calibration.null.models} == {"0"}
+    assert any("all count as 1:" in doubt for doubt in doubts(SCHEMES.make(known.scheme), known))
+    stolen = populations.copies(tiny_victim(architecture=MLP), [TUNED], data=DATA, count=1)[TUNED][0]
+    for suspect in (stolen, net(200)):
+        verdict = whorl.verify(known, suspect, alpha=0.2)
+        assert (verdict.decision, verdict.null["size"]) == ("inconclusive", 1)
+        assert verdict.p_value_floor >= 1 / 2
+    # Siblings of the victim stand for siblings: the owner knows, and every verdict says so.
+    said = ownership.calibrate(bare, null, pool="21 siblings", siblings=21)
+    assert whorl.verify(said, stolen, alpha=0.2).null["size"] == 21
+    assert "--siblings" not in " ".join(doubts(SCHEMES.make(said.scheme), said))
 
 
 def test_a_copy_of_the_victim_among_few_strangers_is_told_of(bare):

@@ -10,8 +10,10 @@ its members, so that a suspect has to exceed them all.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 
@@ -52,17 +54,27 @@ def in_group(calibration: Calibration, group: str) -> Calibration:
 
 
 def families(null: Null) -> list[list[int]]:
-    """Places of the models of each group that answer probes so much alike that they count as one (`clusters`).
+    """Places of the models of each group that count as one.
 
-    Where the probes were not asked, or show labels alone, each counts by itself: accurate models that know nothing of
-    each other may give equal labels.
+    These are models that their weights show to be made from one another (`NullModel.family`), unless the null was said
+    to hold as many siblings of the victim, which stand for siblings; and models that answer probes so much alike as no
+    others do (`clusters`). Where the probes were not asked, or show labels alone, answers tell nothing: accurate models
+    that know nothing of each other may give equal labels.
     """
-    if null.probes is None or null.probes.ndim != 3:
-        return [[place] for place in range(len(null))]
-    answers, places = null.probes.numpy(), np.arange(len(null))
-    names = np.array([model.group for model in null.models])
-    own = [places[names == name] for name in np.unique(names)]
-    return [group[found].tolist() for group in own for found in clusters(answers[group])]
+    together = [[place] for place in range(len(null))]
+    if null.probes is not None and null.probes.ndim == 3:
+        answers, places = null.probes.numpy(), np.arange(len(null))
+        names = np.array([model.group for model in null.models])
+        own = [places[names == name] for name in np.unique(names)]
+        together = [group[found].tolist() for group in own for found in clusters(answers[group])]
+    made = defaultdict[tuple[str, str], list[int]](list)
+    for place, model in enumerate(null.models):
+        made[model.group, model.family].append(place)
+    for (_, family), members in made.items():
+        if family and len(members) > null.siblings:
+            joined = [each for each in together if not set(each).isdisjoint(members)]
+            together = [each for each in together if each not in joined] + [sorted(chain.from_iterable(joined))]
+    return together
 
 
 class Groups:

@@ -88,6 +88,7 @@ class _NullModel(Document):
     accuracy: Annotated[float, Field(ge=-1e6, le=1)] | None
     interface: Text
     group: Text
+    family: Text = ""
 
 
 class _Measured(Document):
@@ -255,7 +256,10 @@ def _calibration_section(fingerprint: Fingerprint, identity: str) -> tuple[dict[
         "pool": null.pool,
         "origin": null.origin,
         "grade": null.grade,
-        "models": [asdict(model) for model in null.models],
+        # Absent where it says nothing, which leaves older documents as they are.
+        "models": [
+            {name: said for name, said in asdict(each).items() if said or name != "family"} for each in null.models
+        ],
         "siblings": null.siblings,
         "derived": _listed(calibration.derived),
         "tensors": _digests(tensors),
@@ -268,6 +272,11 @@ def _calibration_section(fingerprint: Fingerprint, identity: str) -> tuple[dict[
     if calibration.earlier:
         section["earlier"] = list(calibration.earlier)
     return section, tensors
+
+
+def _null_model(model: NullModel) -> dict[str, Any]:
+    document = asdict(model)
+    return document if model.family else {name: said for name, said in document.items() if name != "family"}
 
 
 def _held(prefix: str, queries: Queries) -> dict[str, Tensor]:

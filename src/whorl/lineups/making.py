@@ -30,6 +30,7 @@ from whorl.oracles.torch import TorchOracle
 from whorl.oracles.wrappers import digests_of
 from whorl.queries.disagreement import disputed, noisy
 from whorl.schemes import SCHEMES
+from whorl.schemes.kin import kin
 from whorl.types import Access, Candidates, Fingerprint, Queries
 
 __all__ = ["MOST_FROM", "Material", "check_twin", "fixed_terms", "line_up", "with_known"]
@@ -143,6 +144,7 @@ def line_up(
     inputs, answers = _questions(fingerprint, candidates, material.pool, size, generator, progress)
     _refuse_equals(candidates, answers)
     _refuse_kin(candidates)
+    _refuse_families(candidates)
     figures = figures_of(candidates, material.held_out, material.learned)
     known = (terms or Terms()).model_copy(update={"figures": figures})
     queries = Queries(inputs)
@@ -331,6 +333,18 @@ def _refuse_kin(candidates: Sequence[Oracle]) -> None:
             f"{other} and {one} have nearly the same weights, far nearer than those of two runs: one was made from the "
             "other, by tuning or quantising, and no twin is made from your model or another twin"
         )
+
+
+def _refuse_families(candidates: Sequence[Oracle]) -> None:
+    """Refuse candidates of which some share an ancestor that others do not have: whoever stands outside stands out."""
+    for members in kin(candidates):
+        if len(members) < len(candidates):
+            outside = next(place for place in range(len(candidates)) if place not in members)
+            raise UsageError(
+                f"{candidates[members[1]].name} and {candidates[members[0]].name} share an ancestor or their first "
+                f"weights, and {candidates[outside].name} does not: twins are runs of one recipe, with seeds of their "
+                "own from the beginning on, or all of them with your model from one checkpoint"
+            )
 
 
 def _weights(oracle: Oracle) -> Tensor | None:

@@ -18,6 +18,7 @@ from whorl.oracles.base import Oracle, interface_of
 from whorl.oracles.interface import USUAL, Remembered, check_treatment, treated
 from whorl.oracles.wrappers import digests_of
 from whorl.schemes.asking import admit, compare, ordered, represent
+from whorl.schemes.kin import kin
 from whorl.storage import digest_tensors
 from whorl.types import Access, Calibration, Fingerprint, Measured, Null, NullModel, Probes, grants
 
@@ -83,6 +84,7 @@ def calibrated(
         )
         for name, oracle in independents.items()
     )
+    models = _with_families(models, list(independents.values()))
     probes = _probes(fingerprint, asked)
     _refuse_alike(fingerprint, models, probes)
     whole = dataclasses.replace(
@@ -94,6 +96,12 @@ def calibrated(
     }
     power = {removal: (*values[""], *elsewhere[removal]) for removal, values in known.items()}
     return dataclasses.replace(fingerprint, calibration=Calibration(whole, power, shown), format=2)
+
+
+def _with_families(models: Sequence[NullModel], oracles: Sequence[Oracle]) -> tuple[NullModel, ...]:
+    """The models, of which those that were made from one another bear the name of the first of them."""
+    family = {place: models[members[0]].name for members in kin(oracles) for place in members}
+    return tuple(dataclasses.replace(each, family=family.get(place, "")) for place, each in enumerate(models))
 
 
 def check_models(
@@ -135,8 +143,9 @@ def doubts(scheme: Scheme, fingerprint: Fingerprint) -> tuple[str, ...]:
     told = [*_unlike_the_victim(fingerprint, null)]
     if (counted := len(families(null))) < len(null):
         told.append(
-            f"the {len(null)} models of the null answer so much alike in places that they count as {counted}: give "
-            "models that were trained apart, not tunes or copies of a few"
+            f"of the {len(null)} models of the null some were made from one another, as their weights or answers show, "
+            f"and all count as {counted}: give models that were trained apart, not tunes or copies of a few. If they "
+            "share a public ancestor with your model, say how many do: --siblings"
         )
     if names := _like_copies(null, compare(scheme, fingerprint.reference, fingerprint.reference).similarity):
         told.append(

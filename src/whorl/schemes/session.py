@@ -235,8 +235,9 @@ def _alike(null: Null) -> list[str]:
     size, counted = len(null), families(null)
     if len(counted) < size:
         return [
-            f"the {size} models of the null answer so much alike in places that they count as {len(counted)} "
-            f"(the largest {max(map(len, counted))} are one): the error rate is that of a null of {len(counted)}"
+            f"of the {size} models of the null some were made from one another, as their weights or answers show: they "
+            f"count as {len(counted)} (the largest {max(map(len, counted))} are one), and the error rate is that of a "
+            f"null of {len(counted)}"
         ]
     if null.probes is not None and len(apart := clusters(null.probes.numpy())) < size:
         return [
