@@ -103,7 +103,7 @@ def test_a_scheme_does_not_depend_on_the_others():
     assert "whorl.queries.boundary" in own["ipguard"]
     assert "whorl.queries.boundary" not in own["deepfool"]
     schemes = {name for each in own.values() for name in each if name.startswith("whorl.schemes.")}
-    made_of = ("base", "session", "asking", "calibration", "controls", "matching", "deepjudge")
+    made_of = ("base", "session", "asking", "calibration", "controls", "kin", "matching", "deepjudge")
     schemes -= {f"whorl.schemes.{name}" for name in made_of}
     for name, modules in own.items():
         assert modules & schemes <= {SCHEMES.targets(name)[0].partition(":")[0]}, name

@@ -141,10 +141,9 @@ class Evidence:
 class NullModel:
     """One independent model of a null.
 
-    ``made`` is its recipe, or where it comes from; ``digest`` that of its weights (empty where they can't be seen),
-    ``accuracy`` a share of the control pictures or None, ``interface`` how it answered (access and treatment),
-    ``group`` the kind of stranger that it stands for (architecture, ancestor, data), ``family`` those models of the
-    null that were made from one another, as their weights show (empty where they show none).
+    ``made`` is its recipe or origin, ``digest`` that of its weights (or empty), ``accuracy`` a share of the control
+    pictures or None, ``interface`` how it answered, ``group`` the kind of stranger that it stands for (architecture,
+    ancestor, data), ``family`` those made from one another, as their weights show.
     """
 
     name: str
@@ -164,8 +163,7 @@ class Null:
     ``origin`` says who chose them, and so what they are worth before others (`grade`).
 
     Shape:
-        probes: raw answers of every model to the fingerprint's probes, ``[N, p, k]`` float32 or labels ``[N, p]``
-        int64; None where they were not asked.
+        probes: raw answers to the probes, ``[N, p, k]`` float32 or labels ``[N, p]`` int64; None: not asked.
     """
 
     pool: str
