@@ -3,7 +3,9 @@
 Victims were transferred from a public model of their own to their own random half of the pictures (small perceptrons).
 Twins are full runs of that last stage (19, 99), runs from another public model or from nothing, and shorter ones.
 Strangers were made without the victim, some from its public model; copies are tuned ones, and thieves of labels. All
-rates are over the joint draw of victim and twins, their intervals from the spread over victims.
+rates are over the joint draw of victim and twins, their intervals from the spread over victims. Candidates show no
+weights, so that the figures alone can refuse a lineup; ``kin`` is how often weights would, for some share an ancestor
+and others do not.
 
 Run: python benchmarks/lineup_cost.py [--victims 40] [-o benchmarks/results/lineup-cost.json]
 """
@@ -32,7 +34,9 @@ from whorl.lineups.making import Material, line_up
 from whorl.nets.plain import MLP
 from whorl.oracles.base import Oracle
 from whorl.oracles.wrappers import LabelsOnly
+from whorl.schemes.kin import kin
 from whorl.storage import write_json
+from whorl.types import Access
 
 FIRST, QUESTIONS, EACH = 40_000, 600, 4
 STEPS = 250
@@ -65,7 +69,7 @@ def suspects(
         "labels, same net, from the public model": ("copy", train_stack(EACH, asked, generator, whole, public)),
         "labels, wider net": ("copy", train_stack(EACH, asked, generator, dataclasses.replace(whole, width=128))),
     }
-    return {label: (kind, oracles(list(nets), data, label)) for label, (kind, nets) in made.items()}
+    return {label: (kind, oracles(nets, data, label)) for label, (kind, nets) in made.items()}
 
 
 def one(seed: int, parts: dict[str, Dataset]) -> list[dict[str, Any]]:
@@ -77,13 +81,15 @@ def one(seed: int, parts: dict[str, Dataset]) -> list[dict[str, Any]]:
     net = train_stack(1, data, generator, USUAL, public)[0]
     victim = oracles([net], data, "victim")[0]
     bare = whorl.extract(victim, data=data, scheme="random", budget=4, seed=seed)
+    mine = oracles([net], data, "victim", Access.LOGITS)[0]
     material = Material(parts["pool"], parts["test"], data)
     tested = suspects(net, public, other, parts, generator)
     found: list[dict[str, Any]] = []
     for name, (count, start, steps) in TWINS.items():
         how = dataclasses.replace(USUAL, steps=steps)
-        twins = oracles(list(train_stack(count, data, generator, how, begun[start])), data, name)
-        made, secret = line_up(bare, victim, twins, material, size=QUESTIONS)
+        nets = train_stack(count, data, generator, how, begun[start])
+        apart = any(len(family) <= count for family in kin([victim, *oracles(nets, data, name)]))
+        made, secret = line_up(bare, mine, oracles(nets, data, name, Access.LOGITS), material, size=QUESTIONS)
         outside = outermost(made.candidates.settings["figures"], secret.place)
         for label, (kind, models) in tested.items():
             for model in models:
@@ -91,7 +97,9 @@ def one(seed: int, parts: dict[str, Dataset]) -> list[dict[str, Any]]:
                     showing = show(made.candidates, Terms(), order_of(made.candidates), suspect)
                     named = rank(showing.totals, secret.place) == 1
                     about = {"twins": name, "label": label, "kind": kind, "answers": answers}
-                    found.append({**about, "named": named, "asked": showing.asked, "refused": bool(outside)})
+                    found.append(
+                        {**about, "named": named, "asked": showing.asked, "refused": bool(outside), "kin": apart}
+                    )
     return found
 
 
@@ -112,6 +120,7 @@ def table(victims: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
                         "count": sum(map(len, mine)),
                         "named": interval([float(np.mean([e["named"] for e in one])) for one in mine]),
                         "refused": round(float(np.mean([one[0]["refused"] for one in mine])), 4),
+                        "kin": round(float(np.mean([one[0]["kin"] for one in mine])), 4),
                         "asked": float(np.median([e["asked"] for one in mine for e in one])),
                         "cost": round(count * steps / STEPS, 2),
                     }
