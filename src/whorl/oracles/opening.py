@@ -329,6 +329,7 @@ def _sklearn(estimator: Any, description: ModelDescription, *, digest: str, name
         classes=classes,
         convention=description.input.convention,
         class_names=description.class_names,
+        columns=description.input.columns,
         name=name,
         digest=digest,
     )
