@@ -188,7 +188,7 @@ def _named(known: list[Any], names: list[str]) -> list[int]:
 
 def _number(name: str) -> float | None:
     try:
-        return float(name)
+        return None if "_" in name else float(name)  # Python takes 1_0 for 10
     except ValueError:
         return None
 
