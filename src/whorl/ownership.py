@@ -24,6 +24,7 @@ from whorl.lineups.figures import with_reasons
 from whorl.oracles.base import Oracle
 from whorl.oracles.opening import open_oracle
 from whorl.oracles.pool import Pool
+from whorl.oracles.reordered import with_same_names
 from whorl.oracles.wrappers import digests_of
 from whorl.schemes import SCHEMES, Scheme
 from whorl.schemes.calibration import probes_of, refuse_unlike
@@ -77,6 +78,7 @@ def extract(
     chosen = SCHEMES.make(scheme) if isinstance(scheme, str) else scheme
     oracle = open_oracle(victim, **options)
     pictures = SOURCES.make(data).load(part or chosen.part) if isinstance(data, str) else data
+    oracle = with_same_names(oracle, pictures.classes if pictures is not None else ())  # the fingerprint's own
     made = chosen.extract(oracle, pictures, budget=budget, seed=seed, pool=pool)
     controls = neutral(data, seed)
     probes = probes_of(oracle, controls) if controls is not None and controls.outputs == oracle.classes else None
@@ -187,7 +189,7 @@ def line_up(  # noqa: PLR0913 each is an option of `whorl twins`
     known = known_fingerprint(fingerprint)
     terms = making.fixed_terms(len(twins), alpha=alpha, victim_seed=victim_seed, hypothesis=hypothesis, by=by)
     mine, source = candidate(known, victim, data=data, **options)
-    everyone = [one_of(known, model, **options) for model in twins.values()]
+    everyone = [_lined_up(known, model, **options) for model in twins.values()]
     for name, model, each in zip(twins, twins.values(), everyone, strict=True):
         if each is not model:  # those of a script all lie in files of one name
             each.name = name
@@ -204,11 +206,16 @@ def line_up(  # noqa: PLR0913 each is an option of `whorl twins`
     made = making.with_known(
         made,
         secret,
-        strangers={name: one_of(known, model, **options) for name, model in (strangers or {}).items()},
-        copies={name: [one_of(known, each, **options) for each in models] for name, models in (copies or {}).items()},
+        strangers={name: _lined_up(known, model, **options) for name, model in (strangers or {}).items()},
+        copies={name: [_lined_up(known, each, **options) for each in many] for name, many in (copies or {}).items()},
         progress=progress,
     )
     return _remembered(made, secret, mine, everyone, cache), secret
+
+
+def _lined_up(known: Fingerprint, model: Any, /, **options: Any) -> Oracle:
+    """One of several models that are asked side by side, its classes in the fingerprint's order."""
+    return with_same_names(one_of(known, model, **options), known.class_names)
 
 
 def _remembered(
@@ -269,7 +276,7 @@ def candidate(
     known = known_fingerprint(fingerprint)
     if (source := data if data is not None else known.data) in (None, ""):
         raise UsageError("this fingerprint does not name its data, and questions are chosen from some: give data")
-    mine = one_of(known, victim, **options)
+    mine = _lined_up(known, victim, **options)
     if known.victim not in digests_of(mine):
         raise UsageError(f"{mine.name} is not the victim of this fingerprint; give the model that it was made from")
     return mine, source

@@ -59,7 +59,7 @@ def test_what_the_table_says(tmp_path: Path, name: str) -> None:
     low, high = (0, 1) if whole else (ROWS.min(0), ROWS.max(0))
     inputs = torch.tensor((rows - low) / (high - low), dtype=torch.float32)[:, None, None]
     convention = InputConvention() if whole else InputDescription(units="wine").convention
-    asked = convention.adapter((1, 1, 13))(inputs).flatten(1).numpy()
+    asked = convention.adapter((1, 1, 13), torch.float32 if whole else torch.float64)(inputs).flatten(1).numpy()
     assert oracle.access.name.lower() == answers
     found = oracle.answers(inputs).numpy()
     if answers == "labels":

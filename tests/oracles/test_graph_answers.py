@@ -138,7 +138,7 @@ def test_labels_from_one_are_shifted_only_when_told(tmp_path: Path) -> None:
     assert len(some)
     with pytest.raises(OracleError, match=r"outside 0\.\.2: 3.*set first_label=1"):
         OnnxOracle(path, classes=3).labels(some)
-    with pytest.raises(OracleError, match=r"outside 0\.\.2: -3"):
+    with pytest.raises(OracleError, match=r"outside 6\.\.8: 3"):
         OnnxOracle(path, classes=3, first_label=6).labels(some)
 
 

@@ -87,6 +87,33 @@ def test_named_and_floating_classes() -> None:
     assert floating.predict(PIXELS[:40]).tolist() == oracle(floating).labels(INPUTS).tolist()
 
 
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([1, 2, 3], ("1", "2", "3")),
+        ([2, 3, 1], ("2", "3", "1")),
+        ([1, -1], ("-1", "1")),
+        ([2.0, 6.0, 10.0], ("2", "6", "10")),
+        ([2, 0, 1], ("2", "0", "1")),
+        ([True, False], ("True", "False")),
+        (["c", "a", "b"], ("b", "c", "a")),
+    ],
+)
+def test_labels_are_found_by_their_names_though_these_spell_numbers(labels: list[Any], names: tuple[str, ...]) -> None:
+    estimator = GaussianNB().fit(PIXELS, np.array(labels)[LABELS % len(labels)])
+    asked = oracle(estimator, classes=len(names), class_names=names)
+    said = estimator.predict(INPUTS.flatten(1).numpy()).tolist()
+    spelt = [f"{label:g}" if isinstance(label, float) else str(label) for label in said]
+    assert [names[place] for place in asked.labels(INPUTS).tolist()] == spelt
+
+
+def test_labels_that_may_count_or_be_names_are_refused() -> None:
+    estimator = GaussianNB().fit(PIXELS, LABELS % 2 + 1)
+    with pytest.raises(UsageError, match="may count from 0 or be the names 1, 2, 3: fit it on rows of all classes"):
+        oracle(estimator, classes=3, class_names=("1", "2", "3"))
+    assert set(oracle(estimator, classes=3).labels(INPUTS).tolist()) == {1, 2}
+
+
 def test_the_convention_stretches_and_reorders() -> None:
     rng = np.random.default_rng(0)
     rows = rng.integers(0, 17, (60, 2, 2, 3))  # NHWC in 0..16
@@ -103,8 +130,12 @@ def test_the_convention_stretches_and_reorders() -> None:
     ("make", "options", "message"),
     [
         (lambda: RandomForestClassifier(), {}, "not a fitted classifier"),
-        (forest, {"classes": 5}, r"integers in 0\.\.4 are needed"),
-        (lambda: GaussianNB().fit(PIXELS, LABELS.astype(str)), {}, "class_names that list them"),
+        (forest, {"classes": 5}, r"no class_names are given.*or as integers in 0\.\.4"),
+        (
+            lambda: GaussianNB().fit(PIXELS, LABELS.astype(str)),
+            {},
+            r"knows the classes '0', '1', .*in the order.*--set class_names=\[",
+        ),
         (lambda: GaussianNB().fit(PIXELS, LABELS - 1), {}, "integers in"),
         (forest, {"input_shape": (3, 8, 8)}, "takes 64 numbers, and input shape .* gives 192"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +27,9 @@ MAX_BYTES: Final = 1 << 28  # text; its numbers take some ten times as much whil
 MAX_COLUMNS: Final = 10_000
 MAX_CLASSES: Final = 1_000
 SEPARATORS: Final = (",", ";", "\t")
+NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")  # Python takes 1_0 for 10
+MISSING: Final = frozenset({"", "?", "-", "na", "n/a", "nan", "null", "none", "nil"})
+MEASURED: Final = 20  # numbers that differ in more than half of the rows, from which on they are no classes
 
 
 @dataclass(frozen=True)
@@ -96,25 +100,30 @@ def _parsed(file: Path, lines: Iterator[str], label: str) -> _Table:
         or not all(map(str.isprintable, columns))
     ):
         raise InvalidFile(f"{file}: its first line names no 2 to {MAX_COLUMNS:,} columns that differ")
+    if all(NUMBER.fullmatch(name) for name in columns):
+        raise InvalidFile(f"{file}: its first line holds numbers alone. Put a line before it that names the columns")
     if label and label not in columns:
         raise UsageError(f"{file} has no column {label!r}; it has {', '.join(columns)[:300]}")
     place = columns.index(label) if label else len(columns) - 1
     del columns[place]
     values: list[list[float]] = []
     words: list[str] = []
-    for number, row in enumerate(csv.reader(lines, delimiter=separator), 2):
+    rest = csv.reader(lines, delimiter=separator)
+    for number, row in enumerate(rest, 2):
         if not row:
             continue
         if len(row) != len(columns) + 1:
             raise InvalidFile(f"{file}, line {number}, holds {len(row)} cells; the first names {len(columns) + 1}")
         words.append(row.pop(place).strip())
+        if not words[-1]:
+            raise InvalidFile(f"{file}, line {number}, names no class. Fill it in, or leave the row out")
+        if not values and (empty := _empty(row, rest, place)):
+            raise InvalidFile(
+                f"{file}: column {one_line(ValueError(repr(columns[empty[0]])), 60)} is empty in all rows. Leave it out"
+            )
         values.append([_number(cell, file, number, name) for cell, name in zip(row, columns, strict=True)])
     classes = tuple(sorted(set(words), key=_order))
-    if not 2 <= len(classes) <= MAX_CLASSES or not all(each.isprintable() and each for each in classes):
-        raise InvalidFile(
-            f"{file}: the column of classes holds {len(classes):,} words; 2 to {MAX_CLASSES:,} are classes. "
-            "Name the column that holds them: label="
-        )
+    _refuse_no_classes(file, classes, len(words))
     table = torch.tensor(values, dtype=torch.float64)
     seen: dict[tuple[float, ...], int] = {}
     for number, row in enumerate(values):
@@ -124,13 +133,38 @@ def _parsed(file: Path, lines: Iterator[str], label: str) -> _Table:
     return _Table(table, labels, torch.tensor(sorted(seen.values())), tuple(columns), classes)
 
 
+def _empty(first: list[str], rest: Iterator[list[str]], place: int) -> list[int]:
+    """Columns without a cell in any row. The rest is read to the end only where the first row lacks one."""
+    empty = [number for number, cell in enumerate(first) if not cell.strip()]
+    for row in rest if empty else ():
+        cells = row[:place] + row[place + 1 :]
+        empty = [number for number in empty if number >= len(cells) or not cells[number].strip()]
+    return empty
+
+
+def _refuse_no_classes(file: Path, classes: tuple[str, ...], rows: int) -> None:
+    other = "Name the column that holds them: label="
+    if len(classes) == 1:
+        raise InvalidFile(
+            f"{file}: all rows are of one class, {one_line(ValueError(repr(classes[0])), 40)}. Give rows of two or "
+            f"more. {other}, where it is another column"
+        )
+    measured = all(NUMBER.fullmatch(each) for each in classes) and len(classes) > max(MEASURED, rows / 2)
+    if not 2 <= len(classes) <= MAX_CLASSES or measured or not all(each.isprintable() for each in classes):
+        why = ", which are measured numbers, as of a regression" if measured else ""
+        raise InvalidFile(
+            f"{file}: the column of classes holds {len(classes):,} words{why}; 2 to {MAX_CLASSES:,} are classes. "
+            + other
+            + (", or put the numbers into classes such as low and high" if measured else "")
+        )
+
+
 def _number(cell: str, file: Path, line: int, column: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.nan
+    value = float(cell) if NUMBER.fullmatch(cell.strip()) else math.nan
     if not math.isfinite(value):
-        said = f"holds {one_line(ValueError(repr(cell)), 40)}" if cell.strip() else "is empty"
+        shown = one_line(ValueError(repr(cell)), 40)
+        missing = f"holds {shown}, a missing value" if cell.strip() else "is empty"
+        said = missing if cell.strip().lower() in MISSING else f"holds {shown}"
         raise InvalidFile(
             f"{file}, line {line}, column {one_line(ValueError(repr(column)), 60)} {said}: all columns but the class "
             "are numbers. Fill it in, leave the row out, or give a column of 0 and 1 for each word"
@@ -140,7 +174,4 @@ def _number(cell: str, file: Path, line: int, column: str) -> float:
 
 def _order(word: str) -> tuple[int, float, str]:
     """Numbers in their order, then words in theirs."""
-    try:
-        return 0, float(word), word
-    except ValueError:
-        return 1, 0.0, word
+    return (0, float(word), word) if NUMBER.fullmatch(word) else (1, 0.0, word)

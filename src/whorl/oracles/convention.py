@@ -43,8 +43,8 @@ class InputConvention:
         """What black and white are to the model."""
         return self.range or (0.0, 1.0)
 
-    def adapter(self, input_shape: tuple[int, int, int]) -> nn.Module:
-        """A module that maps pictures ``[n, c, h, w]`` in [0, 1] to the model's own input; differentiable.
+    def adapter(self, input_shape: tuple[int, int, int], dtype: torch.dtype = torch.float32) -> nn.Module:
+        """A module that maps pictures ``[n, c, h, w]`` in [0, 1] to the model's own input in ``dtype``; differentiable.
 
         Raises:
             UsageError: mean, std or BGR do not fit the channels, std is not positive, or the range is empty.
@@ -63,22 +63,23 @@ class InputConvention:
         if self.channels == "BGR" and input_shape[0] != 3:
             raise UsageError(f"input.channels BGR needs pictures of 3 channels; these have {input_shape[0]}")
         plain = replace(self, range=None) == InputConvention() and self.bounds == (0, 1)
-        return nn.Identity() if plain else _Adapter(self, row=input_shape[:2] == (1, 1))
+        plain = plain and dtype is torch.float32
+        return nn.Identity() if plain else _Adapter(self, row=input_shape[:2] == (1, 1), dtype=dtype)
 
 
 class _Adapter(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, convention: InputConvention, *, row: bool) -> None:
+    def __init__(self, convention: InputConvention, *, row: bool, dtype: torch.dtype) -> None:
         super().__init__()
         low, high = convention.bounds
         mean = torch.tensor(convention.mean or (0.0,), dtype=torch.float64)
         std = torch.tensor(convention.std or (1.0,), dtype=torch.float64)
         shape = (1, 1, -1) if row else (-1, 1, 1)
         # One affine map of the picture, worked out in float64: two roundings fewer, and half of the memory traffic.
-        self.register_buffer("scale", ((high - low) / std).float().view(shape))
-        self.register_buffer("shift", ((low - mean) / std).float().view(shape))
+        self.register_buffer("scale", ((high - low) / std).to(dtype).view(shape))
+        self.register_buffer("shift", ((low - mean) / std).to(dtype).view(shape))
         self.near: Tensor | None = None  # how far rounding takes a number, where a row is brought back to whole ones
         if row and convention.std:
             self.near = (2.0**-22 * (self.scale.abs() + self.shift.abs())).clamp_max(1 / 16)

@@ -15,7 +15,8 @@ __all__ = ["Answer", "choose"]
 
 MOST: Final = 64  # outputs
 FLOATS: Final = frozenset({"tensor(float)", "tensor(double)", "tensor(float16)"})
-WHOLE: Final = frozenset(f"tensor({name})" for name in ("int8", "int16", "int32", "int64", "uint8", "bool"))
+WORDS: Final = "tensor(string)"
+LABELS: Final = frozenset(f"tensor({name})" for name in ("int8", "int16", "int32", "int64", "uint8", "bool", "string"))
 MEANINGS: Final[dict[Kind, Output]] = {
     "scores": "logits",
     "logs": "logits",
@@ -34,12 +35,16 @@ class Answer:
         output: what it means.
         kind: what the graph says of it; finer than ``output``.
         classes: how many classes it tells apart, where the graph says so.
+        labels: other outputs that say a class, against which scores are held; none where the caller named the answer.
+        words: whether it gives words.
     """
 
     name: str
     output: Output
     kind: Kind
     classes: int | None
+    labels: tuple[str, ...] = ()
+    words: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,11 @@ class _Candidate:
     def within(self, others: int) -> bool:
         return bool(self.bit & others)
 
+    def decides(self, classes: int | None) -> bool:
+        """Whether it says one of ``classes`` a query; what is true or false says one of two."""
+        truth = self.item.type == "tensor(bool)" and classes != 2
+        return self.output == "labels" and self.width in (None, 1) and not truth
+
 
 def choose(
     items: Sequence[Any],
@@ -65,6 +75,7 @@ def choose(
     output_name: str | None,
     classes: int | None,
     numbers: bool = False,
+    served: bool = False,
     path: object,
 ) -> Answer:
     """The answer among a session's outputs ``items``, made as ``made`` says.
@@ -74,6 +85,7 @@ def choose(
         output_name: the output that the caller names.
         classes: how many classes the caller expects.
         numbers: the answers are as many numbers, and no scores of classes.
+        served: labels alone are asked for, so that the graph's own go before its scores.
 
     Raises:
         UsageError: no output can be the answer, several can, or the graph contradicts the caller.
@@ -105,20 +117,24 @@ def choose(
         )
     if output == "probabilities":  # what is probabilities by its making goes before what may be
         agreeing = [each for each in agreeing if each.output == output] or agreeing
-    chosen = _single(agreeing, items, made, path)
+    own = [each for each in agreeing if each.decides(classes)] if served and output_name is None else []
+    chosen = own[0] if len(own) == 1 else _single(agreeing, items, made, path)
     if numbers:
         return Answer(chosen.item.name, "logits", "scores", classes or chosen.width)
     width = 2 if chosen.width == 1 and chosen.output != "labels" else chosen.width
-    count = width if width is not None and width > 1 else None
+    count = classes or (width if width is not None and width > 1 else None)
     kind = "probabilities" if output == "probabilities" and chosen.made.kind == "scores" else chosen.made.kind
-    return Answer(chosen.item.name, output or chosen.output, kind, classes or count)
+    beside = [each.item.name for each in found if each is not chosen and each.decides(count)]
+    held = output_name is None and chosen.output != "labels"
+    words = chosen.item.type == WORDS
+    return Answer(chosen.item.name, output or chosen.output, kind, count, tuple(beside) if held else (), words)
 
 
 def _readable(item: Any, made: Made) -> bool:
     if made.kind in ("constant", "ranked") or not item.shape or _width(item.shape) == 0:
         return False
     # Whole numbers that no argmax made are quantised scores, unless there is one a query.
-    return item.type in FLOATS or (item.type in WHOLE and made.kind == "labels")
+    return item.type in FLOATS or (item.type in LABELS and made.kind == "labels")
 
 
 def _width(shape: Sequence[Any]) -> int | None:

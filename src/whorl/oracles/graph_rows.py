@@ -1,4 +1,4 @@
-"""What converters of scikit-learn write around a graph: lists of maps, names of classes, an input for each column."""
+"""What converters of scikit-learn write around a graph: lists of maps, and an input for each column."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from whorl.errors import UsageError
 from whorl.storage import one_line
 
-__all__ = ["FLOATS", "WHOLE", "Given", "class_names", "given_to", "without_maps"]
+__all__ = ["FLOATS", "WHOLE", "Given", "given_to", "without_maps"]
 
 FLOATS: Final[dict[str, type[np.generic]]] = {
     "tensor(float)": np.float32,
@@ -104,14 +104,3 @@ def without_maps(model: Any) -> bool:
                 output.type.tensor_type.shape.dim.add()
                 output.type.tensor_type.shape.dim.add(dim_value=classes)
     return changed
-
-
-def class_names(graph: Any) -> tuple[str, ...]:
-    """The classes in the order of their scores, where the graph names them by words; empty where it doesn't."""
-    found = {
-        tuple(name.decode(errors="replace") for name in attribute.strings)
-        for node in graph.node
-        for attribute in node.attribute
-        if node.domain == "ai.onnx.ml" and attribute.name == "classlabels_strings"
-    }
-    return found.pop() if len(found) == 1 else ()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -26,9 +26,10 @@ from whorl.oracles.base import Chunk, Oracle
 from whorl.oracles.convention import GRANTS, InputConvention, Output, lower
 from whorl.oracles.graph_answers import Made, made_by
 from whorl.oracles.graph_choice import Answer, choose
+from whorl.oracles.graph_classes import Classes, Stated, stated_by
 from whorl.oracles.graph_inputs import input_top
 from whorl.oracles.graph_limits import refuse_danger
-from whorl.oracles.graph_rows import FLOATS, WHOLE, Given, class_names, given_to, without_maps
+from whorl.oracles.graph_rows import FLOATS, WHOLE, Given, given_to, without_maps
 from whorl.oracles.graph_weights import take_in
 from whorl.storage import check_size, one_line
 from whorl.types import Access, Task
@@ -45,7 +46,9 @@ class OnnxOracle(Oracle):
     a batch that is free or fixed.
 
     Pictures have 4 axes, or 3 where they have one channel, or are rows of numbers. Answers are rows of one number a
-    class, one number for two classes, or labels. Axes of size 1 beside them are dropped.
+    class, one number for two classes, or labels. Axes of size 1 beside them are dropped. Where the graph states the
+    numbers of its classes, columns are put in their order. Scores are held against a label beside them, unless
+    ``output_name`` names what is read; where ``access`` is LABELS, the label that the graph itself gives is read.
 
     Parameters:
         path: the ``.onnx`` file; weights may lie in files beside it.
@@ -53,7 +56,8 @@ class OnnxOracle(Oracle):
         classes: needed where the graph leaves it open.
         output: what the graph's answer means; by default what its nodes say, and logits where they say nothing.
         output_name: which output is the answer; needed where several could be.
-        first_label: number of the first class where the answer is labels.
+        first_label: number of the first class where the graph gives labels or states them.
+        class_names: what the caller calls the classes; needed where the graph gives words that it does not list.
         access: lowers what is granted; by default what ``output`` allows.
         convention: how the model wants its pictures. A range of None is taken from the graph's type and first nodes.
         columns: names of the numbers of a row, in their order. A graph with an input for each of these takes them by
@@ -64,7 +68,7 @@ class OnnxOracle(Oracle):
     Raises:
         MissingExtra: onnxruntime is not installed.
         InvalidFile: the file is not ONNX, or not safe to run.
-        UsageError: the description does not fit the graph, or the graph leaves a question open.
+        UsageError: the description does not fit the graph, or the graph leaves a question open or contradicts itself.
     """
 
     def __init__(  # noqa: PLR0913 each is a field of `ModelDescription`
@@ -76,6 +80,7 @@ class OnnxOracle(Oracle):
         output: Output | None = None,
         output_name: str | None = None,
         first_label: int = 0,
+        class_names: Sequence[str] = (),
         access: Access | None = None,
         convention: InputConvention = InputConvention(),  # noqa: B008 a frozen value
         batch: int = 256,
@@ -93,24 +98,34 @@ class OnnxOracle(Oracle):
             output_name=output_name,
             classes=classes,
             numbers=task != "classification",
+            served=access is Access.LABELS and output is None,
             path=path,
         )
+        self._stated = opened.stated.outputs
+        told = opened.stated.of(self._answer.name, self._answer.labels, self._answer.classes, path)
+        count = self._answer.classes or len(told)
         shape = input_shape or _static_shape(self._input, layout, self._path)
         _require_fit(self._input, shape, layout, self._path)
-        if self._answer.classes is None:
+        if count == 0:
             raise UsageError(f"{path} does not say how many classes it has; give classes=")
         super().__init__(
             access=min(access or Access.WEIGHTS, GRANTS[self._answer.output]),
             input_shape=shape,
-            classes=self._answer.classes,
+            classes=count,
             name=self._path.name,
             digest=opened.digest,
             task=task,
         )
-        if len(opened.class_names) == self.classes:
-            self.class_names = opened.class_names
+        self._classes = Classes(
+            told if task == "classification" else (),
+            count,
+            first_label,
+            words=self._answer.words,
+            names=class_names,
+            model=self.name,
+        )
+        self.class_names = self._classes.names
         self._adapt = _ranged(convention, self._input, opened.top, self._path).adapter(shape)
-        self.first_label = first_label
         fixed = self._input.shape[0]
         self._fixed = fixed if isinstance(fixed, int) and fixed > 0 else None
         largest = max(1, MAX_NUMBERS // math.prod(shape))
@@ -133,17 +148,34 @@ class OnnxOracle(Oracle):
         with torch.inference_mode():
             adapted = self._adapt(full.float())
         given = self._shaped(adapted).contiguous().numpy()
+        names = (self._answer.name, *self._answer.labels)
         try:
-            answers = np.asarray(self._session.run([self._answer.name], self._input.feed(given))[0])
+            answers, *labels = self._session.run(names, self._input.feed(given))
         except Exception as error:  # onnxruntime raises classes of its own that share no base
             raise OracleError(f"{self.name} can't be run: {one_line(error)}") from None
+        kept = self._kept(answers, len(full))[: len(chunk)]
+        if self._answer.output == "labels":
+            return _labels(kept, self._classes)
+        rows = _rows(kept, self._answer, self)
+        if self.task == "classification":
+            rows = self._classes.ordered(rows)
+        for name, said in zip(self._answer.labels, labels, strict=True):
+            own = self._kept(said, len(full))[: len(chunk)]
+            if own.ndim != 1:
+                raise OracleError(f"{self.name} gave {name} {list(own.shape)}; --set output_name names what is read")
+            self._classes.hold(self._answer.name, rows, name, own, self._stated.get(name, ()))
+        return rows
+
+    def _kept(self, given: object, count: int) -> np.ndarray:
+        """An output ``[count, ...]`` without axes of size 1 beside those of its answers."""
+        answers = np.asarray(given)
         shape = list(answers.shape)
-        if len(shape) == 3 and shape[0] == 1 and shape[1] == len(full):
+        if len(shape) == 3 and shape[0] == 1 and shape[1] == count:
             answers = answers[0]  # an axis before the batch
-        if answers.dtype.kind not in "fiub" or answers.shape[:1] != (len(full),):
-            raise OracleError(f"{self.name} gave {answers.dtype} {shape} for {len(full)} queries")
-        kept = answers.reshape(len(full), *(size for size in answers.shape[1:] if size != 1))[: len(chunk)]
-        return _labels(kept, self) if self._answer.output == "labels" else _rows(kept, self._answer, self)
+        words = answers.dtype.kind == "O" and all(isinstance(each, str) for each in answers.flat)
+        if not (words or answers.dtype.kind in "fiub") or answers.shape[:1] != (count,):
+            raise OracleError(f"{self.name} gave {answers.dtype} {shape} for {count} queries")
+        return answers.reshape(count, *(size for size in answers.shape[1:] if size != 1))
 
     def _shaped(self, adapted: Tensor) -> Tensor:
         rank = len(self._input.shape)
@@ -152,24 +184,16 @@ class OnnxOracle(Oracle):
         return adapted if rank == 4 else adapted.squeeze(1 if self._layout == "NCHW" else 3)
 
 
-def _labels(answers: np.ndarray, oracle: OnnxOracle) -> Tensor:
-    """Labels ``[n]`` from numbers, or from rows ``[n, classes]`` that mark one class each."""
+def _labels(answers: np.ndarray, classes: Classes) -> Tensor:
+    """Classes ``[n]`` from labels, or from rows ``[n, classes]`` that mark one class each."""
     if answers.ndim == 2:
         top = answers == answers.max(1, keepdims=True)
-        if answers.shape[1] != oracle.classes or not (top.sum(1) == 1).all():
-            raise OracleError(f"{oracle.name} gave rows that do not mark one of {oracle.classes} classes each")
-        return torch.from_numpy(answers.argmax(1))
-    if answers.ndim != 1 or not (answers == np.round(answers)).all():
-        raise OracleError(f"{oracle.name} gave {answers.dtype} {list(answers.shape)} where whole numbers are needed")
-    labels = answers.astype(np.int64) - oracle.first_label
-    if (highest := int(labels.max(initial=0))) >= oracle.classes:
-        one = oracle.first_label == 0 and labels.min(initial=1) > 0 and highest == oracle.classes
-        first, last = oracle.first_label, oracle.first_label + oracle.classes - 1
-        raise OracleError(
-            f"{oracle.name} gave a label outside {first}..{last}: {highest + first}. If its labels begin at "
-            f"{'1, set first_label=1' if one else 'another number, set first_label'}"
-        )
-    return torch.from_numpy(labels)
+        if answers.shape[1] != classes.count or not (top.sum(1) == 1).all():
+            raise OracleError(f"{classes.model} gave rows that do not mark one of {classes.count} classes each")
+        return classes.ordered(torch.from_numpy(top)).int().argmax(1)
+    if answers.ndim != 1:
+        raise OracleError(f"{classes.model} gave {answers.dtype} {list(answers.shape)} where labels are needed")
+    return classes.of(answers)
 
 
 def _rows(answers: np.ndarray, answer: Answer, oracle: OnnxOracle) -> Tensor:
@@ -200,7 +224,7 @@ class _Opened:
     input: Given
     made: list[Made]
     top: float | None
-    class_names: tuple[str, ...]
+    stated: Stated
 
 
 def _opened(path: Path) -> _Opened:
@@ -220,7 +244,7 @@ def _opened(path: Path) -> _Opened:
     for part in beside:
         digest.update(part)
     refuse_danger(model, path)
-    names = class_names(model.graph)
+    stated = stated_by(model.graph)  # before lists of maps, which state it, are read as rows
     if without_maps(model) or beside:
         data = model.SerializeToString()
     options = _options(onnxruntime)
@@ -238,7 +262,7 @@ def _opened(path: Path) -> _Opened:
     inputs = [name for name, _ in given.columns]
     made = made_by(graph, inputs, [item.name for item in session.get_outputs()])
     top = input_top(graph, inputs[0]) if len(inputs) == 1 else None
-    return _Opened(session, digest.hexdigest(), given, made, top, names)
+    return _Opened(session, digest.hexdigest(), given, made, top, stated)
 
 
 def _options(onnxruntime: Any) -> Any:

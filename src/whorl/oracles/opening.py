@@ -20,7 +20,7 @@ from whorl.oracles.endpoint import HttpSettings
 from whorl.oracles.files import CODE, WEIGHT_SUFFIXES, call_code, load_architecture, load_weights, read_weights
 from whorl.oracles.foreign import told_format
 from whorl.oracles.onnx import OnnxOracle
-from whorl.oracles.reordered import in_order_of
+from whorl.oracles.reordered import with_same_names
 from whorl.oracles.sklearn import SklearnOracle
 from whorl.oracles.skops import read_skops
 from whorl.oracles.torch import TorchOracle
@@ -188,11 +188,10 @@ def _from_text(
 
 def _named(oracle: Oracle, description: ModelDescription) -> Oracle:
     """The oracle with the names of its classes, in their order where a graph has the same in another."""
-    own, names = oracle.class_names, description.class_names
-    if own and set(own) == set(names):
-        return in_order_of(oracle, names)
-    oracle.class_names = names or own
-    return oracle
+    names = description.class_names
+    if set(oracle.class_names) != set(names):
+        oracle.class_names = names or oracle.class_names
+    return with_same_names(oracle, names)
 
 
 def _from_description(description: ModelDescription, trust_code: bool, cap: Access | None) -> Oracle:
@@ -312,6 +311,7 @@ def _onnx(path: Path, description: ModelDescription, cap: Access) -> OnnxOracle:
         output=description.output,
         output_name=description.output_name,
         first_label=description.first_label,
+        class_names=description.class_names,
         access=cap,
         convention=description.input.convention,
         columns=description.input.columns,
@@ -329,6 +329,7 @@ def _sklearn(estimator: Any, description: ModelDescription, *, digest: str, name
         classes=classes,
         convention=description.input.convention,
         class_names=description.class_names,
+        columns=description.input.columns,
         name=name,
         digest=digest,
     )

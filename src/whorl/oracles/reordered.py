@@ -13,7 +13,7 @@ from whorl.oracles.wrappers import Wrapper
 from whorl.storage import one_line
 from whorl.types import Access
 
-__all__ = ["Reordered", "in_order_of"]
+__all__ = ["Reordered", "in_order_of", "with_same_names"]
 
 
 class Reordered(Wrapper):
@@ -58,8 +58,14 @@ def in_order_of(oracle: Oracle, names: Sequence[str]) -> Oracle:
     if missing is not None or len(names) != len(own):
         other = missing if missing is not None else next(name for name in own if name not in set(names))
         side = f"{oracle.name} has no class" if missing is not None else "the fingerprint has no class"
+        listed = one_line(ValueError(", ".join(own)), 120)
         raise UsageError(
-            f"{side} {one_line(ValueError(repr(other)), 60)}: class_names must be the fingerprint's, in the model's "
-            "own order; mend them, or leave them out where both orders are the same"
+            f"{side} {one_line(ValueError(repr(other)), 60)}. The classes of {oracle.name} are {listed}: give the "
+            "fingerprint's name of each, in this order, as in --set class_names=[...]"
         )
     return Reordered(oracle, [places[name] for name in names])
+
+
+def with_same_names(oracle: Oracle, names: Sequence[str]) -> Oracle:
+    """`in_order_of`, but for an oracle that calls its classes otherwise, which stays as it is."""
+    return in_order_of(oracle, names) if set(oracle.class_names) == set(names) else oracle

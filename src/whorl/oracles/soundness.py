@@ -33,8 +33,8 @@ class Unread(ValueError):
 def check_estimator(estimator: Any) -> None:
     """Raise an exception, `Unread` where another estimator would do, unless ``estimator`` may be asked.
 
-    It is changed in place: nothing of it takes several processes, prints, or knows columns by name, and nearest
-    neighbours are fitted anew.
+    It is changed in place: nothing of it takes several processes or prints, and nearest neighbours are fitted
+    anew.
     """
     order = _inside_out(estimator)
     for part in order:
@@ -86,7 +86,6 @@ def _check_attributes(part: Any) -> None:
     """No object overrides its own methods, nor a class its own attribute for what it is."""
     if shadowed := [key for key in vars(part) if callable(getattr(type(part), key, None))]:
         raise ValueError(f"a {type(part).__name__} that overrides its own {', '.join(map(repr, shadowed[:3]))}")
-    vars(part).pop("feature_names_in_", None)  # columns are asked by their place, and no word is lost on that
     vars(part).update({key: value for key, value in (("n_jobs", None), ("verbose", 0)) if key in vars(part)})
     for key in ("components_", "random_offset_"):
         _require(len(vars(part).get(key, ())) <= MAX_COLUMNS, "a transformer that makes too many columns")
