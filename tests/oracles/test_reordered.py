@@ -7,11 +7,13 @@ import torch
 from linear_oracle import CLASSES, SHAPE, linear_weights, pictures
 from torch import nn
 
+from whorl.data import Dataset
 from whorl.errors import InvalidFile, UsageError
 from whorl.oracles.opening import open_oracle
 from whorl.oracles.recorded import Recorded
 from whorl.oracles.reordered import Reordered, in_order_of
 from whorl.oracles.wrappers import LabelsOnly
+from whorl.ownership import extract
 from whorl.testing import check_oracle
 from whorl.types import Access
 
@@ -85,3 +87,11 @@ def test_names_stay_under_wrappers_and_orders_are_not_replayed_for_one_another(t
 def test_names_must_fit(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="class_names names a class twice"):
         open_oracle(net(), input_shape=SHAPE, class_names=("a", "a", "b", "c"))
+
+
+def test_a_victim_whose_gradient_a_scheme_follows_is_not_put_into_another_order() -> None:
+    data = Dataset(INPUTS, torch.zeros(len(INPUTS), dtype=torch.int64), NAMES)
+    with pytest.raises(UsageError, match=r"ipguard needs .* in the model's order, which begins with cat, ant, dog"):
+        extract(suspect(), data=data, scheme="ipguard", budget=2)
+    made = extract(suspect(), data=data, scheme="random", budget=2)
+    assert made.class_names == NAMES

@@ -12,8 +12,9 @@ from whorl.errors import AccessRefused, UsageError
 from whorl.fingerprints.second import identity
 from whorl.oracles.base import Oracle
 from whorl.oracles.interface import ONE_HOT, OneHot
-from whorl.oracles.reordered import in_order_of
+from whorl.oracles.reordered import Reordered, in_order_of
 from whorl.oracles.wrappers import digests_of
+from whorl.printable import printable
 from whorl.types import Access, Evidence, Fingerprint, Queries, Representation, grants, told
 
 if TYPE_CHECKING:
@@ -52,6 +53,12 @@ def admit_victim(scheme: Scheme, victim: Oracle) -> None:
     """Raise `AccessRefused` or `UsageError`, before anything is asked, where the scheme can't fingerprint the model."""
     needed, _ = scheme.demands()
     if not needed <= victim.grants:
+        if isinstance(victim, Reordered) and needed <= victim.inner.grants:
+            raise UsageError(
+                f"the classes of the data stand in another order than those of {victim.name}, and {scheme.name} needs "
+                f"{told(needed)} of it, which no order can be put on: give the data's classes in the model's order, "
+                f"which begins with {printable(', '.join(victim.inner.class_names[:3]))}, or a scheme that needs logits"
+            )
         raise AccessRefused(
             f"{scheme.name} needs {told(needed)} of the victim; {victim.name} grants {told(victim.grants)}. "
             f"{_instead(scheme, 'victim', victim)}"
