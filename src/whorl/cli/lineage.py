@@ -129,7 +129,7 @@ def _document(found: Parentage | Lineage) -> dict[str, Any]:
 def _write(found: Parentage | Lineage, path: Path) -> None:
     from whorl.report.parents import parents_page
     from whorl.report.tree import tree_page, tree_picture
-    from whorl.storage import replacing
+    from whorl.storage import write_whole
     from whorl.weights.family.exports import cyclonedx, graphml
     from whorl.weights.family.parents import Parentage
 
@@ -141,8 +141,7 @@ def _write(found: Parentage | Lineage, path: Path) -> None:
         text = parents_page(found)
     else:
         text = str({".svg": tree_picture, ".html": tree_page, ".graphml": graphml}[path.suffix](found))
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_whole(path, text)
 
 
 def _chat(found: Parentage | Lineage) -> None:

@@ -10,7 +10,20 @@ import typer
 
 from whorl.cli import completion
 from whorl.cli.console import bar, counter, guarded, line, model_options, print_json, say
-from whorl.cli.options import Architecture, Cache, Classes, Cluster, Jobs, Json, Quiet, Set, Shape, TrustCode, TrustHost
+from whorl.cli.options import (
+    Architecture,
+    Cache,
+    Classes,
+    Cluster,
+    Jobs,
+    Json,
+    Quiet,
+    Set,
+    Shape,
+    TrustCode,
+    TrustHost,
+    file_to_write,
+)
 from whorl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -84,7 +97,9 @@ def twins(
     ] = None,
     suffix: Annotated[str, typer.Option(help="How the command names a model, as in .pt.")] = ".safetensors",
     folder: Annotated[Path | None, typer.Option(help="Where twins are kept, in secret. [FINGERPRINT.twins]")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write. [in place]")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write. [in place]", callback=file_to_write)
+    ] = None,
     architecture: Architecture = None,
     classes: Classes = None,
     shape: Shape = None,
