@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import atexit
 import gc
-import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -41,6 +41,9 @@ from whorl.cli import (
 )
 from whorl.cli.console import complain, end_workers_on_interrupt, workers_ended
 from whorl.cli.exits import INTERRUPTED, MEANINGS, state, told
+from whorl.cli.paths import explained
+from whorl.cli.streams import STDOUT, open_streams
+from whorl.errors import WhorlError
 
 __all__ = ["app", "main"]
 
@@ -131,13 +134,33 @@ def main() -> None:
     """Entry point of the console script."""
     end_workers_on_interrupt()
     atexit.register(gc.freeze)  # what imports made is not searched for cycles once more, which takes half a second
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal of the C locale has no signs beyond ASCII
+    open_streams()
+    code = _run()
+    # The verb has ended and has its code. What Python does until it ends too would turn Ctrl-C into a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if code == INTERRUPTED:
+        # Not as Python ends: it would wait for ever for workers that don't, and it kills itself, whoever caught the
+        # KeyboardInterrupt, where that left an exec of text, by which dataclasses are made (CPython's pythonrun.c).
+        if workers_ended():
+            atexit._run_exitfuncs()
+        os._exit(INTERRUPTED)
+    sys.exit(code)
+
+
+def _run() -> int:
+    """What was typed, to the last byte of its result. Returns the exit code."""
+    code: object = 0
     try:
-        app()
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED and not workers_ended():
-            sys.stdout.flush()
-            os._exit(INTERRUPTED)  # a normal exit would wait for them for ever
-        raise
+        try:
+            app()
+        except SystemExit as stop:
+            code = stop.code
+        sys.stdout.flush()
+    except KeyboardInterrupt:  # outside of the verb, which says how to go on
+        return INTERRUPTED
+    except OSError as error:
+        if error.filename != STDOUT:
+            raise
+        complain(explained(error))
+        return WhorlError.exit_code
+    return code if isinstance(code, int) else 0

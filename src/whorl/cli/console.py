@@ -96,8 +96,6 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
         except WhorlError as error:
             complain(typed(str(error)))
             sys.exit(error.exit_code)
-        except BrokenPipeError:
-            raise  # whoever read stdout has seen enough; that is no mistake
         except OSError as error:
             complain(explained(error))
             sys.exit(WhorlError.exit_code)
@@ -135,7 +133,7 @@ def end_workers_on_interrupt() -> None:
             process.terminate()
         raise KeyboardInterrupt
 
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a parent wants it ignored
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a parent may want it
         signal.signal(signal.SIGINT, stop)
 
 
