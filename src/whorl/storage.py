@@ -7,8 +7,10 @@ and what fails ends in one line (`InvalidFile`).
 
 from __future__ import annotations
 
+import difflib
 import errno
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -36,6 +38,7 @@ __all__ = [
     "digest_file",
     "digest_tensors",
     "disk_refusal",
+    "no_file",
     "not_whole",
     "one_line",
     "read_json",
@@ -62,6 +65,7 @@ REFUSALS: Final = {  # of the system, which say nothing about what is in a file
 }
 PYDANTIC: Final = re.compile(r" +\[type=\w+, input_value=.*, input_type=\w+\]|\n? +For further information visit \S+")
 NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+MOST_NAMES: Final = 10_000  # of a folder that are compared with a name that is not there
 MAX_START: Final = 1024  # by which it is told whether a file holds text
 
 
@@ -166,7 +170,7 @@ def check_size(path: str | Path, max_bytes: int) -> int:
     except OSError as error:  # a name that is too long, or a folder that may not be searched
         raise UsageError(f"no such file: {str(path)[:300]} ({error.strerror})") from None
     if not found:
-        raise UsageError(_no_file(path))
+        raise UsageError(no_file(path))
     try:
         with path.open("rb"):
             size = path.stat().st_size
@@ -177,8 +181,8 @@ def check_size(path: str | Path, max_bytes: int) -> int:
     return size
 
 
-def _no_file(path: Path) -> str:
-    """What stands at a path that is no file, and what to do."""
+def no_file(path: Path) -> str:
+    """What stands at a path that is no file, and what to do: of a wrong name the nearest one in that folder."""
     if path.is_dir():
         return f"{path} is a folder; a file is needed"
     if path.is_symlink():
@@ -191,7 +195,18 @@ def _no_file(path: Path) -> str:
             return f"{path} is a symbolic link that leads in a circle; give the file that it was to lead to"
     if path.exists():
         return f"{path} is a pipe, a socket or a device and no file; write what it gives to a file, and give that"
-    return f"no such file: {path}"
+    return f"no such file: {str(path)[:300]}{_nearest(path)}"
+
+
+def _nearest(path: Path) -> str:
+    """``; there is X``, the name that is most like the first part of a path that is not there; empty for none."""
+    missing = next((part for part in (*reversed(path.parents), path) if not part.exists()), path)
+    try:
+        names = [each.name for each in itertools.islice(missing.parent.iterdir(), MOST_NAMES)]
+    except OSError:
+        return ""
+    found = difflib.get_close_matches(missing.name, names, n=1)
+    return f"; there is {missing.with_name(found[0])}" if found else ""
 
 
 def not_whole(path: str | Path, what: str, error: BaseException) -> WhorlError:

@@ -43,7 +43,7 @@ from whorl.cli.console import complain, end_workers_on_interrupt, workers_ended
 from whorl.cli.exits import INTERRUPTED, MEANINGS, state, told
 from whorl.cli.paths import explained
 from whorl.cli.streams import STDOUT, open_streams
-from whorl.errors import WhorlError
+from whorl.errors import UsageError, WhorlError
 
 __all__ = ["app", "main"]
 
@@ -61,6 +61,7 @@ class Verbs(TyperGroup):
         **extra: Any,
     ) -> Any:
         """Run what was typed; ends the process unless ``standalone_mode`` is false."""
+        _refuse_empty(sys.argv[1:] if args is None else args)
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
         try:
@@ -77,6 +78,16 @@ class Verbs(TyperGroup):
                 complain(f"{line}. Type {context.command_path if context else 'whorl'} --help")
             sys.exit(getattr(error, "exit_code", 2))
         sys.exit(code if isinstance(code, int) else 0)  # of what ends early, as --version does
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """End where a word is empty, which as a path would be the folder that one stands in."""
+    if "" in words:
+        place = list(words).index("")
+        option = words[place - 1] if place and words[place - 1].startswith("-") else ""
+        what = f"the value of {option}" if option else f"the argument after {words[place - 1]}" if place else "the verb"
+        complain(f"{what} is empty, as a variable of the shell that is not set; give it, or leave it out")
+        sys.exit(UsageError.exit_code)
 
 
 app = typer.Typer(

@@ -171,8 +171,6 @@ def stamp(
     if (request is None) == (token is None):
         raise UsageError("give --request FILE to ask for a stamp, or --token FILE with --tsa-root to verify one")
     if request is not None:
-        if not claim.is_file():
-            raise UsageError(f"no such file: {claim}")
         write_whole(request, query(bytes.fromhex(digest_file(claim)), new_nonce()))
         line(f"{request}  for {claim}")
         return

@@ -20,7 +20,7 @@ from rich.segment import Segment
 
 from whorl.cli.exits import INTERRUPTED
 from whorl.cli.paths import explained
-from whorl.errors import UsageError, WhorlError
+from whorl.errors import Undescribed, UsageError, WhorlError
 from whorl.printable import printable
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
         try:
             return verb(*args, **kwargs)
         except WhorlError as error:
-            complain(typed(str(error)))
+            complain(typed(str(error)) + _completed(error))
             sys.exit(error.exit_code)
         except OSError as error:
             complain(explained(error))
@@ -105,6 +105,14 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
             sys.exit(INTERRUPTED)
 
     return run
+
+
+def _completed(error: WhorlError) -> str:
+    """The command as it was typed with all that a model's description lacks, to be typed with its own values."""
+    if not isinstance(error, Undescribed) or not error.lacking:
+        return ""
+    words = (word for key, example in error.lacking.items() for word in (OPTIONS[key], example))
+    return f". Type, with its own values: {shlex.join(['whorl', *_without_secrets(sys.argv[1:]), *words])}"
 
 
 def _without_secrets(words: Sequence[str]) -> list[str]:

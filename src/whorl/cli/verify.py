@@ -246,8 +246,6 @@ def _suspects(
     """
     from whorl.suspects import one_of
 
-    if "" in given:  # which as a path is the folder that one stands in
-        raise UsageError("the suspect has an empty name, as a variable of the shell that is not set; name a model")
     if len(given) == 1 and not is_collection(Path(given[0])):
         return {}, {}
     suspects: dict[str, Any] = {}
