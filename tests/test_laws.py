@@ -82,6 +82,27 @@ def test_nothing_prints():
     assert [place for place, function, _ in calls() if function == "print"] == []
 
 
+def written_in_place():
+    """(file, call) for every write to a file at the place where a reader may look, or a full disk leaves half of it."""
+    for place, function, call in calls():
+        receiver, _, method = function.rpartition(".")
+        given = [ast.unparse(each) for each in (*call.args[:2], *(each.value for each in call.keywords))]
+        opened = method == "open" and any(re.fullmatch(r"'(r[bt]?\+|[wax])[bt+]*'", each) for each in given)
+        if receiver != "temporary" and (opened or method in ("write_text", "write_bytes")):  # of `storage.replacing`
+            yield place.partition(":")[0], ast.unparse(call)
+
+
+def test_files_are_written_whole_or_not_at_all():
+    assert sorted(written_in_place()) == [
+        ("src/whorl/bench/work.py", "Path('/proc/self/clear_refs').write_text('5')"),
+        ("src/whorl/cli/streams.py", "open(os.devnull, 'w', encoding='utf-8')"),
+        ("src/whorl/lineups/commands.py", "log.open('r+b')"),  # what another program printed
+        ("src/whorl/lineups/commands.py", "log.open('wb')"),
+        ("src/whorl/storage.py", "path.open('ab', buffering=0)"),
+        ("src/whorl/testing/readers.py", "path.write_bytes(content)"),
+    ]
+
+
 def test_torchvision_is_never_imported():
     assert [place for place, name in imports() if name.split(".")[0] == "torchvision"] == []
     for place, function, call in calls():
@@ -125,6 +146,14 @@ def test_import_waits_for_nothing_heavy():
     code = "import sys, whorl; print(*sorted({'torch', 'numpy', 'scipy', 'sklearn', 'pydantic'} & sys.modules.keys()))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (ran.stdout, ran.stderr) == ("\n", "")
+
+
+def test_verbs_wait_for_no_statistics_of_scipy():
+    """It takes half a second, or more where the disk is slow, and few of them use it."""
+    rooms = ("ownership", "several", "weights.several", "weights.family.tree", "bench.runner", "guards.table")
+    code = f"import sys, {', '.join(f'whorl.{room}' for room in rooms)}; print('scipy.stats' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert ran.stdout == "False\n", ran.stderr
 
 
 @pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE"])

@@ -4,9 +4,10 @@ import errno
 import json
 import os
 import resource
+import shutil
 import struct
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -80,19 +81,79 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
 
 
-@pytest.mark.parametrize(
-    "write", [lambda path: write_tensors(path, {"x": torch.ones(9000)}, {}), lambda path: write_json(path, "x" * 9000)]
-)
-def test_a_write_without_room_names_the_file_and_leaves_nothing(tmp_path: Path, write: Callable[[Path], None]) -> None:
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """No file may become larger than so many bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
-        with pytest.raises(OSError, match="x") as error:
-            write(tmp_path / "x")
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert (error.value.errno, error.value.filename) == (errno.EFBIG, str(tmp_path / "x"))
-    assert not list(tmp_path.iterdir())
+
+
+def copy_of_a_large_file(path: Path) -> None:
+    large = path.parent.with_name("large")
+    large.write_bytes(b"x" * 9000)
+    with room_for(4096), storage.replacing(path) as temporary:
+        shutil.copyfile(large, temporary)
+
+
+def folder_of_files(path: Path) -> None:
+    with storage.replacing(path) as temporary:
+        temporary.mkdir()
+        (temporary / "small").write_bytes(b"x")
+        (temporary / "large").write_bytes(b"x" * 9000)
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "tensors": lambda path: write_tensors(path, {"x": torch.ones(9000)}, {}),
+    "json": lambda path: write_json(path, "x" * 9000),
+    "text": lambda path: storage.write_whole(path, "x" * 9000),
+    "copy": copy_of_a_large_file,
+    "folder": folder_of_files,
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_write_without_room_names_the_file_and_leaves_nothing(tmp_path: Path, writer: str) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    limit = nullcontext() if writer == "copy" else room_for(4096)
+    with limit, pytest.raises(OSError, match="x") as error:
+        WRITERS[writer](place / "x")
+    assert (error.value.errno, error.value.filename) == (errno.EFBIG, str(place / "x"))
+    assert not list(place.iterdir())
+
+
+def test_a_write_without_room_leaves_the_older_file(tmp_path: Path) -> None:
+    storage.write_whole(tmp_path / "x", "older")
+    with room_for(4096), pytest.raises(OSError, match="x"):
+        storage.write_whole(tmp_path / "x", "x" * 9000)
+    assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {"x": "older"}
+
+
+def test_links_and_devices_stay_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("old")
+    (tmp_path / "link").symlink_to("old")
+    storage.write_whole(tmp_path / "link", "new")
+    assert ((tmp_path / "link").is_symlink(), (tmp_path / "old").read_text()) == (True, "new")
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    storage.write_whole(tmp_path / "pipe", b"through")
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_what_finds_no_room_is_added_in_no_part(tmp_path: Path) -> None:
+    with storage.appending(tmp_path / "log") as add:
+        add(b"x" * 4000 + b"\n")
+        with room_for(4096), pytest.raises(OSError, match="log") as error:
+            add(b"y" * 200 + b"\n")
+        add(b"z\n")
+    assert (error.value.errno, error.value.filename) == (errno.EFBIG, str(tmp_path / "log"))
+    assert (tmp_path / "log").read_bytes() == b"x" * 4000 + b"\nz\n"
 
 
 def test_read_tensors_own_their_memory(tmp_path: Path) -> None:

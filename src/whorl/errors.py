@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from whorl.printable import printable
@@ -12,6 +13,7 @@ __all__ = [
     "InvalidFile",
     "MissingExtra",
     "OracleError",
+    "Undescribed",
     "UsageError",
     "WhorlError",
 ]
@@ -39,6 +41,14 @@ class UsageError(WhorlError, ValueError):
     """A name, option or value that whorl does not know or cannot use."""
 
     exit_code = 2
+
+
+class Undescribed(UsageError):
+    """A model that is not described in full. ``lacking`` names all that is needed, each with an example of a value."""
+
+    def __init__(self, message: str, lacking: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.lacking = dict(lacking or {})
 
 
 class BudgetExhausted(WhorlError):

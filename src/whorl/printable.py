@@ -1,11 +1,11 @@
-"""Text that others wrote, as it may be shown."""
+"""Text that others wrote, as it may be shown, and numbers of things."""
 
 from __future__ import annotations
 
 import json
 from unicodedata import category
 
-__all__ = ["escaped", "printable"]
+__all__ = ["counted", "escaped", "printable"]
 
 
 def printable(text: str) -> str:
@@ -27,3 +27,8 @@ def escaped(text: str) -> str:
     Unlike `printable` it keeps different texts different: for names that tell things apart in files of other tools.
     """
     return "".join(mark if mark.isprintable() and mark != "\\" else json.dumps(mark)[1:-1] for mark in text)
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """``1 victim``, ``3,000 victims``."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -7,15 +7,17 @@ and what fails ends in one line (`InvalidFile`).
 
 from __future__ import annotations
 
+import difflib
 import errno
 import hashlib
+import itertools
 import json
 import os
 import re
 import shutil
 import sqlite3
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
@@ -29,12 +31,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "appending",
     "canonical_json",
     "check_size",
     "contained",
     "digest_file",
     "digest_tensors",
     "disk_refusal",
+    "no_file",
     "not_whole",
     "one_line",
     "read_json",
@@ -44,6 +48,7 @@ __all__ = [
     "text_in",
     "write_json",
     "write_tensors",
+    "write_whole",
 ]
 
 MAX_TENSOR_BYTES: Final = 4 << 30  # a vision model of 10^9 float32 weights, or 10^6 queries of 32 x 32 pixels in uint8
@@ -59,6 +64,8 @@ REFUSALS: Final = {  # of the system, which say nothing about what is in a file
     errno.ENOENT: "is gone; it was there when its reading began",
 }
 PYDANTIC: Final = re.compile(r" +\[type=\w+, input_value=.*, input_type=\w+\]|\n? +For further information visit \S+")
+NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+MOST_NAMES: Final = 10_000  # of a folder that are compared with a name that is not there
 MAX_START: Final = 1024  # by which it is told whether a file holds text
 
 
@@ -66,9 +73,17 @@ MAX_START: Final = 1024  # by which it is told whether a file holds text
 def replacing(path: str | Path) -> Generator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends well, and vanishes when it fails.
 
+    What the block makes is a file, or a folder where nothing stands yet.
+
+    A link stays, and what it leads to is replaced; to a device or a pipe, as /dev/null, is written as it stands.
+
     Raises `OSError` with the name of the file where there is no room for it.
     """
     target = Path(path)
+    if target.exists() and not target.is_file() and not target.is_dir():
+        yield target
+        return
+    target = Path(os.path.realpath(target)) if target.is_symlink() else target
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{os.getpid()}-{threading.get_ident()}.{target.name[-64:]}.tmp")
     try:
@@ -79,10 +94,56 @@ def replacing(path: str | Path) -> Generator[Path]:
             raise OSError(int(code[1]), os.strerror(int(code[1])), str(target)) from None
         raise
     except OSError as error:
-        error.filename = error.filename or str(target)  # a write that finds no room does not say of which file
+        # A write that finds no room does not say of which file, or names the one that was copied.
+        if error.errno in NO_ROOM or str(error.filename or temporary).startswith(str(temporary)):
+            error.filename = str(target)
         raise
     finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
         temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: str | Path, content: str | bytes) -> None:
+    """Write text, as UTF-8, or bytes. Raises `OSError` as `replacing` does; a file that was there is then as it was."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def appending(path: Path) -> Generator[Callable[[bytes], None]]:
+    """A function that adds bytes to the end of a file: all of them or, where it raises `OSError`, none.
+
+    While one process is in the block, others that add to the same file wait, where the system has such locks.
+    """
+    with path.open("ab", buffering=0) as file, _alone(file.fileno()):  # a buffer would keep what found no room
+
+        def add(content: bytes) -> None:
+            size, rest = os.fstat(file.fileno()).st_size, memoryview(content)
+            try:
+                while rest:  # a disk that becomes full takes a part
+                    rest = rest[file.write(rest) :]
+            except OSError as error:
+                file.truncate(size)
+                error.filename = str(path)
+                raise
+
+        yield add
+
+
+@contextmanager
+def _alone(file: int) -> Generator[None]:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.fsync(file)
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def contained(folder: Path, name: object) -> Path:
@@ -109,7 +170,7 @@ def check_size(path: str | Path, max_bytes: int) -> int:
     except OSError as error:  # a name that is too long, or a folder that may not be searched
         raise UsageError(f"no such file: {str(path)[:300]} ({error.strerror})") from None
     if not found:
-        raise UsageError(_no_file(path))
+        raise UsageError(no_file(path))
     try:
         with path.open("rb"):
             size = path.stat().st_size
@@ -120,8 +181,8 @@ def check_size(path: str | Path, max_bytes: int) -> int:
     return size
 
 
-def _no_file(path: Path) -> str:
-    """What stands at a path that is no file, and what to do."""
+def no_file(path: Path) -> str:
+    """What stands at a path that is no file, and what to do: of a wrong name the nearest one in that folder."""
     if path.is_dir():
         return f"{path} is a folder; a file is needed"
     if path.is_symlink():
@@ -134,7 +195,18 @@ def _no_file(path: Path) -> str:
             return f"{path} is a symbolic link that leads in a circle; give the file that it was to lead to"
     if path.exists():
         return f"{path} is a pipe, a socket or a device and no file; write what it gives to a file, and give that"
-    return f"no such file: {path}"
+    return f"no such file: {str(path)[:300]}{_nearest(path)}"
+
+
+def _nearest(path: Path) -> str:
+    """``; there is X``, the name that is most like the first part of a path that is not there; empty for none."""
+    missing = next((part for part in (*reversed(path.parents), path) if not part.exists()), path)
+    try:
+        names = [each.name for each in itertools.islice(missing.parent.iterdir(), MOST_NAMES)]
+    except OSError:
+        return ""
+    found = difflib.get_close_matches(missing.name, names, n=1)
+    return f"; there is {missing.with_name(found[0])}" if found else ""
 
 
 def not_whole(path: str | Path, what: str, error: BaseException) -> WhorlError:
@@ -231,8 +303,7 @@ def write_json(path: str | Path, document: Any) -> None:
         text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} can't be written as JSON: {one_line(error)}") from None
-    with replacing(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_whole(path, text + "\n")
 
 
 def read_json(path: str | Path, max_bytes: int = MAX_JSON_BYTES) -> Any:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from test_exit_codes import RESULT
 from test_zoo_verb import RECIPE
 
@@ -154,6 +158,57 @@ def test_a_list_is_no_result_and_no_crash(whorl, place):
     done = whorl("bench", "show", "list.json")
     assert done.exit_code == 7
     assert "list.json is not a result" in told(done)
+
+
+READ = {
+    "extract": ["extract", "{typo}", *DIGITS, "-o", "x.fp"],
+    "verify": ["verify", "{raw}", "{typo}"],
+    "verify, fingerprint": ["verify", "{typo}", "{stolen}"],
+    "calibrate": ["calibrate", "{raw}", "--independent", "{typo}"],
+    "twins": ["twins", "{raw}", "--victim", "{typo}", "--twin", "{stranger}", "--alpha", "0.5"],
+    "mark": ["mark", "{typo}", *DIGITS, "--kind", "backdoor", "-o", "x.safetensors"],
+    "audit": ["audit", "{raw}", "{typo}"],
+    "compare": ["compare", "{victim}", "{typo}"],
+    "lineage": ["lineage", "{typo}"],
+    "lineage, suspect": ["lineage", "folder", "--suspect", "{typo}"],
+    "explain": ["explain", "{victim}", "{typo}", *DIGITS],
+    "disagree": ["disagree", "{typo}", "{stolen}", *DIGITS],
+    "align": ["align", "{victim}", "{typo}"],
+    "inspect": ["inspect", "{typo}", *DIGITS],
+    "sift": ["sift", "{typo}", *DIGITS],
+    "guard": ["guard", "{typo}", *DIGITS],
+    "report": ["report", "{typo}"],
+    "bench show": ["bench", "show", "{typo}"],
+    "claim stamp": ["claim", "stamp", "{typo}", "--request", "x"],
+    "trace": ["trace", "{victim}", "--codes", "{typo}"],
+}
+
+
+@pytest.mark.parametrize("verb", READ)
+def test_a_name_with_a_slip_is_told_with_the_nearest_one(whorl, case, place, verb):
+    Path("suspect.safetensors").write_text("x")
+    done = whorl(*(word.format(typo="suspct.safetensors", **vars(case)) for word in READ[verb]))
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert told(done).startswith("no such file: suspct.safetensors; there is suspect.safetensors")
+
+
+@pytest.mark.parametrize("words", [["compare", "", "x"], ["lineage", ""], ["zoo", "export", "x", "-o", ""]])
+def test_an_empty_word_is_no_folder(whorl, words):
+    done = whorl(*words)
+    assert done.exit_code == 2
+    assert "is empty, as a variable of the shell that is not set" in told(done)
+
+
+def test_all_that_a_model_lacks_is_said_at_once_with_the_command(whorl, case, place, monkeypatch):
+    torch.save(load_file(case.stolen), "bare.pt")
+    words = ["extract", "bare.pt", *DIGITS, "--scheme", "random", "--budget", "4", "-o", "x.fp"]
+    monkeypatch.setattr(sys, "argv", ["whorl", *words])
+    done = whorl(*words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    typed = shlex.split(told(done).partition("Type, with its own values: ")[2])
+    assert typed == ["whorl", *words, "--architecture", "resnet8(width=8)", "--shape", "3,32,32", "--classes", "10"]
+    values = {"resnet8(width=8)": "mlp(width=32)", "3,32,32": "1,8,8"}
+    assert whorl(*(values.get(word, word) for word in typed[1:])).exit_code == 0
 
 
 def test_an_empty_zoo_says_what_to_type(whorl):

@@ -207,4 +207,7 @@ def test_an_empty_name_is_no_folder(whorl, case, more):
     """As an unset variable of the shell gives it; as a path it is the folder that one stands in."""
     told = whorl("verify", case.calibrated, case.stolen if more else "", *more)
     assert told.exit_code == 2
-    assert "the suspect has an empty name" in " ".join(told.stderr.split())
+    what = "the value of --also" if more else f"the argument after {case.calibrated}"
+    assert told.stderr == (
+        f"error: {what} is empty, as a variable of the shell that is not set; give it, or leave it out\n"
+    )

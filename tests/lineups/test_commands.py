@@ -83,7 +83,7 @@ def test_data_are_seen_to(command, tmp_path):
     (tmp_path / "data" / "b.txt").write_text("b")
     with pytest.raises(UsageError, match="changed since"):
         run_twins(command, 2, tmp_path / "twins", inputs=[tmp_path / "data"])
-    with pytest.raises(UsageError, match="is not there"):
+    with pytest.raises(UsageError, match="no such file"):
         run_twins(command, 2, tmp_path / "twins", inputs=[tmp_path / "nowhere"])
 
 

@@ -222,11 +222,16 @@ def test_code_needs_trust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("target", "options", "message"),
     [
-        ("model.h5", {}, r"not known to be a model\. Known: .*\.safetensors"),
+        ("model.h5", {}, r"no such file: .*model\.h5.*\. Known: .*\.safetensors"),
+        ("whrl.safetensors", {}, r"no such file: .*whrl\.safetensors; there is .*/whorl\.safetensors$"),
         (3, {}, "a int is not a model"),
         ("none.onnx", {}, "no such file"),
         ("none.toml", {}, "no such file"),
-        ("bare.safetensors", {}, "weights without their architecture; give architecture="),
+        (
+            "bare.safetensors",
+            {},
+            r"without their architecture; give architecture=.* input_shape and classes either; give input_shape=, clas",
+        ),
         ("net.pt", {"architecture": ARCHITECTURE}, "does not say its input_shape and classes"),
         ("net.pt", {**DESCRIBED, "color": 3}, "takes no option 'color'. Known: access"),
         ("net.pt", {**DESCRIBED, "classes": "three"}, "classes: .*integer"),
@@ -245,3 +250,8 @@ def test_mistakes(folder: Path, target: Any, options: dict[str, Any], message: s
     with pytest.raises(UsageError, match=message) as error:
         open_oracle(folder / target if isinstance(target, str) else target, **options)
     assert str(error.value).isprintable()
+
+
+def test_an_empty_name_is_no_folder() -> None:
+    with pytest.raises(UsageError, match="the model has an empty name"):
+        open_oracle("")

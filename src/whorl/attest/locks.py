@@ -34,6 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from whorl.attest.keys import read_bytes, read_pem
 from whorl.errors import InvalidFile, MissingExtra, UsageError
+from whorl.printable import counted
 from whorl.storage import canonical_json, check_size, replacing
 
 try:
@@ -195,7 +196,7 @@ def unlock(
         if own is None:
             count = len(header.recipients)
             raise UsageError(
-                f"{source} is locked for {count} other key{'s' if count > 1 else ''}, as "
+                f"{source} is locked for {counted(count, 'other key')}, as "
                 f"{header.recipients[0].key[:16]}…; give that with --key"
             )
         cipher = AESGCM(_opened(source, own, key, header.associated))

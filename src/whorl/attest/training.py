@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from whorl.attest.draw import Drawn, Role
 from whorl.attest.merkle import Tree, leaf_hash
 from whorl.errors import InvalidFile, UsageError
-from whorl.storage import canonical_json, check_size, one_line, read_json, replacing
+from whorl.storage import appending, canonical_json, check_size, one_line, read_json, write_whole
 
 __all__ = ["Anchor", "Header", "LogEntry", "SegmentDraw", "TrainingLog", "begin_log", "read_anchor", "read_log"]
 
@@ -176,12 +176,11 @@ class LogWriter:
 
     def _add(self, document: _Document) -> None:
         line = canonical_json(document.model_dump(mode="json"))
-        with (self.folder / LINES).open("ab") as file:
-            file.write(line + b"\n")
+        with appending(self.folder / LINES) as add:
+            add(line + b"\n")
         self._tree.append(leaf_hash(line))
         anchor = Anchor(size=len(self._tree), root=self._tree.root().hex())
-        with replacing(self.folder / ROOT) as temporary:
-            temporary.write_bytes(canonical_json(anchor.model_dump(mode="json")) + b"\n")
+        write_whole(self.folder / ROOT, canonical_json(anchor.model_dump(mode="json")) + b"\n")
 
 
 @dataclass(frozen=True)

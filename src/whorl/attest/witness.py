@@ -15,7 +15,7 @@ from whorl.attest.checkpoint import Checkpoint, check_cosignature, cosign, read_
 from whorl.attest.keys import Ed25519PrivateKey, Ed25519PublicKey, key_id, raw_key
 from whorl.attest.log import Log
 from whorl.errors import InvalidFile, UsageError
-from whorl.storage import check_size, replacing
+from whorl.storage import check_size, write_whole
 
 __all__ = ["witness", "witness_name"]
 
@@ -58,8 +58,8 @@ def witness(
                     log.keep(line, found.size, public)
                 return found
         line = cosign(found, called, key, time)
-        with replacing(seen) as temporary:  # before the log has it: a witness forgets nothing that it gave away
-            temporary.write_bytes(log.note() + line.encode())
+        # Before the log has it: a witness forgets nothing that it gave away.
+        write_whole(seen, log.note() + line.encode())
         log.keep(line, found.size, public)
         return found
     finally:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from whorl.bench.mark_figures import MarkFigures
 from whorl.errors import InvalidFile
-from whorl.storage import read_json, replacing
+from whorl.storage import read_json, write_whole
 from whorl.suites.suite import Kind
 
 __all__ = [
@@ -192,8 +192,7 @@ def write_result(result: Result, path: Path) -> None:
     rows = [json.dumps([cell[name] for name in names], allow_nan=False) for cell in document.pop("cells")]
     body = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False).removesuffix("\n}")
     table = f'"cells": {{"fields": {json.dumps(names)}, "rows": [\n' + ",\n".join(rows) + "\n]}"
-    with replacing(path) as temporary:
-        temporary.write_text(f"{body},\n {table}\n}}\n", encoding="utf-8")
+    write_whole(path, f"{body},\n {table}\n}}\n")
 
 
 def read_result(path: Path) -> Result:

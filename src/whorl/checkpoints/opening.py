@@ -16,7 +16,7 @@ from whorl.checkpoints.readers.torch_file import PARTED
 from whorl.checkpoints.views import unwrapped
 from whorl.errors import InvalidFile, UsageError
 from whorl.oracles.foreign import told_lock
-from whorl.storage import text_in
+from whorl.storage import no_file, text_in
 
 __all__ = ["READERS", "declared_base", "foreign", "is_adapter", "open_checkpoint", "suffix_of", "suffixes", "wholes"]
 
@@ -120,6 +120,8 @@ def open_checkpoint(path: str | Path, *, base: str | Path | Checkpoint | None = 
 
 def _file(path: Path) -> Checkpoint:
     known = suffixes()
+    if not path.exists():
+        raise UsageError(no_file(path))
     if path.is_file() and (told := told_lock(path)):
         raise UsageError(f"{path} is {told}")
     if (suffix := suffix_of(path.name)) is None:

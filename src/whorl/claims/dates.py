@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from whorl.attest.stamp import MOST_BYTES, Stamp, check_stamp, read_roots
-from whorl.errors import InvalidFile, UsageError
+from whorl.errors import InvalidFile
 from whorl.storage import check_size, digest_file
 
 __all__ = ["stamped"]
@@ -21,10 +21,9 @@ def stamped(path: Path, token: Path, roots: Path) -> Stamp:
         UsageError: no such file.
         InvalidFile: the stamp is over other bytes, forged, or of an authority that these roots do not name.
     """
-    if not path.is_file():
-        raise UsageError(f"no such file: {path}")
+    digest = digest_file(path)
     check_size(token, MOST_BYTES)
     try:
-        return check_stamp(token.read_bytes(), bytes.fromhex(digest_file(path)), read_roots(roots))
+        return check_stamp(token.read_bytes(), bytes.fromhex(digest), read_roots(roots))
     except InvalidFile as error:
         raise InvalidFile(f"{token}: {error}") from None

@@ -19,7 +19,7 @@ from whorl.attest.envelope import Statement, open_envelope, seal, unverified
 from whorl.attest.keys import Ed25519PrivateKey, PublicKey
 from whorl.errors import InvalidFile
 from whorl.fingerprints.parts import Count, Document, Finite, Name, Text
-from whorl.storage import MAX_JSON_BYTES, check_size, replacing
+from whorl.storage import MAX_JSON_BYTES, check_size, write_whole
 
 __all__ = [
     "Claim",
@@ -219,8 +219,7 @@ def write_signed(body: Document, victim: str, key: Ed25519PrivateKey, path: Path
     """Sign a statement about a victim and write its envelope. Returns it as `read_signed` would."""
     predicate = json.loads(body.model_dump_json())
     data = seal(Statement({SUBJECT: victim}, TYPES[type(body)], predicate), [key])
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
+    write_whole(path, data)
     return parse_signed(data, type(body), [key.public_key()], str(path))
 
 

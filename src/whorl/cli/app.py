@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import atexit
 import gc
-import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -41,6 +41,9 @@ from whorl.cli import (
 )
 from whorl.cli.console import complain, end_workers_on_interrupt, workers_ended
 from whorl.cli.exits import INTERRUPTED, MEANINGS, state, told
+from whorl.cli.paths import explained
+from whorl.cli.streams import STDOUT, open_streams
+from whorl.errors import UsageError, WhorlError
 
 __all__ = ["app", "main"]
 
@@ -58,6 +61,7 @@ class Verbs(TyperGroup):
         **extra: Any,
     ) -> Any:
         """Run what was typed; ends the process unless ``standalone_mode`` is false."""
+        _refuse_empty(sys.argv[1:] if args is None else args)
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
         try:
@@ -74,6 +78,16 @@ class Verbs(TyperGroup):
                 complain(f"{line}. Type {context.command_path if context else 'whorl'} --help")
             sys.exit(getattr(error, "exit_code", 2))
         sys.exit(code if isinstance(code, int) else 0)  # of what ends early, as --version does
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """End where a word is empty, which as a path would be the folder that one stands in."""
+    if "" in words:
+        place = list(words).index("")
+        option = words[place - 1] if place and words[place - 1].startswith("-") else ""
+        what = f"the value of {option}" if option else f"the argument after {words[place - 1]}" if place else "the verb"
+        complain(f"{what} is empty, as a variable of the shell that is not set; give it, or leave it out")
+        sys.exit(UsageError.exit_code)
 
 
 app = typer.Typer(
@@ -131,13 +145,33 @@ def main() -> None:
     """Entry point of the console script."""
     end_workers_on_interrupt()
     atexit.register(gc.freeze)  # what imports made is not searched for cycles once more, which takes half a second
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal of the C locale has no signs beyond ASCII
+    open_streams()
+    code = _run()
+    # The verb has ended and has its code. What Python does until it ends too would turn Ctrl-C into a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if code == INTERRUPTED:
+        # Not as Python ends: it would wait for ever for workers that don't, and it kills itself, whoever caught the
+        # KeyboardInterrupt, where that left an exec of text, by which dataclasses are made (CPython's pythonrun.c).
+        if workers_ended():
+            atexit._run_exitfuncs()
+        os._exit(INTERRUPTED)
+    sys.exit(code)
+
+
+def _run() -> int:
+    """What was typed, to the last byte of its result. Returns the exit code."""
+    code: object = 0
     try:
-        app()
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED and not workers_ended():
-            sys.stdout.flush()
-            os._exit(INTERRUPTED)  # a normal exit would wait for them for ever
-        raise
+        try:
+            app()
+        except SystemExit as stop:
+            code = stop.code
+        sys.stdout.flush()
+    except KeyboardInterrupt:  # outside of the verb, which says how to go on
+        return INTERRUPTED
+    except OSError as error:
+        if error.filename != STDOUT:
+            raise
+        complain(explained(error))
+        return WhorlError.exit_code
+    return code if isinstance(code, int) else 0

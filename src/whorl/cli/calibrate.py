@@ -25,6 +25,7 @@ from whorl.cli.options import (
     file_to_write,
 )
 from whorl.errors import UsageError
+from whorl.printable import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -189,7 +190,7 @@ def calibrate(
     if as_json:
         print_json(document)
         return
-    line(f"{target}  null of {len(null)} models, largest similarity {max(null.similarities):.3f}")
+    line(f"{target}  null of {counted(len(null), 'model')}, largest similarity {max(null.similarities):.3f}")
     _say_all([f"smallest alpha that it allows: {document['smallest_alpha']:.4f}"], quiet)
 
 
@@ -243,6 +244,6 @@ def _copies(derived: list[str], opened: Callable[[str], Oracle]) -> dict[str, li
 
 
 def _describe(models: list[str], train: list[str], count: int) -> str:
-    parts = [f"{len(models)} models given by the owner"] if models else []
-    parts += [f"{count} models of {recipe}" for recipe in train]
+    parts = [f"{counted(len(models), 'model')} given by the owner"] if models else []
+    parts += [f"{counted(count, 'model')} of {recipe}" for recipe in train]
     return " and ".join(parts)

@@ -166,14 +166,12 @@ def stamp(
     """
     from whorl.attest.stamp import new_nonce, query
     from whorl.claims.dates import stamped
-    from whorl.storage import digest_file
+    from whorl.storage import digest_file, write_whole
 
     if (request is None) == (token is None):
         raise UsageError("give --request FILE to ask for a stamp, or --token FILE with --tsa-root to verify one")
     if request is not None:
-        if not claim.is_file():
-            raise UsageError(f"no such file: {claim}")
-        request.write_bytes(query(bytes.fromhex(digest_file(claim)), new_nonce()))
+        write_whole(request, query(bytes.fromhex(digest_file(claim)), new_nonce()))
         line(f"{request}  for {claim}")
         return
     if token is None or tsa_root is None:

@@ -284,9 +284,9 @@ def _judged(opened: OpenedClaim, suspect: str, case: Case, how: _How, options: d
 
 def _write_page(path: Path, found: Judgment, known: Signed[Claim]) -> None:
     from whorl.report.judgment import judgment_page
+    from whorl.storage import write_whole
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(judgment_page(found, known), encoding="utf-8")
+    write_whole(path, judgment_page(found, known))
 
 
 def _tell(found: Judgment | IntegrityAnswer, as_json: bool, quiet: bool) -> None:

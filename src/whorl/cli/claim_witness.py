@@ -10,6 +10,7 @@ import typer
 from whorl.cli.console import guarded, line, print_json
 from whorl.cli.options import Json, file_to_write
 from whorl.cli.paths import private_key
+from whorl.printable import counted
 
 __all__ = ["witness"]
 
@@ -51,4 +52,4 @@ def witness(
         print_json({"log": found.origin, "entries": found.size, "root": found.root.hex(), "witness": called})
         return
     before = "seen for the first time" if began else "it continues what was seen before"
-    line(f"{log}  {found.size} entries, {before}; signed as {called}")
+    line(f"{log}  {counted(found.size, 'entry', 'entries')}, {before}; signed as {called}")

@@ -22,6 +22,7 @@ from whorl.cli.options import (
 from whorl.cli.paths import check_not_itself
 from whorl.cli.table import Column, Table, show
 from whorl.errors import UsageError
+from whorl.printable import counted
 
 __all__ = ["app", "trace"]
 
@@ -95,7 +96,8 @@ def make(
     if as_json:
         print_json(document)
         return
-    line(f"{output}  {document['users']} users  {document['positions']} positions  SHA-256 {document['commitment']}")
+    sizes = f"{counted(len(names), 'user')}  {counted(len(made.projection), 'position')}"
+    line(f"{output}  {sizes}  SHA-256 {document['commitment']}")
     if not quiet and prepare:
         say(f"Whoever draws with you begins: whorl claim draw rows.draw --as judge --nonce judge.nonce --mark {output}")
         say(f"When the draw has ended: whorl codes draw {output} --draw rows.draw")
@@ -121,7 +123,7 @@ def draw(
 
     made = draw_codes(read_codes(codes), finished(drawing)[1], draws=draws)
     write_codes(made, codes)
-    line(f"{codes}  {len(made.users)} rows are drawn")
+    line(f"{codes}  {counted(len(made.users), 'row is', 'rows are')} drawn")
 
 
 @app.command("copy")

@@ -102,9 +102,9 @@ def compare(
         _show(told, wide, quiet)
     if report is not None:  # after the result, which a page that can't be written must not cost
         from whorl.report.comparison import comparison_page
+        from whorl.storage import write_whole
 
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(comparison_page(told, names=(str(first), str(second))), encoding="utf-8")
+        write_whole(report, comparison_page(told, names=(str(first), str(second))))
         if not quiet:
             say(f"page: {report}")
     if (code := exit_code(fail_on, told)) is not None:

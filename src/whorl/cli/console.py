@@ -20,7 +20,7 @@ from rich.segment import Segment
 
 from whorl.cli.exits import INTERRUPTED
 from whorl.cli.paths import explained
-from whorl.errors import UsageError, WhorlError
+from whorl.errors import Undescribed, UsageError, WhorlError
 from whorl.printable import printable
 
 if TYPE_CHECKING:
@@ -94,10 +94,8 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
         try:
             return verb(*args, **kwargs)
         except WhorlError as error:
-            complain(typed(str(error)))
+            complain(typed(str(error)) + _completed(error))
             sys.exit(error.exit_code)
-        except BrokenPipeError:
-            raise  # whoever read stdout has seen enough; that is no mistake
         except OSError as error:
             complain(explained(error))
             sys.exit(WhorlError.exit_code)
@@ -107,6 +105,14 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
             sys.exit(INTERRUPTED)
 
     return run
+
+
+def _completed(error: WhorlError) -> str:
+    """The command as it was typed with all that a model's description lacks, to be typed with its own values."""
+    if not isinstance(error, Undescribed) or not error.lacking:
+        return ""
+    words = (word for key, example in error.lacking.items() for word in (OPTIONS[key], example))
+    return f". Type, with its own values: {shlex.join(['whorl', *_without_secrets(sys.argv[1:]), *words])}"
 
 
 def _without_secrets(words: Sequence[str]) -> list[str]:
@@ -135,7 +141,7 @@ def end_workers_on_interrupt() -> None:
             process.terminate()
         raise KeyboardInterrupt
 
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a parent wants it ignored
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a parent may want it
         signal.signal(signal.SIGINT, stop)
 
 

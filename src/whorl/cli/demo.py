@@ -44,6 +44,7 @@ def demo(
     from whorl.bench.result import read_result
     from whorl.engine.stages import Stages
     from whorl.report.pages import bench_page, verdict_page
+    from whorl.storage import write_whole
     from whorl.suites.suite import SUITES
     from whorl.zoo.cache import Zoo, default_cache
 
@@ -55,10 +56,10 @@ def demo(
         Zoo(folder).build([*early, *suite.recipes()], workers=jobs, progress=show)
     run(SUITE, output=output, cache=cache, jobs=jobs, wide=wide, quiet=quiet)
     page = output.with_suffix(".html")
-    page.write_text(bench_page(read_result(output), fingerprints=folder / "fingerprints"), encoding="utf-8")
+    write_whole(page, bench_page(read_result(output), fingerprints=folder / "fingerprints"))
     verdict = _lined_up(suite, THIEF, folder, jobs, quiet)
     beside = output.with_name(f"{output.stem}-lineup.html")
-    beside.write_text(verdict_page(verdict), encoding="utf-8")
+    write_whole(beside, verdict_page(verdict))
     if not quiet:
         say(f"pages: {page} {beside}   with your own model: whorl extract --help, whorl twins --help")
 

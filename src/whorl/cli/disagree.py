@@ -10,6 +10,7 @@ from whorl.cli import completion
 from whorl.cli.console import bar, guarded, model_options, out, print_json, say
 from whorl.cli.options import Architecture, Classes, Json, Quiet, Set, Shape, TrustCode, TrustHost
 from whorl.cli.table import Column, Table, show
+from whorl.printable import counted
 
 if TYPE_CHECKING:
     from whorl.explanations.disagreement import Disagreement
@@ -115,7 +116,7 @@ def _show(document: dict[str, Any]) -> None:
         highlight=False,
     )
     after = document["refuted_after"]
-    told = "is not refuted" if after is None else f"is refuted after {after} {'input' if after == 1 else 'inputs'}"
+    told = "is not refuted" if after is None else f"is refuted after {counted(after, 'input')}"
     p = f"p {document['p_value']:.2g}" if document["p_value"] else "p below 1e-300"  # it is never 0, but rounds to it
     out.print(f"a rate of at most {document['most']:g} {told} ({p})", highlight=False)
     median = (

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import typer
+if TYPE_CHECKING:
+    import typer
 
 __all__ = ["INTERRUPTED", "MEANINGS", "VERBS", "codes_of", "state", "told"]
 

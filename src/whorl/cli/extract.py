@@ -24,6 +24,7 @@ from whorl.cli.options import (
     file_to_write,
 )
 from whorl.cli.paths import check_new_fingerprint
+from whorl.printable import counted
 
 __all__ = ["extract"]
 
@@ -148,7 +149,8 @@ def extract(
     if as_json:
         print_json(document)
         return
-    line(f"{output}  {document['bytes']:,} bytes  {document['queries']} queries  id {document['id']}")
+    asked = counted(document["queries"], "query", "queries")
+    line(f"{output}  {document['bytes']:,} bytes  {asked}  id {document['id']}")
     if not quiet:
         facts = [f"{key} {_shown(value)}" for key, value in document["notes"].items()]
         say("; ".join([f"{fingerprint.seconds:.1f} s", *facts]))

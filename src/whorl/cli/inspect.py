@@ -142,9 +142,9 @@ def inspect(
         _show(document, quiet)
     if report is not None:  # after the result, which a page that can't be written must not cost
         from whorl.report.inspection import inspection_page
+        from whorl.storage import write_whole
 
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(inspection_page(document, found.inspection.trigger, pictures), encoding="utf-8")
+        write_whole(report, inspection_page(document, found.inspection.trigger, pictures))
         if not quiet:
             say(f"page: {report}")
     if fail_on is not None and found.verdict.decision == fail_on.value:

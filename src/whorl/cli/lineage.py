@@ -15,6 +15,7 @@ from whorl.cli.console import bar, chatter, foreign, guarded, line, out, print_j
 from whorl.cli.options import Cache, Json, Quiet, Wide, files_to_write
 from whorl.cli.table import Column, Table, Whole, show
 from whorl.errors import UsageError
+from whorl.printable import counted
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -129,7 +130,7 @@ def _document(found: Parentage | Lineage) -> dict[str, Any]:
 def _write(found: Parentage | Lineage, path: Path) -> None:
     from whorl.report.parents import parents_page
     from whorl.report.tree import tree_page, tree_picture
-    from whorl.storage import replacing
+    from whorl.storage import write_whole
     from whorl.weights.family.exports import cyclonedx, graphml
     from whorl.weights.family.parents import Parentage
 
@@ -141,8 +142,7 @@ def _write(found: Parentage | Lineage, path: Path) -> None:
         text = parents_page(found)
     else:
         text = str({".svg": tree_picture, ".html": tree_page, ".graphml": graphml}[path.suffix](found))
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_whole(path, text)
 
 
 def _chat(found: Parentage | Lineage) -> None:
@@ -196,7 +196,7 @@ def _show_parents(found: Parentage, *, wide: bool, quiet: bool) -> None:
         line(f"a merge{since}: {', '.join(shares)}")
     if found.inside:
         line(f"the suspect lies in the folder, as {found.inside}; it was compared with the others")
-    told = f"{len(found.members)} nets, {len(found.candidates)} compared in full ({found.compared} now)"
+    told = f"{counted(len(found.members), 'net')}, {len(found.candidates)} compared in full ({found.compared} now)"
     line(f"{told}, alpha {found.alpha:g} for all nets together{_left_out(found)}")
 
 
@@ -232,7 +232,8 @@ def _show_trees(found: Lineage) -> None:
         line(f"one net{_left_out(found)}: lay others beside it, or name it with --suspect beside a folder of others")
         return
     left = found.pairs - found.tested - len(found.untested)
-    told = f"{len(found.members)} nets, {found.pairs} pairs: {found.tested} compared in full ({found.compared} now)"
+    sizes = f"{counted(len(found.members), 'net')}, {counted(found.pairs, 'pair')}"
+    told = f"{sizes}: {found.tested} compared in full ({found.compared} now)"
     told += f", {left} not, by their sketches" if left else ""
     told += f", {len(found.untested)} that could not be tested" if found.untested else ""
     line(f"{told}; alpha {found.alpha:g} for all pairs together{_left_out(found)}")

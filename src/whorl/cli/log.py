@@ -11,6 +11,7 @@ import typer
 from whorl.cli.console import bar, foreign, guarded, line, out, print_json, say
 from whorl.cli.options import Json, Quiet, TrustCode, file_to_write, folder_to_write
 from whorl.errors import UsageError
+from whorl.printable import counted
 
 if TYPE_CHECKING:
     from whorl.attest.training import TrainingLog
@@ -61,7 +62,7 @@ def make(
     if as_json:
         print_json({"log": str(output), "root": log.root, "steps": log.steps, "segments": log.segments})
         return
-    line(f"{output}  {log.steps} steps in {log.segments} segments  root {log.root}")
+    line(f"{output}  {counted(log.steps, 'step')} in {counted(log.segments, 'segment')}  root {log.root}")
     if not quiet:
         say(f"Who checks it replays drawn segments: whorl log verify {output} --own LOG --recipe RECIPE")
 

@@ -9,6 +9,7 @@ from rich.text import Text
 from whorl.bench.mark_table import After, MarkRow
 from whorl.bench.result import Result
 from whorl.cli.table import Column, Table
+from whorl.printable import counted
 
 __all__ = ["mark_tables"]
 
@@ -16,7 +17,8 @@ __all__ = ["mark_tables"]
 def mark_tables(result: Result, rows: list[MarkRow]) -> Iterator[Table | Text]:
     """By removal, by group of strangers, by forgery; a legend after each."""
     victims = len(result.victims)
-    title = f"{result.suite}: {result.about}; {victims} victim{'s' if victims > 1 else ''}"
+    null = counted(result.null_size, "model")
+    title = f"{result.suite}: {result.about}; {counted(victims, 'victim')}"
     table = Table([Column("after"), *(Column(row.name, right=True) for row in rows)], title)
     table.add("cost", *(Text(f"{sum(row.cost) / len(row.cost):+.3f}" if row.cost else "-") for row in rows))
     for label in result.rows:
@@ -25,7 +27,7 @@ def mark_tables(result: Result, rows: list[MarkRow]) -> Iterator[Table | Text]:
     yield Text(
         f"Copies with p <= {result.alpha:g}, of all victims, and the largest log10 p among them; ! a copy that lost "
         "over 5 points of accuracy. cost: accuracy that marking took, mean over victims. A mark that draws nothing is "
-        f"ranked among {result.null_size} models made without it: p can't be below {1 / (result.null_size + 1):.2g}.",
+        f"ranked among {null} made without it: p can't be below {1 / (result.null_size + 1):.2g}.",
         style="dim",
     )
     yield _accused(result, rows)

@@ -22,6 +22,8 @@ REASONS = {
     errno.EPERM: "is not yours to read or write; give another path, or change its permissions",
     errno.EROFS: "lies on a disk that is not written to; give another path",
     errno.ENOSPC: "lies on a disk that is full; make room, or give another path",
+    errno.EDQUOT: "would take more room than you are given; make room, or give another path",
+    errno.EFBIG: "would be larger than a file may be here; give another path, or allow more: ulimit -f unlimited",
 }
 
 

@@ -30,12 +30,12 @@ def report(
     from whorl.bench.result import read_result
     from whorl.report.pages import bench_page
     from whorl.report.saved import read_verdict, verdict_in
+    from whorl.storage import write_whole
     from whorl.zoo.cache import default_cache
 
     if verdict_in(result):
         page = read_verdict(result)
     else:
         page = bench_page(read_result(result), fingerprints=(cache or default_cache()) / "fingerprints")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(page, encoding="utf-8")
+    write_whole(output, page)
     line(str(output))

@@ -15,6 +15,7 @@ from whorl.bench.quality import MEASURES, Quality
 from whorl.bench.result import Model, Result
 from whorl.bench.standings import Standing
 from whorl.cli.table import Column, Table, estimate
+from whorl.printable import counted
 
 __all__ = ["field_tables", "grid_table", "quality_table"]
 
@@ -25,7 +26,8 @@ EXCEEDS: Final = "!"
 def field_tables(result: Result, rows: list[Standing]) -> Iterator[Table | Text]:
     """How well, by family of removal; at what cost; what extraction took; then the legend."""
     victims = len(result.victims)
-    title = f"{result.suite}: {result.about}; {victims} victim{'s' if victims > 1 else ''}"
+    null = counted(result.null_size, "model")
+    title = f"{result.suite}: {result.about}; {counted(victims, 'victim')}"
     yield _quality(title, rows)
     yield _accused(rows)
     yield _costs(rows)
@@ -38,7 +40,7 @@ def field_tables(result: Result, rows: list[Standing]) -> Iterator[Table | Text]
         f"with {ends}; own net: against those of the victim's own architecture alone; TPR at the smallest realisable "
         "false-positive rate: the share of copies above every independent model; ARUC only of similarities in [0, 1]; "
         "AUC by family of removal, ~ where the scheme learned from copies of that family. accused: independent models "
-        f"called derived at alpha {result.alpha:g} with a null of {result.null_size} models, of all verdicts given on "
+        f"called derived at alpha {result.alpha:g} with a null of {null}, of all verdicts given on "
         "them; undecided: of these, inconclusive. inputs: asked of one suspect.",
         style="dim",
     )

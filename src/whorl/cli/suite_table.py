@@ -12,7 +12,7 @@ from whorl.bench.result import Result
 from whorl.bench.summary import Column, Range, Summary
 from whorl.cli.table import Column as Shown
 from whorl.cli.table import Table, estimate
-from whorl.printable import printable
+from whorl.printable import counted, printable
 
 __all__ = ["suite_table"]
 
@@ -20,7 +20,8 @@ __all__ = ["suite_table"]
 def suite_table(result: Result, summary: Summary) -> Iterator[Table | Text]:
     """The table, its legend, and the sweep over k."""
     victims = len(result.victims)
-    title = f"{result.suite}: {result.about}; {victims} victim{'s' if victims > 1 else ''}"
+    null = counted(result.null_size, "model")
+    title = f"{result.suite}: {result.about}; {counted(victims, 'victim')}"
     accuracies = _accuracies(result)
     accuracy = [Shown("accuracy", right=True, rank=1 + len(summary.columns))] if result.paper_accuracy else []
     schemes = _schemes(result, summary)
@@ -49,7 +50,7 @@ def suite_table(result: Result, summary: Summary) -> Iterator[Table | Text]:
     yield Text(
         "Mean matching rate over victims; ranges over independent models; (the paper's own figure). * not claimed by "
         "the paper and not in the averages; ! a copy that lost over 5 points of accuracy. flagged, accused: called "
-        f"derived at alpha {result.alpha:g} with a null of {result.null_size} models, of all verdicts given; "
+        f"derived at alpha {result.alpha:g} with a null of {null}, of all verdicts given; "
         "undecided: inconclusive."
         + (" Of a lineup: models called derived of all." if any(c.lined_up for c in summary.columns) else ""),
         style="dim",

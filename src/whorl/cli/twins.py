@@ -10,8 +10,22 @@ import typer
 
 from whorl.cli import completion
 from whorl.cli.console import bar, counter, guarded, line, model_options, print_json, say
-from whorl.cli.options import Architecture, Cache, Classes, Cluster, Jobs, Json, Quiet, Set, Shape, TrustCode, TrustHost
+from whorl.cli.options import (
+    Architecture,
+    Cache,
+    Classes,
+    Cluster,
+    Jobs,
+    Json,
+    Quiet,
+    Set,
+    Shape,
+    TrustCode,
+    TrustHost,
+    file_to_write,
+)
 from whorl.errors import UsageError
+from whorl.printable import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -84,7 +98,9 @@ def twins(
     ] = None,
     suffix: Annotated[str, typer.Option(help="How the command names a model, as in .pt.")] = ".safetensors",
     folder: Annotated[Path | None, typer.Option(help="Where twins are kept, in secret. [FINGERPRINT.twins]")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write. [in place]")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write. [in place]", callback=file_to_write)
+    ] = None,
     architecture: Architecture = None,
     classes: Classes = None,
     shape: Shape = None,
@@ -144,7 +160,8 @@ def twins(
         REMOVALS.make(expression)
     strangers = {each: opened_for(known, each, **options) for each in stranger or []}
     if not quiet:
-        say(f"{several} twins, one training each; the smallest alpha is 1/{several + 1} = {1 / (several + 1):.4f}")
+        least = f"1/{several + 1} = {1 / (several + 1):.4f}"
+        say(f"{counted(several, 'twin')}, one training each; the smallest alpha is {least}")
     with bar(quiet) as show:
         made: dict[str, Any]
         if command is not None:
@@ -284,7 +301,8 @@ def _report(lined_up: Any, place: int, target: Path, as_json: bool, quiet: bool)
         print_json(document)
         return
     by = f" by {terms.by}" if terms.by else ""
-    line(f"{target}  lineup of your model and {document['twins']} twins, {document['questions']} questions{by}")
+    size, asked = counted(document["twins"], "twin"), counted(document["questions"], "question")
+    line(f"{target}  lineup of your model and {size}, {asked}{by}")
     for removal, (caught, count) in terms.copies.items():
         line(f"{removal}: {caught} of {count} known copies name your model")
     if quiet:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from whorl.cli.console import chatter, out, say
 from whorl.cli.table import Column, Table, show
+from whorl.printable import counted
 
 __all__ = ["show_verdict", "show_verdicts"]
 
@@ -80,10 +81,12 @@ def show_verdict(document: dict[str, Any], quiet: bool) -> None:
         table.add("interface", document["interface"])
     if len(null["groups"]) > 1:
         for group in null["groups"]:
-            table.add("group", f"{group['name'] or 'unnamed'}: {group['size']} models, p {group['p_value']:.4f}")
+            table.add(
+                "group", f"{group['name'] or 'unnamed'}: {counted(group['size'], 'model')}, p {group['p_value']:.4f}"
+            )
     if null["quantiles"]:
         spread = ", ".join(f"{name} {value:.3f}" for name, value in null["quantiles"].items())
-        table.add("null", f"{null['size']} models: {spread}")
+        table.add("null", f"{counted(null['size'], 'model')}: {spread}")
     for name, told in _asked(queries).items():
         table.add(name, told)
     for removal, power in document["power"].items():
@@ -103,7 +106,7 @@ def _asked(queries: dict[str, Any]) -> dict[str, str]:
     told = {"queries": f"{queries['spent']} of {queries['budget']}{early}{beside}"}
     if queries["replayed"]:
         again = f", {queries['sentinels']} asked again" if queries["sentinels"] else ""
-        told["replayed"] = f"{queries['replayed']} answers, the oldest of {queries['oldest']}{again}"
+        told["replayed"] = f"{counted(queries['replayed'], 'answer')}, the oldest of {queries['oldest']}{again}"
     return told
 
 

@@ -226,13 +226,13 @@ def _write_page(
 ) -> None:
     from whorl.report.integrity import integrity_page
     from whorl.report.pages import combination_page, verdict_page
+    from whorl.storage import write_whole
 
     if isinstance(verdict, Verdict):
         page = verdict_page(verdict, fingerprint=known, pictures=pictures)
     else:
         page = combination_page(verdict) if isinstance(verdict, Combination) else integrity_page(verdict)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, page)
     if not quiet:
         say(f"page: {path}")
 
@@ -246,8 +246,6 @@ def _suspects(
     """
     from whorl.suspects import one_of
 
-    if "" in given:  # which as a path is the folder that one stands in
-        raise UsageError("the suspect has an empty name, as a variable of the shell that is not set; name a model")
     if len(given) == 1 and not is_collection(Path(given[0])):
         return {}, {}
     suspects: dict[str, Any] = {}

@@ -92,6 +92,7 @@ def export(
     cache: Cache = None,
 ) -> None:
     """Copy a built model out of the zoo; the file says which architecture it is. A language model is a folder."""
+    from whorl.storage import replacing
     from whorl.zoo.cache import Zoo
     from whorl.zoo.recipe import parse_recipe
 
@@ -101,10 +102,13 @@ def export(
     if made.is_dir():
         if output.exists():
             raise UsageError(f"{output} is there already, and a language model is a folder of its own: give another -o")
-        shutil.copytree(made, output, ignore=shutil.ignore_patterns(".*"))  # what a killed build left
+        with replacing(output) as temporary:
+            temporary.mkdir()
+            for each in made.glob("[!.]*"):  # what begins with a dot a killed build left
+                shutil.copyfile(each, temporary / each.name)
     else:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(made, output)
+        with replacing(output) as temporary:
+            shutil.copyfile(made, temporary)
     line(str(output))
 
 

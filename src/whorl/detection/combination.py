@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from whorl.errors import UsageError
+from whorl.printable import counted
 from whorl.types import Combination, Decision, Verdict
 
 __all__ = ["Several", "check_reach", "combine", "holm", "share_of_alpha"]
@@ -122,8 +123,9 @@ def _caveats(verdicts: Sequence[Verdict], over: Several, tests: int, each: float
         )
         return (f"both rules count, each at half of alpha, {each:g}; the suspect was asked {spent}", *said)
     first = (
-        f"{tests} suspects share alpha: each was tested at {each:g}, and p-values are multiplied by {tests} "
-        "(Bonferroni); verdicts by one fingerprint are not independent, so nothing finer is claimed"
+        f"{counted(tests, 'suspect shares', 'suspects share')} alpha: each was tested at {each:g}, and p-values are "
+        f"multiplied by {tests} (Bonferroni); verdicts by one fingerprint are not independent, so nothing finer is "
+        "claimed"
     )
     common = [caveat for caveat in said if all(caveat in verdict.caveats for verdict in verdicts)]
     own = [f"{verdict.suspect}: {caveat}" for verdict in verdicts for caveat in verdict.caveats if caveat not in common]

@@ -19,6 +19,7 @@ from whorl.detection.design import Design, DesignBets
 from whorl.detection.exact import log_binomial_tail
 from whorl.errors import UsageError
 from whorl.metrics import as_scores
+from whorl.printable import counted
 from whorl.types import Decision, Verdict
 
 __all__ = ["DrawnTrial", "least_count", "log_floor"]
@@ -94,7 +95,7 @@ class DrawnTrial:
         decision: Decision = "derived" if log_p <= math.log(self.alpha) else "inconclusive"
         told = [
             f"{self._matches} of {self.asked} drawn {design.kind} match, and by chance one in {design.choices} does: "
-            f"log10 p {log_p / math.log(10):.1f}, times {design.tries} {'draw' if design.tries == 1 else 'draws'}"
+            f"log10 p {log_p / math.log(10):.1f}, times {counted(design.tries, 'draw')}"
         ]
         if decision != "derived":
             told.append(UNSEEN)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+import importlib
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betaln  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
-from scipy.stats import beta  # pyright: ignore[reportMissingTypeStubs]
 
 from whorl.errors import UsageError
 from whorl.metrics import Scores
@@ -39,6 +39,7 @@ def log_rate_evidence(flags: ArrayLike, most: float) -> Scores:
         raise UsageError("flags are 0 or 1, one for each input")
     hits, seen = np.cumsum(given), np.arange(1, len(given) + 1)
     missed = seen - hits
-    above: Scores = cast(Any, beta).logsf(most, hits + 1, missed + 1)
+    beta: Any = importlib.import_module("scipy.stats").beta  # late, as it takes half a second, and it has no types
+    above: Scores = beta.logsf(most, hits + 1, missed + 1)
     joint = betaln(hits + 1, missed + 1) + above
     return np.asarray(joint - np.log1p(-most) - hits * np.log(most) - missed * np.log1p(-most), np.float64)

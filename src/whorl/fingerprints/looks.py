@@ -8,11 +8,9 @@ elsewhere, without its log, is no new fingerprint.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -22,7 +20,7 @@ from whorl.errors import InvalidFile
 from whorl.fingerprints.memory import note, recall
 from whorl.fingerprints.parts import Document, Name, Text
 from whorl.fingerprints.second import identity, look_after
-from whorl.storage import canonical_json
+from whorl.storage import appending, canonical_json
 from whorl.types import Fingerprint, Look
 
 __all__ = ["BEGUN", "add_look", "looks_of_copies", "looks_path", "read_looks", "remember_look"]
@@ -82,11 +80,10 @@ def add_look(path: str | Path, fingerprint: Fingerprint, *, date: str, suspect: 
     """Write the next entry of the log. Raises `InvalidFile` as `read_looks` does, and where nothing can be written."""
     log = looks_path(path)
     try:
-        with log.open("a", encoding="utf-8") as file, _alone(file.fileno()):
+        with appending(log) as add:
             known = dataclasses.replace(fingerprint, looks=read_looks(path, fingerprint))
             look = look_after(known, date=date, suspect=suspect[:4000], rule=rule, decision=decision)
-            file.write(canonical_json(dataclasses.asdict(look)).decode() + "\n")
-            file.flush()
+            add(canonical_json(dataclasses.asdict(look)) + b"\n")
     except OSError as error:
         raise InvalidFile(f"{log} can't be written: {error.strerror}; the verdict stands and is not logged") from None
 
@@ -109,19 +106,3 @@ def remember_look(folder: Path, fingerprint: Fingerprint, *, date: str, suspect:
         identity(fingerprint),
         {"date": date, "suspect": suspect[:4000], "rule": rule, "decision": decision},
     )
-
-
-@contextlib.contextmanager
-def _alone(file: int) -> Iterator[None]:
-    """While two processes verify, one writes after the other; where a system has no such lock, nothing is held."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        os.fsync(file)
-        fcntl.flock(file, fcntl.LOCK_UN)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from whorl.errors import InvalidFile
 from whorl.fingerprints.parts import Document
-from whorl.storage import canonical_json
+from whorl.storage import appending, canonical_json
 
 __all__ = ["note", "recall"]
 
@@ -42,8 +42,8 @@ def note(folder: Path, key: str, line: Mapping[str, Any]) -> None:
     path = _path(folder, key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(canonical_json(line).decode() + "\n")
+        with appending(path) as add:
+            add(canonical_json(line) + b"\n")
     except OSError as error:
         raise InvalidFile(f"{path} can't be written: {error.strerror}") from None
 

@@ -28,7 +28,7 @@ from pydantic import Field, ValidationError
 
 from whorl.errors import InvalidFile, UsageError
 from whorl.fingerprints.parts import Document, Name, Text
-from whorl.storage import digest_file, read_json, write_json
+from whorl.storage import digest_file, no_file, read_json, write_json
 
 __all__ = ["Run", "run_twins", "secret_seeds"]
 
@@ -275,7 +275,7 @@ def _last_words(log: Path) -> str:
 def _digests(paths: Sequence[Path]) -> dict[str, str]:
     for path in paths:
         if not path.exists():
-            raise UsageError(f"{path} is not there; every twin would be made from it")
+            raise UsageError(f"{no_file(path)}. Every twin would be made from it")
     return {str(path): _digest(path) for path in paths}
 
 

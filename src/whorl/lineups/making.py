@@ -28,6 +28,7 @@ from whorl.lineups.figures import answers_of, figures_of
 from whorl.oracles.base import Oracle, require
 from whorl.oracles.torch import TorchOracle
 from whorl.oracles.wrappers import digests_of
+from whorl.printable import counted
 from whorl.queries.disagreement import disputed, noisy
 from whorl.schemes import SCHEMES
 from whorl.schemes.kin import kin
@@ -96,8 +97,8 @@ def fixed_terms(
         raise UsageError(f"alpha is a chance between 0 and 1; this is {chosen:g}")
     if chosen * (twins + 1) < 1 - 1e-9:
         raise UsageError(
-            f"with {twins} twins nothing can be called derived below alpha {1 / (twins + 1):.4f}, and this is "
-            f"{chosen:g}: give {math.ceil(1 / chosen - 1e-9) - 1} twins or more, or a larger --alpha"
+            f"with {counted(twins, 'twin')} nothing can be called derived below alpha {1 / (twins + 1):.4f}, and this "
+            f"is {chosen:g}: give {math.ceil(1 / chosen - 1e-9) - 1} twins or more, or a larger --alpha"
         )
     if len(hypothesis) > MOST_LETTERS:
         raise UsageError(f"a hypothesis has {MOST_LETTERS:,} letters at most")

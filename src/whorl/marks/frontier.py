@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from scipy.stats import binom
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -92,4 +91,6 @@ def paper_rule(errors: int, count: int, level: float = 0.05) -> bool:
     Errors must be fewer than theta, the least number z with P(Binomial(count, 1/2) <= z) >= ``level``: at most 41 of
     100 at .05. Its null, that a stranger answers these points by fair coins, is false, so it decides nothing here.
     """
+    from scipy.stats import binom  # late, as it takes half a second that other marks have no use for
+
     return errors < int(binom.ppf(level, count, 0.5))

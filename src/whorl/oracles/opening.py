@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from whorl.errors import InvalidFile, UsageError
+from whorl.errors import InvalidFile, Undescribed, UsageError
 from whorl.nets.base import Net, refuse_incomplete
 from whorl.nets.files import KEY, read_model
 from whorl.oracles.base import Chunk, Oracle
@@ -25,13 +25,14 @@ from whorl.oracles.sklearn import SklearnOracle
 from whorl.oracles.skops import read_skops
 from whorl.oracles.torch import TorchOracle
 from whorl.oracles.wrappers import LabelsOnly, Wrapper
-from whorl.storage import digest_file, digest_tensors, read_metadata
+from whorl.storage import digest_file, digest_tensors, no_file, read_metadata
 from whorl.types import Access
 
 __all__ = ["open_oracle", "options_for"]
 
 DESCRIPTION: Final = "model.toml"
 KINDS: Final = {".onnx": "onnx", ".skops": "skops"} | dict.fromkeys(WEIGHT_SUFFIXES, "torch")
+EXAMPLES: Final = {"architecture": "resnet8(width=8)", "input_shape": "3,32,32", "classes": "10"}
 SERVED: Final = {"architecture": ("torch",), "output_name": ("onnx", "http"), "first_label": ("onnx", "http")} | {
     "task": ("torch", "onnx", "http")
 }
@@ -70,6 +71,8 @@ def open_oracle(
         MissingExtra: an optional package is needed.
     """
     cap = _access(access)
+    if target == "":  # which as a path is the folder that one stands in
+        raise UsageError("the model has an empty name; name a model")
     if isinstance(target, str | Path):
         return _lowered(_from_text(str(target), trust_code, trust_hosts, cap, options), cap)
     return _lowered(_from_object(target, cap, options), cap)
@@ -178,10 +181,11 @@ def _from_text(
     if path.is_file() and (told := told_format(path)):
         raise InvalidFile(f"{path} is {told}")
     kind = KINDS.get(path.suffix.lower(), options.get("kind"))
+    if not path.is_file():
+        known = "" if kind or path.exists() else f". {_known()}"  # what was meant may be none of the kinds either
+        raise UsageError(f"{no_file(path)}{known}")
     if kind is None:
         raise UsageError(f"{target} is not known to be a model. {_known()}")
-    if not path.is_file():
-        raise UsageError(f"no such file: {target[:300]}")
     description = _described({"kind": kind, "path": target}, options)
     return _named(_from_description(description, trust_code, cap), description)
 
@@ -232,14 +236,21 @@ def _described(base: Mapping[str, Any], options: Mapping[str, Any]) -> ModelDesc
 
 def _shape(description: ModelDescription) -> tuple[tuple[int, int, int], int]:
     shape, classes = description.input.shape, description.class_count
-    lacking = [name for name, value in (("input_shape", shape), ("classes", classes)) if value is None]
     if shape is None or classes is None:
+        lacking = _lacking(description)
         where = description.path or description.url
-        raise UsageError(
+        raise Undescribed(
             f"{where} does not say its {' and '.join(lacking)}; give {_list(f'{name}=' for name in lacking)} "
-            "or a model.toml with input.shape and classes"
+            "or a model.toml with input.shape and classes",
+            lacking,
         )
     return shape, classes
+
+
+def _lacking(description: ModelDescription) -> dict[str, str]:
+    """What is not known of the outside of a model, each with an example."""
+    known = {"input_shape": description.input.shape, "classes": description.class_count}
+    return {name: EXAMPLES[name] for name, value in known.items() if value is None}
 
 
 def _weights(path: Path, description: ModelDescription, trust_code: bool, cap: Access) -> Oracle:
@@ -253,9 +264,12 @@ def _weights(path: Path, description: ModelDescription, trust_code: bool, cap: A
         described = _described(description.model_dump(mode="json", exclude_unset=True), own)
         return _torch(module, described, cap, digest_tensors(module.state_dict()), path.name)
     if description.architecture is None:
-        raise UsageError(
+        more = _lacking(description)
+        told = f". It does not say its {' and '.join(more)} either; give {_list(f'{name}=' for name in more)} too"
+        raise Undescribed(
             f"{path} holds weights without their architecture; give architecture=, as in 'resnet8(width=8)', "
-            "timm:resnet18 or module:callable"
+            f"timm:resnet18 or module:callable{told if more else ''}",
+            {"architecture": EXAMPLES["architecture"], **more},
         )
     shape, classes = _shape(description)
     weights = read_weights(path)

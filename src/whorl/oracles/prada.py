@@ -14,7 +14,6 @@ from typing import Final
 
 import numpy as np
 import torch
-from scipy.stats import shapiro
 from torch import Tensor
 
 from whorl.errors import UsageError
@@ -100,6 +99,8 @@ class Prada:
         return grows
 
     def _test(self) -> None:
+        from scipy.stats import shapiro  # late, as it takes half a second that other guards have no use for
+
         pooled = [entry for each in self._classes if len(each.distances) >= ENTRIES for entry in each.distances]
         if len(pooled) <= LEAST:
             return

@@ -11,10 +11,11 @@ from whorl.bench.result import Cell, Result
 from whorl.bench.summary import Column, KPoint
 from whorl.errors import UsageError
 from whorl.metrics import Scores, robustness_uniqueness_curve
+from whorl.printable import counted
 from whorl.report.dots import GAP, Kind, Layout, Mark, Row, dot_plot, legend_line, merged
 from whorl.report.study import Study
 from whorl.report.svg import Caption, Scale, drawing, element, steps, text
-from whorl.report.words import count, plain, rate
+from whorl.report.words import plain, rate
 
 __all__ = ["aruc_by_k", "curve_figure", "figure_bench", "match_figure"]
 
@@ -98,7 +99,7 @@ def curve_figure(study: Study, column: Column, *, key: str) -> Markup:
         element("path", d=steps(x, y, thresholds, robustness), class_="line robustness"),
     ]
     described = (
-        f"Both against the threshold, mean over {count(len(study.result.victims), 'victim')}. "
+        f"Both against the threshold, mean over {counted(len(study.result.victims), 'victim')}. "
         f"The area under the smaller of the two, the ARUC, is {_aruc(column)}."
     )
     return drawing((300, 186), Caption(f"Robustness and uniqueness of {plain(column.name)}", described, key), *parts)
@@ -171,7 +172,7 @@ def _described(study: Study, column: Column, null: Sequence[float]) -> str:
 
 def _subtitle(study: Study, column: Column) -> str:
     victims = len(study.result.victims)
-    over = "one victim" if victims == 1 else f"mean over {count(victims, 'victim')}"
+    over = "one victim" if victims == 1 else f"mean over {counted(victims, 'victim')}"
     return (
         f"Share of {study.queries(column)} queries answered like the victim; number and bar: "
         f"{over}; ARUC {_aruc(column)}"

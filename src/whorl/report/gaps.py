@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from whorl.metrics import FEWEST
+from whorl.printable import counted
 from whorl.report.study import Study
-from whorl.report.words import count, listed, percent, plain
+from whorl.report.words import listed, percent, plain
 
 __all__ = ["untested"]
 
@@ -35,9 +36,9 @@ def untested(study: Study) -> list[str]:
     sentences.append(
         "One victim: nothing here tells how much victims differ, so ARUC and AUC have no interval."
         if victims == 1
-        else f"{count(victims, 'victim')}: too few to tell how much victims differ; ranges are no intervals."
+        else f"{counted(victims, 'victim')}: too few to tell how much victims differ; ranges are no intervals."
         if victims < FEWEST
-        else f"{count(victims, 'victim')}, all of one suite."
+        else f"{counted(victims, 'victim')}, all of one suite."
     )
     sentences += [
         f"One data set: {plain(result.about)}. Other data, sizes of picture and tasks may behave otherwise.",
@@ -52,7 +53,7 @@ def untested(study: Study) -> list[str]:
     damaged = sum(column.rows[row].damaged for column in study.summary.columns[:1] for row in result.rows)
     if damaged:
         sentences.append(
-            f"{count(damaged, 'copy', 'copies')} lost over 5 points of accuracy. They are shown and counted apart; "
+            f"{counted(damaged, 'copy', 'copies')} lost over 5 points of accuracy. They are shown and counted apart; "
             "no figure rests on them."
         )
     return sentences
@@ -75,7 +76,7 @@ def _resolution(study: Study) -> str:
     trials = study.column().accused.count
     highest = study.column().accused.interval.high
     return (
-        f"Rare false accusations: with {count(trials, 'trial')} on independent models the true rate may still be "
-        f"{percent(highest)}, and a null of {count(result.null_size, 'model')} cannot give a p-value below "
+        f"Rare false accusations: with {counted(trials, 'trial')} on independent models the true rate may still be "
+        f"{percent(highest)}, and a null of {counted(result.null_size, 'model')} cannot give a p-value below "
         f"{1 / (result.null_size + 1):.2g}."
     )

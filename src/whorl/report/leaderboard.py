@@ -26,7 +26,7 @@ from whorl.report.pages import render
 from whorl.report.words import around, plain, rate, slug
 from whorl.schemes import SCHEMES
 from whorl.schemes.cards import SchemeCard, card
-from whorl.storage import replacing
+from whorl.storage import write_whole
 from whorl.types import Access
 
 __all__ = ["site", "write_site"]
@@ -98,8 +98,7 @@ def write_site(results: Mapping[str, Result], folder: Path) -> list[Path]:
     """Write the pages of `site` and return their paths, the index first."""
     paths: list[Path] = []
     for name, page in site(results).items():
-        with replacing(folder / name) as temporary:
-            temporary.write_text(page, encoding="utf-8")
+        write_whole(folder / name, page)
         paths.append(folder / name)
     return paths
 

@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from whorl.detection.lineup import place_of
 from whorl.fingerprints.parts import Name, Text
+from whorl.printable import counted
 from whorl.report.svg import Caption, Scale, drawing, element, text
-from whorl.report.words import count, ordinal, plain
+from whorl.report.words import ordinal, plain
 
 __all__ = ["Figure", "Lineup", "figures_of", "lineup_of", "race_figure", "totals_figure"]
 
@@ -178,7 +179,7 @@ def race_figure(lineup: Lineup) -> Markup | None:
     if lineup.terms and lineup.terms.margin is not None and second + lineup.terms.margin <= high:
         finish = y(float(second + lineup.terms.margin))
         parts.append(element("path", d=f"M{x.end - 24:.2f} {finish:.2f}H{x.end:.2f}", class_="threshold"))
-    ended = f"After {count(asked[-1], 'question')} the first leads by {_short(float(first - second))}"
+    ended = f"After {counted(asked[-1], 'question')} the first leads by {_short(float(first - second))}"
     told = f"{ended}. {_margin_told(lineup)}"
     return drawing((WIDTH, 238), Caption("The race", told, "race"), *parts)
 

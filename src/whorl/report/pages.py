@@ -13,7 +13,7 @@ from whorl.bench.standings import standings
 from whorl.errors import UsageError
 from whorl.fingerprints.second import identity
 from whorl.metrics import Interval
-from whorl.printable import printable
+from whorl.printable import counted, printable
 from whorl.report import words
 from whorl.report.figures import aruc_by_k, curve_figure, match_figure
 from whorl.report.gaps import untested
@@ -180,7 +180,6 @@ def _environment() -> Environment:
     )
     names = (
         "around",
-        "count",
         "granted",
         "interval",
         "listed",
@@ -192,5 +191,5 @@ def _environment() -> Environment:
         "seconds",
         "share",
     )
-    environment.filters.update({name: getattr(words, name) for name in (*names, "slug")})
+    environment.filters.update({name: getattr(words, name) for name in (*names, "slug")} | {"count": counted})
     return environment

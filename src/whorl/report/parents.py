@@ -7,6 +7,7 @@ from typing import Final
 
 from markupsafe import Markup
 
+from whorl.printable import counted
 from whorl.report.svg import element
 from whorl.report.tree import facts, page, section
 from whorl.report.words import p_value, plain
@@ -27,12 +28,12 @@ def parents_page(found: Parentage) -> str:
     """One file of HTML. P-values are corrected for all nets of the folder."""
     tested = found.tested or found.decision != "inconclusive"
     title = f"Parents of {plain(found.suspect.name)} in {plain(found.folder)}"
-    counted = f"{len(found.members)} nets, {len(found.candidates)} compared in full"
+    sizes = f"{counted(len(found.members), 'net')}, {len(found.candidates)} compared in full"
     return page(
         title,
         element("h1", title),
         element("p", f"{found.decision}. {SAYINGS[found.decision] if tested else UNTESTED}"),
-        element("p", f"{counted}, alpha {found.alpha:g} for all nets together."),
+        element("p", f"{sizes}, alpha {found.alpha:g} for all nets together."),
         *([element("p", f"The suspect lies in the folder, as {plain(found.inside)}.")] if found.inside else []),
         _table(found),
         *section("Not read", [f"{plain(name)}: {plain(why, 400)}" for name, why in found.skipped.items()]),

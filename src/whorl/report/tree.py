@@ -12,6 +12,7 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
+from whorl.printable import counted
 from whorl.report.svg import Caption, drawing, element, text
 from whorl.report.words import plain
 from whorl.weights.family.gathering import Member
@@ -146,11 +147,13 @@ def _described(families: Sequence[Family]) -> str:
 
 def tree_page(found: Lineage) -> str:
     """One file of HTML: the picture, what the roots rest on, what could not be read, and how to read it."""
-    counted = f"{len(found.members)} nets, {found.pairs} pairs, {found.tested} of them compared in full"
+    sizes = (
+        f"{counted(len(found.members), 'net')}, {counted(found.pairs, 'pair')}, {found.tested} of them compared in full"
+    )
     return page(
         f"{plain(found.folder)}: family trees",
         element("h1", f"Family trees of {plain(found.folder)}"),
-        element("p", f"{counted}, alpha {found.alpha:g} for all pairs together."),
+        element("p", f"{sizes}, alpha {found.alpha:g} for all pairs together."),
         element("figure", tree_picture(found)),
         *section("Roots", [_root_words(family) for family in found.families if family.edges]),
         *section("Shared parts", [f"{plain(one)} and {plain(two)}" for one, two in found.parts]),

@@ -10,7 +10,6 @@ from whorl.types import Grants, told
 
 __all__ = [
     "around",
-    "count",
     "granted",
     "interval",
     "listed",
@@ -63,11 +62,6 @@ def seconds(value: float) -> str:
     if value < 0.1:
         return "< 0.1"
     return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
-
-
-def count(number: int, one: str, many: str = "") -> str:
-    """``1 victim``, ``3 victims``."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def listed(words: Iterable[str]) -> str:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import binom
 from torch import Tensor
 
 from whorl.errors import UsageError
@@ -122,6 +121,8 @@ def own_fault(fingerprint: Fingerprint) -> str | None:
 
 def _better_than_chance(right: int, count: int, classes: int, tried: float) -> bool:
     """``tried`` is the logarithm of the number of orders of the classes that were tried."""
+    from scipy.stats import binom  # late, as it takes half a second that most verbs have no use for
+
     return float(binom.logsf(right - 1, count, 1 / max(classes, 2))) + tried <= math.log(CHANCE)
 
 

@@ -29,7 +29,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy.special import stdtrit
 from torch import Tensor
 
 from whorl.data.base import Dataset
@@ -155,7 +155,7 @@ def lower_bounds(distances: Tensor, confidence: float) -> Tensor:
     """
     values = distances.double().numpy()
     error = values.std(0, ddof=1) / np.sqrt(len(values))
-    bound = values.mean(0) - stats.t.ppf(confidence, len(values) - 1) * error
+    bound = values.mean(0) - stdtrit(len(values) - 1, confidence) * error
     return torch.from_numpy(bound).float().clamp_min(0)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from whorl.errors import UsageError, WhorlError
 from whorl.revisions import TABLE, modules, tree
-from whorl.storage import replacing
+from whorl.storage import write_whole
 
 __all__ = ["declared", "main", "moved", "updated"]
 
@@ -75,8 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def write(table: Mapping[str, Mapping[str, Any]]) -> None:
     """Save the table, one module a line, so that two changes meet in a line only where they meet in a module."""
     lines = [f"{json.dumps(name)}: {json.dumps(table[name])}" for name in sorted(table)]
-    with replacing(TABLE) as temporary:
-        temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    write_whole(TABLE, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Final
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy.special import stdtrit
 from torch import Tensor
 
 from whorl.weights.changes import TensorChange
@@ -120,7 +120,7 @@ def parting(changes: Sequence[TensorChange], tables: Iterable[Table]) -> Parting
     points = np.array([_point(change, table.factor) for change in changes if change.branch is not None])
     if len(points) < TENSORS:
         return None
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(points) - 1) * points.std(ddof=1) / len(points) ** 0.5)
+    half = float(stdtrit(len(points) - 1, (1 + LEVEL) / 2) * points.std(ddof=1) / len(points) ** 0.5)
     low, high = float(points.mean()) - half, float(points.mean()) + half
     first: Direction = "undetermined"
     if table.evenness >= (EVEN if table.factor == 1 else EVEN_WITH_DECAY):

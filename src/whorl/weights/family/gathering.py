@@ -19,7 +19,7 @@ from whorl.checkpoints.readers.adapter import ADAPTER_CONFIG
 from whorl.checkpoints.roles import Weights
 from whorl.checkpoints.views import NETS, UNUSABLE, passed_over, unread_in, without
 from whorl.errors import UsageError, WhorlError
-from whorl.storage import one_line
+from whorl.storage import no_file, one_line
 from whorl.weights.pairing import vocabulary
 
 __all__ = ["Member", "find", "gather", "member_of", "words"]
@@ -58,7 +58,8 @@ def find(folder: Path) -> Iterator[Path]:
     Raises `UsageError` where ``folder`` is none.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder; give one that holds checkpoints, each a file or a folder")
+        told = f"{folder} is no folder" if folder.exists() else no_file(folder)
+        raise UsageError(f"{told}. Give a folder that holds checkpoints, each a file or a folder")
     yield from _find(folder, 0)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from whorl.errors import UsageError
+from whorl.storage import no_file
 from whorl.weights.comparison import NULL, check_asked
 from whorl.weights.family.cells import Cells, Memory
 from whorl.weights.family.gathering import Member, member_of, words
@@ -114,7 +115,7 @@ def parents(
     check_asked(alpha, layers, tokens)
     suspect, folder = Path(suspect), Path(folder)
     if not suspect.exists():
-        raise UsageError(f"{suspect} is not there; give the suspect as a file or folder of weights")
+        raise UsageError(no_file(suspect))
     ours = member_of(suspect, suspect.name)
     everything, skipped = opened(folder, progress)
     members, inside = _others(everything, folder, suspect)
