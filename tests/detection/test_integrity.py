@@ -48,5 +48,5 @@ def test_how_it_was_asked_is_kept_and_when_is_no_part_of_the_answer():
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, -0.1, 0.7])
 def test_a_bound_fails_with_a_chance_below_one_half(alpha):
-    with pytest.raises(UsageError, match="between 0 and"):
+    with pytest.raises(UsageError, match=r"integrity check fails with a chance between 0 and \.5"):
         upper_bound(Counted(0, 10), alpha)
