@@ -220,3 +220,12 @@ def test_how_many_known_copies_would_do_is_told():
 def test_one_lineup_is_one_lineup():
     (said,) = [each for each in held(Terms(turned=1)).caveats if "another role" in each]
     assert "in 1 other lineup:" in said
+
+
+def test_classes_that_were_read_in_the_best_order_are_told():
+    def matched(showing):
+        told = lineup_verdict(showing, 19, Terms(), recipe="", fingerprint="", suspect="")
+        return told.lineup["matched"], any("order in which the two agree most" in each for each in told.caveats)
+
+    assert matched(Showing("mixture", np.arange(20.0), 10, 20, 30, False)) == (False, False)
+    assert matched(Showing("mixture", np.arange(20.0), 10, 20, 30, False, matched=True)) == (True, True)
