@@ -22,7 +22,7 @@ def test_the_pool_is_named():
 
 
 def test_the_best_known_removal_is_named_where_none_is_enough():
-    copies = {"distil": [0.0] * 5, "tune": [0.9] * 3, "prune": [0.9] * 2 + [0.0] * 4, "crop": [0.9]}
+    copies = {"distil": [0.0] * 5, "tune": [0.9] * 3, "prune": [0.9] * 2 + [0.0] * 4, "crop": [0.9], "wipe": [0.0]}
     verdict = run(Trial(calibration(**copies), size=100, alpha=0.05), answers(3))
     assert "best: tune, 3 of 3" in verdict.caveats[0]
     few = next(each for each in verdict.caveats if each.startswith("every copy was caught"))
