@@ -335,3 +335,41 @@ def test_rows_of_a_code_are_bits_of_its_shape():
             TardosCode(plan, levels, rows)
     with pytest.raises(UsageError, match=r"has bits \[3, 4\]"):
         TardosCode(plan, np.full(5, GRAIN // 2), np.zeros((3, 4), np.uint8))
+
+
+class Same:
+    """A draw, or a generator, whose numbers for rows are the levels themselves, or one less."""
+
+    def __init__(self, plan, less):
+        self.biases = np.full(plan.length, GRAIN // 3)
+        self.row = plan.levels((self.biases + 0.5) / GRAIN) - less
+
+    def labels(self, count, choices, name):
+        assert (count, choices) == (len(self.row), GRAIN)
+        return (self.biases if name.endswith("/biases") else self.row).tolist()
+
+    def integers(self, high, size):
+        assert high == GRAIN
+        return self.biases if isinstance(size, int) else np.tile(self.row, (size[0], 1))
+
+
+def test_a_bit_is_1_below_its_level_and_not_at_it():
+    plan = TardosPlan(4, 2, positions=9)
+    for less in (0, 1):
+        for code in (plan.drawn(Same(plan, less), claim="", name="n"), plan.sampled(Same(plan, less))):
+            assert (code.rows == less).all()
+
+
+def test_biases_are_never_0_or_1_however_many_collude():
+    plan = TardosPlan(1000, 1000, positions=20)
+    assert plan.levels(np.array([1e-9, 0.5, 1 - 1e-9])).tolist() == [1, GRAIN // 2, GRAIN - 1]
+
+
+def test_a_code_for_simulations_was_drawn_once():
+    assert TardosPlan(4, 2, positions=9).sampled(generator()).origin.tries == 1
+
+
+def test_a_row_is_0_on_its_block_as_published():
+    code = BlockCode(7, (0, 2))
+    assert [np.flatnonzero(row == 0).tolist() for row in code.rows] == [[0, 1, 3], [2, 3, 5]]
+    assert "there is no draw" in code.why

@@ -129,7 +129,7 @@ def test_a_suspect_that_was_not_judged_counts_and_leaves_it_open():
 
 def test_of_two_rules_one_that_is_derived_decides():
     both = [verdict(0.04, "inconclusive", alpha=0.025), verdict(0.02, "derived", alpha=0.025)]
-    both = [replace(each, queries={"spent": number}) for number, each in enumerate(both, 5)]
+    both = [replace(each, queries={"spent": number}, scheme="random(seed=1)") for number, each in enumerate(both, 5)]
     joined = combine(both, alpha=0.05, over="rules")
     assert (joined.decision, joined.p_value) == ("derived", pytest.approx(0.04))
     assert "half of alpha, 0.025; the suspect was asked 5 by random and 6 by random" in joined.caveats[0]
@@ -157,3 +157,9 @@ def test_innocent_suspects_before_one_lineup_are_accused_together_no_more_often_
             ranks = (likeness >= likeness[:, :1]).sum(1)
             accused += bool((ranks / (twins + 1) <= share_of_alpha(0.05, suspects) + 1e-12).any())
         assert 0 < accused / trials <= bound
+
+
+def test_one_model_fewer_than_are_needed_is_refused():
+    for null, tests in ((58, 3), (38, 2), (18, 1)):
+        with pytest.raises(UsageError, match=f"at least {null + 1} are"):
+            check_reach(null, alpha=0.05, tests=tests, models="twins", more="more")

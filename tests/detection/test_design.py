@@ -257,3 +257,14 @@ def test_uniform_p_values_of_many_labels():
         above = 0.0 if found.matches == 100 else float(tail(found.matches + 1, 100, 2))
         values.append(above + chance.random() * (found.p - above))
     assert kstest(values, "uniform").pvalue > 1e-3
+
+
+def test_without_a_proof_p_is_multiplied_by_the_draws_alone():
+    assert Design((0, 1), 2, 1).tries == 1
+    assert Design((0, 1), 2, 3).tries == 3
+
+
+def test_bets_that_were_lost_or_not_made_show_nothing():
+    made = design(20, 10)
+    assert DesignBets(made).test().p == 1
+    assert bets(made, np.full(20, -1), range(20)).test().p == 1

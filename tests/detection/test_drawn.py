@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import pytest
 from scipy.stats import binom
 
 from whorl.detection.design import Design
-from whorl.detection.drawn import DrawnTrial, least_count, log_floor
+from whorl.detection.drawn import UNSEEN, DrawnTrial, least_count, log_floor
+from whorl.detection.verdict import Trial
 from whorl.errors import UsageError
 
 
@@ -98,3 +100,76 @@ def test_what_is_no_match_is_refused():
             trial([], alpha=alpha)
     with pytest.raises(UsageError, match="no query was answered"):
         told(trial([]))
+
+
+@pytest.mark.parametrize(
+    ("choices", "count", "draws", "alpha"),
+    [
+        *((10, 2, 1, 0.02), (10, 3, 5, 0.01), (10, 2, 5, 0.1), (10, 4, 1, 0.0002)),
+        *((4, 2, 2, 0.25), (2, 9, 1, 2**-8), (7, 3, 1, 2 / 343)),
+    ],
+)
+def test_a_p_value_of_just_alpha_is_enough(choices, count, draws, alpha):
+    """2 draws / C^n is alpha, and sums of logarithms may be a little more or less."""
+    assert least_count(choices, alpha, draws) == count
+    made = DrawnTrial(Design((0,) * count, choices, draws), alpha=alpha)
+    made.update([1] * count)
+    assert (told(made).decision, made.settled) == ("derived", True)
+    assert told(made).p_value == pytest.approx(alpha)
+    assert told(made).p_value <= alpha
+    assert not any("can't be below" in each for each in told(made).caveats)
+    low = DrawnTrial(Design((0,) * count, choices, draws), alpha=0.999 * alpha)
+    low.update([1] * count)
+    assert told(low).decision == "inconclusive"
+    assert any("can't be below" in each for each in told(low).caveats)
+
+
+def test_one_draw_is_counted_once_unless_more_are_told():
+    assert log_floor(3, 10) == log_floor(3, 10, 1)
+    assert least_count(10, 0.002) == 3
+
+
+def test_draws_multiply_what_is_seen_before_everything_was_asked():
+    once, often = (trial([1] * 4, draws=draws, budget=10) for draws in (1, 5))
+    assert often.log_p == pytest.approx(once.log_p + math.log(5))
+    assert once.log_p < 0
+
+
+def test_a_budget_of_one_is_a_budget():
+    made = trial([1], budget=1)
+    assert (made.settled, told(made).queries) == (
+        True,
+        {"spent": 1, "budget": 1, "size": 20, "stopped_early": False},
+    )
+
+
+def test_a_verdict_by_draw_is_read_as_others_are():
+    """Its null has the parts of any, and what was drawn."""
+    of_population = Trial(None, size=1, alpha=0.05)
+    of_population.update([1.0])
+    other = of_population.verdict(scheme="", fingerprint="", suspect="")
+    seen = told(trial([1] * 20, draws=3))
+    assert set(seen.null) == {*other.null, "design"}
+    assert set(seen.queries) == set(other.queries)
+    assert seen.null["origin"] == "design"
+    assert "of the draw of these labels" in seen.null["pool"]
+    told_of = {name: seen.null["design"][name] for name in ("kind", "choices", "draws", "exact")}
+    assert told_of == {"kind": "labels", "choices": 10, "draws": 3, "exact": False}
+    assert "there is no draw" in seen.null["design"]["why"]
+
+
+def test_what_is_seen_is_told_in_tenth_powers_and_what_is_not_as_no_sign():
+    seen = told(trial([1] * 20))
+    assert any("log10 p -19.7, times 1 draw" in each for each in seen.caveats)  # 2 / 10^20
+    assert UNSEEN not in seen.caveats
+    assert UNSEEN in told(trial([0] * 20)).caveats
+
+
+def test_a_p_value_below_the_smallest_number_is_that():
+    long = DrawnTrial(Design((0,) * 2000, 2, 1), alpha=0.01)
+    long.update([1] * 2000)
+    assert told(long).p_value == told(long).p_value_floor == sys.float_info.min
+    some = DrawnTrial(Design((0,) * 1020, 2, 1), alpha=0.01)
+    some.update([1] * 1020)
+    assert told(some).p_value_floor == pytest.approx(2.0**-1019, rel=1e-9)
+    assert told(trial([1], count=10, draws=10**12)).p_value_floor == 1.0

@@ -91,3 +91,22 @@ def test_impossible_counts_are_refused():
     ):
         with pytest.raises(UsageError):
             wrong()
+
+
+def test_a_coin_that_always_falls_alike_is_refused():
+    for chance in (0.0, 1.0, 1.5, -0.1):
+        with pytest.raises(UsageError, match="between 0 and 1"):
+            log_binomial_tail(1, 2, chance)
+
+
+def test_no_rounding_makes_a_chance_larger_than_1():
+    for size in range(1, 300):
+        assert all(log_binomial_tail(0, size, chance) <= 0 for chance in (0.01, 0.3, 0.5, 0.9))
+        assert log_fixed_points(1, size, size) <= 0
+        assert log_poisson_tail(1, 40 + size) <= 0
+        assert fisher([-0.01 / size] * size) <= 0
+
+
+def test_poisson_of_a_large_mean_is_scipys():
+    for count in (2000, 2900, 3000, 3200):
+        assert log_poisson_tail(count, 3000.0) == pytest.approx(float(stats.poisson.logsf(count - 1, 3000.0)), abs=1e-9)

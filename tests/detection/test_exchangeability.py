@@ -190,3 +190,91 @@ def test_models_that_differ_by_a_quarter_of_a_usual_pair_are_one():
     assert 0.1 < 0.25 * np.median(apart) < 0.4
     assert clusters(answers) == [[2, 4, 5], [0, 1], [3]]  # the largest first; 2 and 5 are linked by 4
     assert clusters(answers[:2]) == [[0], [1]]
+
+
+def test_the_document_of_a_likeness_holds_all_that_was_found():
+    found = replace(
+        standing(np.arange(9.0), 0.0),
+        accuracy=0.9,
+        agreement=0.8,
+        confidence=0.7,
+        of_null={"agreement": (0.1, 0.2, 0.3)},
+        of_victim={"agreement": 0.6},
+        more=0.01,
+        victim_more=0.02,
+        less=0.03,
+        worse=0.04,
+    )
+    assert found.document() == {
+        "accuracy": 0.9,
+        "agreement": 0.8,
+        "confidence": 0.7,
+        "of_null": {"agreement": [0.1, 0.2, 0.3]},
+        "of_victim": {"agreement": 0.6},
+        "p_more": 0.01,
+        "p_victim_more": 0.02,
+        "p_less": 0.03,
+        "p_worse": 0.04,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "figure", "level"),
+    [
+        *(("above", "more", 0.02), ("victim_above", "victim_more", 0.02)),
+        *(("below", "less", 0.02), ("degraded", "worse", 0.01)),
+    ],
+)
+def test_a_rank_of_just_the_level_is_warned_of(name, figure, level):
+    """2 of 100, and 2 of 200: the error is at most so much, so that these count."""
+    assert getattr(standing(np.arange(2 / level - 1), 0.0, **{figure: level}), name)
+    assert not getattr(standing(np.arange(2 / level - 1), 0.0, **{figure: 1.5 * level}), name)
+
+
+def test_the_second_of_few_models_is_not_warned_of():
+    assert standing(np.arange(3.0), 0.0, more=1 / 4).above
+    assert not standing(np.arange(3.0), 0.0, more=2 / 4).above
+
+
+def test_a_line_of_standings_that_hardly_differ_is_as_steep_as_they_say():
+    line = standing(0.01 * np.arange(19.0), 0.3)
+    null = 0.5 * np.arange(19.0)
+    assert line.explains(15.0, null, 0.05)
+    assert not line.explains(15.1, null, 0.05)
+
+
+def test_who_agrees_as_much_and_is_right_more_often_stands_higher():
+    """Both share one label of three with each model of the null; one is right on all probes, the other on one."""
+    known, null = np.zeros(3, int), np.array([[0, 3, 4], [5, 1, 0]])
+    right, wrong = (likeness(np.array(each), null, known, known) for each in ([0, 0, 0], [0, 1, 7]))
+    assert right.agreement == wrong.agreement == pytest.approx(1 / 3)
+    assert right.standing > wrong.standing
+
+
+def one_hot(places, models=6):
+    """``[models, probes, models]``: a class of its own for each model on the probes at ``places``, else the first."""
+    answers = np.zeros((models, 30, models))
+    answers[:, :, 0] = 1
+    for model in range(models):
+        answers[model, places] = np.eye(models)[model]
+    return answers
+
+
+@pytest.mark.parametrize(
+    ("most", "place", "apart"),
+    [(1, 7, True), (1, 8, False), (6**2 * 6 * 10, 9, True), (6**2 * 6 * 10, 10, False)],
+)
+def test_so_many_probes_are_compared_as_the_bound_allows_and_eight_at_least(monkeypatch, most, place, apart):
+    monkeypatch.setattr("whorl.detection.exchangeability.MOST_COMPARED", most)
+    assert len(clusters(one_hot([place]))) == (6 if apart else 1)
+
+
+def test_two_alike_of_three_are_one():
+    chances = np.array([0.1, 0.1, 0.9])
+    assert clusters(np.stack([chances, 1 - chances], 1)[:, None, :]) == [[0, 1], [2]]
+
+
+def test_the_usual_pair_is_the_median_of_all_pairs():
+    """Two pairs whose members lie .1 apart, and the pairs about .8; neighbours in the list count as well."""
+    chances = np.array([0.0, 0.8, 0.1, 0.9])
+    assert clusters(np.stack([chances, 1 - chances], 1)[:, None, :]) == [[0, 2], [1, 3]]

@@ -98,3 +98,17 @@ def test_equals_count_against_the_claim_and_no_p_value_is_above_one():
     assert ranked({"a": 0.5}, 0.95, kinds).void == ()
     short = ranked({"a": 0.5}, 0.96, kinds)
     assert (short.p_value, short.void) == (1.0, ("nets",))
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.05, 0.01, 1 / 137])
+def test_no_more_models_are_trained_than_a_judge_waits_for(alpha):
+    most = int((MOST_MODELS + 1) * alpha + 1e-9)
+    assert models_needed(alpha, most) <= MOST_MODELS
+    with pytest.raises(UsageError, match="tries"):
+        models_needed(alpha, most + 1)
+
+
+def test_no_floor_is_above_one():
+    kinds = {"nets": kind(0.9, a=[0.5, 0.5, 0.1])}
+    assert ranked({"a": 0.5}, 0.9, kinds, tries=9).floor == 1.0
+    assert ranked({"a": 0.5}, 0.99, kinds).floor == 1.0, "none is valid"

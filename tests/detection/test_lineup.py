@@ -191,3 +191,30 @@ def test_a_lead_is_that_over_the_second():
     with pytest.raises(UsageError, match="two candidates"):
         Race(1, None)
     assert not Race(2, 1e-9).won
+
+
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=60))
+@settings(max_examples=50, deadline=None)
+def test_a_lead_is_that_of_the_first_over_the_second_of_however_many(totals):
+    race = Race(len(totals), None)
+    race.update(np.array(totals)[:, None])
+    second, first = sorted(totals)[-2:]
+    assert race.lead == first - second
+
+
+def test_a_race_may_end_with_its_first_question():
+    race = raced(np.array([[5.0, 1.0], [0.0, 0.0]]), 5.0)
+    assert (race.asked, race.won) == (1, True)
+
+
+def test_equals_are_equal_to_a_billionth_of_their_size():
+    assert rank([0.5, 0.5 - 5e-10], 0) == 2
+    assert rank([0.5, 0.5 - 1.5e-9], 0) == 1
+    assert rank([1e6, 1e6 - 5e-4], 0) == 2
+    assert rank([1e6, 1e6 - 2e-3], 0) == 1
+
+
+def test_one_stranger_is_a_clump_only_among_more_than_a_hundred():
+    """One of one is no rate below .01, at an error of .01."""
+    assert clumped(1, 1, 101)
+    assert not clumped(1, 1, 99)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from itertools import pairwise
+
 import numpy as np
+import pytest
 
 from whorl.detection.lineup import Showing, place_of, rank
 from whorl.detection.lineup_verdict import lineup_verdict
+from whorl.detection.power import copies_needed
+from whorl.detection.verdict import Trial
 from whorl.fingerprints.terms import Terms
+from whorl.report.lineup import lineup_of
 
 SHOWING = Showing("mixture", np.arange(20.0), 10, 20, 30, True, (), 16)
 
@@ -144,3 +151,81 @@ def test_who_leads_and_by_how_much_is_in_the_document():
     assert held(Terms(), 19).similarity == 1.0
     tied = Showing("mixture", np.array([1.0, 1.0, 0.0]), 1, 1, 1, False)
     assert tied.leader is None
+
+
+def test_a_sealed_lineup_tells_nothing_of_the_victim():
+    named = {f"stranger {number}": number for number in range(10)}
+    told = held(Terms(strangers=named, figures={"loss": (0.2,) * 19 + (0.1,)}), None)
+    assert (told.decision, told.p_value, told.similarity) == ("inconclusive", 1.0, 0.0)
+    assert (told.lineup["place"], told.lineup["rank"], told.lineup["outermost"]) == (None, None, {})
+    assert told.lineup["strangers"] == {"asked": 10, "named_the_victim": None}
+    assert not any("0 of 10" in each for each in told.caveats)
+    assert any("sealed too" in each for each in told.caveats)
+    assert not any("sealed too" in each for each in held(Terms(), None).caveats)
+
+
+def test_what_a_page_reads_of_a_lineup_is_in_its_document():
+    """By the schema of pages, which refuses what lacks a part, and with what was given."""
+    reasons = {"loss": "measured twice"}
+    terms = Terms(figures={"loss": (0.1,) * 20}, reasons=reasons, hypothesis="the last stage", labels="agreement")
+    showing = Showing("mixture", np.arange(20) / 3, 2, 20, 30, True, (np.arange(20) / 7, np.arange(20) / 3), 16)
+    told = lineup_verdict(showing, 19, terms, recipe="train", fingerprint="f", suspect="s", turned=1)
+    read = lineup_of(json.loads(json.dumps(told.lineup)))
+    assert read is not None
+    assert read.terms is not None
+    assert (read.recipe, read.figures, read.terms.reasons) == ("train", {"loss": [0.1] * 20}, reasons)
+    assert (read.terms.labels, read.terms.hypothesis, told.lineup["turned"]) == ("agreement", "the last stage", 1)
+    assert read.totals[1] == 0.333333, "to a millionth"
+    assert [(point.asked, point.totals[1]) for point in read.race] == [(1, 0.1429), (2, 0.3333)]
+    of_population = Trial(None, size=1, alpha=0.05)
+    of_population.update([1.0])
+    assert set(told.null) == set(of_population.verdict(scheme="", fingerprint="", suspect="").null)
+
+
+def test_sixty_points_of_a_long_race_are_kept_from_its_first_to_its_last():
+    path = tuple(np.full(20, float(number)) for number in range(1, 1001))
+    showing = Showing("mixture", path[-1], 1000, 1000, 1000, False, path, 1000)
+    race = lineup_verdict(showing, 19, Terms(), recipe="", fingerprint="", suspect="").lineup["race"]
+    asked = [point["asked"] for point in race]
+    assert (len(race), asked[0], asked[-1]) == (60, 1, 1000)
+    assert {after - before for before, after in pairwise(asked)} <= {16, 17, 18}
+    assert all(point["totals"] == [float(point["asked"])] * 20 for point in race)
+    assert held(Terms()).lineup["race"] == []
+
+
+@pytest.mark.parametrize(("seeds", "says"), [("small", "small or common"), ("unknown", "nobody said which seed")])
+def test_a_seed_that_a_stranger_may_share_takes_the_word_exact_away(seeds, says):
+    told = held(Terms(seeds=seeds))
+    assert not told.lineup["exact"]
+    assert any(says in each for each in told.caveats)
+
+
+def test_the_scheme_of_a_lineup_is_its_statistic_or_what_candidates_have_fingerprints_of():
+    assert held(Terms()).scheme == "lineup(mixture)"
+    assert held(Terms(by="random()")).scheme == "lineup(by=random())"
+
+
+def test_how_often_chance_sets_a_victim_apart_is_told():
+    """The first or the last of 20 by a figure: one lineup in ten."""
+    told = held(Terms(figures={"loss": (0.2,) * 19 + (0.1,)}))
+    assert any("each figure stands out in 10% of lineups" in each for each in told.caveats)
+
+
+def test_how_many_known_copies_would_do_is_told():
+    assert any(f"give {copies_needed(1)} known copies" in each for each in held(Terms(), 3).caveats)
+    two = held(Terms(copies={"tune": (1, 2), "prune": (2, 2)}), 3)
+    assert any(f"give {copies_needed(2)} known copies" in each for each in two.caveats)
+
+
+def test_one_lineup_is_one_lineup():
+    (said,) = [each for each in held(Terms(turned=1)).caveats if "another role" in each]
+    assert "in 1 other lineup:" in said
+
+
+def test_classes_that_were_read_in_the_best_order_are_told():
+    def matched(showing):
+        told = lineup_verdict(showing, 19, Terms(), recipe="", fingerprint="", suspect="")
+        return told.lineup["matched"], any("order in which the two agree most" in each for each in told.caveats)
+
+    assert matched(Showing("mixture", np.arange(20.0), 10, 20, 30, False)) == (False, False)
+    assert matched(Showing("mixture", np.arange(20.0), 10, 20, 30, False, matched=True)) == (True, True)

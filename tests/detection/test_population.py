@@ -96,3 +96,20 @@ def test_a_p_value_is_at_most_alpha_within_the_rank_and_above_it_beyond(size, al
     made = plan(np.arange(size) / 1000, alpha=alpha, sampling_error=sampling)
     assert made.p_value(made.rank - 1) <= alpha < made.p_value(made.rank)
     assert made.p_value(made.rank - 1) == pytest.approx(alpha)
+
+
+def test_the_least_alpha_is_taken():
+    assert plan([], alpha=1e-9).needed == 10**9 - 1
+    with pytest.raises(UsageError, match="alpha"):
+        plan([], alpha=0.9e-9)
+
+
+def test_sums_of_doubles_within_the_rank_are_never_above_alpha():
+    beyond = 0
+    for size in range(19, 400):
+        for alpha, sampling in ((0.05, None), (0.1, 0.03), (0.15, 0.01), (0.3, 0.03), (0.01, 0.0)):
+            made = plan(np.arange(size) / 1000, alpha=alpha, sampling_error=sampling)
+            if made.rank:
+                assert made.p_value(made.rank - 1) <= alpha
+                beyond += made.rank / (size + 1) + made.sampling_error > alpha
+    assert beyond, "where the sum is, the test above shows something"

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whorl.detection import SequentialMean
+from whorl.detection.sequential import wager
 from whorl.errors import UsageError
 
 
@@ -152,3 +153,18 @@ def test_no_more_is_revealed_than_the_list_holds():
         test.update([1.0] * 3)
     test.update([1.0] * 2)
     assert test.asked == 5
+
+
+def test_a_level_that_chance_refuted_is_restored_once_it_is_certain():
+    """A list whose ones came first by chance: its own mean is refuted, and not any more when all is known."""
+    mean = SequentialMean(20, 0.3, levels=[0.25])
+    mean.update(np.ones(5))
+    assert mean.highest_refuted == 0.25
+    mean.update(np.zeros(15))
+    assert mean.highest_refuted == -np.inf
+    assert (mean.lower, mean.upper) == (0.25, 0.25)
+
+
+def test_a_bet_against_a_level_near_1_lies_halfway_to_1():
+    assert wager(0, 100, 0.999) == pytest.approx(0.9995)
+    assert wager(0, 100, 0.5) == pytest.approx(0.501)

@@ -121,3 +121,18 @@ def test_l1_is_one_minus_the_mean_absolute_difference():
 def test_l1_has_a_bound_only_where_numbers_have_one(outside):
     with pytest.raises(UsageError, match=r"l1 compares numbers in \[0, 1\].*use l2"):
         l1(torch.tensor([0.5, outside]), torch.tensor([0.5, 0.5]))
+
+
+@pytest.mark.parametrize("similarity", [matching, mutual_information, cosine, l1, l2])
+def test_labels_are_not_compared_with_real_numbers(similarity):
+    for one, other in ((labels(3), torch.zeros(3)), (torch.zeros(3), labels(3))):
+        with pytest.raises(UsageError, match="compares"):
+            similarity(one, other)
+
+
+def test_no_rounding_leads_out_of_the_range():
+    for seed in range(200):
+        one, values = labels(40, seed=seed, classes=7), numbers(1, 9, seed=seed)
+        assert mutual_information(one, (one + 1) % 7).similarity <= 1
+        assert cosine(values, 3 * values).similarity <= 1
+        assert cosine(values, -3 * values).similarity >= 0

@@ -96,3 +96,12 @@ def test_what_cannot_be_is_refused():
         watch([1.0], 1.0)
     with pytest.raises(UsageError, match="finite"):
         watch([1.0]).update([[1.0]])
+
+
+def test_before_any_block_nothing_is_won():
+    found = watch([1.0, 2.0])
+    assert (found.log_peak, found.alarm) == (0.0, None)
+    assert found.log_wealth == pytest.approx(0, abs=1e-12)
+    for alpha in (0.0, 1.0):
+        with pytest.raises(UsageError, match="alpha"):
+            watch([1.0], alpha=alpha)

@@ -46,3 +46,7 @@ def test_exact_unlearning_is_accused_as_often_as_said(alpha):
 def test_what_makes_no_sense_is_refused(similarity, null, alpha):
     with pytest.raises(UsageError):
         forgetting(similarity, null, alpha=alpha)
+
+
+def test_one_retrain_is_enough_for_a_level_of_a_half():
+    assert forgetting(0.9, [0.1], alpha=0.5).decision == "retained"

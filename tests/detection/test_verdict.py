@@ -331,3 +331,61 @@ def test_what_holds_of_all_groups_is_the_worst_of_each():
     assert groups.plan.error_bound == max(a.error_bound, b.error_bound)
     assert groups.plan.sufficient == (a.sufficient and b.sufficient)
     assert groups.smallest == ("a", a)
+
+
+def whole(similarity, **options):
+    trial = Trial(Calibration(null(np.linspace(0, 0.99, 100)[:99])), size=64, alpha=0.05, per_query=False, **options)
+    trial.observe(similarity)
+    return trial
+
+
+def test_of_a_whole_that_is_asked_anyway_alpha_is_all_spent_on_ranks():
+    """5 of 100 ranks: as alike as the fifth is not enough, and more than the fifth is."""
+    assert whole(1.0).verdict(**NAMES).p_value == 0.01
+    assert whole(0.945).derived
+    assert not whole(0.94).derived
+    assert whole(0.945).verdict(**NAMES).error_bound == 0.05
+
+
+def test_a_null_beyond_the_range_of_means_is_refused_on_either_side():
+    for beyond in (-0.1, 1.1):
+        with pytest.raises(UsageError, match="calibrate again"):
+            Trial(Calibration(null([0.5, beyond])), size=10, alpha=0.05)
+
+
+def test_nothing_that_is_revealed_changes_nothing():
+    trial = Trial(None, size=10, alpha=0.05, budget=2)
+    trial.update([])
+    assert trial.asked == 0
+    trial.update([1.0])
+    with pytest.raises(UsageError, match=r"^3 queries were asked on a budget of 2"):
+        trial.update([1.0, 1.0])
+
+
+def test_what_could_not_be_seen_is_told_unless_the_suspect_is_derived():
+    for matches, unseen in ((95, False), (3, True)):
+        verdict = run(Trial(calibration(fine_tune=[0.9] * 14), size=100, alpha=0.05), answers(matches))
+        assert any("could not have seen" in each for each in verdict.caveats) is unseen
+    assert "could not have seen: any removal that the calibration does not hold" in verdict.caveats
+
+
+def test_as_alike_as_the_threshold_on_a_small_budget_is_not_above_it():
+    above = [run_at_once([0.0] * 8 + [1.0] * matches, 0.1) for matches in (1, 2)]
+    assert ["larger budget" in each.caveats[0] for each in above] == [False, True]
+
+
+def run_at_once(values, threshold):
+    """Nulls that are all at the threshold, and nine or ten of a hundred queries."""
+    values = [*values[-10:], *[0.0] * (10 - len(values))]
+    trial = Trial(Calibration(null([threshold] * 199), {"tune": (1.0,) * 14}), size=100, alpha=0.05, budget=10)
+    trial.update(values)
+    return trial.verdict(**NAMES)
+
+
+def test_without_a_null_there_is_one_group_without_a_name():
+    verdict = run(Trial(None, size=10, alpha=0.05), np.ones(10))
+    assert (verdict.null["pool"], verdict.null["groups"]) == ("", [{"name": "", "size": 0, "p_value": 1.0}])
+    assert "the null holds no independent model" in verdict.caveats[0]
+    assert "group" not in verdict.caveats[0]
+    with pytest.raises(UsageError, match=r"its groups are none$"):
+        in_group(Calibration(Null(pool="", models=(), similarities=())), "vgg")

@@ -44,3 +44,9 @@ def test_the_curve_holds_every_break_point_with_its_value():
 def test_scores_without_a_scale_are_refused():
     with pytest.raises(UsageError, match=r"ARUC needs scores in \[0, 1\]; the negatives reach from -0.5 to 0.2"):
         aruc([0.5], [-0.5, 0.2])
+
+
+def test_scores_of_another_scale_are_refused_on_either_side():
+    for positives, negatives in (([0.5, 1.5], [0.2]), ([0.5], [0.2, 1.5])):
+        with pytest.raises(UsageError, match="reach from"):
+            aruc(positives, negatives)

@@ -33,3 +33,22 @@ def test_no_trials_no_knowledge():
 def test_impossible_counts_are_refused(count):
     with pytest.raises(UsageError, match="between 0 and the number of trials"):
         clopper_pearson(*count)
+
+
+def test_an_interval_holds_its_ends():
+    assert all(value in Interval(0.1, 0.9) for value in (0.1, 0.5, 0.9))
+    assert not any(value in Interval(0.1, 0.9) for value in (0.09, 0.91))
+
+
+def test_an_interval_is_of_95_percent_unless_another_is_asked_for():
+    assert wilson(3, 10) == wilson(3, 10, 0.95)
+    assert clopper_pearson(3, 10) == clopper_pearson(3, 10, 0.95)
+    for confidence in (0.0, 1.0, 1.5):
+        with pytest.raises(UsageError, match="between 0 and 1"):
+            wilson(3, 10, confidence)
+
+
+def test_no_rounding_leads_out_of_the_range():
+    for trials in range(1, 300):
+        assert wilson(trials, trials).high <= 1
+        assert wilson(0, trials).low >= 0

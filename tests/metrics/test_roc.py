@@ -97,3 +97,27 @@ def test_tpr_never_flags_more_negatives_than_allowed():
 def test_wrong_input_is_named(call, says):
     with pytest.raises(UsageError, match=says):
         call()
+
+
+def test_a_positive_at_the_threshold_is_not_flagged():
+    """As a negative there is not: three of them, of which one would be allowed."""
+    point = tpr_at_fpr([0.7, 0.8], [0.7, 0.7, 0.7, 0.1], 0.25)
+    assert (point.rate, point.threshold) == (0.5, 0.7)
+
+
+def test_no_false_positive_at_all_can_be_asked_for():
+    assert tpr_at_fpr([0.9], [0.4] * 5, 0.0).attainable
+    assert not tpr_at_fpr([0.9], [0.4] * 5, 0.1).attainable
+    assert tpr_at_fpr([0.9], [0.4] * 5, 1.0).attainable
+    for fpr in (-0.1, 1.5):
+        with pytest.raises(UsageError, match="between 0 and 1"):
+            tpr_at_fpr([0.1], [0.1], fpr)
+
+
+def test_delong_of_two_on_a_side():
+    """Placements of .9 and .4 among .5, .3: 1 and 1/2; of .5 and .3 among .9, .4: 1/2 and 1."""
+    variance = 2 * (1 / 8) / 2
+    half = 1.959963984540054 * math.sqrt(variance) / (3 / 16)
+    interval = auc_interval([0.9, 0.4], [0.5, 0.3])
+    assert interval.low == pytest.approx(1 / (1 + math.exp(half - math.log(3))))
+    assert interval.high == pytest.approx(1 / (1 + math.exp(-half - math.log(3))))

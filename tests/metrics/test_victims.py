@@ -135,3 +135,12 @@ def test_the_committed_simulation_is_what_the_documents_say():
         for rule in ("paired", "apart"):
             false = round(row[rule] * measured["runs"])
             assert clopper_pearson(false, measured["runs"], 0.998).low <= 0.05, row
+
+
+def test_what_is_told_of_a_figure_depends_on_how_many_victims_are_known():
+    whole, part = Interval(0.1, 0.9), Interval(0.4, 0.6)
+    told = [ClusterEstimate(0.5, whole, *rest).told for rest in ((1, part), (2, part), (2,), (3, part), (3,))]
+    assert told == ["", "range", "", "interval", "interval"]
+    assert ClusterEstimate(0.5, whole, 1, part).around == ClusterEstimate(0.5, whole, 2).around == whole
+    moved = difference_over_victims([0.5, 0.7], [0.625, 0.575], [8, 8])
+    assert (moved.extent.low, moved.extent.high) == pytest.approx((-0.125, 0.125))

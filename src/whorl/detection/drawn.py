@@ -11,7 +11,7 @@ import itertools
 import math
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from numpy.typing import ArrayLike
 
@@ -24,7 +24,8 @@ from whorl.types import Decision, Verdict
 
 __all__ = ["DrawnTrial", "least_count", "log_floor"]
 
-UNSEEN = (
+ROUNDED: Final = 1e-9  # what logarithms lose: a p-value of just alpha must not pass for a larger one
+UNSEEN: Final = (
     "the mark is not seen, and that says little: a copy from which it was removed answers as a stranger does. A mark "
     "shows that a model is derived, never that it is not"
 )
@@ -37,7 +38,7 @@ def log_floor(count: int, choices: int, tries: int = 1) -> float:
 
 def least_count(choices: int, alpha: float, tries: int = 1) -> int:
     """How many labels or bits a mark has at least, so that p can be as low as ``alpha``."""
-    return next(count for count in itertools.count(1) if log_floor(count, choices, tries) <= math.log(alpha))
+    return next(count for count in itertools.count(1) if _reaches(log_floor(count, choices, tries), alpha))
 
 
 class DrawnTrial:
@@ -84,7 +85,7 @@ class DrawnTrial:
     @property
     def settled(self) -> bool:
         """Whether to stop: the evidence is enough, or everything was asked."""
-        return self.asked >= self.budget or self.log_p <= math.log(self.alpha)
+        return self.asked >= self.budget or _reaches(self.log_p, self.alpha)
 
     def verdict(self, *, scheme: str, fingerprint: str, suspect: str) -> Verdict:
         """The answer as of now; `UsageError` before the first answer of the suspect."""
@@ -92,14 +93,14 @@ class DrawnTrial:
             raise UsageError("no query was answered yet, so there is no similarity: ask the suspect first")
         design = self.design
         log_p, floor = self.log_p, log_floor(self.size, design.choices, design.tries)
-        decision: Decision = "derived" if log_p <= math.log(self.alpha) else "inconclusive"
+        decision: Decision = "derived" if _reaches(log_p, self.alpha) else "inconclusive"
         told = [
             f"{self._matches} of {self.asked} drawn {design.kind} match, and by chance one in {design.choices} does: "
             f"log10 p {log_p / math.log(10):.1f}, times {counted(design.tries, 'draw')}"
         ]
         if decision != "derived":
             told.append(UNSEEN)
-        if floor > math.log(self.alpha):
+        if not _reaches(floor, self.alpha):
             told.append(
                 f"with {self.size} {design.kind} p can't be below {_p(floor):.2g}, so nothing can be called derived at "
                 f"alpha {self.alpha:g}; embed a mark of more {design.kind}, or give a larger --alpha"
@@ -107,7 +108,7 @@ class DrawnTrial:
         return Verdict(
             decision=decision,
             similarity=self._matches / self.asked,
-            p_value=_p(log_p),
+            p_value=min(_p(log_p), self.alpha) if decision == "derived" else _p(log_p),
             p_value_floor=_p(floor),
             alpha=self.alpha,
             error_bound=self.alpha,
@@ -148,5 +149,9 @@ class DrawnTrial:
         }
 
 
+def _reaches(log_p: float, alpha: float) -> bool:
+    return log_p <= math.log(alpha) + ROUNDED
+
+
 def _p(log_p: float) -> float:
-    return min(1.0, max(math.exp(max(log_p, -700.0)), sys.float_info.min))
+    return min(1.0, max(math.exp(log_p), sys.float_info.min))

@@ -166,7 +166,8 @@ class Race:
 
     Parameters:
         candidates: how many.
-        margin: lead of the first over the second, in units of the scores, at which to stop; None asks everything.
+        margin: lead of the first over the second, above 0, in units of the scores, at which to stop; None asks
+            everything.
     """
 
     def __init__(self, candidates: int, margin: float | None) -> None:
@@ -199,7 +200,7 @@ class Race:
     @property
     def won(self) -> bool:
         """Whether somebody leads by the margin."""
-        return self.margin is not None and self.asked > 0 and self.lead >= self.margin
+        return self.margin is not None and self.lead >= self.margin
 
 
 @dataclass(frozen=True)
@@ -278,4 +279,4 @@ def clumped(named: int, strangers: int, candidates: int) -> bool:
     Strangers of one kind agree on whom they resemble. If it is the victim, a lineup accuses nearly all of that kind.
     As their votes are not independent this says so too often, which only loses accusations.
     """
-    return strangers > 0 and clopper_pearson(named, strangers, 1 - 2 * CLUMPED).low > 1 / candidates
+    return clopper_pearson(named, strangers, 1 - 2 * CLUMPED).low > 1 / candidates

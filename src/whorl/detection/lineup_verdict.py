@@ -64,7 +64,7 @@ def lineup_verdict(  # noqa: PLR0913 each is told by the verdict
     stands = None if place is None else rank(showing.totals, place)
     p_value = 1.0 if stands is None else stands / count
     outside = {} if place is None else outermost(terms.figures, place)
-    named = 0 if place is None else sum(each == place for each in terms.strangers.values())
+    named = None if place is None else sum(each == place for each in terms.strangers.values())
     decision, reasons = _decide(showing, place, terms, alpha, p_value, outside, named, power)
     return Verdict(
         decision=decision,
@@ -138,12 +138,12 @@ def _decide(
     alpha: float,
     p_value: float,
     outside: Mapping[str, str],
-    named: int,
+    named: int | None,
     power: Mapping[str, Mapping[str, float]],
 ) -> tuple[Decision, tuple[str, ...]]:
     """The decision and, unless it is derived, why it is not more than that."""
     count = len(showing.totals)
-    if place is None:
+    if place is None or named is None:
         return "inconclusive", ("the lineup is sealed: which candidate is the victim is in the secret file",)
     if 1 / count > alpha + 1e-12:
         needed = math.ceil(1 / alpha - 1e-9) - 1
@@ -180,7 +180,9 @@ def _decide(
     return "unrelated", ("unrelated only as far as the removals go whose known copies name the victim",)
 
 
-def _always(showing: Showing, terms: Terms, named: int, outside: Mapping[str, str], turned: int) -> tuple[str, ...]:
+def _always(
+    showing: Showing, terms: Terms, named: int | None, outside: Mapping[str, str], turned: int
+) -> tuple[str, ...]:
     """What no verdict of a lineup may leave out."""
     told: list[str] = []
     if terms.hypothesis:
@@ -213,7 +215,9 @@ def _always(showing: Showing, terms: Terms, named: int, outside: Mapping[str, st
             "nothing was measured that would show whether the victim is one among equals, as accuracy and loss on "
             "inputs of known class do: a victim that was trained longer or on other inputs convicts strangers unseen"
         )
-    if terms.strangers:
+    if named is None and terms.strangers:
+        told.append(f"how many of {len(terms.strangers)} known strangers name the victim is sealed too")
+    elif terms.strangers:
         told.append(f"{named} of {len(terms.strangers)} known strangers name the victim in this lineup")
     else:
         told.append(
@@ -232,5 +236,5 @@ def _lead(showing: Showing, place: int | None) -> float:
 
 def _thinned(path: Sequence[Any]) -> list[dict[str, Any]]:
     """Some points of the race: how many were asked, and every candidate's total."""
-    places = sorted({round(each) for each in np.linspace(0, len(path) - 1, min(POINTS, len(path)))}) if path else []
+    places = sorted({round(each) for each in np.linspace(0, len(path) - 1, min(POINTS, len(path)))})
     return [{"asked": place + 1, "totals": [round(float(each), 4) for each in path[place]]} for place in places]

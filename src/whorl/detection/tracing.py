@@ -43,7 +43,7 @@ class Suspicion:
     log_p: float
     adjusted: float
     accused: bool
-    named: bool = False
+    named: bool
 
 
 @dataclass(frozen=True)

@@ -54,10 +54,10 @@ class Point(_Part):
 
 
 class Strangers(_Part):
-    """How many known strangers went through the lineup, and how many of them named the victim."""
+    """How many known strangers went through the lineup, and how many of them named the victim; None while sealed."""
 
     asked: Counted
-    named_the_victim: Counted
+    named_the_victim: Counted | None
 
 
 class Fixed(_Part):
@@ -109,7 +109,10 @@ class Lineup(_Part):
             values, own = np.array(self.totals), self.totals[self.place]
             if not 1 + (values > own + ROUNDED).sum() <= self.rank <= (values >= own - ROUNDED).sum():
                 raise ValueError("the victim's rank is not the one that the totals give it")
-        if self.strangers.named_the_victim > self.strangers.asked:
+        named = self.strangers.named_the_victim
+        if named is None and self.place is not None:
+            raise ValueError("the victim has a place, and how many strangers name it is missing")
+        if (named or 0) > self.strangers.asked:
             raise ValueError("more strangers name the victim than were asked")
         return self
 
