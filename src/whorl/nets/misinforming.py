@@ -19,6 +19,7 @@ from whorl.types import Task
 __all__ = ["Misinforming", "misinformation"]
 
 STEEPNESS: Final = 1e4  # nu: the change from one answer to the other is all but a step
+TINY: Final = torch.finfo(torch.float32).tiny  # asked of a traced value's type it may be that of another
 
 
 class Misinforming(Net):
@@ -69,7 +70,7 @@ class Misinforming(Net):
         """The logarithm of the mixed probabilities ``[n, classes]``."""
         honest, decoy = self.honest(inputs).softmax(1), self.decoy(inputs).softmax(1)
         share = (STEEPNESS * (self.threshold - honest.amax(1, keepdim=True))).sigmoid()
-        return ((1 - share) * honest + share * decoy).clamp_min(torch.finfo(honest.dtype).tiny).log()
+        return ((1 - share) * honest + share * decoy).clamp_min(TINY).log()
 
     def objective(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
         """Cross-entropy of the honest net plus `misinformation` of the decoy; they share no parameter."""
