@@ -67,7 +67,7 @@ def oracles(nets: Iterable[torch.nn.Module], data: Dataset, name: str, access: A
 
 def warned(verdict: Verdict) -> bool:
     """Whether a caveat says that suspect or victim stands above the null, or that it holds a family."""
-    told = ("models of the null do", "models are unlike it", "made from one another")
+    told = ("models of the null do", "models are unlike it", "made from one another", "your own model's answers")
     return any(word in caveat for caveat in verdict.caveats for word in told)
 
 

@@ -386,10 +386,10 @@ def test_the_reader_runs_the_code_under_test(reader, tmp_path):
     reader.read(fenced("console", f"$ {here}", whorl.__file__), "here.md")
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "kept.py").write_text("print('kept')\n")
-    command = tmp_path / "tree" / "whorl" / "cli"
-    command.mkdir(parents=True)
-    (command.parent / "__init__.py").touch()
-    (command / "app.py").write_text(
+    command = tmp_path / "tree" / "whorl"
+    command.mkdir()
+    (command / "__init__.py").touch()
+    (command / "__main__.py").write_text(
         "import os, sys\n\ndef main():\n    print(os.getcwd(), os.environ['OWN'], sys.argv[1:])\n    sys.exit(5)\n"
     )
     said = f"{tmp_path}/tree seen ['a b', 'c']"

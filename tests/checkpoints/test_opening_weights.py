@@ -125,6 +125,7 @@ def test_an_index_with_false_promises(state, tmp_path, kind):
 def test_what_is_preferred_and_what_is_refused(state, tmp_path):
     with pytest.raises(UsageError, match="no such file"):
         open_checkpoint(tmp_path / "none.bin")
+    (tmp_path / "none.txt").touch()
     with pytest.raises(UsageError, match=r"is not known to hold weights; the suffixes are \.safetensors"):
         open_checkpoint(tmp_path / "none.txt")
     with pytest.raises(UsageError, match="holds no weights, nothing at all"):

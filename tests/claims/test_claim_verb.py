@@ -138,7 +138,7 @@ def test_a_log_that_somebody_else_witnesses(parties, opening, tmp_path):
     assert "not the owner's" in check(judge, *null, judge / "owner.pub", code=2)
     assert "give --log too" in check(judge, *null[:2], "--witness-key", pub, code=2)
     signs = ["claim", "witness", log, "--log-key", judge / "owner.pub", "--key", pem, "--seen", tmp_path / "seen"]
-    assert "1 entries, seen for the first time" in whorl(*signs)
+    assert "1 entry, seen for the first time" in whorl(*signs)
     assert "it continues what was seen before" in whorl(*signs)
     told = check(judge, *null, pub)
     assert "saw its first 1 entries at" in told

@@ -45,8 +45,8 @@ def test_json_alone_is_on_stdout(folder, tmp_path):
 
 def test_a_second_run_compares_nothing(folder, tmp_path):
     first, second = (call(folder, "-q", "--cache", tmp_path / "cache") for _ in range(2))
-    assert "1 pairs: 1 compared in full (1 now)" in first.stdout
-    assert "1 pairs: 1 compared in full (0 now)" in second.stdout
+    assert "1 pair: 1 compared in full (1 now)" in first.stdout
+    assert "1 pair: 1 compared in full (0 now)" in second.stdout
     assert "net-copy.safetensors" in second.stdout
 
 
@@ -69,7 +69,7 @@ def test_mistakes_end_in_one_line_before_anything_is_read(folder, tmp_path):
     assert ".graphml" in wrong.stderr
     absent = call(tmp_path / "absent", "--cache", tmp_path / "c")
     assert absent.exit_code == 2
-    assert "no folder" in absent.stderr
+    assert "no such file" in absent.stderr
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_a_suspect_asks_for_no_tree_and_a_tree_for_no_verdict(folder, suspects):
     assert "--suspect FILE" in wrong.stderr
     absent = call(folder, "--suspect", suspects / "absent.safetensors", "--cache", suspects / "cache")
     assert absent.exit_code == 2
-    assert "not there" in absent.stderr
+    assert "no such file" in absent.stderr
 
 
 def test_a_pair_that_fails_is_a_note_and_never_the_end(folder, tmp_path, monkeypatch):

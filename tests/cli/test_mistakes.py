@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -165,7 +166,7 @@ READ = {
     "verify": ["verify", "{raw}", "{typo}"],
     "verify, fingerprint": ["verify", "{typo}", "{stolen}"],
     "calibrate": ["calibrate", "{raw}", "--independent", "{typo}"],
-    "twins": ["twins", "{raw}", "--victim", "{typo}", "--twin", "{stranger}", "--alpha", "0.5"],
+    "twins": ["twins", "{raw}", "--victim", "{typo}", "--twin", "{stranger}", "--alpha", "0.5", "-o", "x.fp"],
     "mark": ["mark", "{typo}", *DIGITS, "--kind", "backdoor", "-o", "x.safetensors"],
     "audit": ["audit", "{raw}", "{typo}"],
     "compare": ["compare", "{victim}", "{typo}"],
@@ -220,3 +221,22 @@ def test_an_empty_zoo_says_what_to_type(whorl):
 def test_python_is_left_out_of_what_is_typed():
     assert typed("x learns: give pool=Pool(...), or on the command line --shadow R") == "x learns: give --shadow R"
     assert typed("starts from pictures: give data, as in") == "starts from pictures: give --data, as in"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["extract", "{model}", *DIGITS, "-o", "{model}"],
+        ["extract", "{model}", *DIGITS, "--output={model}"],
+        ["verify", "{raw}", "{model}", "--report", "./{model}"],
+        ["compare", "{victim}", "{model}", "--report", "{model}"],
+    ],
+)
+def test_what_is_read_is_not_written_over(whorl, case, place, words):
+    """Neither the owner's model nor the evidence."""
+    shutil.copy(case.stolen, "model.safetensors")
+    before = Path("model.safetensors").read_bytes()
+    done = whorl(*(word.format(model="model.safetensors", **vars(case)) for word in words))
+    assert done.exit_code == 2
+    assert "would be read and written over" in told(done)
+    assert Path("model.safetensors").read_bytes() == before

@@ -181,7 +181,7 @@ def test_a_page_that_cannot_be_written_does_not_cost_the_verdict(whorl, case, tm
     def full(self, *_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     result = whorl("verify", str(case.calibrated), str(case.stolen), "--quiet", "--report", page)
     assert result.exit_code == 1
     assert "similarity" in result.stdout

@@ -179,3 +179,10 @@ def test_units_that_do_not_fit(options, message):
     net = whorl.NETS.make("mlp(width=8)", input_shape=(1, 1, 30), classes=2)
     with pytest.raises(UsageError, match=message):
         whorl.open_oracle(net, input_shape=(1, 1, 30), classes=2, **options)
+
+
+def test_a_table_that_was_written_anew_is_read_anew(tmp_path):
+    source = SOURCES.make(write(tmp_path / "t.csv", [["a", "y"], [1, "u"], [2, "v"], [5, "u"]]))
+    assert source.units()[1].tolist() == [5]
+    write(tmp_path / "t.csv", [["a", "y"], [100, "u"], [200, "v"], [500, "u"], [700, "v"]])
+    assert source.units()[1].tolist() == [700]

@@ -82,7 +82,14 @@ def test_confidence_is_compared_among_probabilities_alone():
     labels = answers.argmax(2)
     mixed = likeness(labels[0], answers[2:], answers[1], known)
     assert mixed.confidence is None
-    assert mixed.document() == likeness(labels[0], labels[2:], labels[1], known).document()
+    alone = likeness(labels[0], labels[2:], labels[1], known)
+    for name in ("accuracy", "agreement"):
+        assert (mixed.of_null[name], mixed.of_victim[name]) == (alone.of_null[name], alone.of_victim[name])
+    assert (mixed.more, mixed.victim_more, mixed.less, mixed.worse) == (
+        *(alone.more, alone.victim_more),
+        *(alone.less, alone.worse),
+    )
+    assert mixed.of_victim["distance"] != alone.of_victim["distance"], "the victim and the null gave probabilities"
 
 
 def test_a_copy_that_was_made_surer_does_not_stand_higher_for_a_verdict():
@@ -202,6 +209,7 @@ def test_the_document_of_a_likeness_holds_all_that_was_found():
         of_victim={"agreement": 0.6},
         more=0.01,
         victim_more=0.02,
+        victim_apart=0.05,
         less=0.03,
         worse=0.04,
     )
@@ -213,6 +221,7 @@ def test_the_document_of_a_likeness_holds_all_that_was_found():
         "of_victim": {"agreement": 0.6},
         "p_more": 0.01,
         "p_victim_more": 0.02,
+        "p_victim_apart": 0.05,
         "p_less": 0.03,
         "p_worse": 0.04,
     }
@@ -278,3 +287,23 @@ def test_the_usual_pair_is_the_median_of_all_pairs():
     """Two pairs whose members lie .1 apart, and the pairs about .8; neighbours in the list count as well."""
     chances = np.array([0.0, 0.8, 0.1, 0.9])
     assert clusters(np.stack([chances, 1 - chances], 1)[:, None, :]) == [[0, 2], [1, 3]]
+
+
+def test_how_often_a_victim_like_the_null_is_taken_for_one_of_another_recipe():
+    """One of 100 exchangeable models is the farthest from all others: at the level of .01, one in a hundred."""
+    generator = np.random.default_rng(7)
+    outside = 0
+    for _ in range(300):
+        answers = generator.dirichlet(np.ones(CLASSES), size=(NULL + 2, 12))
+        known = np.zeros(12, dtype=np.int64)
+        found = likeness(answers[0], answers[2:], answers[1], known)
+        outside += found.victim_outside
+        assert found.of_null["distance"][0] <= found.of_null["distance"][2]
+    assert outside <= 3 + 3 * 3**0.5
+    shifted = np.concatenate([generator.dirichlet(np.ones(CLASSES) * 9, size=(1, 12)), answers[2:]])
+    assert likeness(answers[0], shifted[1:], shifted[0], known).victim_apart > 0.01, "nearer is no fault"
+    apart = np.eye(CLASSES)[generator.integers(0, CLASSES, 12)]
+    assert likeness(answers[0], answers[2:], apart, known).victim_outside
+    labels = answers.argmax(2)
+    far = likeness(labels[0], labels[2:], np.full(12, 99), np.full(12, -1))
+    assert (far.victim_outside, far.of_victim["distance"]) == (True, 1.0)

@@ -163,3 +163,19 @@ def test_an_estimator_that_was_fitted_on_names_takes_columns_by_name(tmp_path: P
     estimator[0].feature_names_in_ = np.array(["a", "b", "c"], dtype=object)  # no names of the table: as they stand
     with pytest.raises(Exception, match="unknown categories"):
         asked(estimator, table, tmp_path)
+
+
+def test_a_column_far_from_zero_keeps_its_bins(tmp_path: Path) -> None:
+    """A time in seconds: the offset is of float64 and takes nothing from a number of [0, 1]."""
+    rows = ROWS.copy()
+    rows[:, 2] = 1.7e9 + np.round(6e5 * rows[:, 2], 1)
+    lines = [",".join(map(repr, [*map(float, row), int(kind)])) for row, kind in zip(rows, KINDS, strict=True)]
+    (tmp_path / "t.csv").write_text("\n".join(["size,rate,time,kind", *lines]))
+    bins = KBinsDiscretizer(5, encode="ordinal", strategy="uniform")
+    estimator = make_pipeline(bins, DecisionTreeClassifier(random_state=0)).fit(rows, KINDS)
+    dump(estimator, tmp_path / "x.skops")
+    oracle = open_oracle(tmp_path / "x.skops", input_shape=(1, 1, 3), units=f"rows('{tmp_path / 't.csv'}')")
+    given = (rows - rows.min(0)) / np.ptp(rows, 0)
+    assert np.array_equal(
+        oracle.labels(torch.from_numpy(given).float()[:, None, None]).numpy(), estimator.predict(rows)
+    )

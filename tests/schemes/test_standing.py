@@ -16,7 +16,7 @@ from whorl import SCHEMES, ownership, populations
 from whorl.detection.groups import families
 from whorl.errors import AccessRefused, UsageError
 from whorl.fingerprints.files import write_fingerprint
-from whorl.nets.training import Schedule, fit
+from whorl.nets.training import Schedule, build, fit
 from whorl.oracles.base import Oracle
 from whorl.oracles.interface import USUAL, OneHot, treated, treatment_of
 from whorl.oracles.torch import TorchOracle
@@ -148,6 +148,29 @@ def test_a_copy_of_the_victim_among_few_strangers_is_told_of(bare):
         known = ownership.calibrate(bare, null, pool="two")
         found = [doubt for doubt in doubts(SCHEMES.make(known.scheme), known) if "far more like your model" in doubt]
         assert [doubt.startswith("b:") for doubt in found] == [True] * told
+
+
+def test_a_null_of_another_recipe_accuses_nobody(bare):
+    """Strangers made as the victim was may be far more alike to it than nets of another schedule, on other pictures."""
+    pictures = tiny_data("calibration")
+
+    def other(seed):
+        made = build(MLP, pictures.input_shape, 10, torch.Generator().manual_seed(seed))
+        schedule = Schedule(epochs=40, learning_rate=0.1, policy="one-cycle")
+        fit(made, pictures, schedule, generator=torch.Generator().manual_seed(seed))
+        return made
+
+    known = ownership.calibrate(bare, {f"other {seed}": other(seed) for seed in range(21)}, pool="another recipe")
+    assert any("nothing will be called derived" in doubt for doubt in doubts(SCHEMES.make(known.scheme), known))
+    stolen = populations.copies(tiny_victim(architecture=MLP), [TUNED], data=DATA, count=1)[TUNED][0]
+    blind = dataclasses.replace(known, probes=None)
+    assert whorl.verify(blind, stolen, alpha=ALPHA).decision == "derived", "by its rank, which says nothing here"
+    for suspect in (stolen, net(200)):
+        verdict = whorl.verify(known, suspect, alpha=ALPHA)
+        assert verdict.decision != "derived"
+        assert verdict.likeness["of_victim"]["distance"] > verdict.likeness["of_null"]["distance"][2]
+        assert verdict.likeness["p_victim_apart"] == 1 / 22
+    assert "nothing is called derived" in " ".join(whorl.verify(known, stolen, alpha=ALPHA).caveats)
 
 
 def test_a_victim_at_chance_is_told_of(bare):

@@ -92,8 +92,8 @@ def test_a_copy_of_the_suspect_has_its_own_name_however_long(folder, tmp_path):
 def test_mistakes_are_named(folder, tmp_path):
     suspect = write(perceptron(1), tmp_path / "suspect.safetensors")
     for wrong, words in (
-        ((tmp_path / "absent", folder), "not there"),
-        ((suspect, tmp_path / "absent"), "no folder"),
+        ((tmp_path / "absent", folder), "no such file"),
+        ((suspect, tmp_path / "absent"), "no such file"),
         ((folder / "broken.safetensors", folder), "safetensors"),
     ):
         with pytest.raises((UsageError, InvalidFile), match=words):

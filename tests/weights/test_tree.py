@@ -178,7 +178,7 @@ def test_a_kept_relation_is_the_relation():
 
 
 def test_folders_without_nets_are_refused(tmp_path):
-    with pytest.raises(UsageError, match="no folder"):
+    with pytest.raises(UsageError, match="no such file"):
         lineage(tmp_path / "absent")
     with pytest.raises(UsageError, match="no checkpoint"):
         lineage(tmp_path)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import atexit
 import gc
+import itertools
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import typer
 from typer.core import TyperGroup
@@ -48,6 +49,10 @@ from whorl.errors import UsageError, WhorlError
 __all__ = ["app", "main"]
 
 
+IN_PLACE: Final = ("calibrate", "twins")  # verbs that add to the fingerprint which they read
+OUTPUTS: Final = ("-o", "--output", "--report")
+
+
 class Verbs(TyperGroup):
     """All verbs. What was typed wrongly ends in one line, as any other error does, and not in typer's box of five."""
 
@@ -61,7 +66,9 @@ class Verbs(TyperGroup):
         **extra: Any,
     ) -> Any:
         """Run what was typed; ends the process unless ``standalone_mode`` is false."""
-        _refuse_empty(sys.argv[1:] if args is None else args)
+        words = list(sys.argv[1:] if args is None else args)
+        _refuse_empty(words)
+        _refuse_overwriting(words)
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
         try:
@@ -88,6 +95,25 @@ def _refuse_empty(words: Sequence[str]) -> None:
         what = f"the value of {option}" if option else f"the argument after {words[place - 1]}" if place else "the verb"
         complain(f"{what} is empty, as a variable of the shell that is not set; give it, or leave it out")
         sys.exit(UsageError.exit_code)
+
+
+def _refuse_overwriting(words: Sequence[str]) -> None:
+    """End where a file that is read would be written over, which would lose a model that somebody owns or accuses."""
+    if words and words[0] in IN_PLACE:
+        return
+    given = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    for place, (option, target) in enumerate(itertools.pairwise(given), 1):
+        others = (each for other, each in enumerate(given) if other != place)
+        if option in OUTPUTS and any(_same_file(each, target) for each in others):
+            complain(f"{target} would be read and written over; give another file to {option}")
+            sys.exit(UsageError.exit_code)
+
+
+def _same_file(one: str, other: str) -> bool:
+    try:
+        return os.path.isfile(one) and os.path.samefile(one, other)
+    except (OSError, ValueError):
+        return False
 
 
 app = typer.Typer(

@@ -55,7 +55,7 @@ class Rows(Source):
 
     def units(self) -> tuple[Tensor, Tensor]:
         """The least and the largest value of each column."""
-        table = _read(self._file(), self.label)
+        table = self._table()
         return table.values.amin(0), table.values.amax(0)
 
     def _file(self) -> Path:
@@ -63,8 +63,13 @@ class Rows(Source):
         check_size(file, MAX_BYTES)
         return file.resolve()
 
+    def _table(self) -> _Table:
+        file = self._file()
+        now = file.stat()
+        return _read(file, self.label, (now.st_mtime_ns, now.st_size, now.st_ino))
+
     def _load(self, part: str) -> Dataset:
-        table = _read(self._file(), self.label)
+        table = self._table()
         index = table.first[divide(table.labels[table.first], part, seed=self.seed)]
         low, high = self.units()
         images = ((table.values - low) / (high - low).where(high > low, 1)).float()[index, None, None]
@@ -81,8 +86,9 @@ class _Table:
     classes: tuple[str, ...]
 
 
-@lru_cache(maxsize=2)  # all parts come from the same file
-def _read(file: Path, label: str) -> _Table:
+@lru_cache(maxsize=2)  # all parts come from the same file, unless it was written anew
+def _read(file: Path, label: str, state: tuple[int, int, int]) -> _Table:
+    del state
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             return _parsed(file, stream, label)

@@ -72,6 +72,17 @@ def explained(likeness: Likeness | None) -> str:
     )
 
 
+def apart(likeness: Likeness) -> str:
+    """Why nothing is called derived although the similarity is above that of the null: the victim is not like it."""
+    least, _, most = likeness.of_null["distance"]
+    return (
+        f"your own model's answers to neutral inputs differ from the null's by {likeness.of_victim['distance']:.3f}, "
+        f"and theirs from each other by {least:.3f} to {most:.3f} (p {likeness.victim_apart:.2g}): the null is of "
+        "another recipe or other pictures than your model, and a stranger that was made as yours was may be as alike: "
+        "nothing is called derived; calibrate with models of your own recipe, or line it up with its runs (whorl twins)"
+    )
+
+
 def degraded(likeness: Likeness) -> str:
     """Why a low similarity is not called unrelated."""
     least = likeness.of_null["accuracy"][0]

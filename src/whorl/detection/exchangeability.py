@@ -26,7 +26,7 @@ from whorl.errors import UsageError
 __all__ = ["Likeness", "clusters", "likeness"]
 
 CAVEAT: Final = 0.02  # error of each of the two looks, at suspect and victim, after which a verdict carries a caveat
-REFUSAL: Final = 0.01  # error after which a low similarity is not taken for a stranger's
+REFUSAL: Final = 0.01  # error after which a low similarity is not taken for a stranger's, nor a high one for a copy's
 MOST_COMPARED: Final = 400_000_000  # numbers, over all pairs of models
 NEAR: Final = 0.25  # models that differ less than this share of the usual count as one
 
@@ -46,7 +46,9 @@ class Likeness:
 
     ``more`` is the conformal p-value of answering so rightly and so surely and agreeing so much, ``victim_more`` that
     of the victim, ``less`` that of answering so rarely rightly and agreeing so little, ``worse`` that of being right so
-    rarely: for a model that is exchangeable with the null each is at most u with probability at most u. ``standing``
+    rarely, ``victim_apart`` that of the victim's answers lying so far from those of the null (``distance`` in the
+    figures: mean total variation to all others, of labels the share that differ): for a model that is exchangeable with
+    the null each is at most u with probability at most u. ``standing``
     and ``standings`` (of the suspect, and ``[N]`` of the null) hold no confidence: a copy is made surer than it was by
     a multiplication, and must not stand too high for a verdict by that.
     """
@@ -58,6 +60,7 @@ class Likeness:
     of_victim: dict[str, float]
     more: float
     victim_more: float
+    victim_apart: float
     less: float
     worse: float
     standing: float = field(repr=False)
@@ -73,6 +76,7 @@ class Likeness:
             "of_victim": dict(self.of_victim),
             "p_more": self.more,
             "p_victim_more": self.victim_more,
+            "p_victim_apart": self.victim_apart,
             "p_less": self.less,
             "p_worse": self.worse,
         }
@@ -86,6 +90,11 @@ class Likeness:
     def victim_above(self) -> bool:
         """Whether the same holds of strangers like the victim."""
         return self.victim_more <= self._level(CAVEAT)
+
+    @property
+    def victim_outside(self) -> bool:
+        """Whether the null's models answer as the victim does less than as each other: it is not of their kind."""
+        return self.victim_apart <= self._level(REFUSAL)
 
     @property
     def below(self) -> bool:
@@ -138,16 +147,20 @@ def likeness(suspect: Answers, null: Answers, victim: Answers, known: Labels) ->
         )
     sure = all(each.dtype.kind == "f" for each in (suspect, null, victim))
     own, victims = (_figures(each, null, known, sure) for each in (suspect, victim))
+    both = victim.dtype.kind == null.dtype.kind == "f"
+    everyone = np.vstack([null, victim[None]]) if both else np.vstack([labels, victim_labels[None]])
+    away = _distances(everyone).sum(1) / len(null)
     standing = _added(own, ("agreement", "accuracy"))
     own_values = {name: float(values[-1]) for name, values in own.items()}
     return Likeness(
         accuracy=own_values.get("accuracy"),
         agreement=own_values["agreement"],
         confidence=own_values.get("confidence"),
-        of_null={name: _spread(values[:-1]) for name, values in own.items()},
-        of_victim={name: float(values[-1]) for name, values in victims.items()},
+        of_null={name: _spread(values[:-1]) for name, values in own.items()} | {"distance": _spread(away[:-1])},
+        of_victim={name: float(values[-1]) for name, values in victims.items()} | {"distance": float(away[-1])},
         more=_rank(_added(own, own)),
         victim_more=_rank(_added(victims, victims)),
+        victim_apart=_rank(away),
         less=_rank(-standing),
         worse=_rank(-own["accuracy"]) if "accuracy" in own else 1.0,
         standing=float(standing[-1]),
@@ -168,18 +181,22 @@ def clusters(answers: ArrayLike) -> list[list[int]]:
     given = np.asarray(answers)
     if len(given) < 3:
         return [[place] for place in range(len(given))]
-    if given.ndim == 2:
-        apart, near = 1 - _agreements(given), 0.0
-    else:
-        # Every pair is compared: of many models or classes the first probes tell as much, and the work stays bounded.
-        given = given[:, : max(8, MOST_COMPARED // (len(given) ** 2 * given.shape[2]))]
-        apart = squareform(pdist(given.reshape(len(given), -1), "cityblock")) / (2 * given.shape[1])
-        near = NEAR * float(np.median(apart[np.triu_indices(len(given), 1)]))
+    apart = _distances(given)
+    near = NEAR * float(np.median(apart[np.triu_indices(len(given), 1)])) if given.ndim == 3 else 0.0
     found = np.arange(len(given))
     for one, other in np.argwhere(np.triu(apart <= near, 1)):
         found[found == found[other]] = found[one]
     groups = [np.flatnonzero(found == number).tolist() for number in np.unique(found)]
     return sorted(groups, key=len, reverse=True)
+
+
+def _distances(answers: NDArray[Any]) -> Numbers:
+    """``[m, m]``: mean total variation between probabilities ``[m, p, k]``, or the share of labels that differ."""
+    if answers.ndim == 2:
+        return 1 - _agreements(answers.astype(np.int64))
+    # Every pair is compared: of many models or classes the first probes tell as much, and the work stays bounded.
+    few = answers[:, : max(8, MOST_COMPARED // (len(answers) ** 2 * answers.shape[2]))]
+    return squareform(pdist(few.reshape(len(few), -1), "cityblock")) / (2 * few.shape[1])
 
 
 def _figures(one: Answers, null: Answers, known: Labels, sure: bool) -> dict[str, Numbers]:

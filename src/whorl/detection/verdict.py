@@ -8,7 +8,7 @@ from copy import copy
 import numpy as np
 from numpy.typing import ArrayLike
 
-from whorl.detection.caveats import always, degraded, described, explained, limits, standing, too_few_copies
+from whorl.detection.caveats import always, apart, degraded, described, explained, limits, standing, too_few_copies
 from whorl.detection.exchangeability import Likeness
 from whorl.detection.groups import Groups
 from whorl.detection.power import MOST_MISSED, measure_power, queries_for_a_copy
@@ -175,6 +175,8 @@ class Trial:
     def _decide(self, power: Mapping[str, Mapping[str, float]]) -> tuple[Decision, tuple[str, ...]]:
         """The decision and, unless it is derived, why it is not more than that."""
         if self.derived:
+            if self.likeness is not None and self.likeness.victim_outside:
+                return "inconclusive", (apart(self.likeness),)
             return ("inconclusive", (explained(self.likeness),)) if self._explained else ("derived", ())
         if not self.plan.sufficient:
             return "inconclusive", (self._too_few(),)

@@ -21,7 +21,8 @@ from whorl.types import Access
 __all__ = ["SklearnOracle"]
 
 SLACK: Final = 1e-3  # how far from 1 the probabilities of a row may be rounded
-ROUNDING: Final = 2.0**-22  # how far float32 takes a number of a row, as a share of its column's range and offset
+ROUNDING: Final = 2.0**-22  # how far float32 takes a number of a row, as a share of its column's range
+EXACT: Final = 2.0**-50  # how far float64 takes it from there on, as a share of its column's offset
 
 
 class SklearnOracle(Oracle):
@@ -129,7 +130,8 @@ class _Adapted(nn.Module):
         if known.columns:
             scale, shift = (self._placed(each.flatten().expand(count)[None])[0] for each in self.adapt.buffers())
             known.refuse_alike(scale, shift, name)
-            self.known, self.reach = known, ROUNDING * (scale.abs() + shift.abs())
+            # The number in [0, 1] is of float32, and what brings it to the column's units of float64.
+            self.known, self.reach = known, ROUNDING * scale.abs() + EXACT * shift.abs()
 
     def forward(self, inputs: Tensor) -> Tensor:
         flat = self._placed(self.adapt(inputs).flatten(1))

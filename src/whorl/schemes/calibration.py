@@ -161,9 +161,16 @@ def _unlike_the_victim(fingerprint: Fingerprint, null: Null) -> Iterator[str]:
         return
     victim, models, known = (each.numpy() for each in (probes.victim, null.probes, probes.labels))
     found = likeness(victim, models, victim, known)  # the very look that a verdict takes at the victim
+    own, of_null = found.of_victim, found.of_null
+    if found.victim_outside:
+        least, _, most = of_null["distance"]
+        yield (
+            f"your model's answers to neutral inputs differ from the null's by {own['distance']:.3f}, and theirs from "
+            f"each other by {least:.3f} to {most:.3f}: nothing will be called derived by this null; train it as your "
+            "model was trained, on the same pictures, or line your model up with runs of its own recipe (whorl twins)"
+        )
     if not found.victim_above:
         return
-    own, of_null = found.of_victim, found.of_null
     # Told of the first figure in which the victim stands above the usual model: the plainest comes first.
     figure = next((name for name in DOES if name in own and own[name] > of_null[name][1]), "agreement")
     least, _, most = of_null[figure]
