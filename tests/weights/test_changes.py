@@ -163,3 +163,33 @@ def test_what_goes_wrong_beside_the_tests_is_not_lost(saved, tmp_path):
     copy.write_bytes(copy.read_bytes()[: copy.stat().st_size // 8])
     with pytest.raises(InvalidFile, match="cut off"):
         list(Differences(one, two, whole=True).through(lambda pair: pair, [(0, 0), (1, 1)]))
+
+
+def test_what_fills_zeros_is_held_against_how_far_the_rest_moved_however_little():
+    """Half of A is zero where B has ones, and the rest moved by a hundredth; where it did not, by no number."""
+    ours = torch.cat([torch.zeros(200, 200), torch.ones(200, 200)])
+    theirs = torch.cat([torch.ones(200, 200), torch.full((200, 200), 1.01)])
+    assert described(ours, theirs).stood_out == (pytest.approx(100, rel=1e-2), 0.0)
+    assert described(ours, torch.ones(400, 200)).stood_out == (float("inf"), 0.0)
+
+
+def test_signs_are_a_grid_of_one_bit():
+    signs = drawn(64, 128).sign() * (0.5 + torch.rand(64, 1, generator=torch.Generator().manual_seed(1)))
+    assert (grid_of(signs).levels, grid_of(signs).bits, grid_of(signs).group) == (2, 1, 0)
+
+
+def test_what_lies_beyond_a_grid_is_rounded_to_its_end():
+    """A clipping scale: a tenth of the numbers is beyond the largest level."""
+    free = drawn(64, 128)
+    clipped = (free / 0.4).round().clamp(-4, 4) * 0.4
+    assert (clipped.abs() == 1.6).float().mean() > 0.1
+    assert described(free, clipped).rounded == (False, True)
+
+
+@pytest.mark.parametrize("fewer", [0, 1])
+def test_rounded_numbers_lie_in_the_outer_half_of_their_cells_for_a_quarter_at_least(fewer):
+    """Whole numbers, of which exactly a quarter, or one less, was moved by more than a quarter of a step."""
+    whole = (3 * drawn(16, 128)).round().clamp(-7, 7)
+    moved = torch.full((16 * 128,), 0.125)
+    moved[: 4 * 128 - fewer] = 0.375
+    assert described(whole + moved.view(16, 128), whole).rounded == (False, fewer == 0)

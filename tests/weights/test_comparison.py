@@ -98,6 +98,30 @@ def test_a_layer_that_moved_is_held_to_alpha_over_the_number_of_places(saved, tm
     assert found.layers[1 + weaker.layer].related == seen
 
 
+def test_a_layer_that_is_related_where_it_stands_is_looked_for_nowhere_else(saved, tmp_path):
+    """B has A's layer 0 with much noise in its place, and as it was in that of layer 1, of which nothing is left."""
+    held, noisy = load_file(saved("llama") / "model.safetensors"), noise(1.0)
+    doubled = changed(
+        saved("llama"),
+        tmp_path / "doubled",
+        lambda name, value: noisy(name, value) if "layers.0." in name else held[name.replace("layers.1.", "layers.0.")],
+    )
+    found = compared(saved("llama"), doubled)
+    assert [(place.layer, place.paired, place.related) for place in found.layers[:2]] == [(-1, -1, True), (0, 0, True)]
+    assert found.layers[2].layer == 1
+    assert not found.layers[2].related
+
+
+def test_coverage_says_what_was_read_and_what_was_not(saved):
+    """Of each net by itself: the layer that was not read, by its names; all else was."""
+    for one in compared(saved("llama"), saved("llama", 1), layers=1).coverage:
+        sizes = {name: value.numel() for name, value in load_file(saved("llama") / "model.safetensors").items()}
+        unread = sum(size for name, size in sizes.items() if "layers.1." in name) / sum(sizes.values())
+        assert one.read == pytest.approx(1 - unread)
+        assert one.left_out["layers that were not read"] == pytest.approx(unread)
+        assert one.tested + sum(one.left_out.values()) == pytest.approx(1)
+
+
 def test_an_embedding_alone_is_a_part(saved, tmp_path):
     theirs = load_file(saved("llama", 1) / "model.safetensors")
     mixed = changed(

@@ -198,3 +198,11 @@ def test_towers_without_roles_are_tested_beside_those_with(saved, tmp_path):
     assert found.decision == "inconclusive"
     for each in found.coverage:
         assert each.tested + sum(each.left_out.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_an_order_is_one_whatever_the_unit_of_the_numbers(scale):
+    """Norms that drift along the axis, and rows without any order."""
+    rows = torch.randn(64, 40, generator=torch.Generator().manual_seed(0))
+    assert has_order(scale * rows * torch.linspace(0.5, 2, 64)[:, None])
+    assert not has_order(scale * rows)

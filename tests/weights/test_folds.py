@@ -10,9 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from whorl.checkpoints.opening import open_checkpoint
 from whorl.nets.training import build
 from whorl.symmetry.folding import fold
 from whorl.weights.comparison import Comparison, compare
+from whorl.weights.differences import differences_by_name
 from whorl.weights.folds import Factors
 
 READ_BY = {
@@ -128,3 +130,22 @@ def test_gains_that_only_make_a_tensor_small_are_no_help():
     factors.vectors = [{"norm": [0.1 + 0.01 * torch.rand(32, generator=draw)]}, {}]
     assert factors.applied(ours, theirs) is None
     assert factors.applied(ours, factors.vectors[0]["norm"][0][:, None] * ours) is not None
+
+
+def test_vectors_count_by_name_only_where_no_gains_were_folded(tmp_path):
+    """Gains that went into a matrix have not changed on their own; a bias that is equal is told in any case."""
+    draw = chance(0)
+    norm = {"norm.weight": 0.2 + torch.rand(12, generator=draw), "norm.running_var": torch.ones(12) - 1e-5}
+    tensors = {"conv.weight": torch.randn(12, 3, 3, 3, generator=draw), "dense.weight": torch.randn(9, 12), **norm}
+    tensors["dense.bias"] = torch.randn(9, generator=draw)
+    plain = tensors | {"norm.weight": torch.ones(12), "dense.weight": 1.1 + tensors["dense.weight"]}
+    made = plain | {"conv.weight": norm["norm.weight"][:, None, None, None] * tensors["conv.weight"]}
+    save_file(tensors, tmp_path / "a.safetensors")
+    found = {}
+    for name, state in (("folded", made), ("plain", plain)):
+        save_file(state, tmp_path / f"{name}.safetensors")
+        nets = (open_checkpoint(tmp_path / f"{each}.safetensors") for each in ("a", name))
+        found[name] = {each.name: each.folded for each in differences_by_name(*nets)}
+    names = {"conv.weight", "dense.weight", "norm.running_var", "dense.bias"}
+    assert found["folded"] == {name: name == "conv.weight" for name in names}
+    assert found["plain"] == dict.fromkeys([*names, "norm.weight"], False)

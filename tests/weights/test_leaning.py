@@ -96,3 +96,17 @@ def test_without_skips_places_are_looked_at(held):
     (places,) = [each for each in by_name(held(1, 0.0), held(1, 0.0, tune=0.2)).findings if each.test == "unit places"]
     assert len(places.observations) >= 3
     assert places.log_p < math.log(1e-30)
+
+
+def test_two_tensors_together_stand_out_as_one_would_that_is_as_large():
+    """Of a copy at four standard deviations of either, of strangers at four of their sum over the root of two."""
+    near = {"copy": 0, "strangers": 0}
+    for step in range(60):
+        one = drawn((32, 32, 1), 1, 0.3 + step / 40)
+        others = {"copy": one, "strangers": drawn((32, 32, 1), 2, 0.3 + step / 40)}
+        for kind, two in others.items():
+            alike = float(torch.cosine_similarity(one.flatten(), two.flatten(), 0).clamp(0, 1))
+            figure = float(leaning(one)[0] + leaning(two)[0]) / (2 + 2 * alike) ** 0.5
+            assert lean_alike(one, two) == (figure > 4)
+            near[kind] += 4 < figure < 4.4
+    assert min(near.values()) > 0

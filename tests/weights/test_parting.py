@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from scipy import stats
 
+from whorl.checkpoints.opening import open_checkpoint
+from whorl.checkpoints.roles import Weights
 from whorl.weights.changes import describe
 from whorl.weights.comparison import compare, document
+from whorl.weights.differences import tables
 from whorl.weights.parting import LEAST, STUDIED, Table, parting, table_of
 
 CALM = Table(100, 100, 1.0, 0.8)
@@ -124,6 +129,30 @@ def test_an_interval_over_tensors_decides(points, table, first):
         for side, point in ((found.low, min(points)), (found.high, max(points))):
             assert side == pytest.approx(point, abs=1.5)
         assert found.low < sum(points) / len(points) < found.high
+
+
+def test_the_interval_is_students_over_tensors():
+    made = changes(0.0, 0.1, -0.1, 0.05)
+    found = parting(made, [CALM])
+    points = [each.branch for each in made]
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx(
+        stats.t.interval(0.95, len(points) - 1, statistics.mean(points), stats.sem(points))
+    )
+
+
+def test_one_table_of_tokens_speaks_and_no_other_matrix_does(saved, tmp_path):
+    """Half of the rows of the embedding were touched, and half of a layer's units."""
+    tensors = load_file(saved("llama") / "model.safetensors")
+    made = dict(tensors)
+    for name in ("model.embed_tokens.weight", "model.layers.0.mlp.gate_proj.weight"):
+        change = 0.01 * drawn(*tensors[name].shape)
+        change[::2] = 0
+        made[name] = tensors[name] + change
+        assert table_of(tensors[name], made[name]) is not None
+    copy = write(tmp_path / "b", saved("llama"), made)
+    one, two = (Weights(open_checkpoint(each)) for each in (saved("llama"), copy))
+    assert tables(one, two) == [table_of(*(each["model.embed_tokens.weight"] for each in (tensors, made)))]
 
 
 def test_decay_is_taken_out_and_must_not_disagree():

@@ -154,3 +154,28 @@ def test_vectors_follow_only_where_they_are_equal_up_to_rounding(tmp_path):
     one = saved(tmp_path / "a.safetensors", tensors)
     pair = renamed(open_checkpoint(one), open_checkpoint(saved(tmp_path / "b.safetensors", exported(moved))))
     assert tensors.keys() - pair.second.entries.keys() == {"embeddings.LayerNorm.weight"}
+
+
+def test_square_matrices_of_one_name_lie_the_way_round_that_fits_where_others_are_turned(tmp_path):
+    """Shapes do not tell of squares, and each that is asked counts twice."""
+    chance = torch.Generator().manual_seed(0)
+    widths = {"body.0.weight": 24, "body.1.weight": 40, "body.2.weight": 24}
+    tensors = {name: torch.randn(24, width, generator=chance) for name, width in widths.items()}
+    turned = {name: value if name == "body.2.weight" else value.T for name, value in tensors.items()}
+    one, two = saved(tmp_path / "a.safetensors", tensors), saved(tmp_path / "b.safetensors", turned)
+    pair = renamed(open_checkpoint(one), open_checkpoint(two))
+    assert all(torch.equal(pair.second.read(name), value) for name, value in tensors.items())
+    assert pair.ways == pytest.approx(math.log(1000) + math.log(2) + 2 * math.log(2))
+    assert told(compare(one, two)) == {"identical"}
+
+
+def test_a_vector_of_zeros_follows_too_and_a_matrix_that_is_no_number_is_left_out(tmp_path):
+    tensors = state() | {"encoder.layer.0.attention.output.dense.bias": torch.zeros(32)}
+    broken = tensors | {"encoder.layer.1.output.dense.weight": torch.full((32, 64), torch.nan)}
+    one = saved(tmp_path / "a.safetensors", tensors)
+    for theirs in (tensors, broken):
+        two = saved(tmp_path / "b.safetensors", exported(theirs))
+        pair = renamed(open_checkpoint(one), open_checkpoint(two))
+        lost = tensors.keys() - pair.second.entries.keys()
+        assert lost == (set() if theirs is tensors else {"encoder.layer.1.output.dense.weight"})
+        assert compare(one, two).decision == "related"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from whorl.weights.units import Units, find_units, idle_units, shared_axes
+from whorl.weights.units import Found, Units, find_units, idle_units, shared_axes
 
 
 def drawn(rows, columns, seed):
@@ -28,6 +28,7 @@ def test_units_are_found_wherever_they_stand(gated):
     assert found.share == 1
     assert found.idle == 0
     assert find_units(units(30, 1, gated=gated), many).share < 0.2
+    assert find_units(many, many) == Found(1.0, 0.0), "where none is left, none is idle"
 
 
 def test_what_writes_nothing_or_reads_the_same_is_idle():

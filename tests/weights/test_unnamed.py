@@ -155,3 +155,19 @@ def test_tensors_of_other_names_are_paired_by_shape_in_the_order_of_numbers(held
     pairs = paired_tensors(axes(held(many, "a")), axes(held(renamed, "b")))
     assert [pair.ours.replace("layer", "part") for pair in pairs] == [pair.theirs for pair in pairs]
     assert [pair.number for pair in pairs] == list(range(12))
+
+
+def test_a_tensor_with_an_order_of_its_own_does_not_end_the_search_among_others(held):
+    """The smallest of those with hidden units on both sides has waves along its rows; two larger ones are a copy's."""
+    chance = torch.Generator().manual_seed(0)
+    sizes = (16, 40, 44, 48, 52, 10)
+    state = {
+        f"body.{at}.weight": torch.randn(sizes[at + 1], sizes[at], generator=chance) for at in range(len(sizes) - 1)
+    }
+    waves = torch.sin(torch.arange(44)[:, None] * torch.linspace(0.02, 0.2, 40))
+    state["body.1.weight"] = waves + 0.1 * state["body.1.weight"]
+    orders = [torch.arange(16), *(torch.randperm(size, generator=chance) for size in sizes[1:-1]), torch.arange(10)]
+    turned = {name: value[orders[at + 1]][:, orders[at]] for at, (name, value) in enumerate(state.items())}
+    found = each_of(held(state, "a"), held(turned, "b"))["two matchings"]
+    assert {seen.name for seen in found.observations} == {"body.2.weight", "body.3.weight"}
+    assert found.log_p < math.log(1e-6)
