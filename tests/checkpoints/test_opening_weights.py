@@ -128,6 +128,7 @@ def test_what_is_preferred_and_what_is_refused(state, tmp_path):
     (tmp_path / "none.txt").touch()
     with pytest.raises(UsageError, match=r"is not known to hold weights; the suffixes are \.safetensors"):
         open_checkpoint(tmp_path / "none.txt")
+    (tmp_path / "none.txt").unlink()
     with pytest.raises(UsageError, match="holds no weights, nothing at all"):
         open_checkpoint(tmp_path)
     (tmp_path / "README.md").write_text("hello")

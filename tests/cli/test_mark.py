@@ -109,7 +109,7 @@ def test_mistakes_end_in_one_line(whorl, mine, typed, told):
 def test_the_model_that_is_marked_stays_as_it_is(whorl, mine):
     held = mine.read_bytes()
     result = whorl("mark", mine, "--kind", "backdoor", *DIGITS, "-o", mine)
-    assert (result.exit_code, "is the model itself" in result.stderr) == (2, True)
+    assert (result.exit_code, "read and written over" in result.stderr) == (2, True)
     assert mine.read_bytes() == held
 
 

@@ -11,7 +11,6 @@ import typer
 from whorl.cli import completion
 from whorl.cli.console import bar, guarded, model_options, out, print_json, say
 from whorl.cli.options import Architecture, Classes, Json, Quiet, Set, Shape, TrustCode, file_to_write
-from whorl.cli.paths import check_not_itself
 from whorl.cli.table import Column, Table, show
 from whorl.errors import UsageError
 
@@ -78,8 +77,6 @@ def align(
 
     if output is not None and output.suffix.lower() != ".safetensors":
         raise UsageError(f"the aligned net is written as safetensors; {output} has another suffix")
-    for model in (first, second):
-        check_not_itself(output, model)
     options = model_options(architecture, classes, shape, settings)
     one, other = (open_oracle(model, trust_code=trust_code, **options) for model in (first, second))
     pictures = None if data is None else SOURCES.make(data).load(part)

@@ -19,7 +19,6 @@ from whorl.cli.options import (
     TrustCode,
     file_to_write,
 )
-from whorl.cli.paths import check_not_itself
 from whorl.cli.table import Column, Table, show
 from whorl.errors import UsageError
 from whorl.printable import counted
@@ -152,7 +151,6 @@ def copy(
 
     if output.suffix.lower() != ".safetensors":
         raise UsageError(f"a copy is written as safetensors; {output} has another suffix")
-    check_not_itself(output, model)
     options: dict[str, Any] = model_options(architecture, classes, shape, settings) | {"trust_code": trust_code}
     with bar(quiet) as told:
         told("embedding", 0, 0)

@@ -20,7 +20,7 @@ from whorl.cli.options import (
     TrustCode,
     file_to_write,
 )
-from whorl.cli.paths import check_new_fingerprint, check_not_itself
+from whorl.cli.paths import check_new_fingerprint
 from whorl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -102,7 +102,6 @@ def mark(
         _report(None, fingerprint, made, as_json, quiet)
         return
     _refuse(kind, data, output, prepare, prepared, drawing)
-    check_not_itself(output, model)
     for written in filter(None, (prepare, fingerprint or (output and output.with_suffix(".fp")))):
         check_new_fingerprint(written)
     path = _file_of(model, cache, trust_code)

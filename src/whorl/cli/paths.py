@@ -12,7 +12,7 @@ from whorl.errors import UsageError
 if TYPE_CHECKING:
     from whorl.attest.keys import Ed25519PrivateKey
 
-__all__ = ["check_file", "check_folder", "check_new_fingerprint", "check_not_itself", "explained", "private_key"]
+__all__ = ["check_file", "check_folder", "check_new_fingerprint", "explained", "private_key"]
 
 REASONS = {
     errno.EISDIR: "is a folder; give the path of a file",
@@ -77,9 +77,3 @@ def _check(path: Path, option: str) -> None:
         raise UsageError(f"{option}: {path} {REASONS[errno.ENOTDIR]}")
     if not os.access(there, os.W_OK):
         raise UsageError(f"{option}: {path} {REASONS[errno.EACCES]}")
-
-
-def check_not_itself(output: Path | None, model: str) -> None:
-    """Raise `UsageError` where what is made of a model would take its place."""
-    if output is not None and output.exists() and Path(model).exists() and output.samefile(model):
-        raise UsageError(f"{output} is the model itself, and stays as it is; give another --output")
