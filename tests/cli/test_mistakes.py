@@ -230,6 +230,7 @@ def test_python_is_left_out_of_what_is_typed():
         ["extract", "{model}", *DIGITS, "--output={model}"],
         ["verify", "{raw}", "{model}", "--report", "./{model}"],
         ["compare", "{victim}", "{model}", "--report", "{model}"],
+        ["calibrate", "{raw}", "--independent", "{model}", "-o", "{model}"],
     ],
 )
 def test_what_is_read_is_not_written_over(whorl, case, place, words):

@@ -49,7 +49,7 @@ from whorl.errors import UsageError, WhorlError
 __all__ = ["app", "main"]
 
 
-IN_PLACE: Final = ("calibrate", "twins")  # verbs that add to the fingerprint which they read
+IN_PLACE: Final = ("calibrate", "twins")  # verbs that add to the fingerprint which they read, their first argument
 OUTPUTS: Final = ("-o", "--output", "--report")
 
 
@@ -99,11 +99,10 @@ def _refuse_empty(words: Sequence[str]) -> None:
 
 def _refuse_overwriting(words: Sequence[str]) -> None:
     """End where a file that is read would be written over, which would lose a model that somebody owns or accuses."""
-    if words and words[0] in IN_PLACE:
-        return
+    added = 1 if words[:1] and words[0] in IN_PLACE else -1
     given = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
     for place, (option, target) in enumerate(itertools.pairwise(given), 1):
-        others = (each for other, each in enumerate(given) if other != place)
+        others = (each for other, each in enumerate(given) if other not in (place, added))
         if option in OUTPUTS and any(_same_file(each, target) for each in others):
             complain(f"{target} would be read and written over; give another file to {option}")
             sys.exit(UsageError.exit_code)

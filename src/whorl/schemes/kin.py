@@ -29,7 +29,7 @@ from whorl.types import Access
 __all__ = ["kin"]
 
 ALPHA: Final = 1e-4  # chance that any two that were trained apart are taken for kin
-LAYERS: Final = 3  # of a net, the first and the widest: each is a test of its own
+LAYERS: Final = 3  # of a net, the widest, beside the first: each is a test of its own
 UNITS, COLUMNS = 64, 256  # of a layer that are looked at, so that a thousand models take a minute
 
 
