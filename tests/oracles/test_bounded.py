@@ -15,7 +15,8 @@ from whorl.oracles import bounded
 from whorl.oracles.bounded import Bounded, kept
 from whorl.oracles.torch import TorchOracle
 from whorl.queries.descent import descend
-from whorl.testing import tiny_data, tiny_victim
+from whorl.schemes import SCHEMES
+from whorl.testing import tiny_pool, tiny_victim
 
 
 @pytest.fixture(scope="module")
@@ -99,31 +100,48 @@ def test_parts_are_halved_where_memory_runs_out():
         Bounded(lambda rows: rows.view(7, 3))(inputs)
 
 
-@pytest.mark.parametrize(
-    "scheme",
-    [
-        "ipguard(iterations=20)",
-        "igsm",
-        "deepfool",
-        "modeldiff(iterations=5)",
-        "afa(erosion=0)",
-        "cw-l2(iterations=10, searches=2)",
-    ],
-)
+TOGETHER = ["igsm", "deepfool", "modeldiff(iterations=5)"]
+IN_BLOCKS = [
+    "ipguard(iterations=20)",
+    "afa(erosion=0)",
+    "cw-l2(iterations=10, searches=2)",
+    "conferrable(iterations=3, dropout=0)",
+    "dataset-inference-white-box(fit=10, targets=2, iterations=5, rounds=10)",
+]
+
+
+@pytest.mark.parametrize("scheme", TOGETHER + IN_BLOCKS)
 def test_a_small_target_gives_the_same_fingerprint(scheme, monkeypatch):
     """The victim's gradients in parts of one or two pictures."""
-    found = []
+    found, moved = [], []
+    pool = tiny_pool() if SCHEMES.make(scheme).needs_pool else None
     for target in (bounded.TARGET, 1):
-        monkeypatch.setattr(TorchOracle, "differentiable", _differentiable(target))
-        found.append(whorl.extract(tiny_victim(), data=tiny_data("victim"), scheme=scheme, budget=10).queries.inputs)
-    torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-4)
+        seen = []
+        monkeypatch.setattr(TorchOracle, "differentiable", _differentiable(target, seen))
+        found.append(whorl.extract(tiny_victim(), data="digits(size=8)", scheme=scheme, budget=10, pool=pool))
+        moved.append(max(seen))
+    for one, other in zip(*(_tensors(each) for each in found), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    assert moved[0] >= 10
+    assert (moved[1] == 1) == (scheme in IN_BLOCKS)
 
 
-def _differentiable(target):
+def _tensors(fingerprint):
+    return [fingerprint.queries.inputs, *fingerprint.queries.companions.values(), fingerprint.reference.values]
+
+
+def _differentiable(target, seen):
+    """The gradient in parts of that many bytes; ``seen`` gets how many rows were moved together."""
     plain = TorchOracle.differentiable
 
+    def note(_module, given):
+        if given[0].requires_grad:
+            seen.append(len(given[0]))
+
     def differentiable(self):
-        return Bounded(plain(self).whole, target)
+        function = Bounded(plain(self).whole, target)
+        function.register_forward_pre_hook(note)
+        return function
 
     return differentiable
 

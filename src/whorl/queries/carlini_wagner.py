@@ -17,7 +17,7 @@ from whorl.data.base import Dataset
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, Target, choose_target, draw, gradient_of
-from whorl.queries.descent import Adam
+from whorl.queries.descent import Adam, at_once, in_blocks
 from whorl.settings import Count, NonNegative, Positive
 from whorl.types import Access, Queries
 
@@ -62,7 +62,10 @@ class CarliniWagner(Sampler):
         source = logits.argmax(1)
         target = choose_target(self.target, logits, generator)
         device = getattr(victim, "device", seeds.device)
-        points, distances = self._search(model, seeds.to(device), target.to(device))
+        origin, goal = seeds.to(device), target.to(device)
+        points, distances = in_blocks(
+            lambda place: self._search(model, origin[place], goal[place]), len(origin), at_once(model, origin)
+        )
         found = distances.isfinite().cpu()
         companions = {"seeds": seeds, "source": source, "target": target, "squared_distance": distances.cpu()}
         companions["squared_distance"] = companions["squared_distance"].nan_to_num(posinf=-1.0)

@@ -19,7 +19,7 @@ from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.oracles.pool import Pool
 from whorl.queries.base import PooledSampler, draw, gradient_of
-from whorl.queries.descent import Adam
+from whorl.queries.descent import Adam, at_once, in_blocks
 from whorl.queries.perceptron import refuse_strangers
 from whorl.settings import Count, Multiple, NonNegative, Positive, Radius
 from whorl.types import Access, Queries
@@ -99,15 +99,28 @@ class Conferrable(PooledSampler):
         self, victim: Oracle, seeds: Tensor, used: tuple[list[Oracle], list[Oracle]], generator: torch.Generator
     ) -> Tensor:
         model = gradient_of(victim)
-        surrogates, references = ([gradient_of(oracle) for oracle in models] for models in used)
+        nets = [gradient_of(oracle) for oracle in used[0]], [gradient_of(oracle) for oracle in used[1]]
         origin = seeds.to(getattr(victim, "device", seeds.device))
+
+        def move(place: slice) -> tuple[Tensor]:
+            return (self._moved(model, nets, origin[place], generator),)
+
+        (points,) = in_blocks(move, len(origin), at_once(model, origin))
+        return points
+
+    def _moved(
+        self,
+        model: Net,
+        nets: tuple[Sequence[Net], Sequence[Net]],
+        origin: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
         start = model(origin).softmax(1)
         point, adam = origin.clone(), Adam(origin, self.learning_rate)
         for _ in range(self.iterations):
             point.requires_grad_()
             logits = model(point).log_softmax(1)
-            surrogate = self._ensemble(surrogates, point, generator)
-            reference = self._ensemble(references, point, generator)
+            surrogate, reference = (self._ensemble(each, point, generator) for each in nets)
             conferring = (surrogate * (1 - reference)).amax(1).clamp_min(LEAST).log()
             leaving = (start * logits).sum(1)
             agreeing = (logits.exp() * surrogate.clamp_min(LEAST).log()).sum(1)

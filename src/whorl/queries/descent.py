@@ -15,7 +15,7 @@ from torch import Tensor
 
 from whorl.oracles.bounded import Bounded
 
-__all__ = ["Adam", "Descent", "at_once", "descend"]
+__all__ = ["Adam", "Descent", "at_once", "descend", "in_blocks"]
 
 BLOCK: Final = 1 << 25
 """Bytes of the inputs that are moved together, each of which is held in eight copies."""
@@ -28,6 +28,23 @@ def at_once(model: Callable[[Tensor], Tensor], inputs: Tensor) -> int:
     """
     most = max(1, BLOCK // max(1, inputs[:1].nbytes))
     return min(most, model.rows(inputs)) if isinstance(model, Bounded) else most
+
+
+def in_blocks(move: Callable[[slice], tuple[Tensor, ...]], count: int, most: int) -> tuple[Tensor, ...]:
+    """What ``move`` gives for rows ``[0, count)``, ``most`` at a time, so that no more are held in many copies.
+
+    Each part is written into its place, for the points of large inputs are as large as all else together.
+    """
+    whole: tuple[Tensor, ...] = ()
+    for start in range(0, count, most):
+        place = slice(start, min(start + most, count))
+        part = move(place)
+        if most >= count:
+            return part
+        whole = whole or tuple(each.new_empty(count, *each.shape[1:]) for each in part)
+        for all_rows, rows in zip(whole, part, strict=True):
+            all_rows[place] = rows
+    return whole
 
 
 class Adam:
@@ -88,26 +105,23 @@ def descend(
         enough: all stop once this many rows have loss 0; 0 for all. Of several blocks the first are asked first.
         most: rows of a block (`at_once`); None for all.
     """
-    rows = torch.arange(len(start), device=start.device)
-    whole: Descent | None = None
     done = 0
-    for part in rows.split(most or len(rows)):
+
+    def move(place: slice) -> tuple[Tensor, Tensor, Tensor]:
+        nonlocal done
+        rows = torch.arange(len(start), device=start.device)[place]
         end = _descended(
-            start[part],
-            lambda points, at, part=part: loss(points, part[at]),
+            start[place],
+            lambda points, at: loss(points, rows[at]),
             learning_rate=learning_rate,
             iterations=0 if enough and done >= enough else iterations,
             patience=patience,
             enough=max(0, enough - done),
         )
-        if len(part) == len(start):
-            return end
-        if whole is None:  # written into, for the points of large inputs are as large as all else together
-            whole = Descent(torch.empty_like(start), end.losses.new_empty(len(start)), end.passes.new_empty(len(start)))
-        whole.points[part], whole.losses[part], whole.passes[part] = end.points, end.losses, end.passes
         done += int((end.losses == 0).sum())
-    assert whole is not None
-    return whole
+        return end.points, end.losses, end.passes
+
+    return Descent(*in_blocks(move, len(start), most or len(start)))
 
 
 def _descended(

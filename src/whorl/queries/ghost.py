@@ -8,7 +8,7 @@ CVPR 2018, arXiv 1710.06081 (MI-FGSM).
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -24,6 +24,7 @@ from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.oracles.bounded import Bounded
 from whorl.queries.base import Sampler, Target, choose_target, draw, gradient_of
+from whorl.queries.descent import at_once, in_blocks
 from whorl.settings import Count, Multiple, NonNegative, Radius
 from whorl.types import Access, Queries
 
@@ -71,33 +72,29 @@ class Ghost(Sampler):
         target = choose_target(self.target, logits, generator)
         device = getattr(victim, "device", seeds.device)
         origin, goal = seeds.to(device), target.to(device)
+
+        def move(place: slice) -> tuple[Tensor, Tensor]:
+            point = self._moved(ghost, origin[place], goal[place])
+            with torch.no_grad():
+                return point.cpu(), model(point).cpu()
+
+        points, ends = in_blocks(move, len(origin), at_once(model, origin))
+        losses, reached = cross_entropy(ends, target, reduction="none"), ends.argmax(1) == target
+        kept = (losses + torch.where(reached, 0, losses.max() + 1)).argsort(stable=True)[:budget]
+        companions = {"seeds": seeds[kept], "source": logits.argmax(1)[kept], "target": target[kept]}
+        notes = {"reached": float(reached.float().mean()), "kept_reached": float(reached[kept].float().mean())}
+        return Queries(points[kept], companions, notes)
+
+    def _moved(self, ghost: Callable[[Tensor], Tensor], origin: Tensor, goal: Tensor) -> Tensor:
         point, gathered = origin.clone(), torch.zeros_like(origin)
         for _ in range(self.steps):
-            slope = torch.cat([_slope(ghost, part, goal[place]) for place, part in _parts(model, point)])
+            point.requires_grad_()
+            (slope,) = torch.autograd.grad(cross_entropy(ghost(point), goal, reduction="sum"), point)
             length = slope.abs().mean((1, 2, 3), keepdim=True).clamp_min(torch.finfo(slope.dtype).tiny)
             gathered = self.momentum * gathered + slope / length
             moved = point.detach() - self.epsilon / self.steps * gathered.sign()
             point = (origin + (moved - origin).clamp(-self.epsilon, self.epsilon)).clamp(0, 1)
-        with torch.no_grad():
-            losses = cross_entropy(model(point), goal, reduction="none").cpu()
-            reached = (model(point).argmax(1) == goal).cpu()
-        kept = (losses + torch.where(reached, 0, losses.max() + 1)).argsort(stable=True)[:budget]
-        companions = {"seeds": seeds[kept], "source": logits.argmax(1)[kept], "target": target[kept]}
-        notes = {"reached": float(reached.float().mean()), "kept_reached": float(reached[kept].float().mean())}
-        return Queries(point.detach().cpu()[kept], companions, notes)
-
-
-def _parts(model: Callable[[Tensor], Tensor], points: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """As many rows at once as the model has memory for."""
-    most = model.rows(points) if isinstance(model, Bounded) else len(points)
-    for start in range(0, len(points), most):
-        place = slice(start, start + most)
-        yield place, points[place]
-
-
-def _slope(ghost: Callable[[Tensor], Tensor], points: Tensor, goal: Tensor) -> Tensor:
-    points = points.detach().requires_grad_()
-    return torch.autograd.grad(cross_entropy(ghost(points), goal, reduction="sum"), points)[0]
+        return point.detach()
 
 
 class GhostNet:

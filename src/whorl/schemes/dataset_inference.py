@@ -36,6 +36,7 @@ from torch import Tensor
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import gradient_of
+from whorl.queries.descent import at_once, in_blocks
 from whorl.queries.walks import Members, regress, walks
 from whorl.representations.base import ask
 from whorl.schemes.base import Purpose, Scheme
@@ -144,8 +145,13 @@ class MinGD(_Inference):
         count = min(self.targets, logits.shape[1] - 1)
         goals = logits.scatter(1, truth[:, None], -torch.inf).topk(count).indices
         model, device = gradient_of(oracle), getattr(oracle, "device", inputs.device)
-        rows, aims = inputs.repeat_interleave(count, 0).to(device), goals.flatten().to(device)
-        lengths = [self._descend(model, rows, aims, norm).cpu() for norm in ORDERS]
+
+        def move(place: slice) -> tuple[Tensor, ...]:
+            pictures = torch.arange(place.start, place.stop) // count  # each descends into so many classes
+            rows, aims = inputs[pictures].to(device), goals.flatten()[place].to(device)
+            return tuple(self._descend(model, rows, aims, norm).cpu() for norm in ORDERS)
+
+        lengths = in_blocks(move, goals.numel(), at_once(model, inputs))
         sorted_ = [length.unflatten(0, goals.shape).sort(1).values for length in lengths]
         return torch.cat(sorted_, 1) * (logits.argmax(1) == truth)[:, None]
 
