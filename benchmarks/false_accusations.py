@@ -44,13 +44,18 @@ HIDDEN, BATCH, STEPS, RATE = 32, 32, 250, 0.2
 
 @dataclass(frozen=True)
 class Training:
-    """How perceptrons are trained: hidden units, steps, peak rate, share of the pictures, share of wrong labels."""
+    """How perceptrons are trained: hidden units, steps, peak rate, share of the pictures, share of wrong labels, and by
+
+    Adam instead of SGD with momentum, or against labels of which a share is spread over all classes.
+    """
 
     width: int = HIDDEN
     steps: int = STEPS
     rate: float = RATE
     share: float = 0.5
     noise: float = 0.0
+    adam: bool = False
+    smoothing: float = 0.0
 
 
 USUAL = Training()
@@ -59,7 +64,7 @@ USUAL = Training()
 def train_stack(
     count: int, data: Dataset, generator: torch.Generator, how: Training = USUAL, start: MLP | None = None
 ) -> list[MLP]:
-    """``count`` perceptrons of one population, trained at once by SGD with momentum, from ``start`` if it is given."""
+    """``count`` perceptrons of one population, trained at once, from ``start`` if it is given."""
     inputs, classes = data.inputs().flatten(1), len(data.classes)
     mean, std = inputs.mean(), inputs.std()
     normal = (inputs - mean) / std
@@ -79,7 +84,9 @@ def train_stack(
     if how.noise:
         wrong = torch.rand(labels.shape, generator=generator) < how.noise
         labels = torch.where(wrong, torch.randint(classes, labels.shape, generator=generator), labels)
-    optimizer = torch.optim.SGD(weights, lr=how.rate, momentum=0.9)
+    optimizer: torch.optim.Optimizer = torch.optim.SGD(weights, lr=how.rate, momentum=0.9)
+    if how.adam:  # moves each weight by its own gradients alone, so a stack is still many nets
+        optimizer = torch.optim.Adam(weights, lr=how.rate)
     for step in range(how.steps):
         for group in optimizer.param_groups:
             group["lr"] = how.rate * (1 - step / how.steps)
@@ -87,7 +94,8 @@ def train_stack(
         logits = _forward(normal[chosen], weights)
         # Summed over nets, averaged over each net's own batch: every net sees exactly its own gradient.
         wanted = labels.gather(1, chosen)
-        loss = cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="sum") / BATCH
+        against = {"reduction": "sum", "label_smoothing": how.smoothing}
+        loss = cross_entropy(logits.flatten(0, 1), wanted.flatten(), **against) / BATCH
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
