@@ -1,12 +1,10 @@
 """Dataset inference: the victim's training pictures lie further from a copy's boundary than other pictures do.
 
-Paper: P. Maini, M. Yaghini, N. Papernot, *Dataset Inference: Ownership Resolution in Machine Learning*, ICLR 2021,
-arXiv 2104.10706.
+Paper: Maini, Yaghini, Papernot, *Dataset Inference: Ownership Resolution in Machine Learning*, arXiv 2104.10706.
 
 Queries: pictures that trained the victim and pictures that did not; for Blind Walk with straight walks of noise from
 each. Representation: distances to the boundary, made one score by a regressor that knew the victim.
-Similarity: Welch's t of the public pictures' scores over the private ones'. Access: labels of both (Blind Walk), or
-gradients of both (MinGD).
+Similarity: Welch's t of public scores over private ones. Access to both: labels (Blind Walk) or gradients (MinGD).
 
 Changed from the paper: one t-test over all held-out pictures; the harmonic mean of many resampled p-values, which its
 notebook reports, is no p-value. Even that one p-value (scipy's ``ttest_ind`` on the scores) is a diagnostic: its null
