@@ -45,8 +45,9 @@ def test_outputs_of_another_task_are_taken_as_they_are(pairs):
 
 
 def test_equal_pictures_are_at_no_distance():
-    inputs = torch.rand(5, 1, 1, 8, 8).expand(-1, 2, -1, -1, -1)
-    assert DecisionDistances().represent(tiny_victim(), Queries(inputs)).values.abs().max() < 1e-5
+    inputs = torch.rand(200, 1, 1, 8, 8, generator=torch.Generator().manual_seed(0)).expand(-1, 2, -1, -1, -1)
+    distances = DecisionDistances().represent(tiny_victim(), Queries(inputs)).values
+    assert 0 <= distances.min() <= distances.max() < 1e-5
     assert not LabelShifts().represent(tiny_victim(), Queries(inputs)).values.any()
 
 

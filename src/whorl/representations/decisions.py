@@ -46,7 +46,8 @@ class DecisionDistances(Representer):
         answers = ask(oracle.scores, _pairs(queries), oracle.space)
         if self.outputs == "probabilities" and oracle.task == "classification":
             answers = answers.softmax(2)
-        return Representation(1 - cosine_similarity(answers[:, 0], answers[:, 1], dim=1))
+        distances = 1 - cosine_similarity(answers[:, 0], answers[:, 1], dim=1)
+        return Representation(distances.clamp(0, 2))  # sums round, and the cosine of equal answers goes beyond 1
 
 
 class LabelShifts(Representer):
