@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import torch
 from test_standings import cell, cells_of, refusal, result  # noqa: F401
 from tiny_suite import least_suite
 
 from whorl.bench import jobs, runner
 from whorl.bench.age import older_columns
 from whorl.bench.export import write_table
-from whorl.bench.parts import of_victim
+from whorl.bench.parts import families_of, of_victim, with_families
+from whorl.bench.result import Model, describe_machine
 from whorl.bench.standings import standings
 from whorl.bench.submission import problems
+from whorl.bench.work import peak_memory
 from whorl.schemes import SCHEMES
 from whorl.zoo.code import code_of, code_of_model
 
@@ -52,6 +55,42 @@ def test_a_lineup_is_older_where_its_own_code_changed(result, expression):  # no
     older = {"whorl.bench.lineups": "0"}
     found = older_columns(result.model_copy(update={"extractions": made, "columns": ["wide"], "revisions": older}))
     assert "whorl.bench.lineups: 0, now" in found["wide"]
+
+
+def test_a_mark_is_older_where_marks_changed_whatever_else_its_settings_name(result):  # noqa: F811
+    expression = 'backdoor(other="digits(size=8)")'
+    made = [each.model_copy(update={"expression": expression}) for each in result.extractions if each.scheme == "wide"]
+    older = {"whorl.bench.marks": "0"}
+    found = older_columns(result.model_copy(update={"extractions": made, "columns": ["wide"], "revisions": older}))
+    assert "whorl.bench.marks: 0, now" in found["wide"]
+
+
+def test_families_that_a_result_does_not_hold_are_those_of_its_models(result):  # noqa: F811
+    """In cells and refusals alike; what no model names is `other`."""
+    made = {"recipe": "", "accuracy": 0.9, "agreement": None, "damaged": False, "queries": 0, "seconds": 1.0}
+    known = Model(label="a", role="pruned", family="prune", **made)
+    bare = [cell("random", 0, "a", 0.5), cell("random", 0, "b", 0.5), cell("random", 0, "c", 0.5, kind="independent")]
+    bare = [bare[0].model_copy(update={"group": "pruned"}), *bare[1:]]
+    refused = [refusal("random", 0, "d", "derived").model_copy(update={"group": "pruned"})]
+    found = with_families(result.model_copy(update={"models": [known], "cells": bare, "refusals": refused}))
+    assert [each.family for each in [*found.cells, *found.refusals]] == ["prune", "other", "", "prune"]
+    assert families_of(found) == ["prune", "other"]
+
+
+def test_only_a_scheme_that_learns_from_copies_has_seen_some(result):  # noqa: F811
+    def seen(expression):
+        made = [each.model_copy(update={"expression": expression}) for each in result.extractions]
+        return {row.seen for row in standings(result.model_copy(update={"extractions": made}))}
+
+    assert seen("conferrable") == {("fine-tune",)}
+    assert seen("random") == seen("lineup") == seen("somebodys(plug_in=1)") == {()}
+
+
+def test_a_machine_has_memory_and_work_is_told_what_it_took_of_it():
+    assert describe_machine("cpu").memory_gib > 0
+    with peak_memory() as told:
+        held = torch.ones(1 << 24)
+    assert held.nbytes / 2**20 - 8 < told["peak_mib"] < 4 * held.nbytes / 2**20
 
 
 def test_what_was_asked_of_one_victim_makes_it_the_only_one(result):  # noqa: F811

@@ -157,7 +157,16 @@ def test_similarities_are_exported(grid, cells, tmp_path):
     write_similarities(grid, cells, tmp_path / "cells.parquet")
     table = pq.read_table(tmp_path / "cells.parquet")
     assert table.num_rows == grid.cells
-    assert table.column("similarity").null_count > 0
+    given = [
+        value
+        for of in cells.similarities.values()
+        for by_budget in of.values()
+        for values in by_budget.values()
+        for value in values
+    ]
+    assert table.column("similarity").to_pylist() == [None if math.isnan(value) else value for value in given]
+    assert any(map(math.isnan, given))
+    assert set(table.column("combination").to_pylist()) == set(grid.combinations)
 
 
 def test_damaged_results_are_refused(grid, cells, tmp_path):

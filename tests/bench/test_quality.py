@@ -53,6 +53,7 @@ def test_nothing_is_asked_twice(quality, folder):
     assert calls[0][1] == calls[0][2]
     calls.clear()
     measure_quality(tiny_suite(), folder=folder, workers=1, fresh=True, progress=lambda *call: calls.append(call))
+    assert {stage: done for stage, done, _ in reversed(calls)}["suspects"] == 0, "nor is what suspects said kept"
     assert calls[0][1] == 0
 
 

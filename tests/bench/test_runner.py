@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -245,7 +246,9 @@ def test_another_installed_scheme_is_a_column_by_its_name(folder):
 
 def test_lineups_are_columns_beside_the_schemes(folder, tmp_path):
     suite = tiny_suite(victims=SUITE.victims[:1], null=(), known=(), sweep={}, chosen="", alpha=0.25, layout="field")
+    started = time.perf_counter()
     result = run(suite, folder=folder, schemes="none", lineup=True, workers=1)
+    assert all(0 < cell.seconds < time.perf_counter() - started for cell in result.cells)
     assert result.columns == ["lineup", "lineup, labels"]
     twins = [recipe.digest for recipe in suite.twins(0)]
     assert len(twins) == 3, "as few as can call a copy derived at alpha 1/4"
