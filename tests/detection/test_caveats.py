@@ -49,6 +49,27 @@ def test_a_suspect_that_is_right_too_rarely_is_not_called_unrelated():
     assert run(Trial(known, size=100, alpha=0.05, likeness=likeness_of()), answers(3)).decision == "unrelated"
 
 
+def test_it_is_told_so_where_no_verdict_could_be_reached_either():
+    """As where the description of a suspect has no units, and the fingerprint tells nothing apart."""
+    known = calibration(fine_tune=[0.9] * 14)
+    known = replace(known, null=replace(known.null, similarities=(1.0,) * len(known.null)))
+    found = likeness_of(worse=0.001, accuracy=0.31)
+    for likeness_, said in ((found, True), (likeness_of(), False)):
+        verdict = run(Trial(known, size=100, alpha=0.05, likeness=likeness_), answers(3))
+        assert verdict.decision == "inconclusive"
+        assert any("tell copies apart" in each for each in verdict.caveats)
+        assert any("units" in each and "31%" in each for each in verdict.caveats) is said
+
+
+@pytest.mark.parametrize("more", [0.001, 0.5])
+def test_a_victim_that_stands_above_the_null_is_told_of_in_a_sentence_of_its_own(more):
+    found = likeness_of(more=more, victim_more=0.001)
+    told = run(Trial(calibration(fine_tune=[0.9] * 14), size=100, alpha=0.05, likeness=found), answers(3)).caveats
+    (one,) = (each for each in told if "the null's models are unlike it" in each)
+    assert one.startswith("so does your own model") is (more < 0.5)
+    assert one.startswith("your own model is more often right") is (more == 0.5)
+
+
 @pytest.mark.parametrize(("less", "matches", "warned"), [(0.001, 3, True), (0.001, 95, False), (0.5, 3, False)])
 def test_who_agrees_too_rarely_is_warned_of_where_it_is_called_unrelated(less, matches, warned):
     trial = Trial(calibration(fine_tune=[0.9] * 14), size=100, alpha=0.05, likeness=likeness_of(less=less))

@@ -49,8 +49,10 @@ def standing(likeness: Likeness | None, decision: Decision, null: Null) -> tuple
             f"(p {likeness.more:.2g}): strangers like it may be called derived more often than the error rate says"
         )
     if likeness.victim_above:
+        alone = "your own model is more often right, or surer, or agrees more, on neutral inputs"
+        so = "so does your own model" if likeness.above else alone
         told.append(
-            f"so does your own model (p {likeness.victim_more:.2g}): the null's models are unlike it, worse trained or "
+            f"{so} (p {likeness.victim_more:.2g}): the null's models are unlike it, worse trained or "
             "trained on other pictures, and strangers trained as it was may be called derived more often than the "
             "error rate says; calibrate with models of your model's own recipe and pictures"
         )
@@ -88,8 +90,8 @@ def degraded(likeness: Likeness) -> str:
     least = likeness.of_null["accuracy"][0]
     return (
         f"the suspect answers {likeness.accuracy:.0%} of the control pictures rightly, and models of the null "
-        f"{least:.0%} or more: its description may be wrong (range, mean and std, output, order of classes), or it was "
-        "damaged beyond what was measured, so a low similarity says little"
+        f"{least:.0%} or more: its description may be wrong (range, mean and std or units, output, order of "
+        "classes), or it was damaged beyond what was measured, so a low similarity says little"
     )
 
 

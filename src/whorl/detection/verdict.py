@@ -180,19 +180,22 @@ class Trial:
             return ("inconclusive", (explained(self.likeness),)) if self._explained else ("derived", ())
         if not self.plan.sufficient:
             return "inconclusive", (self._too_few(),)
+        wrong = (degraded(self.likeness),) if self.likeness is not None and self.likeness.degraded else ()
         if not self.settled:
             return "inconclusive", (
+                *wrong,
                 f"stopped after {self.asked} of {self.budget} queries, before the test was settled",
             )
         if not self.feasible:
-            return "inconclusive", (self._infeasible(),)
+            return "inconclusive", (*wrong, self._infeasible())
         if self.asked < self.size and self.similarity > self.plan.threshold:
             return "inconclusive", (
+                *wrong,
                 f"the similarity lies above that of independent models ({self.plan.threshold:.3g}), but "
                 f"{self.budget} of {self.size} queries are too few to be sure; give a larger budget",
             )
-        if self.likeness is not None and self.likeness.degraded:
-            return "inconclusive", (degraded(self.likeness),)
+        if wrong:
+            return "inconclusive", wrong
         if all(measured["missed_at_most"] > MOST_MISSED for measured in power.values()):
             return "inconclusive", (too_few_copies(power),)
         return "unrelated", ("unrelated only as far as the removals go that the test would have caught",)
