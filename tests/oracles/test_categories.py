@@ -11,7 +11,7 @@ import pytest
 import torch
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import BaggingClassifier, VotingClassifier
+from sklearn.ensemble import BaggingClassifier, HistGradientBoostingClassifier, VotingClassifier
 from sklearn.feature_selection import SelectKBest
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -179,3 +179,44 @@ def test_a_column_far_from_zero_keeps_its_bins(tmp_path: Path) -> None:
     assert np.array_equal(
         oracle.labels(torch.from_numpy(given).float()[:, None, None]).numpy(), estimator.predict(rows)
     )
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_a_value_that_is_a_threshold_stays_on_its_side(tmp_path: Path, columns: int) -> None:
+    """Bins of a column of many values end at values that it holds, and a tree sends these to the left."""
+    chance = np.random.default_rng(columns)
+    rows = chance.integers(-300, 600, (1500, columns)) / 1000
+    kinds = (np.sin(40 * rows).sum(1) + chance.normal(0, 0.3, len(rows)) > 0).astype(int)
+    boosted = HistGradientBoostingClassifier(max_iter=20, random_state=0).fit(rows, kinds)
+    lines = [",".join(map(repr, [*map(float, row), int(kind)])) for row, kind in zip(rows, kinds, strict=True)]
+    path = tmp_path / "many.csv"
+    path.write_text("\n".join([",".join([*(f"c{number}" for number in range(columns)), "kind"]), *lines]))
+    dump(boosted, tmp_path / "x.skops")
+    units = f"rows('{path}')"
+    oracle = open_oracle(tmp_path / "x.skops", input_shape=(1, 1, columns), units=units, class_names=["0", "1"])
+    source = SOURCES.make(units)
+    low, high = source.units() or (torch.zeros(1), torch.ones(1))
+    for part in PARTS:
+        images = source.load(part).images
+        own = ((images.flatten(1).double() * (high - low) + low).numpy() * 1000).round() / 1000
+        expected = boosted.predict_proba(own)
+        np.testing.assert_allclose(oracle.probabilities(images).numpy(), expected, atol=1e-6)
+
+
+def test_columns_that_are_picked_by_name_are_picked_by_place(tmp_path: Path, table: str) -> None:
+    """As a pipeline is that was fitted on a data frame, which rows of numbers are none of."""
+    steps = (StandardScaler(), [1]), (OneHotEncoder(sparse_output=False), [0])
+    piped = make_pipeline(make_column_transformer(*steps, remainder="passthrough"), LogisticRegression())
+    piped.fit(ROWS, KINDS)
+    expected = piped.predict_proba(ROWS)
+    picker, names = piped[0], ["size", "rate", "share"]
+    picker.feature_names_in_ = np.array(names, dtype=object)
+    picker.transformers_ = [(name, step, [names[place] for place in of]) for name, step, of in picker.transformers_]
+    with pytest.raises(ValueError, match="dataframes"):
+        piped.predict_proba(ROWS)
+    given, rows = asked(piped, table, tmp_path)
+    places = [int(np.abs(ROWS - row).sum(1).argmin()) for row in rows]
+    np.testing.assert_allclose(given, expected[places], atol=1e-6)
+    live = open_oracle(piped, input_shape=(1, 1, ROWS.shape[1]), units=table)
+    assert live.classes == 3
+    assert picker.transformers_[0][2] == ["rate"], "what somebody gave is as it was"

@@ -1,7 +1,8 @@
-"""Categories and bins that an estimator looks numbers up in, by the column of a row that they are looked up for.
+"""Numbers that an estimator looks numbers up in, or holds against them, by the column of a row that they are meant for.
 
 A row of float32 numbers in [0, 1], brought back to the units of its table, misses a number such as .1 by its last bits,
-and an encoder does not know what it misses. Which numbers they may be depends on the estimator alone.
+and an encoder does not know what it misses; a value that is a threshold itself lands on its other side. Which numbers
+they may be depends on the estimator alone.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ Column = Sequence[int]
 
 @dataclass(frozen=True)
 class Categories:
-    """Sorted float64 numbers by column."""
+    """Sorted float64 numbers by column: all of them, and those of encoders and bins, of which each means something."""
 
     columns: dict[int, Tensor]
+    told_apart: dict[int, Tensor]
 
     def near(self, rows: Tensor, reach: Tensor) -> Tensor:
         """``rows`` ``[n, columns]`` float64 with what lies within ``reach`` ``[columns]`` of a category put there."""
@@ -49,7 +51,7 @@ class Categories:
         Shape:
             scale, shift: ``[columns]`` float64, from a number in [0, 1] to the column's own units.
         """
-        for column, known in self.columns.items():
+        for column, known in self.told_apart.items():
             images = ((known - shift[column]) / scale[column]).float()
             alike = (images[1:] == images[:-1]).nonzero().flatten()
             if len(alike):
@@ -61,27 +63,44 @@ class Categories:
 
 
 def categories_of(estimator: Any, columns: int) -> Categories:
-    """The categories of every encoder, and the edges of every bin, that are given columns as they stand in a row.
+    """The categories of every encoder, the edges of every bin, and the thresholds of trees that take float64, of what
+    is given columns as they stand in a row.
 
     Nothing is known of an encoder behind what changes numbers, as a scaler does.
     """
     found: dict[int, list[np.ndarray]] = {}
-    for column, values in _walk(estimator, range(columns), DEEPEST):
-        found.setdefault(column, []).append(values)
-    return Categories(
-        {column: torch.from_numpy(np.unique(np.concatenate(values))) for column, values in sorted(found.items())}
-    )
+    thresholds: dict[int, list[np.ndarray]] = {}
+    for column, values, exact in _walk(estimator, range(columns), DEEPEST):
+        (found if exact else thresholds).setdefault(column, []).append(values)
+    both = {column: [*found.get(column, ()), *thresholds.get(column, ())] for column in found | thresholds}
+    return Categories(_merged(both), _merged(found))
 
 
-def _walk(part: Any, columns: Column, depth: int) -> Iterator[tuple[int, np.ndarray]]:
+def _merged(found: dict[int, list[np.ndarray]]) -> dict[int, Tensor]:
+    return {column: torch.from_numpy(np.unique(np.concatenate(values))) for column, values in sorted(found.items())}
+
+
+def _walk(part: Any, columns: Column, depth: int) -> Iterator[tuple[int, np.ndarray, bool]]:
     if not depth or not hasattr(part, "__dict__"):
         return
     held = vars(part)
     for values in (held.get("categories_"), held.get("bin_edges_")):
         for column, each in zip(columns, values if values is not None else (), strict=False):
-            yield from _numbers(column, each)
+            yield from ((place, numbers, True) for place, numbers in _numbers(column, each))
+    yield from ((place, numbers, False) for place, numbers in _thresholds(held, columns))
     for each, some in PARTS.get(type(part).__name__, _held)(part, columns):
         yield from _walk(each, some, depth - 1)
+
+
+def _thresholds(held: dict[str, Any], columns: Column) -> Iterator[tuple[int, np.ndarray]]:
+    """Of histogram gradient boosting, which may take values of its training rows for thresholds (x goes left of x)."""
+    if held.get("_preprocessor") is not None:  # categories come first then
+        return
+    for trees in held.get("_predictors") or ():
+        for tree in trees:
+            nodes = tree.nodes[tree.nodes["is_leaf"] == 0]
+            for place in np.unique(nodes["feature_idx"]):
+                yield from _numbers(columns[place], nodes["num_threshold"][nodes["feature_idx"] == place])
 
 
 def _steps(part: Any, columns: Column) -> Iterator[tuple[Any, Column]]:

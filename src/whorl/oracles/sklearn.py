@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from whorl.errors import OracleError, UsageError
+from whorl.errors import OracleError, Unnamed, UsageError
 from whorl.oracles.base import Chunk, Oracle
 from whorl.oracles.categories import Categories, categories_of
 from whorl.oracles.convention import InputConvention, lower
@@ -60,7 +61,6 @@ class SklearnOracle(Oracle):
             name=name or type(estimator).__name__,
             digest=digest,
         )
-        self._estimator = estimator
         self._granted = granted
         self._known = _positions(getattr(estimator, "classes_", None), classes, class_names, self.name)
         expected = getattr(estimator, "n_features_in_", None)
@@ -70,6 +70,7 @@ class SklearnOracle(Oracle):
                 f"{int(np.prod(input_shape))}"
             )
         try:
+            self._estimator = estimator = _by_place(estimator)
             self._adapt = _Adapted(estimator, convention, input_shape, columns, self.name)
         except UsageError:
             raise
@@ -122,7 +123,7 @@ class _Adapted(nn.Module):
     ) -> None:
         super().__init__()
         row, count = input_shape[:2] == (1, 1), math.prod(input_shape)
-        known = categories_of(estimator, count) if row else Categories({})
+        known = categories_of(estimator, count) if row else Categories({}, {})
         precise = row and bool(convention.std or known.columns)
         self.adapt = convention.adapter(input_shape, torch.float64 if precise else torch.float32)
         self.order = _order(getattr(estimator, "feature_names_in_", None), columns) if row else None
@@ -139,6 +140,41 @@ class _Adapted(nn.Module):
 
     def _placed(self, flat: Tensor) -> Tensor:
         return flat if self.order is None else flat[:, self.order]
+
+
+def _by_place(estimator: Any) -> Any:
+    """The estimator, in which no `ColumnTransformer` picks columns by names, which rows of numbers don't have.
+
+    One that does so is copied first, for it is somebody's.
+    """
+    if not any(isinstance(each, str) for part in _transformers(estimator) for each in _picked(part)):
+        return estimator
+    estimator = copy.deepcopy(estimator)
+    for part in _transformers(estimator):
+        places = {name: place for place, name in enumerate(part.feature_names_in_)}
+        part.transformers_ = [
+            (name, step, [places.get(each, each) for each in of] if isinstance(of, list) else places.get(of, of))
+            for name, step, of in part.transformers_
+        ]
+    return estimator
+
+
+def _transformers(estimator: Any) -> Iterator[Any]:
+    """Fitted column transformers that know their columns' names, at any depth of pipelines, each once."""
+    left, seen = [estimator], set[int]()
+    while left:
+        part = left.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if hasattr(part, "transformers_") and hasattr(part, "feature_names_in_"):
+            yield part
+        left += [step for _, step, *_ in (*getattr(part, "steps", ()), *getattr(part, "transformers_", ()))]
+
+
+def _picked(part: Any) -> Iterator[Any]:
+    for _, _, of in part.transformers_:
+        yield from of if isinstance(of, list) else [of]
 
 
 def _order(names: Any, columns: tuple[str, ...]) -> Tensor | None:
@@ -168,10 +204,11 @@ def _positions(labels: Any, classes: int, class_names: Sequence[str], name: str)
     if not fitting:
         shown, names = (one_line(ValueError(", ".join(map(repr, each))), 120) for each in (known, class_names))
         stated = f"class_names says {names}" if class_names else "no class_names are given"
-        raise UsageError(
+        message = (
             f"{name} knows the classes {shown}, and {stated}: they are needed by these names in the order of the "
             f"labels of your data, as in --set class_names=[...], or as integers in 0..{classes - 1}"
         )
+        raise UsageError(message) if class_names else Unnamed(message)
     if len(fitting) == 2 and named != counted and len(known) < classes:
         raise UsageError(
             f"{name} knows {len(known)} of {classes} classes, {one_line(ValueError(str(known)), 80)}, which may count "
