@@ -14,6 +14,7 @@ __all__ = [
     "MissingExtra",
     "OracleError",
     "Undescribed",
+    "Unnamed",
     "UsageError",
     "WhorlError",
 ]
@@ -49,6 +50,10 @@ class Undescribed(UsageError):
     def __init__(self, message: str, lacking: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.lacking = dict(lacking or {})
+
+
+class Unnamed(UsageError):
+    """A model that knows its classes by name, where nobody says in which order data count them."""
 
 
 class BudgetExhausted(WhorlError):

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from whorl.data import SOURCES, Dataset
 from whorl.data.neutral import neutral
 from whorl.detection.integrity import Integrity
-from whorl.errors import UsageError
+from whorl.errors import Undescribed, Unnamed, UsageError
 from whorl.expressions import parse
 from whorl.fingerprints.calibrations import earlier_settings, remember
 from whorl.fingerprints.roles import take_roles
@@ -46,7 +46,7 @@ from whorl.suspects import (
 )
 from whorl.types import Fingerprint, NullModel, Verdict
 
-__all__ = ["calibrate", "candidate", "extract", "give_reasons", "line_up", "verify"]
+__all__ = ["calibrate", "candidate", "extract", "give_reasons", "line_up", "owned", "verify"]
 
 
 def extract(
@@ -76,13 +76,34 @@ def extract(
         options: what the file does not say of the model: architecture, classes, input_shape, ...
     """
     chosen = SCHEMES.make(scheme) if isinstance(scheme, str) else scheme
-    oracle = open_oracle(victim, **options)
+    oracle = owned(victim, data, **options)
     pictures = SOURCES.make(data).load(part or chosen.part) if isinstance(data, str) else data
     oracle = with_same_names(oracle, pictures.classes if pictures is not None else ())  # the fingerprint's own
     made = chosen.extract(oracle, pictures, budget=budget, seed=seed, pool=pool)
     controls = neutral(data, seed)
     probes = probes_of(oracle, controls) if controls is not None and controls.outputs == oracle.classes else None
     return replace(made, probes=probes, provenance={**_origins(scheme), **(provenance or {})})
+
+
+def owned(victim: Any, data: Dataset | str | None, /, **options: Any) -> Oracle:
+    """An oracle for a model whose owner has data for it: what its file does not say of its outside is as the data are.
+
+    Raises as `whorl.oracles.opening.open_oracle` does, where data tell nothing of what is missing.
+    """
+    try:
+        return open_oracle(victim, **options)
+    except (Undescribed, Unnamed) as error:
+        lacking = error.lacking if isinstance(error, Undescribed) else {"class_names": ""}
+        if data is None or "architecture" in lacking:
+            raise
+        pictures = SOURCES.make(data).load("victim") if isinstance(data, str) else data
+        known: dict[str, Any] = {"input_shape": list(pictures.input_shape)}
+        if pictures.classes:
+            known |= {"classes": len(pictures.classes), "class_names": list(pictures.classes)}
+        told = {key: value for key, value in known.items() if key in lacking}
+        if not told:
+            raise
+    return owned(victim, pictures, **told, **options)
 
 
 def _origins(scheme: Scheme | str) -> dict[str, str]:

@@ -6,6 +6,9 @@ import json
 import sys
 
 import pytest
+from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
+from skops.io import dump
 
 from whorl import ownership
 from whorl.schemes import SCHEMES
@@ -112,3 +115,35 @@ def test_the_grid_lists_what_works_and_why_the_rest_does_not(whorl):
     assert len(works) >= 96
     assert all(len(each["refusal"]) > 20 for each in every if each["refusal"] is not None)
     assert "negative+labels+hamming  works" in whorl("schemes", "--grid").stdout
+
+
+def test_a_file_that_says_little_of_itself_is_taken_to_be_as_its_owners_data_are(whorl, tmp_path):
+    rows, kinds = load_iris(return_X_y=True)
+    names = ["setosa", "versicolor", "virginica"]
+    lines = [",".join(map(str, [*row, names[kind]])) for row, kind in zip(rows, kinds, strict=True)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,c,d,kind", *lines]))
+    forest = RandomForestClassifier(5, random_state=0).fit(rows, [names[kind] for kind in kinds])
+    dump(forest, tmp_path / "f.skops")
+    table = f"rows('{tmp_path / 't.csv'}')"
+    how = ("--scheme", "random", "--budget", "10", "-o", tmp_path / "f.fp")
+    made = whorl("extract", tmp_path / "f.skops", "--data", table, "--set", f"units={table}", *how)
+    assert made.exit_code == 0, made.stderr
+    fingerprint = read_fingerprint(tmp_path / "f.fp")
+    assert (fingerprint.space.shape, list(fingerprint.class_names)) == ((1, 1, 4), names)
+    assert "units (of a table's columns)" not in made.stderr
+    bare = whorl("extract", tmp_path / "f.skops", "--data", table, *how)
+    assert "Check range, units (of a table's columns)" in bare.stderr
+    refused = whorl("extract", tmp_path / "f.skops", "--data", "digits", "--scheme", "random", "-o", tmp_path / "g.fp")
+    assert refused.exit_code == 2
+    assert "knows the classes 'setosa'" in refused.stderr
+
+
+def test_what_is_no_fingerprint_is_not_written_over(whorl, case, tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("a,b\n1,2\n")
+    how = ("--data", DATA, "--scheme", "random", "--budget", "10", "-o")
+    refused = whorl("extract", case.victim, *how, path)
+    assert (refused.exit_code, path.read_text()) == (2, "a,b\n1,2\n")
+    assert "mine.csv is there and no fingerprint" in refused.stderr
+    for _ in range(2):  # one of its own may be made anew
+        assert whorl("extract", case.victim, *how, tmp_path / "a.fp").exit_code == 0

@@ -182,6 +182,19 @@ def test_a_victim_at_chance_is_told_of(bare):
     assert "no better than chance" in told
 
 
+def test_a_victim_that_says_the_most_usual_class_is_told_of(bare):
+    """As an estimator of a table does that is asked without the table's units."""
+    probes = bare.probes
+    usual = torch.where(torch.arange(len(probes.labels)) % 10 < 7, 3, probes.labels)
+    constant = torch.nn.functional.one_hot(torch.full_like(probes.labels, 3), 10).float()
+    told = own_fault(dataclasses.replace(bare, probes=dataclasses.replace(probes, labels=usual, victim=constant)))
+    assert told is not None
+    assert "are of one class" in told
+    assert "units (of a table's columns)" in told
+    known = torch.nn.functional.one_hot(usual, 10).float()
+    assert own_fault(dataclasses.replace(bare, probes=dataclasses.replace(probes, labels=usual, victim=known))) is None
+
+
 def test_models_that_were_trained_apart_count_each(labelled):
     null = labelled.calibration.null
     assert families(null) == [[place] for place in range(len(null))]

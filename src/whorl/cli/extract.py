@@ -95,13 +95,12 @@ def extract(
     from whorl.errors import UsageError
     from whorl.fingerprints.files import write_fingerprint
     from whorl.fingerprints.second import identity
-    from whorl.oracles.opening import open_oracle
     from whorl.schemes.cards import Needs, choose
     from whorl.schemes.controls import own_fault
 
     check_new_fingerprint(output)
     options = model_options(architecture, classes, shape, settings)
-    oracle = open_oracle(model, trust_code=trust_code, trust_hosts=trust_host or (), **options)
+    oracle = ownership.owned(model, data, trust_code=trust_code, trust_hosts=trust_host or (), **options)
     provenance: dict[str, str] = {}
     if scheme == "auto":
         needs = Needs(oracle.grants, grants_of(suspect_access), oracle.task, bool(shadow), data is not None)

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whorl.errors import UsageError
+from whorl.errors import UsageError, WhorlError
 
 if TYPE_CHECKING:
     from whorl.attest.keys import Ed25519PrivateKey
@@ -54,7 +54,8 @@ def check_file(path: Path, option: str) -> None:
 
 
 def check_new_fingerprint(path: Path) -> None:
-    """Raise `UsageError` where another fingerprint would take the place of one that suspects were held against."""
+    """Raise `UsageError` where a fingerprint would take the place of one that suspects were held against, or of what is
+    none."""
     from whorl.fingerprints.looks import looks_path
 
     if (log := looks_path(path)).exists():
@@ -62,6 +63,17 @@ def check_new_fingerprint(path: Path) -> None:
             f"{log} says what was held against the fingerprint whose place {path} would take: write the new one "
             "elsewhere, or move both away"
         )
+    if path.is_file() and path.stat().st_size and not _holds_fingerprint(path):
+        raise UsageError(f"{path} is there and no fingerprint: it would be written over; give another path")
+
+
+def _holds_fingerprint(path: Path) -> bool:
+    from whorl.storage import read_metadata
+
+    try:
+        return "whorl" in read_metadata(path)
+    except (WhorlError, OSError):
+        return False
 
 
 def check_folder(path: Path, option: str) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whorl.errors import InvalidFile, MissingExtra, OracleError, UsageError
+from whorl.errors import InvalidFile, MissingExtra, OracleError, Undescribed, UsageError
 from whorl.oracles.base import Chunk, Oracle
 from whorl.oracles.convention import GRANTS, InputConvention, Output, lower
 from whorl.oracles.graph_answers import Made, made_by
@@ -325,7 +325,10 @@ def _static_shape(given: Any, layout: str, path: Path) -> tuple[int, int, int]:
     if len(axes) == 2:
         axes = [1, *axes]
     if len(axes) == 1 or not all(isinstance(axis, int) and axis > 0 for axis in axes):
-        raise UsageError(f"{path} leaves its input open: {given.shape}; give input_shape=(channels, height, width)")
+        raise Undescribed(
+            f"{path} leaves its input open: {given.shape}; give input_shape=(channels, height, width)",
+            {"input_shape": "3,32,32"},
+        )
     return axes[0], axes[1], axes[2]
 
 

@@ -84,7 +84,7 @@ def _check(
     right = int((labels == known)[control].sum())
     own = int((victim == known)[control].sum())
     tried = math.lgamma(classes + 1) if any_order else 0.0  # orders of the classes, in logarithms
-    if not _better_than_chance(own, count, classes, tried):
+    if not _better_than_chance(own, count, 1 / max(classes, 2), tried):
         return  # the controls tell nothing of any model
     order, fitting = _best_order(labels[control].numpy(), known[control].numpy(), classes)
     right = fitting if any_order else right
@@ -96,7 +96,7 @@ def _check(
             f"reordered ({moved}). Its classes seem to come in another order than yours; say in which: --set "
             f"class_names=[...]{', or --match-labels' if fingerprint.candidates else ''}.{called}"
         )
-    if not _better_than_chance(right, count, classes, tried):
+    if not _better_than_chance(right, count, 1 / max(classes, 2), tried):
         raise UsageError(
             f"{suspect.name} answers {right} of {count} control pictures rightly, no better than chance (your model: "
             f"{own}). Either it does another task, or it is described wrongly, and then nothing can be said of it: "
@@ -110,20 +110,27 @@ def own_fault(fingerprint: Fingerprint) -> str | None:
     if (probes := fingerprint.probes) is None or not (control := probes.labels >= 0).any():
         return None
     right, count = int((labels_of(probes.victim) == probes.labels)[control].sum()), int(control.sum())
-    if _better_than_chance(right, count, fingerprint.classes, 0.0):
-        return None
-    return (
-        f"your model answers {right} of {count} pictures of these data rightly, no better than chance: unless it does "
-        "another task it is described wrongly, and the fingerprint is worth nothing. Check range, units (of a table's "
-        "columns), mean and std, layout, channels, output, and the order of columns and class_names"
+    usual, chance = int(probes.labels[control].bincount().max()), 1 / max(fingerprint.classes, 2)
+    check = (
+        "Check range, units (of a table's columns), mean and std, layout, channels, output, and the order of columns "
+        "and class_names"
     )
+    answers = f"your model answers {right} of {count} pictures of these data rightly"
+    if not _better_than_chance(right, count, chance, 0.0):
+        return (
+            f"{answers}, no better than chance: unless it does another task it is described wrongly, and the "
+            f"fingerprint is worth nothing. {check}"
+        )
+    if usual < count and not _better_than_chance(right, count, usual / count, 0.0):
+        return f"{answers}, and {usual} are of one class: unless it knows no better it is described wrongly. {check}"
+    return None
 
 
-def _better_than_chance(right: int, count: int, classes: int, tried: float) -> bool:
+def _better_than_chance(right: int, count: int, chance: float, tried: float) -> bool:
     """``tried`` is the logarithm of the number of orders of the classes that were tried."""
     from scipy.stats import binom  # late, as it takes half a second that most verbs have no use for
 
-    return float(binom.logsf(right - 1, count, 1 / max(classes, 2))) + tried <= math.log(CHANCE)
+    return float(binom.logsf(right - 1, count, chance)) + tried <= math.log(CHANCE)
 
 
 def _best_order(labels: np.ndarray, known: np.ndarray, classes: int) -> tuple[list[int], int]:
