@@ -190,7 +190,11 @@ def test_a_lineup_needs_twins_and_no_null(sound):
     )
     result = changed(result, decision="derived", p_value=0.25)
     assert problems(result) == []
-    assert "below 1/(N + 1)" in only(changed(result, decision="derived", p_value=0.2))
+    assert "below 1/(N + 1)" in only(changed(result, decision="derived", p_value=0.24))
+    few = problems(result.model_copy(update={"null_size": 2}))
+    assert few == ["null_size of tiny are 4, not 2"], "which is no lineup's"
+    assert "below 1/(N + 1)" in only(changed(sound, p_value=0.19)), "of four models"
+    assert problems(changed(sound, p_value=0.2)) == []
 
 
 def test_models_are_those_of_the_suite_and_none_is_in_the_null(sound):

@@ -46,6 +46,13 @@ def test_bounds_are_the_formulas():
     assert CONSTANTS.upper(0.0).tolist() == [6 / (2 * 1 * 0.5), 9 / (2 * 0.25 * 2)]
 
 
+def test_where_an_independent_model_gives_another_class_nothing_is_unique():
+    """And no bound is below 0, which no fingerprint holds."""
+    wrong = dataclasses.replace(CONSTANTS, margins=torch.tensor([[6.0, -9.0], [-4.0, 3.0]]))
+    assert wrong.upper(1.0).tolist() == [0, 0]
+    assert wrong.upper(0.0).tolist() == [6 / (2 * 1 * 0.5), 3 / (2 * 0.25 * 2)]
+
+
 def test_a_boundary_that_leads_nowhere_has_no_lower_bound_to_meet():
     """Where the victim does not gain past the boundary no stretch is robust."""
     falling = dataclasses.replace(CONSTANTS, growth=torch.tensor([-1.0, 0.0]))

@@ -52,8 +52,11 @@ class Constants:
         return 1 + 2 * self.shifts.quantile(level, dim=0) / (self.growth * self.lengths).clamp_min(LEAST)
 
     def upper(self, level: float) -> Tensor:
-        """tau_up = m_min / (2 L |delta|), ``[n]``: more could take a share 1 - ``level`` of independents across."""
-        margin, slope = self.margins.quantile(1 - level, dim=0), self.slopes.quantile(level, dim=0)
+        """tau_up = m_min / (2 L |delta|), ``[n]``: more could take a share 1 - ``level`` of independents across.
+
+        0 where an independent model gives the picture itself another class.
+        """
+        margin, slope = self.margins.quantile(1 - level, dim=0).clamp_min(0), self.slopes.quantile(level, dim=0)
         return margin / (2 * slope * self.lengths).clamp_min(LEAST)
 
 
