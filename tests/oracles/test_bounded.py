@@ -14,8 +14,9 @@ from whorl.nets.base import initialise
 from whorl.oracles import bounded
 from whorl.oracles.bounded import Bounded, kept
 from whorl.oracles.torch import TorchOracle
+from whorl.queries import descent, sensitive
 from whorl.queries.descent import descend
-from whorl.schemes import SCHEMES
+from whorl.schemes import SCHEMES, modelgif
 from whorl.testing import tiny_pool, tiny_victim
 
 
@@ -107,6 +108,7 @@ IN_BLOCKS = [
     "cw-l2(iterations=10, searches=2)",
     "conferrable(iterations=3, dropout=0)",
     "dataset-inference-white-box(fit=10, targets=2, iterations=5, rounds=10)",
+    "multipoint(ties=3, iterations=20)",
 ]
 
 
@@ -124,6 +126,29 @@ def test_a_small_target_gives_the_same_fingerprint(scheme, monkeypatch):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
     assert moved[0] >= 10
     assert (moved[1] == 1) == (scheme in IN_BLOCKS)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "room"),
+    [("sensitive-samples(candidates=30, iterations=5)", sensitive), ("modelgif-selected(nodes=3)", modelgif)],
+)
+def test_so_does_what_is_no_gradient_of_the_victims_alone(scheme, room, monkeypatch):
+    """Slopes of the sensitivity of its weights, or fields of a pool's models beside its own."""
+    found, blocks = [], []
+
+    def noted(move, count, most):
+        blocks.append(most)
+        return descent.in_blocks(move, count, most)
+
+    monkeypatch.setattr(room, "in_blocks", noted)
+    pool = tiny_pool() if SCHEMES.make(scheme).needs_pool else None
+    for size in (descent.BLOCK, 1):
+        monkeypatch.setattr(descent, "BLOCK", size)
+        found.append(whorl.extract(tiny_victim(), data="digits(size=8)", scheme=scheme, budget=10, pool=pool))
+    for one, other in zip(*(_tensors(each) for each in found), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    assert blocks[0] > 30
+    assert blocks[1] == 1
 
 
 def _tensors(fingerprint):

@@ -22,6 +22,7 @@ from whorl.data.base import Dataset
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.queries.base import Sampler, draw, gradient_of
+from whorl.queries.descent import at_once, in_blocks
 from whorl.settings import Multiple, NonNegative, Positive, Whole
 from whorl.types import Access, Queries
 
@@ -64,11 +65,23 @@ class Solver:
     reach: float = 1.0
 
     def __call__(self, start: Tensor, chosen: Tensor, lead: Tensor) -> Meeting:
-        """Solve for all points at once; one that arrives leaves the batch, one that does not keeps its best iterate.
+        """Solve for many points at once; one that arrives leaves the batch, one that does not keeps its best iterate.
 
         Shape:
             start: ``[n, c, h, w]`` in [0, 1]; chosen: ``[n, k]`` classes; lead: ``[n, k]`` in logits, 0 for a tie.
         """
+        passes: list[tuple[int, int]] = []
+
+        def move(place: slice) -> tuple[Tensor, Tensor]:
+            met = self._solved(start[place], chosen[place], lead[place])
+            passes.append((met.forwards, met.backwards))
+            return met.points, met.misses
+
+        slots = chosen.shape[1] + WATCHED  # each point has a slope for each
+        points, misses = in_blocks(move, len(start), max(1, at_once(self.model, start) // slots))
+        return Meeting(points, misses, *map(sum, zip(*passes, strict=True)))
+
+    def _solved(self, start: Tensor, chosen: Tensor, lead: Tensor) -> Meeting:
         rows = torch.arange(len(start), device=start.device)
         point = start.contiguous(memory_format=torch.channels_last).clone()
         best, misses = point.clone(), torch.full((len(start),), torch.inf, device=start.device)

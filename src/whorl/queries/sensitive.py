@@ -19,9 +19,10 @@ from whorl.data.base import Dataset
 from whorl.errors import AccessRefused, UsageError
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
+from whorl.oracles.bounded import Bounded
 from whorl.oracles.torch import TorchOracle, frozen
 from whorl.queries.base import Sampler, draw
-from whorl.queries.descent import Adam
+from whorl.queries.descent import Adam, at_once, in_blocks
 from whorl.settings import Count, NonNegative, Positive, Radius, Whole
 from whorl.types import Access, Queries
 
@@ -78,9 +79,16 @@ class Sensitive(Sampler):
         module = copied if self.layers == "all" else frozen(copied)
         seeds = data.inputs(draw(data, max(budget, min(self.candidates, len(data))), generator))
         measure = sensitivity(module, self.layers, generator)
-        ascended = self._ascend(measure, seeds.to(victim.device))
-        values, natural = self._mean(measure, ascended), self._mean(measure, seeds.to(victim.device))
-        points = ascended.cpu()
+        origin, state = seeds.to(victim.device), generator.get_state()
+        most = at_once(Bounded(measure), origin)
+        generator.set_state(state)  # what a pass needs was tried on two of them
+
+        def move(place: slice) -> tuple[Tensor, ...]:
+            end = self._ascend(measure, origin[place])
+            values, natural = self._mean(measure, end), self._mean(measure, origin[place])
+            return end.cpu(), values, natural, _active(module, end).cpu()
+
+        points, values, natural, active = in_blocks(move, len(origin), most)
         top, digits = self.looks_at
         kept = steady(victim.probabilities(points), top, digits, self.margin).nonzero().flatten()
         if len(kept) < budget:
@@ -88,7 +96,6 @@ class Sensitive(Sampler):
                 f"{len(kept)} of {len(points)} candidates have an answer that rounding errors leave alone and "
                 f"{budget} are asked for; give more candidates or pictures, fewer digits, or a smaller margin"
             )
-        active = _active(module, ascended).cpu()
         chosen = kept[cover(active[kept], values[kept], budget)]
         companions = {"seeds": seeds[chosen], "sensitivity": values[chosen]}
         notes = {"steady": len(kept) / len(points), "gain": float(values.mean() / natural.mean().clamp_min(TINY))}

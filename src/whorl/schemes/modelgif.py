@@ -30,7 +30,8 @@ from whorl.errors import UsageError
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
 from whorl.oracles.pool import Pool
-from whorl.queries.base import PooledSampler, Sampler, draw
+from whorl.queries.base import PooledSampler, Sampler, draw, gradient_of
+from whorl.queries.descent import at_once, in_blocks
 from whorl.representations.fields import FieldAngle, GradientFields, alignment
 from whorl.schemes.base import Scheme
 from whorl.settings import Count
@@ -97,10 +98,14 @@ class ModelGiFSelected(_Fields, PooledSampler):
         known = [model for model in pool.independent if grants(self.needs_suspect) <= model.grants]
         if not known:
             raise UsageError(f"{self.name} selects pictures by independent models that grant GRADIENTS; give some")
-        pictures = Queries(self._choose(data, budget, generator))
-        reference = self.represent(victim, pictures)
-        alike = torch.zeros(len(pictures))
-        for model in known:
-            alike += alignment(reference.values, self.represent(model, pictures).values)
+        pictures = self._choose(data, budget, generator)
+
+        def compare(place: slice) -> tuple[Tensor]:
+            part = Queries(pictures[place])
+            own = self.represent(victim, part).values
+            each = (alignment(own, self.represent(model, part).values) for model in known)
+            return (sum(each, torch.zeros(len(part))) / len(known),)
+
+        (alike,) = in_blocks(compare, len(pictures), max(1, at_once(gradient_of(victim), pictures) // self.nodes))
         chosen = alike.argsort(stable=True)[:budget]
-        return Queries(pictures.inputs[chosen], {"similarity": alike[chosen] / len(known)})
+        return Queries(pictures[chosen], {"similarity": alike[chosen]})
