@@ -17,6 +17,7 @@ from torch import Tensor
 from whorl.data.base import Dataset
 from whorl.layouts import Layout
 from whorl.oracles.base import Oracle
+from whorl.oracles.bounded import Bounded
 from whorl.oracles.pool import Pool
 from whorl.queries.base import PooledSampler, draw, gradient_of
 from whorl.queries.descent import Adam, at_once, in_blocks
@@ -105,7 +106,8 @@ class Conferrable(PooledSampler):
         def move(place: slice) -> tuple[Tensor]:
             return (self._moved(model, nets, origin[place], generator),)
 
-        (points,) = in_blocks(move, len(origin), at_once(model, origin))
+        every = Bounded(lambda points: torch.cat([net(points) for net in (model, *nets[0], *nets[1])], 1))
+        (points,) = in_blocks(move, len(origin), at_once(every, origin))
         return points
 
     def _moved(
