@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from whorl.detection import Trial
-from whorl.detection.exchangeability import CAVEAT, clusters, likeness
+from whorl.detection.exchangeability import CAVEAT, MANY, clusters, likeness
 from whorl.errors import UsageError
 from whorl.metrics import clopper_pearson
 from whorl.types import Calibration, Null, NullModel
@@ -192,11 +192,12 @@ def test_the_first_of_few_models_is_warned_of(name):
 def test_models_that_differ_by_a_quarter_of_a_usual_pair_are_one():
     """One class of two, so that the total variation is the difference of its probability."""
     chances = np.array([0.0, 0.1, 0.5, 1.0, 0.55, 0.6])
-    answers = np.stack([chances, 1 - chances], 1)[:, None, :].repeat(4, 1)
+    answers = np.stack([chances, 1 - chances], 1)[:, None, :].repeat(MANY, 1)
     apart = np.abs(chances[:, None] - chances)[np.triu_indices(6, 1)]
     assert 0.1 < 0.25 * np.median(apart) < 0.4
     assert clusters(answers) == [[2, 4, 5], [0, 1], [3]]  # the largest first; 2 and 5 are linked by 4
     assert clusters(answers[:2]) == [[0], [1]]
+    assert len(clusters(answers[:, : MANY // 8])) == 6, "so few probes show it of none"
 
 
 def test_the_document_of_a_likeness_holds_all_that_was_found():
@@ -286,7 +287,30 @@ def test_two_alike_of_three_are_one():
 def test_the_usual_pair_is_the_median_of_all_pairs():
     """Two pairs whose members lie .1 apart, and the pairs about .8; neighbours in the list count as well."""
     chances = np.array([0.0, 0.8, 0.1, 0.9])
-    assert clusters(np.stack([chances, 1 - chances], 1)[:, None, :]) == [[0, 2], [1, 3]]
+    answers = np.stack([chances, 1 - chances], 1)[:, None, :].repeat(MANY, 1)
+    assert clusters(answers) == [[0, 2], [1, 3]]
+
+
+@pytest.mark.parametrize("probes", [24, 48, 180])
+def test_models_that_agree_on_the_hard_probes_by_chance_are_not_one(probes):
+    """Accurate models: sure of one class nearly everywhere, each in its measure, and torn on one probe in twenty."""
+    chance, wrong = np.random.default_rng(0), 0
+    for _ in range(20):
+        sure = 1 / (1 + np.exp(-chance.normal(6, 2, (99, probes))))
+        hard = chance.random(probes) < 0.05
+        first = np.where(hard, chance.random((99, probes)) < 0.5, sure)
+        wrong += len(clusters(np.stack([first, 1 - first], 2))) < 99
+    assert wrong <= 1
+
+
+def test_copies_that_are_near_everywhere_are_one():
+    chance = np.random.default_rng(1)
+    logits = chance.normal(6, 2, (40, MANY)) * np.where(chance.random((40, MANY)) < 0.1, -0.2, 1)
+    copies = logits[:5] + chance.normal(0, 0.02, (5, MANY))
+    first = 1 / (1 + np.exp(-np.concatenate([logits, copies])))
+    found = clusters(np.stack([first, 1 - first], 2))
+    assert sorted(map(tuple, found))[:5] == [(place, 40 + place) for place in range(5)]
+    assert len(found) == 40
 
 
 def test_how_often_a_victim_like_the_null_is_taken_for_one_of_another_recipe():

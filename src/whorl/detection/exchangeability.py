@@ -13,6 +13,7 @@ Source: Vovk, Gammerman & Shafer, *Algorithmic Learning in a Random World*, 2005
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -29,6 +30,9 @@ CAVEAT: Final = 0.02  # error of each of the two looks, at suspect and victim, a
 REFUSAL: Final = 0.01  # error after which a low similarity is not taken for a stranger's, nor a high one for a copy's
 MOST_COMPARED: Final = 400_000_000  # numbers, over all pairs of models
 NEAR: Final = 0.25  # models that differ less than this share of the usual count as one
+USUAL: Final = 400  # pairs, drawn, that say how far apart models are on each probe
+ROUNDED: Final = 1e-5  # a difference of probabilities that is none
+MANY: Final = 180  # probes on which no two of 99 nets that were trained apart were so near in 36 draws
 
 Labels = NDArray[np.int64]
 Numbers = NDArray[np.float64]
@@ -172,8 +176,10 @@ def clusters(answers: ArrayLike) -> list[list[int]]:
     """Places of models that answer so much alike that each group counts as one model, largest group first.
 
     Models are put together whose answers differ less than a quarter as much as those of a usual pair do, and those
-    that such pairs link. Probabilities are compared by their total variation; labels tell too little of accurate
-    models to find more than exact repetitions.
+    that such pairs link. Of accurate models nearly all of the difference lies on a few hard probes, which a pair may
+    agree on by chance; so they must differ less in the geometric mean as well, which the easy probes decide, and of
+    fewer probes than `MANY` by more. Probabilities are compared by their total variation; labels tell too little of
+    accurate models to find more than exact repetitions.
 
     Shape:
         answers: ``[N, p, k]`` probabilities, or ``[N, p]`` labels.
@@ -184,7 +190,7 @@ def clusters(answers: ArrayLike) -> list[list[int]]:
     apart = _distances(given)
     near = NEAR * float(np.median(apart[np.triu_indices(len(given), 1)])) if given.ndim == 3 else 0.0
     found = np.arange(len(given))
-    for one, other in np.argwhere(np.triu(apart <= near, 1)):
+    for one, other in _everywhere_near(given, apart, np.argwhere(np.triu(apart <= near, 1))):
         found[found == found[other]] = found[one]
     groups = [np.flatnonzero(found == number).tolist() for number in np.unique(found)]
     return sorted(groups, key=len, reverse=True)
@@ -194,9 +200,31 @@ def _distances(answers: NDArray[Any]) -> Numbers:
     """``[m, m]``: mean total variation between probabilities ``[m, p, k]``, or the share of labels that differ."""
     if answers.ndim == 2:
         return 1 - _agreements(answers.astype(np.int64))
-    # Every pair is compared: of many models or classes the first probes tell as much, and the work stays bounded.
-    few = answers[:, : max(8, MOST_COMPARED // (len(answers) ** 2 * answers.shape[2]))]
+    few = _compared(answers)
     return squareform(pdist(few.reshape(len(few), -1), "cityblock")) / (2 * few.shape[1])
+
+
+def _everywhere_near(answers: NDArray[Any], apart: Numbers, pairs: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Those pairs ``[m, 2]`` that differ nowhere, or far less than usual pairs do in the geometric mean over probes."""
+    equal = [pair for pair in pairs if not apart[tuple(pair)]]
+    if answers.ndim == 2 or len(equal) == len(pairs):
+        return equal
+    few = _compared(answers)
+    usual = np.random.default_rng(0).integers(0, len(few), (USUAL, 2))
+    typical = np.median([_logarithms(few, pair) for pair in usual[usual[:, 0] != usual[:, 1]]], axis=0)
+    level = math.log(NEAR) * max(1.0, MANY / few.shape[1]) ** 0.5
+    return [pair for pair in pairs if not apart[tuple(pair)] or (_logarithms(few, pair) - typical).mean() <= level]
+
+
+def _logarithms(answers: NDArray[Any], pair: NDArray[np.int64]) -> Numbers:
+    """``[p]``, of the total variation between two models' probabilities."""
+    one, other = answers[pair].astype(np.float64)
+    return np.log(np.abs(one - other).sum(1) / 2 + ROUNDED)
+
+
+def _compared(answers: NDArray[Any]) -> NDArray[Any]:
+    """The probes that are compared: every pair is, so of many models or classes the first tell as much."""
+    return answers[:, : max(8, MOST_COMPARED // (len(answers) ** 2 * answers.shape[2]))]
 
 
 def _figures(one: Answers, null: Answers, known: Labels, sure: bool) -> dict[str, Numbers]:
