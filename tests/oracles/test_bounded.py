@@ -14,7 +14,7 @@ from whorl.nets.base import initialise
 from whorl.oracles import bounded
 from whorl.oracles.bounded import Bounded, kept
 from whorl.oracles.torch import TorchOracle
-from whorl.queries import descent, sensitive
+from whorl.queries import conferrable, descent, sensitive
 from whorl.queries.descent import descend
 from whorl.schemes import SCHEMES, modelgif
 from whorl.testing import tiny_pool, tiny_victim
@@ -106,7 +106,6 @@ IN_BLOCKS = [
     "ipguard(iterations=20)",
     "afa(erosion=0)",
     "cw-l2(iterations=10, searches=2)",
-    "conferrable(iterations=3, dropout=0)",
     "dataset-inference-white-box(fit=10, targets=2, iterations=5, rounds=10)",
     "multipoint(ties=3, iterations=20)",
 ]
@@ -116,11 +115,10 @@ IN_BLOCKS = [
 def test_a_small_target_gives_the_same_fingerprint(scheme, monkeypatch):
     """The victim's gradients in parts of one or two pictures."""
     found, moved = [], []
-    pool = tiny_pool() if SCHEMES.make(scheme).needs_pool else None
     for target in (bounded.TARGET, 1):
         seen = []
         monkeypatch.setattr(TorchOracle, "differentiable", _differentiable(target, seen))
-        found.append(whorl.extract(tiny_victim(), data="digits(size=8)", scheme=scheme, budget=10, pool=pool))
+        found.append(whorl.extract(tiny_victim(), data="digits(size=8)", scheme=scheme, budget=10))
         moved.append(max(seen))
     for one, other in zip(*(_tensors(each) for each in found), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
@@ -130,10 +128,14 @@ def test_a_small_target_gives_the_same_fingerprint(scheme, monkeypatch):
 
 @pytest.mark.parametrize(
     ("scheme", "room"),
-    [("sensitive-samples(candidates=30, iterations=5)", sensitive), ("modelgif-selected(nodes=3)", modelgif)],
+    [
+        ("sensitive-samples(candidates=30, iterations=5)", sensitive),
+        ("modelgif-selected(nodes=3)", modelgif),
+        ("conferrable(iterations=3, dropout=0)", conferrable),
+    ],
 )
 def test_so_does_what_is_no_gradient_of_the_victims_alone(scheme, room, monkeypatch):
-    """Slopes of the sensitivity of its weights, or fields of a pool's models beside its own."""
+    """Slopes of the sensitivity of its weights, or what a pool's models do beside it."""
     found, blocks = [], []
 
     def noted(move, count, most):
