@@ -12,8 +12,12 @@ from families import FAMILIES
 from safetensors.torch import load_file, save_file
 
 from whorl.checkpoints.opening import open_checkpoint
+from whorl.checkpoints.roles import NONE, Key, Weights
 from whorl.errors import UsageError
-from whorl.weights.comparison import LayerEvidence, _decide, compare, document
+from whorl.weights.comparison import BY_MOVEMENT, LayerEvidence, _decide, compare, document
+from whorl.weights.coverage import UNREAD, coverage
+from whorl.weights.differences import _label, _threads
+from whorl.weights.parting import STUDIED
 
 TRANSFORMERS = sorted(FAMILIES)
 
@@ -254,3 +258,35 @@ def test_evidence_that_no_place_shows_alone_tells_no_part():
     assert _decide(math.log(0.005), 0.01, one) == "part reused"
     most = [replace(each, related=each.layer < 4) for each in weak]
     assert _decide(math.log(0.005), 0.01, most) == "related"
+
+
+def test_how_often_movement_misleads_is_told_with_its_interval():
+    low, high = STUDIED.interval
+    assert f"{low:.0%} to {high:.0%}" in BY_MOVEMENT
+    assert low < STUDIED.wrong / STUDIED.told < high
+
+
+def test_the_first_expert_is_named_too():
+    assert [_label(Key("gate", 3, expert)) for expert in (0, 1, NONE)] == [
+        *("layer 3 gate.0", "layer 3 gate.1"),
+        "layer 3 gate",
+    ]
+
+
+def test_a_net_without_tensors_of_roles_is_read_whole(tmp_path):
+    value = torch.randn(64, 48, generator=torch.Generator().manual_seed(0))
+    save_file({"w": value}, tmp_path / "a.safetensors")
+    net = Weights(open_checkpoint(tmp_path / "a.safetensors"))
+    assert coverage(net, [], ["w"], {}).read == 1.0
+    assert coverage(net, [], [], {"w": UNREAD}).read == 0.0
+
+
+@pytest.mark.parametrize("cores", [1, 3, 64])
+def test_threads_share_whole_cores(cores, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    with _threads():
+        assert type(asked[0]) is int
+        assert 1 <= asked[0] <= cores
+    assert asked[-1] == cores

@@ -206,3 +206,12 @@ def test_an_order_is_one_whatever_the_unit_of_the_numbers(scale):
     rows = torch.randn(64, 40, generator=torch.Generator().manual_seed(0))
     assert has_order(scale * rows * torch.linspace(0.5, 2, 64)[:, None])
     assert not has_order(scale * rows)
+
+
+@pytest.mark.parametrize("name", ["mask", "hann", "sinusoid", "blur", "tril"])
+def test_what_is_a_buffer_by_its_name_is_tested_by_no_order(name, tmp_path):
+    value = torch.randn(64, 48, generator=torch.Generator().manual_seed(0))
+    save_file({f"a.{name}": value, "a.weight": value.clone()}, tmp_path / "a.safetensors")
+    left = Axes(open_checkpoint(tmp_path / "a.safetensors"), ["a.weight", f"a.{name}"]).left_out
+    assert left.get(f"a.{name}") == "buffers, by name"
+    assert "a.weight" not in left or left["a.weight"] != "buffers, by name"

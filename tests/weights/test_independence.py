@@ -14,6 +14,7 @@ from whorl.weights.independence import (
     Fixed,
     Matches,
     Signs,
+    _correlation,
     constrained,
     fixed_points,
     match_units,
@@ -170,3 +171,8 @@ def test_matching_goes_by_blocks_and_its_mutual_part_is_injective(monkeypatch):
 def test_dead_units_have_no_sign():
     up = torch.cat([draw(1, 5, 4), torch.zeros(3, 4)])
     assert sign_flips(up, up, match_units(draw(2, 8, 4), draw(2, 8, 4))) == Signs(5, 5)
+
+
+def test_two_ranks_agree_or_do_not():
+    assert [_correlation(squares, 2) for squares in (0.0, 2.0)] == [1.0, -1.0]
+    assert _correlation(0.0, 1) == 1.0

@@ -6,7 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from whorl.checkpoints.opening import open_checkpoint
 from whorl.weights.comparison import compare
+from whorl.weights.differences import kept
 
 LARGE = {
     f"layer.{place}.{name}.weight": shape for place in (0, 1) for name, shape in (("a", (64, 32)), ("b", (32, 64)))
@@ -58,3 +60,11 @@ def test_what_strangers_have_in_common_keeps_no_tensor(compared):
         for name in SMALL:
             state[name] = 0.1 * state[name] + torch.linspace(0, 5, 8) + 1
     assert compared(net, little_moved(net) | other).decision == "part reused"
+
+
+def test_a_tensor_is_kept_where_the_other_net_has_it_in_the_same_shape(tmp_path):
+    one = drawn({"w": (64, 32), "v": (64,), "u": (64, 32)}, 0)
+    save_file(one, tmp_path / "a.safetensors")
+    save_file({**one, "u": one["u"].T.contiguous()}, tmp_path / "b.safetensors")
+    nets = [open_checkpoint(tmp_path / f"{name}.safetensors") for name in "ab"]
+    assert [kept(*nets, name) for name in ("w", "v", "u", "t")] == [True, False, False, False]

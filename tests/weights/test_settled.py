@@ -11,9 +11,9 @@ from test_layering import LAYERS, arranged, axes_of
 from test_layering import make as layers_of
 
 from whorl.checkpoints.opening import open_checkpoint
-from whorl.checkpoints.roles import NONE, Weights
+from whorl.checkpoints.roles import NONE, Key, Weights
 from whorl.weights.comparison import compare
-from whorl.weights.findings import _Nearest, about
+from whorl.weights.findings import _Nearest, _seen, about
 from whorl.weights.layering import LayerMap
 from whorl.weights.pairing import layer_similarity
 from whorl.weights.units import Units
@@ -126,3 +126,12 @@ def test_what_is_not_finite_in_one_net_is_left_out_of_that_net_alone(tmp_path):
     paths, total = (tmp_path / "a.safetensors", tmp_path / "b.safetensors"), sum(map(torch.numel, tensors.values()))
     for pair, numbers in ((paths, (total, total - 64 * 32)), (paths[::-1], (total - 64 * 32, total))):
         assert tuple(each.numbers for each in compare(*pair).coverage) == numbers
+
+
+def test_rows_that_are_seen_in_blocks_stand_where_they_did(saved, monkeypatch):
+    net, shown = Weights(open_checkpoint(saved("llama"))), []
+    whole = torch.cat(list(net.blocks("gate", 0, NONE, range(64))))
+    monkeypatch.setattr(Weights, "blocks", lambda *_: iter(whole.split(10)))
+    seen = _seen(net, Key("gate", 0), None, range(64), lambda block, done: shown.append((len(block), done)))
+    assert torch.equal(seen, whole)
+    assert shown == [(len(part), place) for part, place in zip(whole.split(10), range(0, 64, 10), strict=True)]

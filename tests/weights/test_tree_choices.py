@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from whorl.weights.family.gathering import DEEPEST, find
 from whorl.weights.family.planting import plant
-from whorl.weights.family.relations import Kinship, pair_key
+from whorl.weights.family.relations import Kinship, pair_key, restore
 from whorl.weights.history import Operation
 
 
@@ -50,3 +56,18 @@ def test_a_kept_relation_is_of_its_nets_layers_and_tokens():
 
 def replace_identity(member):
     return SimpleNamespace(identity=f"{member.identity} again")
+
+
+@pytest.mark.parametrize("wrong", [{"log_p": math.nan}, {"log_p": 1.0}, {"distance": math.inf}, {"direction": "up"}])
+def test_what_is_kept_and_no_relation_is_none(wrong):
+    kept = kin(0.25, "A first", Operation("pruned", "half of B is zero", "A first")).document()
+    with pytest.raises(ValueError, match="no relation"):
+        restore(kept | wrong)
+
+
+def test_folders_are_looked_into_to_a_depth(tmp_path):
+    deep = [tmp_path.joinpath(*"abcdefghij"[:depth]) for depth in (DEEPEST, DEEPEST + 1)]
+    for folder in deep:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({"w": torch.ones(2, 2)}, folder / "net.safetensors")
+    assert list(find(tmp_path)) == [deep[0] / "net.safetensors"]
