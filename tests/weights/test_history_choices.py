@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from test_history import lost, moved, read, told, write
 
 from whorl.weights.changes import describe
 from whorl.weights.comparison import compare
-from whorl.weights.history import branch_point
+from whorl.weights.history import _moved, branch_point
 
 
 def drawn(*shape, seed=0):
@@ -68,3 +69,10 @@ def test_three_tensors_that_are_the_others_less_an_orthogonal_part_are_no_chance
     assert found.decision == "related"
     assert ("projected" in told(found)) == (count == 3)
     assert found.direction == ("A first" if count == 3 else "undetermined")
+
+
+@pytest.mark.parametrize(("theirs", "says"), [((0, 1), "0 is 1, 1 is 0"), ((0, 1, 2), "in another order in B")])
+def test_layers_that_were_reordered_are_named_where_both_nets_have_as_many(theirs, says):
+    (found,) = _moved(SimpleNamespace(layers=(0, 1)), SimpleNamespace(layers=theirs), [(0, 1), (1, 0)])
+    assert found.name == "layers reordered"
+    assert says in found.told

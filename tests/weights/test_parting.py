@@ -17,7 +17,7 @@ from whorl.checkpoints.roles import Weights
 from whorl.weights.changes import describe
 from whorl.weights.comparison import compare, document
 from whorl.weights.differences import tables
-from whorl.weights.parting import LEAST, STUDIED, Table, parting, table_of
+from whorl.weights.parting import LEAST, STUDIED, Table, _point, parting, table_of
 
 CALM = Table(100, 100, 1.0, 0.8)
 TURNED = {"A first": "B first", "B first": "A first", "undetermined": "undetermined"}
@@ -179,3 +179,13 @@ def test_the_error_that_is_told_is_the_one_that_was_measured():
     measured = json.loads(results.read_text())["measured"]["wrong among told"]
     assert (STUDIED.wrong, STUDIED.told) == (measured["count"], measured["of"])
     assert list(STUDIED.interval) == measured["interval"]
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.9])
+def test_a_tensor_parts_where_its_way_is_nearest_to_nothing(factor):
+    """From kA to B, as a share of the way: <kA - B, kA> / |kA - B|^2."""
+    a = drawn(8, 8).double()
+    b = 0.9 * a + 0.3 * drawn(8, 8, seed=1).double()
+    way = factor * a - b
+    expected = float((way * factor * a).sum() / way.square().sum())
+    assert _point(describe("layer 0 up", [(a, b)], matrix=True), factor) == pytest.approx(expected, rel=1e-5)

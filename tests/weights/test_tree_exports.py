@@ -90,6 +90,7 @@ def test_names_that_xml_cannot_hold_stay_apart_and_whole(found):
 def test_cyclonedx_names_ancestors_and_variants(found):
     tree, name = found
     bill = json.loads(json.dumps(cyclonedx(tree)))
+    assert {each["type"] for each in bill["components"]} == {"machine-learning-model"}, "of the format's own types"
     assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
     assert bill["serialNumber"].startswith("urn:uuid:")
     models = {each["name"]: each for each in bill["components"]}
