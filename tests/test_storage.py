@@ -25,6 +25,7 @@ from whorl.storage import (
     check_size,
     digest_file,
     digest_tensors,
+    no_file,
     not_whole,
     read_json,
     read_metadata,
@@ -207,6 +208,19 @@ def test_sizes_and_places(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no such file: .*too long") as error:  # indices of folders name files
         read_tensors(tmp_path / ("x" * 5000))
     assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize("address", ["ftp://host/key.pt", "s3://bucket/key.pt", "https://host/?key"])
+def test_an_address_is_no_path_and_is_not_shown(address: str) -> None:
+    told = no_file(Path(address))
+    assert told.startswith(f"an address of {address.partition(':')[0]}://")
+    assert told.endswith("give the path of that")
+    assert "key" not in told
+
+
+def test_an_address_of_a_file_is_to_be_given_as_a_path_and_a_disk_is_no_address() -> None:
+    assert no_file(Path("file:///model.pt")).endswith("give the path alone")
+    assert no_file(Path("C:/model.pt")).startswith("no such file: C:/model.pt")
 
 
 def test_what_is_no_file_is_called_what_it_is(tmp_path: Path) -> None:

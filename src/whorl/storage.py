@@ -66,6 +66,7 @@ REFUSALS: Final = {  # of the system, which say nothing about what is in a file
 PYDANTIC: Final = re.compile(r" +\[type=\w+, input_value=.*, input_type=\w+\]|\n? +For further information visit \S+")
 NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 MOST_NAMES: Final = 10_000  # of a folder that are compared with a name that is not there
+ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):[/\\]")  # a single letter names a disk, and a path lost a slash
 MAX_START: Final = 1024  # by which it is told whether a file holds text
 
 
@@ -183,6 +184,9 @@ def check_size(path: str | Path, max_bytes: int) -> int:
 
 def no_file(path: Path) -> str:
     """What stands at a path that is no file, and what to do: of a wrong name the nearest one in that folder."""
+    if address := ADDRESS.match(str(path)):  # which may hold a key, so no more of it is shown
+        told = "give the path alone" if address[1] == "file" else "download what it leads to, and give the path of that"
+        return f"an address of {address[1]}:// is no path of a file, and nothing is fetched from it; {told}"
     if path.is_dir():
         return f"{path} is a folder; a file is needed"
     if path.is_symlink():

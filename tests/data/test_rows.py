@@ -135,6 +135,7 @@ def test_classes_that_are_numbers_stand_in_their_order(tmp_path):
         ([["a", "b", "y"], *([1, 2, f"w{number}"] for number in range(1001))], "", r"holds 1,001 words; 2 to"),
         ([["a", "b", "y"], *([1, 2, number / 7] for number in range(60))], "", r"60 words, which are measured numbers"),
         ([["a", "b", "y"], [1, 2, "k"], [2, 3, " "]], "", r"line 3, names no class"),
+        ([[1, 2, "k"], [2, 3, "m"], [4, 5, "k"]], "", r"first line is a row like the others\. Put a line before it"),
         ([[1, 2, 0], [2, 3, 1]], "", r"first line holds numbers alone\. Put a line before it"),
         ([["a", "b", "y"], ["1_0", 2, 0], [2, 3, 1]], "", r"column 'a' holds '1_0': all columns"),
         ([["a", "b", "y"], ["٣", 2, 0], [2, 3, 1]], "", r"column 'a' holds"),
@@ -186,3 +187,11 @@ def test_a_table_that_was_written_anew_is_read_anew(tmp_path):
     assert source.units()[1].tolist() == [5]
     write(tmp_path / "t.csv", [["a", "y"], [100, "u"], [200, "v"], [500, "u"], [700, "v"]])
     assert source.units()[1].tolist() == [700]
+
+
+def test_columns_may_be_named_by_numbers_and_a_class_may_have_blanks_after_it(tmp_path):
+    (tmp_path / "t.csv").write_text(
+        "0,1,quality\n" + "".join(f"{n},{n + 1},{'bad' if n % 2 else 'good '}\n" for n in range(9)) + "9,1,good\n"
+    )
+    held = SOURCES.make(f'rows("{tmp_path}/t.csv")').load("victim")
+    assert (held.features, held.classes) == (("0", "1"), ("bad", "good"))

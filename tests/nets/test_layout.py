@@ -79,3 +79,11 @@ def test_a_module_that_flattens_by_view_is_trained_changed_and_asked(channels):
         changed = REMOVALS.make(removal)(victim, data, generator=generator)
         assert predict(changed, images).shape == (30, 3), removal
     assert torch.allclose(victim.answers(images), predict(made, images), atol=1e-5)
+
+
+def test_folding_norms_warns_of_nothing_that_pytorch_does_itself() -> None:
+    code = "from torch import nn; from whorl.oracles.torch import frozen; frozen(nn.Sequential(nn.Conv2d(1, 1, 1)))"
+    done = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning", "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert not done.returncode, done.stderr

@@ -18,6 +18,7 @@ from torch import nn
 
 from whorl.errors import InvalidFile, UsageError
 from whorl.oracles.files import load_architecture, load_weights, read_weights
+from whorl.oracles.opening import open_oracle
 from whorl.types import Access
 
 
@@ -161,10 +162,21 @@ def test_objects_beside_the_weights_are_passed_over(tmp_path: Path, zipped: bool
 
 
 def test_objects_in_the_place_of_weights_are_named(tmp_path: Path) -> None:
-    for name, value in {"a": {"model": net()}, "b": {"model": {"w": torch.ones(1), "x": Settings()}}}.items():
-        torch.save({"epoch": 1} | value, tmp_path / f"{name}.ckpt")
-        with pytest.raises(InvalidFile, match=r"pickled code or objects \(made by (torch\.nn|\w*test_files)") as error:
-            read_weights(tmp_path / f"{name}.ckpt")
+    torch.save({"epoch": 1, "model": {"w": torch.ones(1), "x": Settings()}}, tmp_path / "a.ckpt")
+    with pytest.raises(InvalidFile, match=r"pickled code or objects \(made by \w*test_files") as error:
+        read_weights(tmp_path / "a.ckpt")
+    one_line(error)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_whole_module_is_called_one_also_where_no_architecture_is_given(tmp_path: Path, inside: bool) -> None:
+    path = tmp_path / "x.pt"
+    torch.save({"epoch": 1, "model": net()} if inside else net(), path)
+    for read in (read_weights, open_oracle):
+        with pytest.raises(
+            InvalidFile, match=r"whole module \(torch\.nn\..*weights_only=False.*onnx.*save_file"
+        ) as error:
+            read(path)
         one_line(error)
 
 

@@ -261,3 +261,7 @@ def test_a_folder_of_the_same_name_with_other_pictures_makes_another_model(tmp_p
 def test_a_share_of_nothing_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"share=0.0001 of \d+ inputs is none"):
         Zoo(tmp_path).build([parse_recipe("train(mlp, digits(size=8), share=1/10000)")], workers=1)
+
+
+def test_a_folder_may_be_named_by_a_text(tmp_path):
+    assert Zoo(str(tmp_path)).cache == Zoo(tmp_path).cache == tmp_path

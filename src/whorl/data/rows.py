@@ -111,7 +111,7 @@ def _parsed(file: Path, lines: Iterator[str], label: str) -> _Table:
     if label and label not in columns:
         raise UsageError(f"{file} has no column {label!r}; it has {', '.join(columns)[:300]}")
     place = columns.index(label) if label else len(columns) - 1
-    del columns[place]
+    named = columns.pop(place)
     values: list[list[float]] = []
     words: list[str] = []
     rest = csv.reader(lines, delimiter=separator)
@@ -130,6 +130,7 @@ def _parsed(file: Path, lines: Iterator[str], label: str) -> _Table:
         values.append([_number(cell, file, number, name) for cell, name in zip(row, columns, strict=True)])
     classes = tuple(sorted(set(words), key=_order))
     _refuse_no_classes(file, classes, len(words))
+    _refuse_no_header(file, columns, named, classes)
     table = torch.tensor(values, dtype=torch.float64)
     seen: dict[tuple[float, ...], int] = {}
     for number, row in enumerate(values):
@@ -146,6 +147,14 @@ def _empty(first: list[str], rest: Iterator[list[str]], place: int) -> list[int]
         cells = row[:place] + row[place + 1 :]
         empty = [number for number in empty if number >= len(cells) or not cells[number].strip()]
     return empty
+
+
+def _refuse_no_header(file: Path, columns: list[str], named: str, classes: tuple[str, ...]) -> None:
+    """Refuse a first line that is a row: numbers, and a class that other rows have too. Numbers alone may be names."""
+    if named in classes and all(NUMBER.fullmatch(each) for each in columns):
+        raise InvalidFile(
+            f"{file}: its first line is a row like the others. Put a line before it that names the columns"
+        )
 
 
 def _refuse_no_classes(file: Path, classes: tuple[str, ...], rows: int) -> None:

@@ -21,7 +21,7 @@ from whorl.nets.base import refuse_huge
 from whorl.nets.own import current_folder
 from whorl.nets.timm import make_timm
 from whorl.oracles.archives import read_archive
-from whorl.oracles.foreign import told_format
+from whorl.oracles.foreign import TO_ONNX, told_format
 from whorl.oracles.pickles import Foreign, Unread
 from whorl.storage import check_size, not_whole, one_line, read_tensors
 
@@ -39,6 +39,9 @@ NESTED: Final = (
     "params_ema",
     "params",
 )  # where training loops put the weights in a checkpoint
+
+
+MODULE: Final = {"_parameters", "_modules"}  # what every pickled `torch.nn.Module` holds of itself
 
 
 def read_weights(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
@@ -90,7 +93,14 @@ def _state_dict(content: Any, path: Path) -> Mapping[str, Tensor]:
     if usual := next((key for key in NESTED if key in states), next(iter(states)) if len(states) == 1 else ""):
         return states[usual]
     if not states and (foreign := _foreign(content)):
-        raise _pickled(path, f"made by {one_line(ValueError(foreign.path), 100)}")
+        made = one_line(ValueError(foreign.path), 100)
+        if isinstance(foreign.state, Mapping) and MODULE <= foreign.state.keys():
+            raise InvalidFile(
+                f"{path} holds a whole module ({made}), which is code and is not run. Where you trust it, load it with "
+                f"torch.load({path.name!r}, weights_only=False) and export it to ONNX ({TO_ONNX}), or save its weights "
+                "alone: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
+            )
+        raise _pickled(path, f"made by {made}")
     if states:
         told = f"holds several state dicts ({_told(states)}); keep one in a file of its own"
         key = next(iter(states))

@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Final
 
-__all__ = ["told_format", "told_lock"]
+__all__ = ["TO_ONNX", "told_format", "told_lock"]
 
 MAX_ENTRIES: Final = 100_000  # of an archive whose list of entries is read
 LEAST_TEXT: Final = 8  # bytes; a torn file may hold less of any format

@@ -264,6 +264,7 @@ def _weights(path: Path, description: ModelDescription, trust_code: bool, cap: A
         described = _described(description.model_dump(mode="json", exclude_unset=True), own)
         return _torch(module, described, cap, digest_tensors(module.state_dict()), path.name)
     if description.architecture is None:
+        read_weights(path)  # of what holds none that is said, and no architecture asked for
         more = _lacking(description)
         told = f". It does not say its {' and '.join(more)} either; give {_list(f'{name}=' for name in more)} too"
         raise Undescribed(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import functools
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Final
 
 import torch
 from torch import Tensor, nn
-from torch.fx.experimental.optimization import fuse
 from torch.fx.proxy import TraceError
 
 from whorl.errors import UsageError
@@ -157,11 +158,24 @@ def frozen(module: nn.Module) -> nn.Module:
     """
     duplicate = copy.deepcopy(module).eval().requires_grad_(False)
     try:
-        duplicate = fuse(duplicate, inplace=True)
+        duplicate = _folding()(duplicate, inplace=True)
     except (TraceError, RuntimeError, TypeError, AttributeError, NotImplementedError):
         duplicate = copy.deepcopy(module).eval()
     duplicate.requires_grad_(False)
     return laid_out(duplicate)
+
+
+@functools.cache
+def _folding() -> Callable[..., nn.Module]:
+    """torch.fx's folding of norms into what is before them.
+
+    Imported late and without its warnings: it decorates a class by what PyTorch itself calls deprecated, which no user
+    of whorl can help and which ends a process that takes warnings for errors.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from torch.fx.experimental.optimization import fuse
+    return fuse
 
 
 class _Reached(Exception):

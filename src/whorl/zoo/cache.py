@@ -88,8 +88,8 @@ def default_cache() -> Path:
 class Zoo:
     """A folder of models by recipe. Two processes may use it at once: files appear whole or not at all."""
 
-    def __init__(self, folder: Path | None = None, *, device: str = "cpu") -> None:
-        self.cache = (folder or default_cache()).absolute()
+    def __init__(self, folder: str | Path | None = None, *, device: str = "cpu") -> None:
+        self.cache = Path(folder or default_cache()).absolute()
         self.device = device
 
     def path(self, recipe: Recipe) -> Path:
