@@ -114,7 +114,7 @@ def test_calibrate_finds_models_below_a_folder_and_says_what_it_skipped(whorl, c
     assert told["null"]["size"] == 2
     assert {Path(path).name for path in told["skipped"]} == {"torn.PT", "notes.txt"}
     assert "no model by its suffix" in done.stderr
-    assert "torn.PT holds weights without their architecture" in done.stderr
+    assert "torn.PT is not a whole PyTorch file" in done.stderr
     (tmp_path / "empty").mkdir()
     done = whorl("calibrate", case.raw, "--independent", tmp_path / "empty")
     assert (done.exit_code, "holds no model" in done.stderr) == (2, True)
