@@ -106,6 +106,29 @@ def test_a_cache_that_is_a_file_is_refused(whorl, place, verb):
     assert told(done) == "--cache: file is no folder, and one is needed; give another path"
 
 
+@pytest.mark.parametrize(
+    "verb", [["zoo", "list"], ["zoo", "card", RECIPE], ["zoo", "export", RECIPE, "-o", "net"], ["report", str(RESULT)]]
+)
+def test_a_cache_that_is_only_read_may_lie_where_nothing_is_written(whorl, place, monkeypatch, verb):
+    (place / "cache").mkdir()
+    allowed = os.access
+    monkeypatch.setattr(
+        paths.os, "access", lambda path, mode: (Path(path).name, mode) != ("cache", os.W_OK) and allowed(path, mode)
+    )
+    assert "is not yours to read or write" in told(whorl("zoo", "build", RECIPE, "--cache", "cache"))
+    assert "not yours" not in whorl(*verb, "--cache", "cache").stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder in use is not deleted there")
+def test_a_working_folder_that_was_deleted_is_said(whorl, place, monkeypatch):
+    (place / "gone").mkdir()
+    monkeypatch.chdir(place / "gone")
+    (place / "gone").rmdir()
+    done = whorl("zoo", "list", "--cache", str(place))
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert told(done).startswith("the folder that you stand in is gone; change to another one")
+
+
 def test_what_the_system_refuses_says_what_to_do(whorl, place, monkeypatch):
     monkeypatch.setenv("WHORL_CACHE", str(place / "file"))
     done = whorl("zoo", "build", RECIPE, "-j", "1")

@@ -67,6 +67,7 @@ class Verbs(TyperGroup):
     ) -> Any:
         """Run what was typed; ends the process unless ``standalone_mode`` is false."""
         words = list(sys.argv[1:] if args is None else args)
+        _refuse_nowhere()
         _refuse_empty(words)
         _refuse_overwriting(words)
         if not standalone_mode:
@@ -85,6 +86,15 @@ class Verbs(TyperGroup):
                 complain(f"{line}. Type {context.command_path if context else 'whorl'} --help")
             sys.exit(getattr(error, "exit_code", 2))
         sys.exit(code if isinstance(code, int) else 0)  # of what ends early, as --version does
+
+
+def _refuse_nowhere() -> None:
+    """End where the working folder was deleted: no path is to be told, and libraries of torch end the process."""
+    try:
+        os.getcwd()
+    except OSError:
+        complain("the folder that you stand in is gone; change to another one (cd), and type the same again")
+        sys.exit(UsageError.exit_code)
 
 
 def _refuse_empty(words: Sequence[str]) -> None:

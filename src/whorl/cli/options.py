@@ -9,11 +9,12 @@ import typer
 
 from whorl.cli.completion import architectures
 from whorl.cli.console import guarded
-from whorl.cli.paths import check_file, check_folder
+from whorl.cli.paths import check_file, check_folder, check_no_file
 
 __all__ = [
     "Architecture",
     "Cache",
+    "CacheRead",
     "Classes",
     "Cluster",
     "Device",
@@ -28,6 +29,7 @@ __all__ = [
     "Wide",
     "file_to_write",
     "files_to_write",
+    "folder_to_read",
     "folder_to_write",
 ]
 
@@ -56,6 +58,14 @@ def folder_to_write(context: typer.Context, option: typer.CallbackParam, path: P
     return path
 
 
+@guarded
+def folder_to_read(context: typer.Context, option: typer.CallbackParam, path: Path | None) -> Path | None:
+    """The same of a folder that is only read, which may lie on a disk that is not written to."""
+    if path is not None and not context.resilient_parsing:
+        check_no_file(path, option.opts[0])
+    return path
+
+
 Architecture = Annotated[
     str | None,
     typer.Option(
@@ -76,13 +86,9 @@ TrustHost = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no chatter.")]
 Wide = Annotated[bool, typer.Option("--wide", help="Show every column of a table, however narrow the terminal.")]
-Cache = Annotated[
-    Path | None,
-    typer.Option(
-        help="Where models, fingerprints and results are kept. [$WHORL_CACHE or ~/.cache/whorl]",
-        callback=folder_to_write,
-    ),
-]
+KEPT = "Where models, fingerprints and results are kept. [$WHORL_CACHE or ~/.cache/whorl]"
+Cache = Annotated[Path | None, typer.Option(help=KEPT, callback=folder_to_write)]
+CacheRead = Annotated[Path | None, typer.Option("--cache", help=KEPT, callback=folder_to_read)]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=0, help="Worker processes; 0 for one per core.")]
 Cluster = Annotated[
     str,

@@ -12,7 +12,7 @@ from whorl.errors import UsageError, WhorlError
 if TYPE_CHECKING:
     from whorl.attest.keys import Ed25519PrivateKey
 
-__all__ = ["check_file", "check_folder", "check_new_fingerprint", "explained", "private_key"]
+__all__ = ["check_file", "check_folder", "check_new_fingerprint", "check_no_file", "explained", "private_key"]
 
 REASONS = {
     errno.EISDIR: "is a folder; give the path of a file",
@@ -78,9 +78,14 @@ def _holds_fingerprint(path: Path) -> bool:
 
 def check_folder(path: Path, option: str) -> None:
     """Raise `UsageError` where no files can be written below a path."""
+    check_no_file(path, option)
+    _check(path, option)
+
+
+def check_no_file(path: Path, option: str) -> None:
+    """Raise `UsageError` where something else than a folder stands at a path that is only read."""
     if path.exists() and not path.is_dir():
         raise UsageError(f"{option}: {path} {REASONS[errno.EEXIST]}")
-    _check(path, option)
 
 
 def _check(path: Path, option: str) -> None:

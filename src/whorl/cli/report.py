@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from whorl.cli.console import guarded, line
-from whorl.cli.options import Cache, file_to_write
+from whorl.cli.options import CacheRead, file_to_write
 
 __all__ = ["report"]
 
@@ -21,7 +21,7 @@ def report(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Where to write the page.", callback=file_to_write)
     ] = Path("report.html"),
-    cache: Cache = None,
+    cache: CacheRead = None,
 ) -> None:
     """Write a page: of a benchmark its table, curves, pictures and what was not tested; of a verdict all it rests on.
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from whorl.cli.console import bar, checked_device, guarded, line, print_json, say
-from whorl.cli.options import Cache, Cluster, Device, Fresh, Jobs, Json, Quiet, TrustCode, file_to_write
+from whorl.cli.options import Cache, CacheRead, Cluster, Device, Fresh, Jobs, Json, Quiet, TrustCode, file_to_write
 from whorl.cli.table import Column, Table, show
 from whorl.errors import UsageError
 
@@ -52,7 +52,7 @@ def build(
 
 @app.command("list")
 @guarded
-def listing(cache: Cache = None, as_json: Json = False) -> None:
+def listing(cache: CacheRead = None, as_json: Json = False) -> None:
     """List what is in the zoo, and which models older code made: those are not used any more."""
     from whorl.zoo.cache import UNKNOWN, Zoo
 
@@ -75,7 +75,7 @@ def listing(cache: Cache = None, as_json: Json = False) -> None:
 
 @app.command("card")
 @guarded
-def card(recipe: RecipeText, trust_code: TrustCode = False, cache: Cache = None) -> None:
+def card(recipe: RecipeText, trust_code: TrustCode = False, cache: CacheRead = None) -> None:
     """Print the card of one model as JSON."""
     from whorl.zoo.cache import Zoo
     from whorl.zoo.recipe import parse_recipe
@@ -89,7 +89,7 @@ def export(
     recipe: RecipeText,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the model.", callback=file_to_write)],
     trust_code: TrustCode = False,
-    cache: Cache = None,
+    cache: CacheRead = None,
 ) -> None:
     """Copy a built model out of the zoo; the file says which architecture it is. A language model is a folder."""
     from whorl.storage import replacing

@@ -81,8 +81,13 @@ class Card(BaseModel):
 
 
 def default_cache() -> Path:
-    """``$WHORL_CACHE``, else ``~/.cache/whorl``."""
-    return Path(os.environ.get("WHORL_CACHE", Path.home() / ".cache" / "whorl"))
+    """``$WHORL_CACHE``, else ``~/.cache/whorl``. Raises `UsageError` where neither is known."""
+    if said := os.environ.get("WHORL_CACHE"):  # an empty one would be the folder that one stands in
+        return Path(said)
+    try:
+        return Path.home() / ".cache" / "whorl"
+    except RuntimeError:  # a user of a container who is in no list of users
+        raise UsageError("no home folder is known for a cache; give --cache, or set WHORL_CACHE to a folder") from None
 
 
 class Zoo:
