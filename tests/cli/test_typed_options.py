@@ -41,5 +41,5 @@ def test_a_verb_says_what_to_type(whorl, case, tmp_path):
     done = whorl("extract", tmp_path / "bare.pt", "--data", "digits", "-o", tmp_path / "x.fp")
     assert "give --architecture" in done.stderr
     assert "architecture=" not in done.stderr
-    done = whorl("extract", tmp_path / "bare.pt", "--architecture", "mlp", "--data", "digits", "-o", tmp_path / "x.fp")
+    done = whorl("inspect", tmp_path / "bare.pt", "--architecture", "mlp", "--data", "digits")
     assert "give --shape, --classes" in done.stderr
