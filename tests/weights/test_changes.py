@@ -193,3 +193,10 @@ def test_rounded_numbers_lie_in_the_outer_half_of_their_cells_for_a_quarter_at_l
     moved = torch.full((16 * 128,), 0.125)
     moved[: 4 * 128 - fewer] = 0.375
     assert described(whole + moved.view(16, 128), whole).rounded == (False, fewer == 0)
+
+
+def test_a_matrix_is_free_where_rows_with_numbers_enough_lie_on_no_grid():
+    """Of a row with one number that is not zero nobody can tell."""
+    free = drawn(64, 128)
+    assert described(free, rounded(free, 4, 64)).free == (True, False)
+    assert described(free, free * torch.eye(64, 128)).free == (True, False)

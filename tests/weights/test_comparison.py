@@ -238,6 +238,9 @@ def test_the_document_is_json_and_keeps_what_a_float_cannot(saved):
         {"name", "null_hypothesis", "assumption", "evasion", "exact", "layers"} <= each.keys() for each in told["tests"]
     )
     assert told["log10_p"] < -50
+    places = [each for test in told["tests"] for each in test["layers"]]
+    for layers in (places, told["layers"]):
+        assert {(each["layer"], each["paired"]) for each in layers if each["layer"] >= 0} == {(0, 0), (1, 1)}
 
 
 def test_fewer_layers_read_less(saved):

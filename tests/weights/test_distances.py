@@ -38,6 +38,12 @@ def test_the_chord_is_that_between_directions_and_of_near_tensors_their_differen
         assert chord([describe("x", [(one, factor * two)], matrix=True)]) == pytest.approx(wanted, rel=0.01)
 
 
+@pytest.mark.parametrize("factor", [-4, 0, 0.5, 3, 4])
+def test_no_net_is_farther_away_than_the_opposite_one(factor):
+    one = torch.randn(40, 50, generator=torch.Generator().manual_seed(0))
+    assert 0 <= chord([describe("x", [(one, factor * one)], matrix=True)]) <= 2
+
+
 @pytest.mark.parametrize(("share", "how"), [(1.5, "weights"), (2.0, "units")])
 def test_related_nets_are_in_place_down_to_a_cosine_of_a_half(share, how, tmp_path):
     """Noise of so many times the numbers: cosines of .55 and .45."""
@@ -58,3 +64,12 @@ def test_strangers_are_as_far_apart_as_nets_with_nothing_in_common(saved, tmp_pa
         torch.manual_seed(1)
         transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "narrow")
     assert apart(saved("llama"), tmp_path / "narrow") == ("inconclusive", APART, "none")
+
+
+def test_kernels_are_no_partners_the_other_way_round(tmp_path):
+    """Most numbers lie in kernels of no common shape, so that what the two nets are is told by their matrices."""
+    chance = torch.Generator().manual_seed(0)
+    nets = [perceptron(0) | {"kernel": torch.randn(shape, generator=chance)} for shape in ((60, 50, 40), (40, 50, 60))]
+    decision, far, by = apart(*written(tmp_path, *nets))
+    assert (decision, by) == ("related", "weights")
+    assert far == pytest.approx(0, abs=1e-3)

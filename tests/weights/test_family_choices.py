@@ -63,8 +63,23 @@ def test_what_has_no_sketch_is_named_beside_pairs_that_failed(tmp_path, monkeypa
 
     monkeypatch.setattr(pairs, "sketch", failing)
     found = whorl.parents(write(tmp_path / "suspect.safetensors", noisy(perceptron(0))), folder)
-    assert found.failed == {"1.safetensors": "RuntimeError: no luck"}
+    assert found.failed == lineage(folder).failed == {"1.safetensors": "RuntimeError: no luck"}
     assert found.candidates[0].name == "0.safetensors"
+
+
+def test_where_no_merges_could_be_looked_for_it_is_said_why(tmp_path):
+    """A file is cut off after its pairs were compared, which are told all the same."""
+    for seed, share in enumerate((0.0, 0.3, 0.3)):
+        write(tmp_path / "nets" / f"{seed}.safetensors", noisy(perceptron(0), share, seed=seed))
+
+    def cut(stage, *_):
+        if stage == "merges":
+            (tmp_path / "nets" / "0.safetensors").write_bytes(b"")
+
+    found = lineage(tmp_path / "nets", progress=cut)
+    assert [len(family.members) for family in found.families] == [3]
+    (why,) = (found.failed[name] for name in ["merges among 0.safetensors and its relatives"])
+    assert "cut off" in why
 
 
 @pytest.mark.parametrize("count", [2, 3])

@@ -100,6 +100,7 @@ def test_axes_that_were_removed_are_told(saved, tmp_path):
     down, up = both_ways(saved("llama"), narrow)
     assert told(down)["width changed"] == ("residual stream of 32 axes in A, 24 in B", "undetermined")
     assert told(down)["axes pruned"] == ("100% of B's axes of the residual stream are axes of A", "A first")
+    assert told(up)["axes pruned"] == ("100% of A's axes of the residual stream are axes of B", "B first")
     assert (down.direction, up.direction) == ("A first", "B first")
 
 

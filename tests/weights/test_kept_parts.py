@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import save_file
+from test_history import read, told, with_units, write
 
 from whorl.checkpoints.opening import open_checkpoint
 from whorl.weights.comparison import compare
@@ -68,3 +69,14 @@ def test_a_tensor_is_kept_where_the_other_net_has_it_in_the_same_shape(tmp_path)
     save_file({**one, "u": one["u"].T.contiguous()}, tmp_path / "b.safetensors")
     nets = [open_checkpoint(tmp_path / f"{name}.safetensors") for name in "ab"]
     assert [kept(*nets, name) for name in ("w", "v", "u", "t")] == [True, False, False, False]
+
+
+def test_what_is_told_of_units_with_roles_is_told_by_these_whatever_stands_beside_them(saved, tmp_path):
+    """Units of a net of a known family stand elsewhere; beside it is a tower of nobody's names, of another net."""
+    config, tensors = read(saved("llama"))
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
+    again = with_units(tensors, lambda rows: rows[order])
+    tower = {f"tower.{place}.weight": (40, 40) for place in range(3)}
+    one = write(tmp_path / "a", config, tensors | drawn(tower, 1))
+    two = write(tmp_path / "b", config, again | drawn(tower, 2))
+    assert "reordered units" in told(compare(one, two))

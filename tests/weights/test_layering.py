@@ -253,7 +253,21 @@ def test_a_map_nobody_needs_is_not_computed(tmp_path):
     source = make(tmp_path / "a", "llama")
     net = Weights(open_checkpoint(source))
     places = LayerMap(net, net, axes_of(net, net, 64))
-    assert places.pairs([0, 2]) == {0: 0, 2: 2}
+    assert places.pairs([0, 2]) == places.settled({0: 0, 2: 2}) == {0: 0, 2: 2}
     assert not places.looked_at
     assert places.moved([1, 3]) == {1: 1, 3: 3}
     assert places.looked_at
+
+
+@pytest.mark.parametrize("reader", ["q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"])
+def test_a_copy_that_moved_in_one_reader_alone_says_nothing_of_who_came_first(reader, tmp_path):
+    """The other of two copies is the other net's layer still, which may have been taken out of them."""
+    source = make(tmp_path / "a", "llama")
+    doubled = arranged(source, tmp_path / "b", (0, 0, 1, 2, 3), noise=0.0)
+    tensors, one, firsts = load_file(doubled / "model.safetensors"), Weights(open_checkpoint(source)), []
+    for factor in (1.0, 1.1):
+        some = {name: factor * value for name, value in tensors.items() if "layers.1." in name and reader in name}
+        save_file(tensors | some, doubled / "model.safetensors", {"format": "pt"})
+        seen = expansion(Weights(open_checkpoint(doubled)), (0, 1), one, 0)
+        firsts.append(seen is not None and seen.first)
+    assert firsts == [True, False]

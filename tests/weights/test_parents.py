@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -11,13 +13,16 @@ import whorl
 from whorl.engine.store import Store
 from whorl.errors import InvalidFile, UsageError
 from whorl.weights.family.cells import Memory, held, keep
+from whorl.weights.family.gathering import member_of
 from whorl.weights.family.pairs import NEAREST
 from whorl.weights.family.parents import document
+from whorl.weights.family.relations import Kinship, pair_key
 
 STRANGERS = 11
 
 
 def write(net, path):
+    path.parent.mkdir(exist_ok=True)
     save_file({name: value.contiguous() for name, value in net.items()}, path)
     return path
 
@@ -144,3 +149,18 @@ def test_a_truncated_cell_of_a_store_costs_that_cell_alone(tmp_path):
     found = held(store, [f"key-{number}" for number in range(5)], lambda document: document["number"])
     store.close()
     assert found == {"key-0": 0, "key-1": 1, "key-4": 4}
+
+
+@pytest.mark.parametrize(("log_p", "first"), [(math.log(0.002), "candidate"), (math.log(0.008), "undetermined")])
+def test_who_came_first_is_told_of_no_net_that_is_not_told_to_be_related(log_p, first, tmp_path):
+    """Of two nets each is held to half of alpha, and a direction may be known of a pair at all of it."""
+    paths = [write(perceptron(seed), tmp_path / "nets" / f"{seed}.safetensors") for seed in (1, 2)]
+    suspect = write(perceptron(3), tmp_path / "suspect.safetensors")
+    near, ours = member_of(paths[0], paths[0].name), member_of(suspect, suspect.name)
+    one, two = sorted((near, ours), key=lambda member: member.identity)
+    way = "A first" if one is near else "B first"
+    cells, kin = Memory(), Kinship(log_p, True, True, (log_p,), 0.1, "weights", (), way)
+    keep(cells, pair_key(one, two, layers=4, tokens=256), kin.document())
+    found = whorl.parents(suspect, tmp_path / "nets", cells=cells)
+    (told,) = (each for each in found.candidates if each.name == near.name)
+    assert (told.decision, told.first) == ("related" if first == "candidate" else "inconclusive", first)

@@ -157,11 +157,12 @@ def test_vectors_follow_only_where_they_are_equal_up_to_rounding(tmp_path):
 
 
 def test_square_matrices_of_one_name_lie_the_way_round_that_fits_where_others_are_turned(tmp_path):
-    """Shapes do not tell of squares, and each that is asked counts twice."""
+    """Shapes do not tell of squares, and each that is asked counts twice; no other does, nor a handful of numbers."""
     chance = torch.Generator().manual_seed(0)
-    widths = {"body.0.weight": 24, "body.1.weight": 40, "body.2.weight": 24}
-    tensors = {name: torch.randn(24, width, generator=chance) for name, width in widths.items()}
-    turned = {name: value if name == "body.2.weight" else value.T for name, value in tensors.items()}
+    shapes = {"body.0.weight": (24, 24), "body.1.weight": (24, 40), "body.2.weight": (24, 24)}
+    shapes |= {"body.3.weight": (24, 30), "few.weight": (3, 3)}
+    tensors = {name: torch.randn(shape, generator=chance) for name, shape in shapes.items()}
+    turned = {name: value.T if name in ("body.0.weight", "body.1.weight") else value for name, value in tensors.items()}
     one, two = saved(tmp_path / "a.safetensors", tensors), saved(tmp_path / "b.safetensors", turned)
     pair = renamed(open_checkpoint(one), open_checkpoint(two))
     assert all(torch.equal(pair.second.read(name), value) for name, value in tensors.items())

@@ -51,6 +51,12 @@ def test_of_copies_in_b_alone_the_one_that_writes_is_chosen(tmp_path):
     places = LayerMap(one, two, axes_of(one, two, 64))
     assert [each.layer for each in places.copied] == [3]
     assert places.settled({0: 0}) == {0: 0}
+    for silent, writer in ((3, 4), (4, 3)):
+        hushed = arranged(source, tmp_path / f"{silent}", (0, 1, 2, 3, 3), silent=(silent,))
+        other = Weights(open_checkpoint(hushed))
+        places = LayerMap(one, other, axes_of(one, other, 64))
+        assert [each.places for each in places.copied] == [(3, 4)]
+        assert places.settled({3: 3}) == {3: writer}
 
 
 def test_what_is_tested_of_a_gated_net_and_what_chance_gives(saved, tmp_path):

@@ -60,6 +60,9 @@ def test_identical_is_told_of_files_whose_every_net_is(tmp_path):
     assert told(compare(one, one)) == {"identical"}
     assert compare(one, one).decision == "related"
     assert told(compare(one, other)) == {"partly untouched"}
+    moved = saved(tmp_path / "c.safetensors", ("old.", state()), ("ema.", state(2)))
+    (partly,) = compare(one, moved).operations
+    assert partly.told == "the net '' of A is the net 'old.' of B; there are others"
 
 
 def test_nets_that_are_too_many_to_be_compared_are_named(plain, tmp_path):

@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 import torch
 
-from whorl.weights.two_sided import balanced, match_sides
+from whorl.weights.two_sided import _quantiles, balanced, match_sides
 
 
 def seeded(seed):
@@ -93,3 +93,10 @@ def test_two_tensors_of_strangers_agree_on_one_unit_on_average_and_on_one_dead_o
         columns = match_sides(*readers, generator=seeded(2 * trial + 1)).columns
         agreed.append(float((rows == columns).sum()))
     assert abs(sum(agreed) / len(agreed) - (2 if dead else 1)) < 0.4  # some four standard errors
+
+
+def test_as_many_quantiles_as_numbers_are_these_in_order_and_fewer_have_both_ends():
+    weight = draw(1, 12, 9, 2)
+    assert torch.allclose(_quantiles(weight, 9), weight.sort(1).values.flatten(1))
+    ends = weight.amin(1), weight.median(1).values, weight.amax(1)
+    assert torch.allclose(_quantiles(weight, 3), torch.stack(ends, 1).flatten(1))

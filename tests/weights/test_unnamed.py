@@ -12,8 +12,8 @@ from whorl.checkpoints.opening import open_checkpoint
 from whorl.nets.training import build
 from whorl.symmetry.obfuscation import obfuscate, rescale, shuffle
 from whorl.weights.comparison import compare
-from whorl.weights.exchangeable import Axes
-from whorl.weights.unnamed import by_name, hidden_rows, paired_tensors
+from whorl.weights.exchangeable import Axes, has_order
+from whorl.weights.unnamed import TENSORS, by_name, hidden_rows, paired_tensors
 
 NETS = ("mlp(width=32,depth=3)", "vgg(width=8)", "resnet8(width=8)", "lenet5", "mobilenet(width=8)")
 
@@ -157,17 +157,30 @@ def test_tensors_of_other_names_are_paired_by_shape_in_the_order_of_numbers(held
     assert [pair.number for pair in pairs] == list(range(12))
 
 
-def test_a_tensor_with_an_order_of_its_own_does_not_end_the_search_among_others(held):
-    """The smallest of those with hidden units on both sides has waves along its rows; two larger ones are a copy's."""
+@pytest.mark.parametrize("along", ["rows", "columns"])
+def test_a_tensor_with_an_order_of_its_own_does_not_end_the_search_among_others(along, held):
+    """The smallest of those with hidden units on both sides has waves along one side; two larger ones are a copy's."""
     chance = torch.Generator().manual_seed(0)
     sizes = (16, 40, 44, 48, 52, 10)
     state = {
         f"body.{at}.weight": torch.randn(sizes[at + 1], sizes[at], generator=chance) for at in range(len(sizes) - 1)
     }
-    waves = torch.sin(torch.arange(44)[:, None] * torch.linspace(0.02, 0.2, 40))
+    count, others = (44, 40) if along == "rows" else (40, 44)
+    lengths = torch.linspace(0.02, 0.2, others)[torch.randperm(others, generator=chance)]
+    waves = torch.sin(torch.arange(count)[:, None] * lengths)
+    waves = waves if along == "rows" else waves.T
+    assert [has_order(waves), has_order(waves.T)] == [along == "rows", along == "columns"]
     state["body.1.weight"] = waves + 0.1 * state["body.1.weight"]
     orders = [torch.arange(16), *(torch.randperm(size, generator=chance) for size in sizes[1:-1]), torch.arange(10)]
     turned = {name: value[orders[at + 1]][:, orders[at]] for at, (name, value) in enumerate(state.items())}
     found = each_of(held(state, "a"), held(turned, "b"))["two matchings"]
     assert {seen.name for seen in found.observations} == {"body.2.weight", "body.3.weight"}
     assert found.log_p < math.log(1e-6)
+
+
+def test_of_too_many_tensors_the_smallest_are_matched_on_both_sides(held):
+    chance = torch.Generator().manual_seed(0)
+    sizes = {f"body.{at}.weight": 16 if at < 2 else 10 for at in range(TENSORS + 2)}
+    net = held({name: torch.randn(size, size, generator=chance) for name, size in sizes.items()}, "a")
+    found = each_of(net, net)["two matchings"]
+    assert {seen.name for seen in found.observations} == {name for name, size in sizes.items() if size == 10}

@@ -258,3 +258,14 @@ def test_nets_of_other_shapes_are_no_parents(merged, keep):
     other = open_checkpoint(keep("other", drawn(7)))
     nets = [other, *(merged[name] for name in ("start", "s", "t", "dare"))]
     assert list(merges_of(nets, [(1, 2), (1, 3), (1, 4)])) == [4]
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_merge_is_found_wherever_it_stands_among_its_parents(place, keep):
+    one, two = drawn(1), drawn(2)
+    nets = [keep("one", one), keep("two", two)]
+    nets.insert(place, keep("merge", added((0.3, one), (0.7, two))))
+    (merge,) = (found := merges_of([open_checkpoint(net) for net in nets])).values()
+    assert list(found) == [place]
+    parents = [other for other in range(3) if other != place]
+    assert merge.shares == pytest.approx(dict(zip(parents, (0.3, 0.7), strict=True)), abs=1e-6)
