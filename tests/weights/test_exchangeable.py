@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from whorl.checkpoints.opening import open_checkpoint
 from whorl.weights.comparison import compare, document
-from whorl.weights.exchangeable import Axes, has_order
+from whorl.weights.exchangeable import Axes, has_order, natural
 from whorl.weights.unnamed import GIVEN, by_name
 
 WIDE, HIDDEN = 24, 40
@@ -215,3 +215,7 @@ def test_what_is_a_buffer_by_its_name_is_tested_by_no_order(name, tmp_path):
     left = Axes(open_checkpoint(tmp_path / "a.safetensors"), ["a.weight", f"a.{name}"]).left_out
     assert left.get(f"a.{name}") == "buffers, by name"
     assert "a.weight" not in left or left["a.weight"] != "buffers, by name"
+
+
+def test_digits_that_count_nothing_are_words_in_a_name():
+    assert sorted(["l.10", "l.9", "l.1²2", "l.²"], key=natural) == ["l.1²2", "l.9", "l.10", "l.²"]

@@ -68,7 +68,7 @@ SLANTED: Final = "rows that stand as the columns do"
 
 def natural(name: str) -> list[tuple[int, str]]:
     """An order in which layer 10 comes after layer 9."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def has_order(rows: Tensor) -> bool:
