@@ -119,7 +119,6 @@ def test_a_cache_that_is_only_read_may_lie_where_nothing_is_written(whorl, place
     assert "not yours" not in whorl(*verb, "--cache", "cache").stderr
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a folder in use is not deleted there")
 def test_a_working_folder_that_was_deleted_is_said(whorl, place, monkeypatch):
     (place / "gone").mkdir()
     monkeypatch.chdir(place / "gone")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -162,10 +162,9 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
     assert default_cache() == Path.home() / ".cache" / "whorl", "not the folder that one stands in"
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid"), reason="the list of users is that of POSIX")
 def test_who_has_no_home_names_a_cache(monkeypatch, tmp_path):
     monkeypatch.delenv("HOME", raising=False)
-    users = {user.pw_uid for user in importlib.import_module("pwd").getpwall()}
+    users = {user.pw_uid for user in pwd.getpwall()}
     monkeypatch.setattr(os, "getuid", lambda: max(users) + 1)
     monkeypatch.setenv("WHORL_CACHE", str(tmp_path))
     assert default_cache() == tmp_path
