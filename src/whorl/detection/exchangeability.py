@@ -32,7 +32,9 @@ MOST_COMPARED: Final = 400_000_000  # numbers, over all pairs of models
 NEAR: Final = 0.25  # models that differ less than this share of the usual count as one
 USUAL: Final = 400  # pairs, drawn, that say how far apart models are on each probe
 ROUNDED: Final = 1e-5  # a difference of probabilities that is none
-MANY: Final = 180  # probes on which no two of 99 nets that were trained apart were so near in 36 draws
+MANY: Final = (
+    180  # probes on which no two of 99 nets that were trained apart were so near in 60 draws (benchmarks/groupings.py)
+)
 
 Labels = NDArray[np.int64]
 Numbers = NDArray[np.float64]
